@@ -1,0 +1,1 @@
+"""Images in: readers, decoding, the cache, the splits."""

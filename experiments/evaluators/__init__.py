@@ -1,0 +1,1 @@
+"""What turns an architecture and a budget into a measurement."""

@@ -1,0 +1,1 @@
+"""How a network grows: compound scaling, the α β γ grid, families."""

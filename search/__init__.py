@@ -1,0 +1,1 @@
+"""How a network is found: objective, samplers, studies, executors."""

@@ -1,0 +1,1 @@
+"""Optuna samplers, chosen by name."""

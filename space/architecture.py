@@ -1,0 +1,401 @@
+"""Architectures as data: a frozen, hashable, torch-free description of one network.
+
+An `Architecture` is a stem, a table of stages, a head, and the few facts that make the network
+exact: input, classes, numerics, and the rule by which it scales. `Architecture.blocks()` resolves
+the table into the blocks that are really computed; the network, its cost and its `key` all follow
+from those blocks, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from space.validation import strict_keys, validate
+
+#: Upper bounds on a description read from a stranger, so that no file asks for absurd memory
+#: (assumed: an order of magnitude above the largest published network).
+MAX_CHANNELS = 65_536
+MAX_REPEATS = 1_000
+MAX_STAGES = 1_000
+MAX_KERNEL = 31
+MAX_STRIDE = 8
+MAX_RESOLUTION = 8_192
+MAX_CLASSES = 1_000_000
+
+
+class Operator(StrEnum):
+    """What a block computes; `space.blocks` documents the order of operations of each."""
+
+    CONV = "conv"
+    SEPARABLE = "separable"
+    INVERTED = "inverted"
+    FUSED = "fused"
+    BASIC = "basic"
+    BOTTLENECK = "bottleneck"
+
+
+class Skip(StrEnum):
+    """How a block's input joins its output.
+
+    `identity` adds the input where the shapes agree, and nothing elsewhere. `pool` also adds it
+    where they do not: average-pooled over stride × stride windows, channels padded with zeros or
+    cut (assumed: MnasNet, section 4.1, names the option and gives no formula). `projection` adds a
+    strided 1×1 convolution with batch norm there (ResNet, section 3.3, option B).
+    """
+
+    IDENTITY = "identity"
+    POOL = "pool"
+    PROJECTION = "projection"
+    NONE = "none"
+
+
+class Activation(StrEnum):
+    RELU = "relu"
+    RELU6 = "relu6"
+    SILU = "silu"
+    HARD_SWISH = "hard_swish"
+
+
+class Gate(StrEnum):
+    """The function that turns a squeeze-and-excite output into a weight per channel."""
+
+    SIGMOID = "sigmoid"
+    HARD_SIGMOID = "hard_sigmoid"
+
+
+class Padding(StrEnum):
+    """`symmetric` pads k // 2 on every side (torch); `same` pads as TensorFlow does.
+
+    Both give ceil(n / stride) pixels; they differ in what a strided convolution sees.
+    """
+
+    SYMMETRIC = "symmetric"
+    SAME = "same"
+
+
+class SqueezeBase(StrEnum):
+    """Which channels a squeeze-and-excite ratio refers to."""
+
+    INPUT = "input"
+    EXPANDED = "expanded"
+
+
+class HeadScaling(StrEnum):
+    """What width does to the head: scale it, scale it only upwards (MobileNetV2), or nothing."""
+
+    SCALE = "scale"
+    GROW = "grow"
+    FIXED = "fixed"
+
+
+def _check(name: str, found: object, holds: bool, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"`{rule}` must hold, but got {name}={found}")
+
+
+def _check_count(name: str, found: int, most: int) -> None:
+    _check(name, found, 1 <= found <= most, f"1 <= {name} <= {most}")
+
+
+def _check_kernel(kernel: int) -> None:
+    rule = f"kernel is odd and 1 <= kernel <= {MAX_KERNEL}"
+    _check("kernel", kernel, kernel % 2 == 1 and 1 <= kernel <= MAX_KERNEL, rule)
+
+
+def round_channels(channels: float, divisor: int = 8, round_limit: float = 0.9) -> int:
+    """The nearest multiple of `divisor`, at least `divisor`, one up where that lost too much.
+
+    "Too much" is a result below `round_limit` · channels. Source: the official EfficientNet and
+    MobileNet code (`round_filters`, `_make_divisible`), where the limit is 0.9; EfficientNetV2-B0…B3
+    have 0.
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < round_limit * channels else rounded
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class SqueezeExcite:
+    """Squeeze-and-excite: global mean → 1×1 to `squeezed(...)` → activation → 1×1 → gate → scale.
+
+    `divisor` 1 squeezes to max(1, int(base · ratio)) (EfficientNet); 8 rounds as channels are
+    rounded (MobileNetV3). `activation` None is the block's own.
+    """
+
+    ratio: float = 0.25
+    base: SqueezeBase = SqueezeBase.INPUT
+    divisor: int = 1
+    gate: Gate = Gate.SIGMOID
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        _check("se.ratio", self.ratio, 0 < self.ratio <= 1, "0 < ratio <= 1")
+        _check("se.divisor", self.divisor, 1 <= self.divisor <= 256, "1 <= divisor <= 256")
+
+    def squeezed(self, in_channels: int, inner_channels: int) -> int:
+        """Channels between the two 1×1 convolutions."""
+        base = in_channels if self.base is SqueezeBase.INPUT else inner_channels
+        if self.divisor == 1:
+            return max(1, int(base * self.ratio))
+        return round_channels(base * self.ratio, self.divisor)
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run of `repeats` identical blocks, of which only the first has the stride.
+
+    `expansion` is inner channels over the block's *input* channels (inverted, fused), or over its
+    *output* channels (bottleneck, where it is below 1). `linear` leaves out the activation after
+    the block's last convolution, as all but MobileNetV1 do. What an operator has no use for
+    (expansion or SE of a plain convolution) is without effect, and does not enter the key.
+    """
+
+    operator: Operator
+    channels: int
+    repeats: int = 1
+    kernel: int = 3
+    stride: int = 1
+    expansion: float = 1.0
+    se: SqueezeExcite | None = None
+    skip: Skip = Skip.IDENTITY
+    activation: Activation | None = None
+    linear: bool = True
+
+    def __post_init__(self) -> None:
+        _check_count("channels", self.channels, MAX_CHANNELS)
+        _check_count("repeats", self.repeats, MAX_REPEATS)
+        _check_kernel(self.kernel)
+        _check_count("stride", self.stride, MAX_STRIDE)
+        _check("expansion", self.expansion, 0 < self.expansion <= 64, "0 < expansion <= 64")
+
+    def inner_channels(self, in_channels: int) -> int:
+        """Channels inside a block of this stage that is given `in_channels`."""
+        match self.operator:
+            case Operator.INVERTED | Operator.FUSED:
+                expanded = in_channels * self.expansion
+                return in_channels if self.expansion == 1 else round_channels(expanded)
+            case Operator.BOTTLENECK:
+                return max(1, int(self.channels * self.expansion))
+            case Operator.SEPARABLE:
+                return in_channels
+            case Operator.CONV | Operator.BASIC:
+                return self.channels
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """k×k convolution → batch norm → activation, then ResNet's 3×3 max pooling where `pool`."""
+
+    channels: int = 32
+    kernel: int = 3
+    stride: int = 2
+    pool: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("stem.channels", self.channels, MAX_CHANNELS)
+        _check_kernel(self.kernel)
+        _check_count("stem.stride", self.stride, MAX_STRIDE)
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Head:
+    """1×1 convolution to `channels` (0: none) → global mean → linear to `hidden` with activation
+    (0: none; MobileNetV3's) → dropout → classifier."""
+
+    channels: int = 1280
+    hidden: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("head.channels", self.channels), ("head.hidden", self.hidden)):
+            _check(name, value, 0 <= value <= MAX_CHANNELS, f"0 <= {name} <= {MAX_CHANNELS}")
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """What changes outputs and no cost. Batch norm momentum is torch's (1 − TensorFlow's).
+
+    The defaults are the official EfficientNet code's.
+    """
+
+    activation: Activation = Activation.SILU
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.01
+    padding: Padding = Padding.SYMMETRIC
+
+    def __post_init__(self) -> None:
+        _check("bn_eps", self.bn_eps, 0 < self.bn_eps < 1, "0 < bn_eps < 1")
+        _check("bn_momentum", self.bn_momentum, 0 < self.bn_momentum <= 1, "0 < bn_momentum <= 1")
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class ScalingRule:
+    """How an architecture scales: which parts a width factor and a depth factor touch.
+
+    `stem`: width scales the stem. `head`: what width does to the head. `ends`: depth multiplies
+    the repeats of the first and the last stage too (EfficientNet-Lite: no). `divisor` and
+    `round_limit` are those of `round_channels`.
+    """
+
+    stem: bool = True
+    head: HeadScaling = HeadScaling.SCALE
+    ends: bool = True
+    divisor: int = 8
+    round_limit: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check("divisor", self.divisor, 1 <= self.divisor <= 256, "1 <= divisor <= 256")
+        _check("round_limit", self.round_limit, 0 <= self.round_limit < 1, "0 <= round_limit < 1")
+
+
+class Block(NamedTuple):
+    """One block as it is really computed: every choice resolved, every choice without effect gone."""
+
+    operator: Operator
+    kernel: int
+    stride: int
+    in_channels: int
+    inner_channels: int
+    out_channels: int
+    squeeze_channels: int
+    gate: Gate | None
+    squeeze_activation: Activation | None
+    shortcut: Skip
+    activation: Activation
+    linear: bool
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One network: `resolution` is its square input in pixels; JSON round-trips.
+
+    `dropout` (before the classifier) and `stochastic_depth` (of the last block; it rises linearly
+    from 0) act in training only. Raises ValueError where a value is out of its range.
+    """
+
+    stem: Stem
+    stages: tuple[Stage, ...]
+    head: Head
+    resolution: int = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+    numerics: Numerics = Numerics()
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    scaling: ScalingRule = ScalingRule()
+
+    def __post_init__(self) -> None:
+        count = len(self.stages)
+        _check("stages", count, 1 <= count <= MAX_STAGES, f"1 <= number of stages <= {MAX_STAGES}")
+        _check_count("resolution", self.resolution, MAX_RESOLUTION)
+        _check_count("num_classes", self.num_classes, MAX_CLASSES)
+        _check_count("in_channels", self.in_channels, 1_024)
+        _check("dropout", self.dropout, 0 <= self.dropout < 1, "0 <= dropout < 1")
+        rate = self.stochastic_depth
+        _check("stochastic_depth", rate, 0 <= rate < 1, "0 <= stochastic_depth < 1")
+
+    def blocks(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each stage, resolved."""
+        stages, in_channels = [], self.stem.channels
+        for stage in self.stages:
+            first = _resolve(stage, in_channels, stage.stride, self.numerics.activation)
+            rest = _resolve(stage, stage.channels, 1, self.numerics.activation)
+            stages.append((first,) + (rest,) * (stage.repeats - 1))
+            in_channels = stage.channels
+        return tuple(stages)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that are averaged over space: the head's, or the last stage's."""
+        return self.head.channels or self.stages[-1].channels
+
+    @property
+    def key(self) -> str:
+        """128 bits in hexadecimal: equal if and only if two architectures compute the same.
+
+        Where one run of blocks ends and the next begins is not part of a computation, nor is a
+        choice without effect, nor the rule of scaling. What acts in training only is.
+        """
+        blocks = [block for stage in self.blocks() for block in stage]
+        residual = any(block.shortcut is not Skip.NONE for block in blocks)
+        strided = self.stem.stride > 1 or any(block.stride > 1 for block in blocks)
+        canonical = (
+            asdict(self.stem),
+            [block._asdict() for block in blocks],
+            asdict(self.head),
+            self.resolution,
+            self.num_classes,
+            self.in_channels,
+            # The head's and the stem's activation; that of blocks stands in each of them.
+            self.numerics.activation,
+            float(self.numerics.bn_eps),
+            float(self.numerics.bn_momentum),
+            self.numerics.padding if strided or self.stem.pool else None,
+            float(self.dropout),
+            float(self.stochastic_depth) if residual else 0.0,
+        )
+        text = json.dumps(canonical, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; `from_dict` gives the same architecture back."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "architecture") -> Architecture:
+        """The architecture that `to_dict` wrote; `source` (a file's name) is for the error.
+
+        Raises `space.validation.InvalidInput`, naming source and key, where the data is not a
+        valid architecture.
+        """
+        return validate(cls, data, source=source)
+
+
+def _resolve(stage: Stage, in_channels: int, stride: int, activation: Activation) -> Block:
+    operator = stage.operator
+    inner = stage.inner_channels(in_channels)
+    if operator is Operator.INVERTED and inner == in_channels:
+        operator = Operator.SEPARABLE
+    elif operator is Operator.FUSED and inner == in_channels:
+        operator, inner = Operator.CONV, stage.channels
+
+    linear = stage.linear if operator in _PROJECTING else False
+    se = stage.se if operator in _PROJECTING else None
+    activation = stage.activation or activation
+    return Block(
+        operator=operator,
+        kernel=stage.kernel,
+        stride=stride,
+        in_channels=in_channels,
+        inner_channels=inner,
+        out_channels=stage.channels,
+        squeeze_channels=se.squeezed(in_channels, inner) if se else 0,
+        gate=se.gate if se else None,
+        squeeze_activation=(se.activation or activation) if se else None,
+        shortcut=_shortcut(stage.skip, fits=stride == 1 and in_channels == stage.channels),
+        activation=activation,
+        linear=linear,
+    )
+
+
+#: Operators that end in a 1×1 projection: squeeze-and-excite stands before it.
+_PROJECTING = (Operator.SEPARABLE, Operator.INVERTED, Operator.FUSED)
+
+
+def _shortcut(skip: Skip, *, fits: bool) -> Skip:
+    if skip is Skip.NONE:
+        return Skip.NONE
+    if fits:
+        return Skip.IDENTITY
+    return Skip.NONE if skip is Skip.IDENTITY else skip

@@ -1,0 +1,123 @@
+"""The seam between what proposes networks and what trains them, free of torch.
+
+A `Proposer` (a search, a coefficient grid, a family) hands out jobs: an architecture and a budget.
+An `Evaluate` turns one into a `Measurement`. An `Executor` carries jobs from the one to the other
+and knows neither; a test may hand each a closed-form fake and run in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from space.architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much an evaluation may spend.
+
+    `data_fraction` of the training images; `resolution` in pixels, None for the architecture's
+    own; `seed` orders the batches and draws the initial weights.
+    """
+
+    epochs: int
+    data_fraction: float = 1.0
+    resolution: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"`epochs >= 1` must hold, but got epochs={self.epochs}")
+        if not 0 < self.data_fraction <= 1:
+            raise ValueError(f"`0 < data_fraction <= 1` must hold, but got {self.data_fraction}")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"`resolution >= 1` must hold, but got {self.resolution}")
+
+
+class Status(StrEnum):
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of a training: losses are means per image, accuracy is a fraction in [0, 1]."""
+
+    epoch: int
+    train_loss: float
+    accuracy: float
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What an evaluation gives.
+
+    `accuracy` is a fraction in [0, 1] by the run's metric, `loss` the mean cross-entropy, both on
+    the held-out images. Times are in seconds, `peak_memory` in bytes. `images` is how many
+    accuracy was measured on. `reason` says why a FAILED evaluation failed.
+    """
+
+    status: Status
+    accuracy: float | None = None
+    loss: float | None = None
+    train_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    peak_memory: int | None = None
+    images: int | None = None
+    epochs: tuple[Epoch, ...] = ()
+    details: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether a training really ended with a result: COMPLETE or PRUNED."""
+        return self.status is not Status.FAILED
+
+
+#: Told after each epoch; answers whether to stop the evaluation now (it is then PRUNED).
+Report = Callable[[Epoch], bool]
+
+
+class Evaluate(Protocol):
+    """Trains `architecture` within `budget` and measures it. Raises nothing for what a network can
+    do wrong (NaN, out of memory): that is a Measurement with status FAILED and its reason."""
+
+    def __call__(
+        self, architecture: Architecture, budget: Budget, report: Report
+    ) -> Measurement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One evaluation to make; `name` is unique in its study and says what people call it."""
+
+    name: str
+    architecture: Architecture
+    budget: Budget
+
+
+class Proposer(Protocol):
+    """What an executor works for, ask and tell.
+
+    `ask` gives the next job, or None where there is none now (and, with no job running, none
+    ever). `report` takes a running job's epoch and answers whether to stop it. `tell` takes the
+    result. All three are called from one thread.
+    """
+
+    def ask(self) -> Job | None: ...
+
+    def report(self, job: Job, epoch: Epoch) -> bool: ...
+
+    def tell(self, job: Job, measurement: Measurement) -> None: ...
+
+
+class Executor(Protocol):
+    """Runs a proposer's jobs until it has no more."""
+
+    def run(self, proposer: Proposer, evaluate: Evaluate) -> None: ...
