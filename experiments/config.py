@@ -7,14 +7,13 @@ what must hold, what was found, and the nearest valid name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from enum import StrEnum
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from space.validation import InvalidInput, one_of, validate
 
@@ -39,6 +38,16 @@ Quantity = Annotated[int, BeforeValidator(_quantity), Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _share(value: float) -> float:
+    if value >= 1 and not value.is_integer():
+        raise ValueError(f"a fraction below 1 or a whole count is needed, but got {value}")
+    return value
+
+
+#: A part of the images: a fraction where below 1, else a count.
+Share = Annotated[float, Field(gt=0), AfterValidator(_share)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -54,11 +63,11 @@ class DataConfig(_Section):
     """Pixels at which images are stored; none: the largest that the recipe can need."""
     channels: Literal[1, 3] = 3
     """Colour channels: 3 (RGB) or 1 (grey)."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] = 0.1
+    held_out: Share = 0.1
     """The part of the training images, as a fraction or a count, that measures the search."""
     return_held_out: bool = True
     """Whether the family trains on the held-out part too."""
-    test: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] = 0.1
+    test: Share = 0.1
     """The part of the images set aside as a test set, where the source has none."""
     max_bad: Fraction = 0.01
     """The fraction of unreadable files above which the run stops."""
@@ -216,7 +225,7 @@ class CoefficientsConfig(_Section):
     """Largest |α·β²·γ² − factor|."""
     factor: Annotated[float, Field(gt=1)] = 2.0
     """What one step of φ multiplies MACs by."""
-    phi: Annotated[float, Field(ne=0)] = 1.0  # type: ignore[call-arg]
+    phi: Annotated[float, Field(gt=0)] = 1.0
     """The φ at which candidates are compared."""
     epochs: Annotated[int, Field(ge=1)] = 5
     """Epochs of one candidate's training."""
@@ -227,7 +236,8 @@ class CoefficientsConfig(_Section):
     def _all_or_none(self) -> Self:
         pinned = [name for name in ("alpha", "beta", "gamma") if getattr(self, name) is not None]
         if len(pinned) in (1, 2):
-            raise ValueError(f"alpha, beta and gamma are pinned together or not at all, but got {pinned}")
+            rule = "alpha, beta and gamma are pinned together or not at all"
+            raise ValueError(f"{rule}, but got only {' and '.join(pinned)}")
         return self
 
     @property
@@ -286,3 +296,86 @@ class Recipe(_Section):
     coefficients: CoefficientsConfig = CoefficientsConfig()
     family: FamilyConfig
     executor: ExecutorConfig = ExecutorConfig()
+
+
+_SHIPPED = resources.files("experiments") / "recipes"
+
+
+def names() -> list[str]:
+    """The shipped recipes."""
+    files = (file.name for file in _SHIPPED.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name or a user's by path, with `key.key=value` overrides applied.
+
+    Raises `InvalidInput` naming the file, the key, what must hold, what was found, and the
+    nearest valid name.
+    """
+    if name_or_path in names():
+        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        text = _read(Path(name_or_path))
+    data = _parse(text, name_or_path)
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{name_or_path}: a recipe is a mapping of keys, but got {data!r:.80}")
+    for override in overrides:
+        _override(data, override)
+    return validate(Recipe, data, source=name_or_path)
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every key explicit."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> str:
+    if path.suffix not in (".yaml", ".yml"):
+        raise one_of("recipe", str(path), names())
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        shipped = ", ".join(names())
+        raise InvalidInput(
+            f"{path}: cannot be read ({error}); shipped recipes: {shipped}"
+        ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number, as in YAML 1.2 (pyyaml's 1.1 wants `1.0e-3`), and a
+    key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: key {min(twice)!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{source}: is not valid YAML: {error}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"--set {override}: must have the form key.key=value")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise InvalidInput(f"--set {override}: {section} is a value and has no keys of its own")
+    data[last] = _parse(text, f"--set {override}")

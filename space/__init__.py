@@ -1,1 +1,4 @@
-"""What a network is: architectures as data, choices, closed-form cost. Torch only in `blocks` and `network`."""
+"""What a network is: architectures as data, choices, closed-form cost.
+
+Torch stays in `blocks` and `network`.
+"""

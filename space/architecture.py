@@ -55,6 +55,8 @@ class Skip(StrEnum):
 
 
 class Activation(StrEnum):
+    """The non-linearity of a block, a stem or a head."""
+
     RELU = "relu"
     RELU6 = "relu6"
     SILU = "silu"
@@ -111,8 +113,8 @@ def round_channels(channels: float, divisor: int = 8, round_limit: float = 0.9) 
     """The nearest multiple of `divisor`, at least `divisor`, one up where that lost too much.
 
     "Too much" is a result below `round_limit` · channels. Source: the official EfficientNet and
-    MobileNet code (`round_filters`, `_make_divisible`), where the limit is 0.9; EfficientNetV2-B0…B3
-    have 0.
+    MobileNet code (`round_filters`, `_make_divisible`), where the limit is 0.9;
+    EfficientNetV2-B0…B3 have 0.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < round_limit * channels else rounded
@@ -258,7 +260,7 @@ class ScalingRule:
 
 
 class Block(NamedTuple):
-    """One block as it is really computed: every choice resolved, every choice without effect gone."""
+    """One block as it is really computed: all choices resolved, those without effect gone."""
 
     operator: Operator
     kernel: int

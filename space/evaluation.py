@@ -38,6 +38,8 @@ class Budget:
 
 
 class Status(StrEnum):
+    """How an evaluation ended."""
+
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -85,12 +87,15 @@ Report = Callable[[Epoch], bool]
 
 
 class Evaluate(Protocol):
-    """Trains `architecture` within `budget` and measures it. Raises nothing for what a network can
-    do wrong (NaN, out of memory): that is a Measurement with status FAILED and its reason."""
+    """What trains a network and measures it."""
 
-    def __call__(
-        self, architecture: Architecture, budget: Budget, report: Report
-    ) -> Measurement: ...
+    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
+        """The measurement of `architecture` within `budget`.
+
+        Raises nothing for what a network can do wrong (NaN, out of memory): that is a measurement
+        with status FAILED and its reason.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +108,24 @@ class Job:
 
 
 class Proposer(Protocol):
-    """What an executor works for, ask and tell.
+    """What an executor works for, ask and tell; all of it is called from one thread."""
 
-    `ask` gives the next job, or None where there is none now (and, with no job running, none
-    ever). `report` takes a running job's epoch and answers whether to stop it. `tell` takes the
-    result. All three are called from one thread.
-    """
+    def ask(self) -> Job | None:
+        """The next job; None where there is none now and, with no job running, none ever."""
+        ...
 
-    def ask(self) -> Job | None: ...
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Takes an epoch of a running job; answers whether to stop it now."""
+        ...
 
-    def report(self, job: Job, epoch: Epoch) -> bool: ...
-
-    def tell(self, job: Job, measurement: Measurement) -> None: ...
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Takes the result of a job."""
+        ...
 
 
 class Executor(Protocol):
-    """Runs a proposer's jobs until it has no more."""
+    """A way to get jobs done: in this process, in several, on a cluster."""
 
-    def run(self, proposer: Proposer, evaluate: Evaluate) -> None: ...
+    def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
+        """Carries the proposer's jobs to `evaluate` and back until it has no more."""
+        ...

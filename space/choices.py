@@ -1,0 +1,257 @@
+"""Search spaces as data: named categorical choices per stage around a base architecture.
+
+A space is a YAML file that a user can copy and edit; `docs/` and the shipped files in
+`space/spaces/` show the form. Names of choices are `stage1.operator`, `stage1.kernel` and so on,
+stages counted from 1. Source of the choices: MnasNet, section 4.1 and figure 4.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from space import presets
+from space.architecture import (
+    Architecture,
+    Operator,
+    Skip,
+    SqueezeExcite,
+    Stage,
+    round_channels,
+)
+from space.validation import InvalidInput, one_of, strict_keys, validate
+
+Value = str | int | float
+
+_SHIPPED = resources.files("space") / "spaces"
+
+
+@strict_keys
+@dataclass(frozen=True)
+class StageChoices:
+    """The values that one stage may take; an empty tuple leaves the base's own.
+
+    `operator` values are an operator's name, with `_e` and the expansion where it has one
+    (`inverted_e6`). `se` is the squeeze-and-excite ratio, 0 for none. `width` multiplies the
+    base's channels and `layers` is added to its repeats, of which at least one is left (assumed:
+    MnasNet does not say what −1 means at one layer).
+    """
+
+    operator: tuple[str, ...] = ()
+    kernel: tuple[int, ...] = ()
+    se: tuple[float, ...] = ()
+    skip: tuple[Skip, ...] = ()
+    width: tuple[float, ...] = ()
+    layers: tuple[int, ...] = ()
+
+
+@strict_keys
+@dataclass(frozen=True)
+class _SpaceFile:
+    base: str | dict[str, Any]
+    choices: dict[str, list[Any]]
+    description: str = ""
+    stages: dict[str, dict[str, list[Any]]] | None = None
+    squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Architectures that differ from `base` by one value of each of `choices`."""
+
+    name: str
+    base: Architecture
+    choices: Mapping[str, tuple[Value, ...]]
+    squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
+    description: str = ""
+
+    @cached_property
+    def size(self) -> int:
+        """Number of combinations of choices; several may decode to the same network."""
+        return math.prod(len(values) for values in self.choices.values())
+
+    def adapted(
+        self, *, num_classes: int, resolution: int | None = None, in_channels: int = 3
+    ) -> Space:
+        """The same choices for other data; `resolution` in pixels, None for the base's own."""
+        base = replace(
+            self.base,
+            num_classes=num_classes,
+            resolution=resolution or self.base.resolution,
+            in_channels=in_channels,
+        )
+        return replace(self, base=base)
+
+    def decode(self, choices: Mapping[str, Value]) -> Architecture:
+        """The architecture of one value for each choice.
+
+        Raises `InvalidInput` for a missing or unknown choice and for a value not offered.
+        """
+        self._check(choices)
+        stages = []
+        for number, stage in enumerate(self.base.stages, start=1):
+            chosen = {
+                name: choices[f"stage{number}.{name}"]
+                for name in _APPLY
+                if f"stage{number}.{name}" in self.choices
+            }
+            for name, value in chosen.items():
+                stage = _APPLY[name](self, stage, value)
+            stages.append(stage)
+        return replace(self.base, stages=tuple(stages))
+
+    def _check(self, choices: Mapping[str, Value]) -> None:
+        for name, value in choices.items():
+            if name not in self.choices:
+                raise one_of(f"space {self.name}", name, self.choices)
+            if value not in self.choices[name]:
+                offered = ", ".join(map(str, self.choices[name]))
+                raise InvalidInput(
+                    f"space {self.name}: {name}: must be one of {offered}, but got {value!r}"
+                )
+        if missing := self.choices.keys() - choices.keys():
+            raise InvalidInput(f"space {self.name}: no value is given for {min(missing)}")
+
+    def _with_operator(self, stage: Stage, value: Any) -> Stage:
+        operator, expansion = parse_operator(value)
+        return replace(stage, operator=operator, expansion=expansion)
+
+    def _with_kernel(self, stage: Stage, value: Any) -> Stage:
+        return replace(stage, kernel=value)
+
+    def _with_se(self, stage: Stage, value: Any) -> Stage:
+        pattern = stage.se or self.squeeze_excite
+        return replace(stage, se=replace(pattern, ratio=value) if value else None)
+
+    def _with_skip(self, stage: Stage, value: Any) -> Stage:
+        return replace(stage, skip=Skip(value))
+
+    def _with_width(self, stage: Stage, value: Any) -> Stage:
+        rule = self.base.scaling
+        channels = round_channels(stage.channels * value, rule.divisor, rule.round_limit)
+        return replace(stage, channels=channels if value != 1 else stage.channels)
+
+    def _with_layers(self, stage: Stage, value: Any) -> Stage:
+        return replace(stage, repeats=max(1, stage.repeats + value))
+
+
+_APPLY = {
+    "operator": Space._with_operator,
+    "kernel": Space._with_kernel,
+    "se": Space._with_se,
+    "skip": Space._with_skip,
+    "width": Space._with_width,
+    "layers": Space._with_layers,
+}
+
+#: Operators whose choice names an expansion.
+_EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
+
+
+def parse_operator(value: str) -> tuple[Operator, float]:
+    """`inverted_e6` as (INVERTED, 6.0); an operator without expansion as (operator, 1.0).
+
+    Raises ValueError with what must hold.
+    """
+    match = re.fullmatch(r"([a-z]+)(?:_e(\d+(?:\.\d+)?))?", value)
+    if match is None or match[1] not in list(Operator):
+        valid = ", ".join(f"{o}_e6" if o in _EXPANDING else o for o in Operator)
+        raise ValueError(f"an operator is one of {valid} (6: any expansion), but got {value!r}")
+    operator = Operator(match[1])
+    if (operator in _EXPANDING) != (match[2] is not None):
+        form = f"{operator}_e6" if operator in _EXPANDING else str(operator)
+        raise ValueError(f"this operator is written {form}, but got {value!r}")
+    return operator, float(match[2] or 1)
+
+
+def names() -> list[str]:
+    """The shipped spaces."""
+    files = (file.name for file in _SHIPPED.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+
+def load(name_or_path: str) -> Space:
+    """A shipped space by name, or a user's by the path of its YAML file.
+
+    Raises `InvalidInput` naming the file, the key, what must hold and what was found.
+    """
+    import yaml
+
+    if name_or_path in names():
+        name, text = name_or_path, (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml"):
+            raise one_of("space", name_or_path, names())
+        if not path.is_file():
+            raise InvalidInput(
+                f"space: there is no file {name_or_path}; give a path or one of: "
+                f"{', '.join(names())}"
+            )
+        name, text = path.stem, path.read_text("utf-8")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{name_or_path}: is not valid YAML: {error}") from None
+    return _parse(name, data, source=name_or_path)
+
+
+def _parse(name: str, data: Any, *, source: str) -> Space:
+    file = validate(_SpaceFile, _with_text_keys(data), source=source)
+    base = (
+        presets.load(file.base)
+        if isinstance(file.base, str)
+        else Architecture.from_dict(file.base, source=f"{source}: base")
+    )
+    choices: dict[str, tuple[Value, ...]] = {}
+    count, own = len(base.stages), file.stages or {}
+    for number in own:
+        if number not in map(str, range(1, count + 1)):
+            raise InvalidInput(
+                f"{source}: stages.{number}: the base has stages 1 to {count}; name one of them"
+            )
+    for number in range(1, count + 1):
+        merged = {**file.choices, **own.get(str(number), {})}
+        where = f"{source}: stages.{number}" if str(number) in own else f"{source}: choices"
+        for kind, values in vars(_stage_choices(merged, where)).items():
+            if len(values) > 0:
+                choices[f"stage{number}.{kind}"] = values
+    if not choices:
+        raise InvalidInput(f"{source}: choices: at least one choice is needed, and there is none")
+    space = Space(name, base, choices, file.squeeze_excite, file.description)
+    _check_values(space, source)
+    return space
+
+
+def _with_text_keys(data: Any) -> Any:
+    """YAML reads the key `1` of `stages` as a number; JSON keys are text."""
+    if isinstance(data, dict) and isinstance(data.get("stages"), dict):
+        return {**data, "stages": {str(key): value for key, value in data["stages"].items()}}
+    return data
+
+
+def _stage_choices(data: dict[str, list[Any]], where: str) -> StageChoices:
+    choices = validate(StageChoices, data, source=where)
+    for kind, values in vars(choices).items():
+        if len(set(values)) < len(values):
+            raise InvalidInput(f"{where}: {kind}: values must differ, but got {list(values)}")
+        if kind in data and not values:
+            raise InvalidInput(f"{where}: {kind}: at least one value is needed, and there is none")
+    return choices
+
+
+def _check_values(space: Space, source: str) -> None:
+    """Every value must give a valid stage: found now, not in the middle of a search."""
+    for name, values in space.choices.items():
+        number, kind = name.removeprefix("stage").split(".")
+        for value in values:
+            try:
+                _APPLY[kind](space, space.base.stages[int(number) - 1], value)
+            except ValueError as error:
+                raise InvalidInput(f"{source}: {kind}: {error}") from None
