@@ -50,13 +50,14 @@ def validate(kind: type[T], data: object, *, source: str) -> T:
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{source}: plain JSON data is needed, but {error}") from None
     try:
-        return _adapter(kind).validate_json(text, strict=True)
+        value: T = _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         raise InvalidInput(_explain(error, kind, source)) from None
+    return value
 
 
 @lru_cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -1,0 +1,194 @@
+"""A run on disk: its folder, its recipe, its storage, its manifest.
+
+    runs/NAME/  recipe.yaml  manifest.json  study.db  log.txt  checkpoints/
+                baseline.json  coefficients.json  family/  report/
+
+The Optuna storage is the one store of truth; the JSON files are its results, written again by the
+stage that owns them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments import config
+from experiments.config import Recipe
+from space.files import write_file
+from space.validation import InvalidInput
+
+#: Sections of a recipe that may change between two starts of a run: what they ask for is either
+#: done already or still to do. Everything else decides what the recorded numbers mean.
+_MAY_CHANGE = (
+    "description",
+    "executor",
+    "coefficients",
+    "family",
+    "search.trials",
+    "search.finalists",
+    "search.final_epochs",
+    "train.checkpoint_seconds",
+    "data.cache",
+    "data.cache_limit",
+)
+
+_PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it is and what it is to do."""
+
+    folder: Path
+    recipe: Recipe
+
+    @property
+    def storage(self) -> str:
+        """URL of the Optuna storage."""
+        return self.recipe.storage or f"sqlite:///{self.folder / 'study.db'}"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of unfinished trainings and of the family's weights."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Where a trial ran: host, device, versions; recorded with each trial."""
+        return {
+            "host": platform.node(),
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": str(os.cpu_count()),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+        }
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A result of an earlier stage, by its file's name.
+
+        Raises `InvalidInput` where that stage has not ended yet.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise InvalidInput(
+                f"{self.folder}: there is no {name} yet; run the stage that writes it: "
+                f"phiscale {_STAGE_OF[name]} {self.folder}"
+            )
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return data
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Writes a stage's result, whole or not at all."""
+        write_file(self.folder / name, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to the manifest."""
+        path = self.folder / "manifest.json"
+        manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        self.write("manifest.json", manifest | facts)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the wall-clock seconds of a stage to the manifest, over all starts."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            path = self.folder / "manifest.json"
+            seconds = json.loads(path.read_text("utf-8")).get("seconds", {})
+            total = seconds.get(stage, 0.0) + time.monotonic() - start
+            self.note(seconds=seconds | {stage: round(total, 3)})
+
+
+_STAGE_OF = {
+    "baseline.json": "search",
+    "coefficients.json": "coefficients",
+    "family/family.json": "family",
+}
+
+
+def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = ()) -> Run:
+    """The run in folder `target`, or that of the recipe `target` (a name or a path), made ready.
+
+    `out` is the run's folder, `runs/NAME` by default. Raises `InvalidInput` where the folder holds
+    a run whose recipe differs in what its recorded numbers depend on.
+    """
+    saved = Path(target) / "recipe.yaml"
+    if saved.is_file():
+        recipe, folder = config.load(str(saved), overrides), out or Path(target)
+    else:
+        recipe = config.load(target, overrides)
+        folder = out or Path("runs") / recipe.name
+    run = Run(folder.resolve(), recipe)
+    _refuse_changes(run)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_file(run.folder / "recipe.yaml", config.dump(recipe))
+    _record_start(run)
+    return run
+
+
+def _refuse_changes(run: Run) -> None:
+    path = run.folder / "recipe.yaml"
+    if not path.is_file():
+        return
+    before = _flat(config.load(str(path)).model_dump(mode="json"))
+    now = _flat(run.recipe.model_dump(mode="json"))
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key) and not _may_change(key):
+            raise InvalidInput(
+                f"{path}: {key}: a run that has started keeps its {key}, which is "
+                f"{before.get(key)!r}, but the recipe now says {now.get(key)!r}; "
+                "give the changed recipe a folder of its own with --out"
+            )
+
+
+def _may_change(key: str) -> bool:
+    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _record_start(run: Run) -> None:
+    path = run.folder / "manifest.json"
+    starts = json.loads(path.read_text("utf-8"))["starts"] if path.is_file() else []
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["phiscale", *sys.argv[1:]]),
+        "environment": run.environment,
+    }
+    run.note(name=run.recipe.name, seed=run.recipe.seed, starts=[*starts, start])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """The processor's model; /proc/cpuinfo names it where `platform` does not (Linux)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
