@@ -1,0 +1,141 @@
+"""Networks in torch, built from architectures.
+
+Parameters have plain names: `stem`, `stages.0.0.expand` … (stage, then block), `head`, `hidden`,
+`classifier`; below them `conv.weight`, `norm.weight` and so on, as in `space.blocks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from space.architecture import Architecture, Numerics
+from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, MaxPool
+
+
+class FeatureMap(NamedTuple):
+    """One of the maps that `Network.features` gives: `stride` is in input pixels per map pixel."""
+
+    channels: int
+    stride: int
+
+
+class Network(nn.Module):
+    """stem → stages → head → mean over space → hidden → dropout → classifier.
+
+    `feature_maps` lists what `features` gives.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        stem, head, numerics = architecture.stem, architecture.head, architecture.numerics
+        channels = architecture.out_channels
+        self.architecture = architecture
+        self.stem = ConvNorm(
+            numerics,
+            architecture.in_channels,
+            stem.channels,
+            kernel=stem.kernel,
+            stride=stem.stride,
+            activation=numerics.activation,
+        )
+        self.pool = MaxPool(numerics.padding) if stem.pool else nn.Identity()
+        self.stages = _stages(architecture)
+        self.head = (
+            ConvNorm(
+                numerics,
+                architecture.stages[-1].channels,
+                head.channels,
+                activation=numerics.activation,
+            )
+            if head.channels
+            else nn.Identity()
+        )
+        self.hidden = _hidden(channels, head.hidden, numerics) if head.hidden else nn.Identity()
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.classifier = nn.Linear(head.hidden or channels, architecture.num_classes)
+        self._levels, self.feature_maps = _feature_maps(architecture)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N × in_channels × H × W, for any H and W, to N × num_classes logits."""
+        x = self.head(self.stages(self.pool(self.stem(x)))).mean((2, 3))
+        logits: Tensor = self.classifier(self.dropout(self.hidden(x)))
+        return logits
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The last map at each stride, finest first, before the head (see `feature_maps`)."""
+        maps = [self.stem(x)]
+        x = self.pool(maps[0])
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return [maps[level] for level in self._levels]
+
+
+def build(architecture: Architecture) -> Network:
+    """The network of `architecture`, freshly initialised with torch's random numbers."""
+    return Network(architecture)
+
+
+def _stages(architecture: Architecture) -> nn.Sequential:
+    """All stages, with the rate of stochastic depth of block i of n at i/n of the whole.
+
+    Source: the official code (`drop_rate = drop_connect_rate * idx / len(blocks)`).
+    """
+    blocks = architecture.blocks()
+    total = sum(len(stage) for stage in blocks)
+    stages, index = nn.Sequential(), 0
+    for stage in blocks:
+        modules = nn.Sequential()
+        for block in stage:
+            rate = architecture.stochastic_depth * index / total
+            modules.append(BLOCKS[block.operator](block, architecture.numerics, rate))
+            index += 1
+        stages.append(modules)
+    return stages
+
+
+def _hidden(in_channels: int, channels: int, numerics: Numerics) -> nn.Sequential:
+    activation = ACTIVATIONS[numerics.activation]()
+    return nn.Sequential(
+        OrderedDict(linear=nn.Linear(in_channels, channels), activation=activation)
+    )
+
+
+def _feature_maps(architecture: Architecture) -> tuple[list[int], list[FeatureMap]]:
+    """Which maps are the last at their stride (0: the stem's, i: stage i's), and what they are."""
+    stem, stride = architecture.stem, architecture.stem.stride
+    maps = [FeatureMap(stem.channels, stride)]
+    stride *= 2 if stem.pool else 1
+    for stage in architecture.stages:
+        stride *= stage.stride
+        maps.append(FeatureMap(stage.channels, stride))
+    last = {feature.stride: level for level, feature in enumerate(maps)}
+    return list(last.values()), [maps[level] for level in last.values()]
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Fresh weights as the official EfficientNet code draws them.
+
+    Convolutions: normal, variance 2 / fan-out, where a depthwise kernel's fan-out is k² since each
+    channel has one output (`conv_kernel_initializer`; so does timm, and torchvision does not).
+    Linear layers: uniform within ±1/√(outputs) (`dense_kernel_initializer`). Biases 0; batch norm
+    weights 1, as torch has them.
+    """
+    if isinstance(module, nn.Conv2d):
+        outputs = module.out_channels // module.groups
+        fan_out = math.prod(module.kernel_size) * outputs
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    elif isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.out_features)
+        nn.init.uniform_(module.weight, -bound, bound)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
