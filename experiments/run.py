@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,18 +61,6 @@ class Run:
     def checkpoints(self) -> Path:
         """Folder of unfinished trainings and of the family's weights."""
         return self.folder / "checkpoints"
-
-    @cached_property
-    def environment(self) -> dict[str, str]:
-        """Where a trial ran: host, device, versions; recorded with each trial."""
-        return {
-            "host": platform.node(),
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": str(os.cpu_count()),
-            "python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES},
-        }
 
     def read(self, name: str) -> dict[str, Any]:
         """A result of an earlier stage, by its file's name.
@@ -174,9 +161,25 @@ def _record_start(run: Run) -> None:
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["phiscale", *sys.argv[1:]]),
-        "environment": run.environment,
+        "environment": environment(),
     }
     run.note(name=run.recipe.name, seed=run.recipe.seed, starts=[*starts, start])
+
+
+def environment() -> dict[str, str]:
+    """Where a training runs: host, processor, GPUs, versions; recorded with each trial."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "gpus": ", ".join(gpus) or "none",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,252 @@
+"""The command line: `phiscale COMMAND`; every command has `--help`.
+
+Results go to standard output, progress and errors to standard error. Exit status: 0 done, 1 failed,
+2 wrong use or bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from experiments import config
+from experiments.run import Run, open_run
+from space import choices, presets
+from space.architecture import Architecture
+from space.cost import cost as cost_of
+from space.validation import InvalidInput
+
+app = typer.Typer(
+    name="phiscale",
+    help="Designs a family of convolutional networks for your data and compute budget.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_out = Console()
+_err = Console(stderr=True)
+
+Target = Annotated[str, typer.Argument(help="A run's folder, a recipe's name, or a YAML file.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder (default: runs/NAME).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in search.trials=20."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def main() -> None:
+    """The entry point: a user's mistake is a sentence and status 2, never a traceback."""
+    try:
+        app()
+    except InvalidInput as error:
+        _err.print(f"phiscale: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+
+
+# ---------------------------------------------------------------------------------------- stages
+
+
+@app.command(epilog="Example: phiscale run demo --set search.trials=20")
+def run(recipe: Target, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Search, coefficients, family, report; run again, it continues where it stopped."""
+    _stages(recipe, out, set_, as_json, ("search", "coefficients", "family", "report"))
+
+
+@app.command(epilog="Example: phiscale search cifar10 --out runs/mine")
+def search(run: Target, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Stage 1: find the baseline."""
+    _stages(run, out, set_, as_json, ("search",))
+
+
+@app.command(epilog="Example: phiscale coefficients runs/demo")
+def coefficients(run: Target, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Stage 2: find α (depth), β (width) and γ (resolution) around the baseline."""
+    _stages(run, out, set_, as_json, ("coefficients",))
+
+
+@app.command(epilog="Example: phiscale family runs/demo --set 'family.phi=[0, 1, 2]'")
+def family(run: Target, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Stage 3: scale the baseline, train the members on all images, test, export."""
+    _stages(run, out, set_, as_json, ("family",))
+
+
+@app.command(epilog="Example: phiscale report runs/demo")
+def report(run: Target, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Stage 4: the page, the figures and the tables of a run, finished or not."""
+    _stages(run, out, set_, as_json, ("report",))
+
+
+def _stages(
+    target: str, out: Path | None, overrides: list[str] | None, as_json: bool, names: Iterable[str]
+) -> None:
+    from experiments import stages
+
+    opened = open_run(target, out, tuple(overrides or ()))
+    try:
+        summary = stages.run(opened, names)
+    except KeyboardInterrupt:
+        command = shlex.join(["phiscale", "run", str(opened.folder)])
+        _err.print(f"\nStopped; every finished trial is kept. Continue with: {command}")
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json(summary)
+    else:
+        _show(opened, summary)
+
+
+def _show(run: Run, summary: dict[str, Any]) -> None:
+    """The results of a run for people: baseline, coefficients, family, where the report is."""
+    if baseline := summary.get("baseline"):
+        _out.print(
+            f"baseline      {_macs(baseline['cost']['macs'])} MACs, "
+            f"{baseline['cost']['params'] / 1e6:.2f}M parameters, "
+            f"held-out accuracy {baseline['accuracy']:.1%}",
+            highlight=False,
+        )
+    if found := summary.get("coefficients"):
+        accuracy = f", accuracy {found['accuracy']:.1%}" if found["accuracy"] is not None else ""
+        _out.print(
+            f"coefficients  α {found['alpha']:g} (depth)  β {found['beta']:g} (width)  "
+            f"γ {found['gamma']:g} (resolution): nominal {found['nominal_product']:.2f}, "
+            f"realised {found['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
+            highlight=False,
+        )
+    if grown := summary.get("family"):
+        table = Table("member", "φ", "resolution", "MACs", "parameters", "test accuracy", box=None)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for member in grown["members"]:
+            table.add_row(
+                member["name"],
+                f"{member['phi']:g}",
+                f"{member['resolution']} px",
+                _macs(member["cost"]["macs"]),
+                f"{member['cost']['params'] / 1e6:.2f}M",
+                f"{member['accuracy']:.1%}",
+            )
+        _out.print(table)
+    if page := summary.get("report"):
+        _out.print(f"report        {page}", highlight=False, soft_wrap=True)
+
+
+def _macs(macs: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if macs >= size:
+            return f"{macs / size:.3g}{unit}"
+    return str(macs)
+
+
+def _print_json(data: object) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+# ----------------------------------------------------------------------- networks, spaces, recipes
+
+
+@app.command(epilog="Example: phiscale cost efficientnet_b0 --resolution 288 --json")
+def cost(
+    architecture: Annotated[str, typer.Argument(help="A preset's name, or an architecture.json.")],
+    resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The exact MACs, parameters and activations of a network."""
+    network = load_architecture(architecture)
+    pixels = resolution or network.resolution
+    found = cost_of(network, pixels)
+    if as_json:
+        _print_json({"name": architecture, "resolution": pixels, **found._asdict()})
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("resolution (pixels)", str(pixels))
+    table.add_row("MACs (multiply–adds)", f"{found.macs:,}")
+    table.add_row("parameters", f"{found.params:,}")
+    table.add_row("activations", f"{found.activations:,}")
+    _out.print(table)
+
+
+def load_architecture(name_or_file: str) -> Architecture:
+    """A preset by name, or the architecture in a JSON file."""
+    if not name_or_file.endswith(".json"):
+        return presets.load(name_or_file)
+    path = Path(name_or_file)
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read as JSON ({error})") from None
+    return Architecture.from_dict(data, source=str(path))
+
+
+@app.command(name="presets", epilog="Example: phiscale presets --json")
+def list_presets(as_json: AsJson = False) -> None:
+    """The published networks, with their cost."""
+    rows = []
+    for name in presets.names():
+        network = presets.load(name)
+        rows.append({"name": name, "resolution": network.resolution, **cost_of(network)._asdict()})
+    if as_json:
+        _print_json(rows)
+        return
+    headers = ("preset", "resolution", "MACs (multiply–adds)", "parameters", "activations")
+    _print_rows(headers, [[str(row["name"]), *_counts(row)] for row in rows])
+
+
+def _counts(row: dict[str, Any]) -> list[str]:
+    return [f"{row[name]:,}" for name in ("resolution", "macs", "params", "activations")]
+
+
+@app.command(name="spaces", epilog="Example: phiscale spaces")
+def list_spaces(as_json: AsJson = False) -> None:
+    """The shipped search spaces."""
+    spaces = [choices.load(name) for name in choices.names()]
+    rows = [
+        {"name": each.name, "size": each.size, "description": each.description} for each in spaces
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    cells = [[each.name, f"{each.size:.1e}", each.description] for each in spaces]
+    _print_rows(("space", "combinations", "what it is"), cells, numeric=(1,))
+
+
+@app.command(name="recipes", epilog="Example: phiscale recipes")
+def list_recipes(as_json: AsJson = False) -> None:
+    """The shipped recipes."""
+    rows = [{"name": n, "description": config.load(n).description} for n in config.names()]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_rows(("recipe", "what it is"), [list(row.values()) for row in rows], numeric=())
+
+
+def _print_rows(
+    headers: tuple[str, ...], rows: list[list[str]], numeric: tuple[int, ...] | None = None
+) -> None:
+    table = Table(*headers, box=None)
+    for index in range(1, len(headers)) if numeric is None else numeric:
+        table.columns[index].justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table, highlight=False)
+
+
+@app.command(epilog="Example: phiscale doctor")
+def doctor(as_json: AsJson = False) -> None:
+    """What this machine offers: versions, processor, GPUs."""
+    from experiments.run import environment
+
+    facts = environment()
+    if as_json:
+        _print_json(facts)
+        return
+    _print_rows(("fact", "value"), [[name, value] for name, value in facts.items()], numeric=())
