@@ -111,5 +111,7 @@ def test_a_misspelt_shipped_recipe_is_told_the_nearest():
 
 
 def test_a_missing_file_is_told_the_shipped_recipes():
-    with pytest.raises(InvalidInput, match=r"nowhere\.yaml: cannot be read.*shipped recipes:.*demo"):
+    with pytest.raises(
+        InvalidInput, match=r"nowhere\.yaml: cannot be read.*shipped recipes:.*demo"
+    ):
         config.load("nowhere.yaml")

@@ -1,0 +1,5 @@
+"""`python -m experiments` is `phiscale`."""
+
+from experiments.cli import main
+
+main()
