@@ -209,18 +209,19 @@ def _parse(name: str, data: Any, *, source: str) -> Space:
         if isinstance(file.base, str)
         else Architecture.from_dict(file.base, source=f"{source}: base")
     )
+    own = file.stages or {}
+    numbers = [str(number) for number in range(1, len(base.stages) + 1)]
+    if strange := own.keys() - set(numbers):
+        raise InvalidInput(
+            f"{source}: stages.{min(strange)}: the base has stages 1 to {len(numbers)}; "
+            "name one of them"
+        )
     choices: dict[str, tuple[Value, ...]] = {}
-    count, own = len(base.stages), file.stages or {}
-    for number in own:
-        if number not in map(str, range(1, count + 1)):
-            raise InvalidInput(
-                f"{source}: stages.{number}: the base has stages 1 to {count}; name one of them"
-            )
-    for number in range(1, count + 1):
-        merged = {**file.choices, **own.get(str(number), {})}
-        where = f"{source}: stages.{number}" if str(number) in own else f"{source}: choices"
-        for kind, values in vars(_stage_choices(merged, where)).items():
-            if len(values) > 0:
+    for number in numbers:
+        where = f"{source}: stages.{number}" if number in own else f"{source}: choices"
+        merged = _stage_choices(file.choices | own.get(number, {}), where)
+        for kind, values in vars(merged).items():
+            if values:
                 choices[f"stage{number}.{kind}"] = values
     if not choices:
         raise InvalidInput(f"{source}: choices: at least one choice is needed, and there is none")
