@@ -310,8 +310,8 @@ class Architecture:
         """The blocks of each stage, resolved."""
         stages, in_channels = [], self.stem.channels
         for stage in self.stages:
-            first = _resolve(stage, in_channels, stage.stride, self.numerics.activation)
-            rest = _resolve(stage, stage.channels, 1, self.numerics.activation)
+            first = resolve(stage, in_channels, stage.stride, self.numerics.activation)
+            rest = resolve(stage, stage.channels, 1, self.numerics.activation)
             stages.append((first,) + (rest,) * (stage.repeats - 1))
             in_channels = stage.channels
         return tuple(stages)
@@ -329,8 +329,10 @@ class Architecture:
         choice without effect, nor the rule of scaling. What acts in training only is.
         """
         blocks = [block for stage in self.blocks() for block in stage]
-        residual = any(block.shortcut is not Skip.NONE for block in blocks)
-        strided = self.stem.stride > 1 or any(block.stride > 1 for block in blocks)
+        # Stochastic depth never drops the first block; 1×1 convolutions need no padding.
+        residual = any(block.shortcut is not Skip.NONE for block in blocks[1:])
+        windows = [(self.stem.kernel, self.stem.stride)] + [(b.kernel, b.stride) for b in blocks]
+        strided = any(kernel > 1 and stride > 1 for kernel, stride in windows)
         canonical = (
             asdict(self.stem),
             [block._asdict() for block in blocks],
@@ -364,7 +366,8 @@ class Architecture:
         return validate(cls, data, source=source)
 
 
-def _resolve(stage: Stage, in_channels: int, stride: int, activation: Activation) -> Block:
+def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation) -> Block:
+    """The block of `stage` given `in_channels`; `activation` is the one of the whole network."""
     operator = stage.operator
     inner = stage.inner_channels(in_channels)
     if operator is Operator.INVERTED and inner == in_channels:
