@@ -1,0 +1,165 @@
+"""Families planned: a baseline scaled to given φ or to given costs, ready to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from scaling.coefficients import Coefficients
+from scaling.compound import scale
+from scaling.rules import compound, phi_of
+from scaling.targets import reach
+from space.architecture import Architecture
+from space.cost import Cost, cost
+from space.evaluation import Budget, Job
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    from space.network import Network
+
+#: Dropout rises linearly from 0.2 for B0 to 0.5 for B7 (EfficientNet, section 5.2), taken as seven
+#: steps of φ (assumed: the paper gives no φ for them), and the larger B8 and L2 keep 0.5 (official
+#: code). So it grows by this part of the baseline's own with each step.
+_GROWTH = (0.5 / 0.2 - 1) / 7
+_MOST_DROPOUT = 0.5
+
+#: All published members have this rate of stochastic depth (section 5.2: survival probability 0.8;
+#: official code: `drop_connect_rate`). A baseline below it grows towards it as dropout does
+#: (assumed).
+_MOST_STOCHASTIC_DEPTH = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of a family: the baseline at `phi`, its factors `depth` and `width`.
+
+    Where it was made for a target of MACs, `target` is that, `miss` how far from it the network is
+    as a signed fraction, and depth and width are those of a φ near `phi` that rounds better.
+    """
+
+    name: str
+    phi: float
+    depth: float
+    width: float
+    architecture: Architecture
+    target: int | None = None
+    miss: float | None = None
+
+    @property
+    def resolution(self) -> int:
+        """Input pixels, along a side."""
+        return self.architecture.resolution
+
+    @property
+    def cost(self) -> Cost:
+        """Exact cost at the member's own resolution."""
+        return cost(self.architecture)
+
+    def build(self) -> Network:
+        """The untrained network."""
+        from space.network import build
+
+        return build(self.architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A baseline's scaled members, named b0, b1 … in the order they were asked for."""
+
+    coefficients: Coefficients
+    members: tuple[Member, ...]
+
+    @property
+    def duplicates(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (name, earlier name) of members that rounding made the same network.
+
+        The same but for dropout and stochastic depth, which act in training only.
+        """
+        first: dict[str, str] = {}
+        pairs = []
+        for member in self.members:
+            plain = replace(member.architecture, dropout=0.0, stochastic_depth=0.0)
+            earlier = first.setdefault(plain.key, member.name)
+            if earlier != member.name:
+                pairs.append((member.name, earlier))
+        return tuple(pairs)
+
+    def jobs(self, budget: Budget) -> tuple[Job, ...]:
+        """One training of each member, by its name."""
+        return tuple(Job(member.name, member.architecture, budget) for member in self.members)
+
+
+def family_at(
+    baseline: Architecture,
+    coefficients: Coefficients,
+    phis: Iterable[float],
+    *,
+    multiple: int = 1,
+) -> Family:
+    """The family with a member at each φ; fractions and negatives are allowed.
+
+    Resolutions are multiples of `multiple` pixels. Dropout and stochastic depth grow with φ (see
+    `regularised`). Raises `InvalidInput` where a member would be beyond an architecture's bounds.
+    """
+
+    def member(number: int, phi: float) -> Member:
+        factors = coefficients.at(phi)
+        try:
+            network = scale(baseline, **factors._asdict(), multiple=multiple)
+        except ValueError as error:
+            raise InvalidInput(
+                f"family.phi: no network can be made at φ = {phi:g}: {error}"
+            ) from None
+        network = regularised(network, phi)
+        return Member(f"b{number}", phi, factors.depth, factors.width, network)
+
+    return Family(coefficients, tuple(member(*each) for each in enumerate(phis)))
+
+
+def family_for(
+    baseline: Architecture,
+    coefficients: Coefficients,
+    targets: Iterable[int],
+    *,
+    multiple: int = 1,
+) -> Family:
+    """The family with a member for each target of MACs, within 1 % where rounding allows.
+
+    φ is solved for the target, then the rounding of depth, width and pixels (see
+    `scaling.targets.reach`); each member says how far it is off.
+    """
+    rule = compound(coefficients)
+
+    def member(number: int, target: int) -> Member:
+        found = reach(rule, baseline, target, multiple=multiple)
+        phi = phi_of(coefficients, found.factor)
+        return Member(
+            name=f"b{number}",
+            phi=phi,
+            depth=coefficients.at(phi_of(coefficients, found.depth_factor)).depth,
+            width=coefficients.at(phi_of(coefficients, found.width_factor)).width,
+            architecture=regularised(found.architecture, phi),
+            target=target,
+            miss=found.miss,
+        )
+
+    return Family(coefficients, tuple(member(*each) for each in enumerate(targets)))
+
+
+def regularised(architecture: Architecture, phi: float) -> Architecture:
+    """The same network with the dropout and stochastic depth of a member at φ.
+
+    Both grow linearly from the baseline's own, which `architecture` has, up to the largest
+    published (0.5 and 0.2, or the baseline's where that is above), and shrink towards 0 below
+    φ = 0. A baseline without them has members without them.
+    """
+    return replace(
+        architecture,
+        dropout=_grown(architecture.dropout, phi, _MOST_DROPOUT),
+        stochastic_depth=_grown(architecture.stochastic_depth, phi, _MOST_STOCHASTIC_DEPTH),
+    )
+
+
+def _grown(rate: float, phi: float, most: float) -> float:
+    return round(max(0.0, min(rate * (1 + _GROWTH * phi), max(rate, most))), 4)
