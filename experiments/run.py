@@ -118,12 +118,37 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
     else:
         recipe = config.load(target, overrides)
         folder = out or Path("runs") / recipe.name
-    run = Run(folder.resolve(), recipe)
+    run = Run(folder.resolve(), _with_absolute_paths(recipe))
     _refuse_changes(run)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_file(run.folder / "recipe.yaml", config.dump(recipe))
+    _keep_space(run)
+    write_file(run.folder / "recipe.yaml", config.dump(run.recipe))
     _record_start(run)
     return run
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Paths are relative to where the command is typed; a run may be continued from anywhere."""
+    source, space = Path(recipe.data.source), Path(recipe.space)
+    if source.exists() and recipe.data.format != "glyphs":
+        data = recipe.data.model_copy(update={"source": str(source.resolve())})
+        recipe = recipe.model_copy(update={"data": data})
+    if space.suffix in (".yaml", ".yml"):
+        recipe = recipe.model_copy(update={"space": str(space.resolve())})
+    return recipe
+
+
+def _keep_space(run: Run) -> None:
+    """A user's own space is copied into the run: the run means it as it was at the start."""
+    space, kept = Path(run.recipe.space), run.folder / "space.yaml"
+    if space.suffix not in (".yaml", ".yml") or not space.is_file():
+        return
+    text = space.read_text("utf-8")
+    if kept.is_file() and kept.read_text("utf-8") != text:
+        raise InvalidInput(
+            f"{space}: a run that has started keeps its space, but this file has changed since "
+            f"{run.folder} was started; restore it (a copy is {kept}), or start anew with --out"
+        )
+    write_file(kept, text)
 
 
 def _refuse_changes(run: Run) -> None:

@@ -1,0 +1,98 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import config
+from experiments.run import Run, open_run
+from space.validation import InvalidInput
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Run:
+    return open_run("demo", tmp_path / "run")
+
+
+def test_a_run_keeps_its_recipe_whole(started):
+    assert config.load(str(started.folder / "recipe.yaml")) == started.recipe
+
+
+def test_a_run_is_opened_again_by_its_folder(started):
+    assert open_run(str(started.folder)).recipe == started.recipe
+
+
+def test_the_default_folder_is_named_after_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_run("demo").folder == tmp_path / "runs" / "demo"
+
+
+def test_the_manifest_lists_every_start(started):
+    open_run("demo", started.folder, ("search.trials=30",))
+    manifest = json.loads((started.folder / "manifest.json").read_text("utf-8"))
+    assert len(manifest["starts"]) == 2
+    assert manifest["starts"][0]["environment"]["torch"]
+
+
+def test_more_trials_may_be_asked_of_a_started_run(started):
+    again = open_run(str(started.folder), overrides=("search.trials=30",))
+    assert again.recipe.search.trials == 30
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("seed=1", "seed"),
+        ("resolution=40", "resolution"),
+        ("space=mnasnet", "space"),
+        ("objective.target=9M", "objective.target"),
+        ("train.learning_rate=0.3", "train.learning_rate"),
+        ("search.epochs=7", "search.epochs"),
+        ("data.held_out=0.3", "data.held_out"),
+    ],
+)
+def test_what_recorded_numbers_depend_on_may_not_change(started, override, key):
+    before = (started.folder / "recipe.yaml").read_bytes()
+    expected = rf"recipe\.yaml: {re.escape(key)}: a run that has started keeps its {re.escape(key)}"
+    with pytest.raises(InvalidInput, match=expected):
+        open_run(str(started.folder), overrides=(override,))
+    assert (started.folder / "recipe.yaml").read_bytes() == before
+
+
+def test_a_result_that_is_not_there_names_the_stage_that_writes_it(started):
+    with pytest.raises(InvalidInput, match=r"no baseline\.json yet.*phiscale search"):
+        started.read("baseline.json")
+
+
+def test_seconds_of_a_stage_add_up_over_starts(started):
+    for _ in range(2):
+        with started.timed("search"):
+            pass
+    manifest = json.loads((started.folder / "manifest.json").read_text("utf-8"))
+    assert manifest["seconds"]["search"] >= 0
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("just: notes\n", "utf-8")
+    with pytest.raises(InvalidInput, match=r"recipe\.yaml: just: unknown key"):
+        open_run("demo", tmp_path)
+    assert (tmp_path / "recipe.yaml").read_text("utf-8") == "just: notes\n"
+
+
+def test_a_space_of_a_users_own_may_not_change_under_a_run(tmp_path):
+    space = tmp_path / "mine.yaml"
+    space.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 5]}\n", "utf-8")
+    overrides = (f"space={space}",)
+    run = open_run("demo", tmp_path / "run", overrides)
+    assert (run.folder / "space.yaml").read_text("utf-8") == space.read_text("utf-8")
+    open_run(str(run.folder))
+    space.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 7]}\n", "utf-8")
+    with pytest.raises(InvalidInput, match=r"mine\.yaml: a run that has started keeps its space"):
+        open_run(str(run.folder))
+
+
+def test_paths_of_a_recipe_hold_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    run = open_run("demo", Path("run"), ("data.source=images",))
+    assert run.recipe.data.source == str(tmp_path / "images")
