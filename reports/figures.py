@@ -1,0 +1,289 @@
+"""Figures for print, drawn with matplotlib from the frames of `reports.tables`.
+
+Every figure is readable in grey and by the colour-blind (shapes and lightness differ, not hue
+alone), names its lines beside them, and is the same file to the byte for the same data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.text import count, printable
+from space.files import write_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+INK, QUIET, FAINT = "#1f2933", "#66727f", "#e4e7eb"
+TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
+#: Okabe and Ito's vermilion and a darkened blue of theirs: apart in hue and in lightness.
+BASELINE, FAMILY = "#d55e00", "#0b5fa5"
+
+MACS = "MACs (multiply–adds)"
+DPI = 200
+#: Candidates that the coefficient figure has room for.
+MOST_CANDIDATES = 40
+
+_STYLE: Mapping[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": TRIAL,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 12,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": TRIAL,
+    "ytick.color": TRIAL,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "phiscale",
+}
+
+
+def accuracy_macs(
+    trials: pd.DataFrame,
+    front: pd.DataFrame,
+    baseline: Mapping[str, Any] | None,
+    family: pd.DataFrame,
+) -> Figure:
+    """Accuracy against MACs: the search's trials, their Pareto front, the baseline, the family.
+
+    The search's accuracy is on held-out images after its short training, the family's on the test
+    images after its long one; the intervals are 95 % Wilson.
+    """
+    with _figure("Accuracy against cost", 6.8, 4.4) as (figure, axes):
+        searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
+        for state, colour, label in (
+            ("pruned", PRUNED, "pruned trials"),
+            ("complete", TRIAL, "trials of the search"),
+        ):
+            some = searched[searched["state"] == state]
+            face = colour if state == "complete" else "none"
+            if len(some):
+                axes.scatter(
+                    some["macs"].astype(float),
+                    some["accuracy"],
+                    s=13,
+                    facecolors=face,
+                    edgecolors=colour,
+                    linewidths=0.8,
+                    label=label,
+                )
+        if len(front):
+            axes.plot(
+                front["macs"].astype(float),
+                front["accuracy"],
+                color=FRONT,
+                linewidth=1.1,
+                drawstyle="steps-post",
+                label="Pareto front of the search",
+            )
+        if baseline and baseline.get("accuracy") is not None:
+            axes.plot(
+                baseline["cost"]["macs"],
+                baseline["accuracy"],
+                marker="D",
+                markersize=6,
+                color=BASELINE,
+                linestyle="none",
+                label="baseline, trained longer",
+            )
+        _draw_family(axes, family)
+        axes.set_xscale("log")
+        axes.margins(x=0.08, y=0.09)
+        axes.set(xlabel=MACS, ylabel="accuracy")
+        _count_axis(axes)
+        _percent_axis(axes.yaxis)
+        _legend(figure, axes)
+    return figure
+
+
+def _draw_family(axes: Axes, family: pd.DataFrame) -> None:
+    known = family[family["accuracy"].notna()]
+    if known.empty:
+        return
+    macs = known["macs"].astype(float)
+    spread = [known["accuracy"] - known["low"], known["high"] - known["accuracy"]]
+    axes.errorbar(
+        macs,
+        known["accuracy"],
+        yerr=spread if known["low"].notna().all() else None,
+        color=FAMILY,
+        marker="o",
+        markersize=5,
+        linewidth=1.6,
+        elinewidth=1,
+        capsize=2,
+        label="family, on the test images",
+    )
+    for member, x, y in zip(
+        known["name"], macs, known["high"].fillna(known["accuracy"]), strict=True
+    ):
+        axes.annotate(
+            _plain(member).upper(),
+            (x, y),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=FAMILY,
+            fontweight="bold",
+        )
+
+
+def search_progress(progress: pd.DataFrame) -> Figure:
+    """The reward of each finished training of the search, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
+    with _figure("Search progress", 6.8, 3.4) as (figure, axes):
+        for state, face, label in (
+            ("pruned", "none", "pruned"),
+            ("complete", TRIAL, "complete"),
+        ):
+            some = progress[(progress["state"] == state) & progress["reward"].notna()]
+            if len(some):
+                axes.scatter(
+                    some["trial"].astype(int),
+                    some["reward"],
+                    s=13,
+                    facecolors=face,
+                    edgecolors=TRIAL,
+                    linewidths=0.8,
+                    label=label,
+                )
+        best = progress[progress["best_reward"].notna()]
+        if len(best):
+            x, y = best["trial"].astype(int), best["best_reward"]
+            axes.plot(x, y, color=FAMILY, linewidth=1.6, drawstyle="steps-post")
+            axes.annotate(
+                f"best so far {y.iloc[-1]:.3f}",
+                (x.iloc[-1], y.iloc[-1]),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="right",
+                color=FAMILY,
+                fontweight="bold",
+            )
+        axes.margins(x=0.03, y=0.12)
+        axes.set(xlabel="trial", ylabel="reward")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(figure, axes)
+    return figure
+
+
+def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
+    """The grid's candidates by accuracy with 95 % intervals; the shade is the winner's interval."""
+    shown = coefficients[coefficients["accuracy"].notna()].head(MOST_CANDIDATES)
+    title = "Candidates of the coefficient grid"
+    if len(shown) < len(coefficients):
+        title += f": {len(shown)} of {len(coefficients)}"
+    with _figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
+        rows = range(len(shown))
+        for row, candidate in zip(rows, shown.to_dict("records"), strict=True):
+            colour, marker = (BASELINE, "D") if candidate["winner"] else (FRONT, "o")
+            ends = [candidate["low"], candidate["high"]]
+            if candidate["winner"]:
+                axes.axvspan(*ends, color=BASELINE, alpha=0.08, linewidth=0)
+            axes.plot(ends, [row, row], color=colour, linewidth=1.1)
+            axes.plot(candidate["accuracy"], row, marker=marker, markersize=4.5, color=colour)
+        axes.set_yticks(
+            rows,
+            [f"α {c.alpha:.2f}   β {c.beta:.2f}   γ {c.gamma:.2f}" for c in shown.itertuples()],
+        )
+        ratios = axes.secondary_yaxis("right")
+        ratios.set_yticks(rows, [f"{ratio:.2f} ×" for ratio in shown["realised_ratio"]])
+        ratios.spines["right"].set_visible(False)
+        for side in (axes, ratios):
+            side.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", visible=True)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_xlabel("accuracy on the held-out images")
+        axes.annotate(
+            "MACs over the baseline's",
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(36, 2),
+            textcoords="offset points",
+            ha="right",
+            color=QUIET,
+        )
+        _percent_axis(axes.xaxis)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes `figure` in the format of `path`'s suffix: the same bytes for the same figure."""
+    dated = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=dated[path.suffix])
+    write_file(path, buffer.getvalue())
+
+
+def _plain(text: str) -> str:
+    """`text` without what matplotlib would read as mathematics."""
+    return printable(text).replace("$", r"\$")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+@contextmanager
+def _figure(title: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """One figure of `width` × `height` inches with one pair of axes, in this module's style."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title)
+        yield figure, axes
+
+
+def _percent_axis(axis: Axis) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g} %"))
+
+
+def _count_axis(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, where no point can lie under it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, labelcolor=QUIET)

@@ -1,0 +1,209 @@
+"""A run directory, read into frozen data: its JSON and YAML files and every trial of its studies.
+
+Reading never changes a run: no study and no table is created, and what an unfinished run does not
+have yet is simply absent. All numbers keep the run's vocabulary and units: MACs (multiply–adds),
+params, activations, accuracy as a fraction in [0, 1], resolution in pixels, times in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    import optuna
+
+#: A run's studies, in the order of its stages.
+STUDIES = ("search", "finalists", "coefficients", "family")
+
+#: Optuna's trial states in the words of `space.evaluation.Status`, and the two of unfinished ones.
+_STATES = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluation, as the storage has it; mappings are empty where nothing was recorded.
+
+    `value` is on the study's scale: the reward (search, finalists) or the accuracy (coefficients,
+    family). `reports` holds that value after each epoch. `seconds` is wall-clock time from asking
+    for the trial to telling its result.
+    """
+
+    study: str
+    number: int
+    state: str
+    value: float | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    reports: Mapping[int, float] = field(default_factory=dict)
+    job: str = ""
+    key: str = ""
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, int] = field(default_factory=dict)
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    measurement: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    answered_from: int | None = None
+    retries: int = 0
+    rejected: int = 0
+    seconds: float | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a training that ended with a result: complete or pruned, not answered."""
+        return self.state in ("complete", "pruned") and self.answered_from is None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run directory holds; None or empty where a stage has not ended yet."""
+
+    path: Path
+    recipe_text: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] | None = None
+    coefficients: Mapping[str, Any] | None = None
+    family: Mapping[str, Any] | None = None
+    trials: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, or the directory's where there is no recipe."""
+        return str(self.recipe.get("name") or self.path.resolve().name)
+
+    def study(self, name: str) -> tuple[Trial, ...]:
+        """The trials of one study in the order of their numbers; none where it has not begun."""
+        return self.trials.get(name, ())
+
+
+def load(run_dir: Path | str, storage: str | None = None) -> Run:
+    """Everything that is known of a run, finished or not.
+
+    `storage` is the URL of its Optuna storage; None for the one that its recipe names, or else
+    `study.db` in the directory. Raises `space.validation.InvalidInput` where the directory is none
+    of a run or a file of it cannot be read.
+    """
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise InvalidInput(f"{path}: a run directory is needed, and there is no such directory")
+    recipe_text = _text(path / "recipe.yaml")
+    recipe = _recipe(recipe_text, path / "recipe.yaml")
+    url = storage or recipe.get("storage") or f"sqlite:///{path / 'study.db'}"
+    return Run(
+        path=path,
+        recipe_text=recipe_text,
+        recipe=recipe,
+        manifest=_json(path / "manifest.json") or {},
+        baseline=_json(path / "baseline.json"),
+        coefficients=_json(path / "coefficients.json"),
+        family=_json(path / "family" / "family.json"),
+        trials=_trials(url),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: a readable UTF-8 text is needed, but {error}") from None
+
+
+def _recipe(text: str, path: Path) -> Mapping[str, Any]:
+    try:
+        recipe = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{path}: valid YAML is needed, but {error}") from None
+    if not isinstance(recipe, dict):
+        raise InvalidInput(f"{path}: a mapping is needed, but got {type(recipe).__name__}")
+    return recipe
+
+
+def _json(path: Path) -> Mapping[str, Any] | None:
+    text = _text(path)
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{path}: valid JSON is needed, but {error}") from None
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{path}: a JSON object is needed, but got {type(data).__name__}")
+    return data
+
+
+def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        return {}
+    with _storage(url) as storage:
+        names = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        return {
+            name: tuple(
+                _trial(name, trial) for trial in storage.get_all_trials(names[name], deepcopy=False)
+            )
+            for name in STUDIES
+            if name in names
+        }
+
+
+@contextmanager
+def _storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
+    """The storage at `url`, opened so that nothing is created in it, and closed again."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if url.startswith("sqlite:///"):
+        # Not `mode=ro`: SQLite must be able to roll back what a killed process left half-written.
+        url = f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=rw&uri=true"
+    try:
+        storage = RDBStorage(url, skip_table_creation=True)
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"storage: an Optuna storage is needed, but {reason}") from None
+    try:
+        yield storage
+    finally:
+        storage.engine.dispose()
+
+
+def _trial(study: str, trial: optuna.trial.FrozenTrial) -> Trial:
+    attributes = trial.user_attrs
+    return Trial(
+        study=study,
+        number=trial.number,
+        state=_STATES[trial.state.name],
+        value=trial.value if trial.state.name == "COMPLETE" else None,
+        choices=dict(trial.params),
+        reports=dict(trial.intermediate_values),
+        job=attributes.get("job", ""),
+        key=attributes.get("key", ""),
+        architecture=attributes.get("architecture", {}),
+        cost=attributes.get("cost", {}),
+        budget=attributes.get("budget", {}),
+        measurement=attributes.get("measurement", {}),
+        environment=attributes.get("environment", {}),
+        answered_from=attributes.get("answered_from"),
+        retries=attributes.get("retries", 0),
+        rejected=attributes.get("rejected", 0),
+        seconds=attributes.get("seconds"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )

@@ -1,0 +1,82 @@
+"""Numbers and names as people read them, and as no browser or spreadsheet can misread them."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+#: A password in a storage's URL, wherever it stands in a text.
+_PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
+
+_WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
+
+
+def count(value: float) -> str:
+    """A count as people say it: 41.2M, 1.2G."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if value >= 0.9995 * size:
+            return f"{value / size:#.3g}".rstrip(".") + unit
+    return f"{value:.0f}"
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one digit after the point."""
+    return f"{100 * value:.1f} %"
+
+
+def half_width(low: float, high: float) -> str:
+    """Half of an interval of fractions, in percentage points: ± 0.8."""
+    return f"± {50 * (high - low):.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as the two largest of days, hours, minutes and seconds."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        whole, left = divmod(left, size)
+        if whole or parts:
+            parts.append(f"{whole} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def number(count: int, noun: str) -> str:
+    """`three networks`, `1 network` in words up to twelve."""
+    word = _WORDS[count] if count < len(_WORDS) else f"{count:,}"
+    return f"{word} {noun}" + ("" if count == 1 else "s")
+
+
+def printable(text: str) -> str:
+    """`text` with control and direction-changing characters spelled out: ⟨U+202E⟩.
+
+    They could otherwise make a name look like another, or reverse what stands beside it.
+    """
+    return "".join(
+        f"⟨U+{ord(letter):04X}⟩" if _hidden(letter) else letter for letter in without_password(text)
+    )
+
+
+def _hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in "\n\t"
+
+
+def without_password(text: str) -> str:
+    """`text` with *** for the password of any URL in it."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def cell(value: object) -> object:
+    """`value` as a CSV cell that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def finite(value: object) -> object:
+    """`value`, or None for what JSON has no word for: NaN, infinity, pandas' missing value."""
+    if value is None or value != value or value in (math.inf, -math.inf):
+        return None
+    return value

@@ -1,0 +1,345 @@
+"""A small finished run, synthetic: its accuracies are a formula, never to be shown as results."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from scaling.compound import scale
+from space.architecture import Architecture
+from space.choices import Space, load
+from space.cost import cost
+
+BuildRun = Callable[..., Path]
+
+EPOCHS, FINAL_EPOCHS, TARGET, EXPONENT = 5, 15, 4_000_000, -0.07
+HELD_OUT, TEST = 600, 2000
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How far the synthetic run has come."""
+
+    search: bool = True
+    finalists: bool = True
+    coefficients: bool = True
+    family: bool = True
+
+
+def accuracy(architecture: Architecture, epochs: int, noise: float = 0.0) -> float:
+    """Rises with MACs, with 5-pixel kernels and squeeze-and-excite, and with training."""
+    macs = cost(architecture).macs
+    large = sum(stage.kernel == 5 for stage in architecture.stages)
+    gated = sum(stage.se is not None for stage in architecture.stages)
+    ceiling = 0.97 - 0.62 * (macs / 4e5) ** -0.34 + 0.008 * large + 0.004 * gated
+    return min(0.99, max(0.1, ceiling * (1 - 0.9 * math.exp(-epochs / 2.2)) + noise))
+
+
+def reward(value: float, macs: int) -> float:
+    return float(value * (macs / TARGET) ** EXPONENT)
+
+
+def recorded(
+    architecture: Architecture,
+    number: int,
+    *,
+    job: str,
+    epochs: int,
+    images: int = HELD_OUT,
+    noise: float = 0.0,
+    value: Callable[[float, int], float] = lambda accuracy, _: accuracy,
+    state: TrialState = TrialState.COMPLETE,
+    stopped_after: int | None = None,
+    params: dict[str, Any] | None = None,
+    distributions: dict[str, Any] | None = None,
+    **attributes: Any,
+) -> FrozenTrial:
+    """One trial with the attributes that a real one has."""
+    price = cost(architecture)
+    made = 0 if state is TrialState.FAIL else stopped_after or epochs
+    curve = [accuracy(architecture, epoch, noise) for epoch in range(1, made + 1)]
+    seconds = 0.4 + price.macs / 2e6
+    measurement = {
+        "status": {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[state.name],
+        "accuracy": curve[-1] if curve else None,
+        "loss": 2.3 * (1 - curve[-1]) if curve else None,
+        "train_seconds": seconds * made,
+        "validation_seconds": 0.1 * made,
+        "peak_memory": None,
+        "images": images if curve else None,
+        "epochs": [
+            {
+                "epoch": epoch,
+                "train_loss": 2.4 * (1 - value),
+                "accuracy": value,
+                "loss": 2.3 * (1 - value),
+                "seconds": seconds,
+            }
+            for epoch, value in enumerate(curve, start=1)
+        ],
+        "details": {},
+        "reason": "the loss became NaN in epoch 2" if state is TrialState.FAIL else None,
+    }
+    start = datetime(2026, 1, 2, 3, 4, 5) + timedelta(seconds=40 * number)
+    trial = create_trial(
+        state=state,
+        value=value(curve[-1], price.macs) if state is TrialState.COMPLETE else None,
+        params=params,
+        distributions=distributions,
+        intermediate_values={i: value(a, price.macs) for i, a in enumerate(curve, start=1)},
+        user_attrs={
+            "job": job,
+            "architecture": architecture.to_dict(),
+            "key": architecture.key,
+            "cost": price._asdict(),
+            "budget": {"epochs": epochs, "data_fraction": 1.0, "resolution": None, "seed": 7},
+            "measurement": measurement,
+            "environment": {"device": "cpu", "torch": "2.13.0", "python": "3.11.2"},
+            "seconds": seconds * made + 0.5,
+            **attributes,
+        },
+    )
+    trial.datetime_start = start
+    trial.datetime_complete = start + timedelta(seconds=seconds * made + 0.5)
+    return trial
+
+
+def search_trials(space: Space, count: int) -> list[FrozenTrial]:
+    draw = random.Random(5)
+    distributions = {
+        name: CategoricalDistribution(values) for name, values in space.choices.items()
+    }
+    made = []
+    for number in range(count):
+        choices = {name: draw.choice(values) for name, values in space.choices.items()}
+        state, extra = TrialState.COMPLETE, {}
+        if number % 7 == 5:
+            state, extra = TrialState.PRUNED, {"stopped_after": 2}
+        elif number % 19 == 11:
+            state = TrialState.FAIL
+        if number == 9:
+            choices, extra = dict(made[3].params), {"answered_from": 3}
+        made.append(
+            recorded(
+                space.decode(choices),
+                number,
+                job=f"candidate {number}",
+                epochs=EPOCHS,
+                noise=draw.gauss(0, 0.018),
+                value=reward,
+                state=state,
+                params=choices,
+                distributions=distributions,
+                rejected=draw.randrange(4),
+                **extra,
+                **({"retries": 1} if number == 12 else {}),
+            )
+        )
+    return made
+
+
+def add_study(url: str, name: str, trials: list[FrozenTrial]) -> None:
+    study = optuna.create_study(
+        storage=url, study_name=name, direction="maximize", load_if_exists=True
+    )
+    study.add_trials(trials)
+
+
+def build_run(
+    folder: Path,
+    *,
+    trials: int = 40,
+    stages: Stages = Stages(),
+    name: str = "synthetic",
+    classes: tuple[str, ...] = tuple("ABCDEFGHIJ"),
+    description: str = "a formula in place of trainings",
+) -> Path:
+    """Writes a run directory as far as `stages` says, and gives it back."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{folder / 'study.db'}"
+    space = load("mnasnet_small").adapted(num_classes=len(classes), resolution=32)
+    recipe = {
+        "name": name,
+        "description": description,
+        "seed": 7,
+        "space": "mnasnet_small",
+        "resolution": 32,
+        "storage": None,
+        "objective": {"metric": "top1", "target": TARGET, "exponent_below": EXPONENT},
+        "search": {"trials": trials, "epochs": EPOCHS, "final_epochs": FINAL_EPOCHS},
+        "family": {"epochs": 30},
+    }
+    manifest = {
+        "name": name,
+        "seed": 7,
+        "data": {"classes": list(classes), "train": 5400, "held_out": HELD_OUT, "test": TEST},
+        "starts": [
+            {
+                "time": "2026-01-02T03:04:05+00:00",
+                "command": f"phiscale run {name}",
+                "environment": {"processor": "a processor", "cores": "2", "torch": "2.13.0"},
+            }
+        ],
+        "seconds": {"search": 1240.5, "coefficients": 310.0, "family": 920.2},
+    }
+    _write(folder / "recipe.yaml", recipe)
+    _write(folder / "manifest.json", manifest)
+    if not stages.search:
+        return folder
+    searched = search_trials(space, trials)
+    add_study(url, "search", searched)
+    if not stages.finalists:
+        return folder
+    baseline = _finalists(folder, url, searched)
+    if not stages.coefficients:
+        return folder
+    _coefficients(folder, url, baseline)
+    if stages.family:
+        _family(folder, url, baseline, classes)
+    return folder
+
+
+def _finalists(folder: Path, url: str, searched: list[FrozenTrial]) -> Architecture:
+    complete = [t for t in searched if t.state is TrialState.COMPLETE]
+    best = sorted(complete, key=lambda t: -t.value)[:5]
+    made = [
+        recorded(
+            Architecture.from_dict(trial.user_attrs["architecture"]),
+            number,
+            job=f"finalist {number}",
+            epochs=FINAL_EPOCHS,
+            noise=0.01 * (number % 3 - 1),
+            value=reward,
+        )
+        for number, trial in enumerate(best)
+    ]
+    add_study(url, "finalists", made)
+    chosen = max(range(len(made)), key=lambda number: made[number].value)
+    attributes = made[chosen].user_attrs
+    _write(
+        folder / "baseline.json",
+        {name: attributes[name] for name in ("architecture", "key", "cost")}
+        | {
+            "accuracy": attributes["measurement"]["accuracy"],
+            "reward": made[chosen].value,
+            "trial": chosen,
+            "study": "finalists",
+            "choices": best[chosen].params,
+        },
+    )
+    return Architecture.from_dict(attributes["architecture"])
+
+
+def _coefficients(folder: Path, url: str, baseline: Architecture) -> None:
+    grid = [
+        (1 + a / 10, 1 + b / 10, 1 + c / 10)
+        for a in range(12)
+        for b in range(6)
+        for c in range(6)
+        if abs((1 + a / 10) * (1 + b / 10) ** 2 * (1 + c / 10) ** 2 - 2) <= 0.06
+    ]
+    candidates: dict[str, dict[str, Any]] = {}
+    made = []
+    for alpha, beta, gamma in grid:
+        network = scale(baseline, depth=alpha, width=beta, resolution=gamma)
+        if network.key in candidates:
+            candidates[network.key]["names"].append([alpha, beta, gamma])
+            continue
+        off = abs(alpha - 1.2) + abs(beta - 1.1) + abs(gamma - 1.15)
+        trial = recorded(
+            network, len(made), job=f"α{alpha:g} β{beta:g} γ{gamma:g}", epochs=10, noise=-0.04 * off
+        )
+        made.append(trial)
+        candidates[network.key] = {
+            "names": [[alpha, beta, gamma]],
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "nominal_product": alpha * beta**2 * gamma**2,
+            "realised_ratio": cost(network).macs / cost(baseline).macs,
+            "cost": cost(network)._asdict(),
+            "accuracy": trial.value,
+            "key": network.key,
+        }
+    add_study(url, "coefficients", made)
+    best = max(candidates.values(), key=lambda candidate: candidate["accuracy"])
+    own = ("alpha", "beta", "gamma", "nominal_product", "realised_ratio", "accuracy", "cost")
+    _write(
+        folder / "coefficients.json",
+        {name: best[name] for name in own}
+        | {"phi": 1.0, "factor": 2.0, "pinned": False, "candidates": list(candidates.values())},
+    )
+
+
+def _family(folder: Path, url: str, baseline: Architecture, classes: tuple[str, ...]) -> None:
+    chosen = json.loads((folder / "coefficients.json").read_text("utf-8"))
+    members, made = [], []
+    for number, phi in enumerate((0.0, 1.0, 2.0, 3.0)):
+        factors = {
+            "depth": chosen["alpha"] ** phi,
+            "width": chosen["beta"] ** phi,
+            "resolution": chosen["gamma"] ** phi,
+        }
+        network = scale(baseline, **factors)
+        trial = recorded(network, number, job=f"b{number}", epochs=30, images=TEST)
+        made.append(trial)
+        members.append(
+            {
+                "name": f"b{number}",
+                "phi": phi,
+                "depth": factors["depth"],
+                "width": factors["width"],
+                "resolution": network.resolution,
+                "cost": cost(network)._asdict(),
+                "accuracy": trial.value,
+                "images": TEST,
+                "train_seconds": trial.user_attrs["measurement"]["train_seconds"],
+                "key": network.key,
+                "files": {},
+            }
+        )
+    add_study(url, "family", made)
+    coefficients = {name: chosen[name] for name in ("alpha", "beta", "gamma")}
+    _write(
+        folder / "family" / "family.json",
+        {
+            "members": members,
+            "coefficients": coefficients,
+            "classes": list(classes),
+            "preprocessing": {},
+        },
+    )
+
+
+def _write(path: Path, data: object) -> None:
+    """JSON, which is YAML too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished synthetic run, shared by the tests that only read it."""
+    return build_run(tmp_path_factory.mktemp("runs") / "synthetic")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> BuildRun:
+    """`make_run(**how)` writes a run of a test's own."""
+
+    def make(**how: Any) -> Path:
+        return build_run(tmp_path / "run", **how)
+
+    return make
