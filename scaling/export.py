@@ -71,7 +71,8 @@ def export_member(
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     contents: dict[str, bytes] = {
         ARCHITECTURE: _json(member.architecture.to_dict()),
-        WEIGHTS: save(weights, metadata={"format": "pt", "key": member.architecture.key}),
+        # One entry of metadata alone: of two the order, and with it the hash, would be random.
+        WEIGHTS: save(weights, metadata={"format": "pt"}),
         README: _readme(member, trained, about).encode(),
     }
     for name, content in contents.items():

@@ -1,0 +1,120 @@
+"""Networks of a wanted cost: hit within 1 % where rounding allows, else the nearest and how far."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.compound import scale
+from scaling.rules import compound, phi_of
+from scaling.targets import HIT, macs, reach
+from space import presets
+from space.architecture import Architecture, Head, Operator, Stage, Stem
+from space.cost import cost
+from space.validation import InvalidInput
+
+B0 = presets.load("efficientnet_b0")
+SMALL = replace(B0, stem=Stem(16, stride=1), resolution=32, num_classes=10)
+RULE = compound(PUBLISHED)
+
+#: Two blocks of few channels: most of its costs lie far apart.
+COARSE = Architecture(
+    Stem(8, stride=1), (Stage(Operator.CONV, 8), Stage(Operator.CONV, 16)), Head(0), resolution=8
+)
+
+
+@pytest.mark.parametrize("baseline", [B0, SMALL], ids=["B0", "small"])
+@pytest.mark.parametrize("ratio", [0.4, 0.9, 1.0, 1.3, 1.7, 2.0, 5.0, 40.0])
+def test_targets_are_hit_within_one_percent(baseline: Architecture, ratio: float) -> None:
+    target = round(cost(baseline).macs * ratio)
+    found = reach(RULE, baseline, target)
+    assert found.found == cost(found.architecture).macs
+    assert found.miss == found.found / target - 1
+    assert abs(found.miss) <= HIT
+
+
+@settings(max_examples=40)
+@given(
+    ratio=st.floats(0.3, 12),
+    baseline=st.sampled_from([SMALL, COARSE]),
+    multiple=st.sampled_from([1, 2, 8]),
+)
+def test_a_reached_network_is_the_baseline_scaled(
+    ratio: float, baseline: Architecture, multiple: int
+) -> None:
+    found = reach(RULE, baseline, macs(baseline) * ratio, multiple=multiple)
+    depth = PUBLISHED.at(phi_of(PUBLISHED, found.depth_factor)).depth
+    width = PUBLISHED.at(phi_of(PUBLISHED, found.width_factor)).width
+    rebuilt = scale(baseline, depth=depth, width=width)
+    assert replace(rebuilt, resolution=found.architecture.resolution) == found.architecture
+    assert found.architecture.resolution % multiple == 0
+
+
+@settings(max_examples=25)
+@given(ratio=st.floats(0.3, 12))
+def test_no_network_on_the_rule_itself_is_nearer(ratio: float) -> None:
+    target = macs(COARSE) * ratio
+    found = reach(RULE, COARSE, target)
+    nearest = min(
+        abs(macs(RULE(COARSE, 2 ** (power / 50))) / target - 1) for power in range(-100, 250)
+    )
+    assert abs(found.miss) <= max(nearest, HIT) + 1e-12
+
+
+def test_a_target_that_rounding_cannot_hit_gets_the_nearest_and_how_far() -> None:
+    only_width = compound(Coefficients(1.0, 1.4, 1.0))
+    found = reach(only_width, COARSE, macs(COARSE) * 1.5, multiple=8)
+    assert found.architecture.resolution % 8 == 0
+    assert HIT < abs(found.miss) < 1
+
+
+def test_the_baseline_is_its_own_target() -> None:
+    found = reach(RULE, B0, macs(B0))
+    assert found.architecture == B0
+    assert found.factor == pytest.approx(1, abs=1e-3)
+    assert found.strain == 0
+
+
+def test_of_several_hits_the_least_strained_is_taken() -> None:
+    grown = RULE(B0, 3.0)
+    found = reach(RULE, B0, macs(grown))
+    assert found.found == macs(grown)
+    assert found.strain == 0
+    # 283 and 284 pixels cost the same behind a stride of 2: the larger is a gift.
+    assert (grown.resolution, found.architecture.resolution) == (283, 284)
+
+
+@pytest.mark.parametrize("target", [1, 10**18])
+def test_impossible_targets_get_the_smallest_or_largest_network(target: int) -> None:
+    found = reach(RULE, COARSE, target)
+    assert (found.miss > 1) if target == 1 else (found.miss < -0.9)
+
+
+def test_targets_can_be_parameters() -> None:
+    def params(architecture: Architecture) -> float:
+        return cost(architecture).params
+
+    found = reach(RULE, B0, 12_000_000, measure=params)
+    assert cost(found.architecture).params == found.found
+    assert abs(found.miss) <= 0.05
+    assert found.architecture.resolution == RULE(B0, found.factor).resolution
+
+
+@given(factor=st.floats(0.1, 100), ratio=st.floats(1.0, 3.0))
+def test_cost_never_falls_along_a_rule(factor: float, ratio: float) -> None:
+    smaller, larger = cost(RULE(B0, factor)), cost(RULE(B0, factor * ratio))
+    assert all(less <= more for less, more in zip(smaller, larger, strict=True))
+
+
+def test_phi_is_the_logarithm_to_the_base_of_the_product() -> None:
+    assert phi_of(PUBLISHED, 1) == 0
+    assert phi_of(PUBLISHED, PUBLISHED.nominal**2.5) == pytest.approx(2.5)
+    assert math.isclose(phi_of(PUBLISHED, 1 / PUBLISHED.nominal), -1)
+
+
+def test_coefficients_that_change_nothing_reach_no_target() -> None:
+    with pytest.raises(InvalidInput, match="one of α, β, γ must be above 1"):
+        reach(compound(Coefficients(1, 1, 1)), B0, 1e9)
