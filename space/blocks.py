@@ -96,14 +96,15 @@ class SqueezeExcite(nn.Module):
         assert block.squeeze_activation  # a block that squeezes has both
         assert block.gate
         channels = block.inner_channels
+        self.mean = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, block.squeeze_channels, 1)
         self.activation = ACTIVATIONS[block.squeeze_activation]()
         self.expand = nn.Conv2d(block.squeeze_channels, channels, 1)
         self.gate = GATES[block.gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.expand(self.activation(self.reduce(x.mean((2, 3), keepdim=True))))
-        scaled: Tensor = x * self.gate(weights)
+        weights = self.gate(self.expand(self.activation(self.reduce(self.mean(x)))))
+        scaled: Tensor = x * weights
         return scaled
 
 
@@ -143,7 +144,8 @@ class PoolShortcut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:  # windows at the border that are not full average what they hold
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        return F.pad(x, (0, 0, 0, 0, 0, self.missing))  # a negative count cuts
+        # A negative count of missing channels cuts.
+        return F.pad(x, (0, 0, 0, 0, 0, self.missing)) if self.missing else x
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, missing={self.missing}"
@@ -236,7 +238,8 @@ class Inverted(Separable):
         )
 
     def branch(self, x: Tensor) -> Tensor:
-        return super().branch(self.expand(x))
+        out: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        return out
 
 
 class Fused(Residual):

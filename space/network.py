@@ -55,6 +55,7 @@ class Network(nn.Module):
             if head.channels
             else nn.Identity()
         )
+        self.mean = nn.AdaptiveAvgPool2d(1)
         self.hidden = _hidden(channels, head.hidden, numerics) if head.hidden else nn.Identity()
         self.dropout = nn.Dropout(architecture.dropout)
         self.classifier = nn.Linear(head.hidden or channels, architecture.num_classes)
@@ -63,7 +64,10 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N × in_channels × H × W, for any H and W, to N × num_classes logits."""
-        x = self.head(self.stages(self.pool(self.stem(x)))).mean((2, 3))
+        x = self.pool(self.stem(x))
+        for stage in self.stages:  # rather than the Sequential, which keeps its input until its end
+            x = stage(x)
+        x = self.mean(self.head(x)).flatten(1)
         logits: Tensor = self.classifier(self.dropout(self.hidden(x)))
         return logits
 

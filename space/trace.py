@@ -1,0 +1,240 @@
+"""Every operation of a network's forward pass, in order, without torch.
+
+It mirrors `space.network`, and is what explains other tools' counts (`space.explain`) and how much
+memory a pass needs (`space.memory`). For the cost alone, `space.cost` is a thousand times faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import NamedTuple
+
+from space.architecture import (
+    Activation,
+    Architecture,
+    Block,
+    Gate,
+    Operator,
+    Padding,
+    Skip,
+)
+from space.cost import At, Convolution, convolutions
+
+
+class Kind(StrEnum):
+    """What an operation does; a gate counts as an activation. DROP is stochastic depth."""
+
+    CONVOLUTION = "convolution"
+    LINEAR = "linear"
+    NORM = "norm"
+    ACTIVATION = "activation"
+    MEAN = "mean"
+    MAX_POOL = "max_pool"
+    AVERAGE_POOL = "average_pool"
+    PAD = "pad"
+    MULTIPLY = "multiply"
+    DROP = "drop"
+    ADD = "add"
+
+
+class Map(NamedTuple):
+    """A tensor of one image: channels × side × side."""
+
+    channels: int
+    side: int
+
+    @property
+    def elements(self) -> int:
+        """Its number of elements."""
+        return self.channels * self.side**2
+
+
+class Operation(NamedTuple):
+    """One operation; tensors are numbered, 0 the image and i + 1 the output of operation i.
+
+    `held` are tensors that it does not read and that live on: each module keeps what it was given
+    until it returns. `macs` are multiply–adds, `bias` says that one is added to every output.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[int, ...]
+    held: tuple[int, ...]
+    output: Map
+    macs: int = 0
+    bias: bool = False
+    function: Activation | Gate | None = None
+
+
+class Trace(NamedTuple):
+    """All operations, and all tensors by their number."""
+
+    operations: tuple[Operation, ...]
+    tensors: tuple[Map, ...]
+
+
+def trace(architecture: Architecture, resolution: int | None = None) -> Trace:
+    """The operations on one image of `resolution` pixels (the architecture's own where None)."""
+    tape = _Tape(architecture, resolution or architecture.resolution)
+    stem, head = architecture.stem, architecture.head
+    activation = architecture.numerics.activation
+    convolution = Convolution(architecture.in_channels, stem.channels, stem.kernel)
+    x = tape.conv_norm("stem", 0, convolution, stem.stride, activation)
+    if stem.pool:
+        x = tape.max_pool("pool", x)
+    for number, stage in enumerate(architecture.blocks()):
+        with tape.inside(x):
+            out = x
+            for index, block in enumerate(stage):
+                out = _block(tape, f"stages.{number}.{index}", out, block)
+        x = out
+    if head.channels:
+        convolution = Convolution(architecture.stages[-1].channels, head.channels)
+        x = tape.conv_norm("head", x, convolution, 1, activation)
+    x = tape.mean("mean", x)
+    if head.hidden:
+        x = tape.linear("hidden.linear", x, head.hidden)
+        x = tape.activate("hidden.activation", x, activation)
+    tape.linear("classifier", x, architecture.num_classes)
+    return Trace(tuple(tape.operations), tuple(tape.tensors))
+
+
+def _block(tape: _Tape, name: str, x: int, block: Block) -> int:
+    """The operations of one block; returns its output."""
+    layers = list(convolutions(block))
+    projection = layers.pop() if block.shortcut is Skip.PROJECTION else None
+    squeeze = [layer for layer in layers if layer.bias]
+    *before, last = [layer for layer in layers if not layer.bias]
+    residual = block.operator in (Operator.BASIC, Operator.BOTTLENECK)
+    with tape.inside(x):
+        out, stride = x, block.stride
+        for index, layer in enumerate(before):
+            strides = layer.at is At.OUTPUT
+            step = stride if strides else 1
+            out = tape.conv_norm(f"{name}.{index}", out, layer, step, block.activation)
+            stride = 1 if strides else stride
+        if squeeze:
+            out = _squeeze_excite(tape, f"{name}.squeeze", out, block, squeeze)
+        activation = None if block.linear or residual else block.activation
+        out = tape.conv_norm(f"{name}.{len(before)}", out, last, stride, activation)
+        if block.shortcut is not Skip.NONE:
+            out = _join(tape, name, out, x, block, projection)
+        if residual:
+            out = tape.activate(f"{name}.activation", out, block.activation)
+    return out
+
+
+def _squeeze_excite(tape: _Tape, name: str, x: int, block: Block, layers: list[Convolution]) -> int:
+    reduce, expand = layers
+    with tape.inside(x):
+        out = tape.mean(f"{name}.mean", x)
+        out = tape.convolve(f"{name}.reduce", out, reduce, 1)
+        out = tape.activate(f"{name}.activation", out, block.squeeze_activation)
+        out = tape.convolve(f"{name}.expand", out, expand, 1)
+        out = tape.activate(f"{name}.gate", out, block.gate)
+        return tape.run(f"{name}.scale", Kind.MULTIPLY, x, out, output=tape.tensors[x])
+
+
+def _join(
+    tape: _Tape, name: str, out: int, x: int, block: Block, projection: Convolution | None
+) -> int:
+    """The branch, dropped for some images in training, plus the shortcut."""
+    output = tape.tensors[out]
+    with tape.inside(out):
+        if tape.drops:
+            out = tape.run(f"{name}.drop", Kind.DROP, out, output=output)
+        with tape.inside(out):
+            if projection is not None:
+                x = tape.conv_norm(f"{name}.shortcut", x, projection, block.stride, None)
+            elif block.shortcut is Skip.POOL:
+                x = _pool_shortcut(tape, f"{name}.shortcut", x, block, output)
+        return tape.run(f"{name}.add", Kind.ADD, out, x, output=output)
+
+
+def _pool_shortcut(tape: _Tape, name: str, x: int, block: Block, output: Map) -> int:
+    with tape.inside(x):
+        if block.stride > 1:
+            pooled = Map(block.in_channels, output.side)
+            x = tape.run(f"{name}.pool", Kind.AVERAGE_POOL, x, output=pooled)
+        if block.in_channels != block.out_channels:
+            x = tape.run(f"{name}.pad", Kind.PAD, x, output=output)
+        return x
+
+
+class _Tape:
+    """Records operations; each method returns the number of the tensor that it made."""
+
+    def __init__(self, architecture: Architecture, resolution: int) -> None:
+        self.same = architecture.numerics.padding is Padding.SAME
+        self.drops = architecture.stochastic_depth > 0
+        self.operations: list[Operation] = []
+        self.tensors = [Map(architecture.in_channels, resolution)]
+        self._held: list[int] = [0]
+
+    @contextmanager
+    def inside(self, given: int) -> Iterator[None]:
+        """A module that was given this tensor, and keeps it until it returns."""
+        self._held.append(given)
+        yield
+        self._held.pop()
+
+    def run(
+        self,
+        name: str,
+        kind: Kind,
+        *inputs: int,
+        output: Map,
+        macs: int = 0,
+        bias: bool = False,
+        function: Activation | Gate | None = None,
+    ) -> int:
+        held = tuple(self._held)
+        self.operations.append(Operation(name, kind, inputs, held, output, macs, bias, function))
+        self.tensors.append(output)
+        return len(self.operations)
+
+    def convolve(self, name: str, x: int, layer: Convolution, stride: int) -> int:
+        side = -(-self.tensors[x].side // stride)
+        output = Map(layer.out_channels, side)
+        if self.same and stride > 1 and layer.kernel > 1:
+            x = self._pad(f"{name}.pad", x, layer.kernel, stride)
+        macs = layer.weights * side**2
+        kind = Kind.CONVOLUTION
+        return self.run(name, kind, x, output=output, macs=macs, bias=layer.bias)
+
+    def conv_norm(
+        self,
+        name: str,
+        x: int,
+        layer: Convolution,
+        stride: int,
+        activation: Activation | None,
+    ) -> int:
+        with self.inside(x):
+            out = self.convolve(f"{name}.conv", x, layer, stride)
+            out = self.run(f"{name}.norm", Kind.NORM, out, output=self.tensors[out])
+            return self.activate(f"{name}.activation", out, activation) if activation else out
+
+    def activate(self, name: str, x: int, function: Activation | Gate | None) -> int:
+        return self.run(name, Kind.ACTIVATION, x, output=self.tensors[x], function=function)
+
+    def mean(self, name: str, x: int) -> int:
+        return self.run(name, Kind.MEAN, x, output=Map(self.tensors[x].channels, 1))
+
+    def max_pool(self, name: str, x: int) -> int:
+        given = self.tensors[x]
+        output = Map(given.channels, -(-given.side // 2))
+        with self.inside(x):
+            x = self._pad(f"{name}.pad", x, 3, 2) if self.same else x
+            return self.run(name, Kind.MAX_POOL, x, output=output)
+
+    def linear(self, name: str, x: int, channels: int) -> int:
+        macs = self.tensors[x].channels * channels
+        return self.run(name, Kind.LINEAR, x, output=Map(channels, 1), macs=macs, bias=True)
+
+    def _pad(self, name: str, x: int, kernel: int, stride: int) -> int:
+        channels, side = self.tensors[x]
+        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        return self.run(name, Kind.PAD, x, output=Map(channels, side + total))
