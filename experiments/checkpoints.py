@@ -1,0 +1,43 @@
+"""What an unfinished training leaves on disk, so that it can continue where it stopped."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from space.files import write_file
+
+_logger = logging.getLogger(__name__)
+
+
+def save(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
+    """Writes `state` (tensors and plain values), whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"fingerprint": fingerprint, "state": state}, buffer)
+    write_file(path, buffer.getvalue())
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The state that `save` wrote with the same fingerprint, on the CPU; None where there is none.
+
+    A file that cannot be read, or is of another training, is reported and left out of account.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found, state = content["fingerprint"], content["state"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        _logger.warning("%s: cannot be read, so the training starts anew (%s)", path, what)
+        return None
+    if found != fingerprint:
+        _logger.warning("%s: is of another training, so this one starts anew", path)
+        return None
+    loaded: dict[str, Any] = state
+    return loaded

@@ -1,0 +1,105 @@
+"""An `Evaluate` that trains: the network of an architecture, measured on held-out images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from experiments import machine
+from experiments.config import TrainConfig
+from experiments.data.images import Images
+from experiments.failures import TrainingFailed, network_errors
+from experiments.measure import Metric, class_accuracies
+from experiments.train import Task, Trained, random_numbers, train
+from space.architecture import Architecture
+from space.evaluation import Budget, Measurement, Report, Status
+from space.files import write_file
+from space.network import build
+
+
+@dataclass(frozen=True)
+class TrainingEvaluator:
+    """Trains networks on the images `train` and measures them on `held_out`.
+
+    The folder `checkpoints` holds unfinished trainings; who records a result has it `forget` the
+    training. Where `weights` is given, the measured weights of every complete training are written
+    there (`weights_path`), and its details hold the accuracy of each class that has images, as
+    `accuracy of class 0` and so on. `threads` None: all cores.
+    """
+
+    train: Images
+    held_out: Images
+    config: TrainConfig
+    checkpoints: Path
+    metric: Metric = "top1"
+    device: str = "auto"
+    threads: int | None = None
+    weights: Path | None = None
+
+    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
+        """Trains `architecture` within `budget`; see `space.evaluation.Evaluate`."""
+        machine.prepare(self.threads)
+        device = machine.choose_device(self.device)
+        try:
+            with network_errors("building"), random_numbers(budget.seed, 0, device):
+                network = build(architecture)
+        except TrainingFailed as failure:
+            return Measurement(Status.FAILED, reason=str(failure))
+        trained = train(
+            network,
+            Task(self.train, self.held_out, architecture.num_classes, self.metric),
+            self.config,
+            replace(budget, resolution=budget.resolution or architecture.resolution),
+            device=device,
+            report=report,
+            checkpoint=self.checkpoint_path(architecture, budget),
+        )
+        if self.weights is None or trained.measurement.status is not Status.COMPLETE:
+            return trained.measurement
+        write_weights(trained.network, self.weights_path(architecture, budget))
+        details = self._class_accuracies(trained, architecture.num_classes)
+        return replace(trained.measurement, details=details)
+
+    def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path:
+        """Where an unfinished training is."""
+        return self.checkpoints / f"{_name(architecture, budget)}.pt"
+
+    def forget(self, architecture: Architecture, budget: Budget) -> None:
+        """Removes the checkpoint of a training whose result is recorded."""
+        self.checkpoint_path(architecture, budget).unlink(missing_ok=True)
+
+    def weights_path(self, architecture: Architecture, budget: Budget) -> Path:
+        """Where the weights of a complete training are: safetensors, `build`'s names.
+
+        The evaluator must have a folder for weights.
+        """
+        assert self.weights is not None
+        return self.weights / f"{_name(architecture, budget)}.safetensors"
+
+    def _class_accuracies(self, trained: Trained, num_classes: int) -> dict[str, float]:
+        assert trained.predictions is not None
+        labels = torch.from_numpy(self.held_out.labels)
+        found = class_accuracies(trained.predictions.cpu(), labels, num_classes).tolist()
+        return {
+            f"accuracy of class {index}": value
+            for index, value in enumerate(found)
+            if not math.isnan(value)
+        }
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Writes the network's parameters and buffers as safetensors."""
+    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    write_file(path, save(state))
+
+
+def _name(architecture: Architecture, budget: Budget) -> str:
+    spent = hashlib.sha256(json.dumps(asdict(budget)).encode()).hexdigest()
+    return f"{architecture.key}-{spent[:16]}"

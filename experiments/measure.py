@@ -1,0 +1,56 @@
+"""How well a network does: its loss, its predictions, and accuracy from those."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments import augment
+from experiments.batches import Reader, in_order
+from experiments.failures import network_errors
+from experiments.learner import mixed_precision
+
+Metric = Literal["top1", "balanced"]
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy, and the predicted class of each image (N, on the device)."""
+
+    loss: float
+    predictions: Tensor
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) -> Evaluation:
+    """What `network` makes of all images of `read`, whose `labels` (N) are on its device.
+
+    Raises `TrainingFailed` where the network raises.
+    """
+    network.eval()
+    total = torch.zeros((), device=labels.device)
+    predictions = []
+    for indices in in_order(len(labels), batch_size):
+        images = augment.normalise(read(indices).permute(0, 3, 1, 2))
+        with network_errors("validation"), mixed_precision(labels.device):
+            logits = network(images).float()
+        expected = labels[indices[0] : indices[-1] + 1]
+        total += F.cross_entropy(logits, expected, reduction="sum")
+        predictions.append(logits.argmax(1))
+    return Evaluation(total.item() / len(labels), torch.cat(predictions))
+
+
+def class_accuracies(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """The part of each class's images that is predicted right (num_classes); NaN without images."""
+    right = torch.bincount(labels[predictions == labels], minlength=num_classes)
+    return right / torch.bincount(labels, minlength=num_classes)
+
+
+def accuracy(predictions: Tensor, labels: Tensor, num_classes: int, metric: Metric) -> float:
+    """A fraction in [0, 1]: of all images (top1), or the mean over the classes that have images
+    (balanced)."""
+    if metric == "top1":
+        return (predictions == labels).double().mean().item()
+    return class_accuracies(predictions, labels, num_classes).double().nanmean().item()

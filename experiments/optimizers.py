@@ -1,0 +1,124 @@
+"""Optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.config import TrainConfig
+
+#: Of both forms of RMSprop. Source: EfficientNet, section 5.2, and the official code.
+RMSPROP_DECAY = 0.9
+RMSPROP_EPS = 1e-3
+#: Images per step to which a recipe's learning rate refers. Source: the official EfficientNet code.
+REFERENCE_BATCH = 256
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The network's parameters in two groups: with weight decay, and batch norm and biases without.
+
+    Those without are the ones of one dimension.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
+    ]
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The configured optimiser over `parameter_groups`; a step's rate is set from outside."""
+    groups = parameter_groups(network, config.weight_decay)
+    rate, momentum = config.learning_rate, config.momentum
+    match config.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                groups, rate, momentum=momentum, nesterov=momentum > 0, foreach=True
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                groups, rate, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=momentum, foreach=True
+            )
+        case "rmsprop_tf":
+            return RMSpropTF(groups, rate, momentum=momentum)
+        case "adamw":
+            return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), foreach=True)
+
+
+class RMSpropTF(torch.optim.Optimizer):
+    """RMSprop as TensorFlow computes it: epsilon inside the root, the rate inside the momentum.
+
+    s ← decay·s + (1 − decay)·g², with s = 1 at the start; m ← momentum·m + rate·g / √(s + eps);
+    w ← w − m. Weight decay is added to g as L2. Source: `tf.train.RMSPropOptimizer`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        *,
+        decay: float = RMSPROP_DECAY,
+        momentum: float = 0.9,
+        eps: float = RMSPROP_EPS,
+    ) -> None:
+        settings = {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps}
+        super().__init__(params, {**settings, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Updates every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._update(weights, group)
+
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["square"] = torch.ones_like(weight)
+                self.state[weight]["moment"] = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        squares = [self.state[weight]["square"] for weight in weights]
+        moments = [self.state[weight]["moment"] for weight in weights]
+
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        torch._foreach_mul_(squares, group["decay"])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+        roots = torch._foreach_add(squares, group["eps"])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_mul_(moments, group["momentum"])
+        torch._foreach_addcdiv_(moments, gradients, roots, group["lr"])
+        torch._foreach_sub_(weights, moments)
+
+
+def learning_rate(
+    step: int, *, config: TrainConfig, batch_size: int, steps_per_epoch: int, epochs: int
+) -> float:
+    """The rate of step 0, 1 … of a training of `epochs` · `steps_per_epoch` steps.
+
+    The peak is `config.learning_rate` · batch_size / 256. It is reached linearly over the warm-up,
+    of at most a quarter of the training (assumed), after which a cosine falls to zero at the end
+    (SGDR, equation 5, one cycle); or the rate is the peak times `decay_rate` for every whole
+    `decay_epochs` passed since the start (the official EfficientNet code).
+    """
+    peak = config.learning_rate * batch_size / REFERENCE_BATCH
+    warmup = round(min(config.warmup_epochs, epochs / 4) * steps_per_epoch)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if config.schedule == "exponential":
+        decays = step // (config.decay_epochs * steps_per_epoch)
+        return float(peak * config.decay_rate**decays)
+    progress = (step - warmup) / (epochs * steps_per_epoch - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))

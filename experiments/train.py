@@ -1,0 +1,230 @@
+"""The one training loop: every network of a run is trained here, and only its budget differs.
+
+All randomness of an epoch follows from the budget's seed and the epoch's number, so a training that
+continues from a checkpoint ends as an uninterrupted one does, on a CPU bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments import checkpoints, machine
+from experiments.batches import open_batches, open_reader, stratified_part
+from experiments.config import TrainConfig
+from experiments.data.images import Images
+from experiments.failures import TrainingFailed, network_errors
+from experiments.learner import Learner
+from experiments.measure import Evaluation, Metric, accuracy, evaluate
+from experiments.optimizers import learning_rate
+from space.evaluation import Budget, Epoch, Measurement, Report, Status
+
+#: Steps between two looks at the loss: on a GPU a look waits for all work handed to it (assumed).
+_LOSS_CHECK_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, and on which images and by which metric it is judged."""
+
+    train: Images
+    held_out: Images
+    num_classes: int
+    metric: Metric = "top1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives.
+
+    `network` is on its device and holds the weights that were measured: averaged ones, where the
+    configuration averages. `predictions` are the classes it saw in the held-out images (N); None
+    where it was not measured.
+    """
+
+    measurement: Measurement
+    network: nn.Module
+    predictions: Tensor | None
+
+
+def train(
+    network: nn.Module,
+    task: Task,
+    config: TrainConfig,
+    budget: Budget,
+    *,
+    device: torch.device,
+    report: Report,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
+
+    `report` is told of each epoch, of those before an interruption too, and may end the training,
+    which is PRUNED then. What a network can do wrong (a loss that is not finite, an exception, too
+    much memory) makes it FAILED. `checkpoint` is written while there is more to do; the caller
+    removes it.
+    """
+    machine.reset_peak_memory(device)
+    training = _Training(network, task, config, budget, device)
+    status, reason = Status.COMPLETE, None
+    try:
+        for epoch in training.epochs(checkpoint):
+            if report(epoch) and epoch.epoch < budget.epochs:
+                status = Status.PRUNED
+                break
+    except TrainingFailed as failure:
+        status, reason = Status.FAILED, str(failure)
+    return training.result(status, reason)
+
+
+class _Training:
+    """One training, between two epochs."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        config: TrainConfig,
+        budget: Budget,
+        device: torch.device,
+    ) -> None:
+        assert budget.resolution is not None
+        part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
+        self._batches = open_batches(task.train.subset(part), config, budget.resolution, device)
+        self._read_held_out = open_reader(task.held_out, device, budget.resolution)
+        self._labels = torch.from_numpy(task.held_out.labels).to(device)
+        self._learner = Learner(network, config, device)
+        self._task, self._config, self._budget, self._device = task, config, budget, device
+        self._history: list[Epoch] = []
+        self._train_seconds = self._validation_seconds = 0.0
+        self._evaluation: Evaluation | None = None
+
+    def epochs(self, checkpoint: Path | None) -> Iterator[Epoch]:
+        """Each epoch once it is over, those that `checkpoint` holds at once."""
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        yield from tuple(self._history)
+        saved = time.monotonic()
+        for number in range(len(self._history) + 1, self._budget.epochs + 1):
+            yield self._epoch(number)
+            due = time.monotonic() - saved >= self._config.checkpoint_seconds
+            if checkpoint is not None and due and number < self._budget.epochs:
+                checkpoints.save(checkpoint, self._fingerprint(), self._state())
+                saved = time.monotonic()
+
+    def _epoch(self, number: int) -> Epoch:
+        start = time.perf_counter()
+        train_loss = self._train(number)
+        trained = time.perf_counter()
+        self._evaluation = evaluate(
+            self._learner.averaged,
+            self._read_held_out,
+            self._labels,
+            self._batches.division.batch_size,
+        )
+        end = time.perf_counter()
+        self._train_seconds += trained - start
+        self._validation_seconds += end - trained
+        _check_finite(self._evaluation.loss, f"validation after epoch {number}")
+        epoch = Epoch(number, train_loss, self._accuracy(), self._evaluation.loss, end - start)
+        self._history.append(epoch)
+        return epoch
+
+    def _train(self, number: int) -> float:
+        """Trains epoch `number`; gives the mean loss per image."""
+        steps, batch_size = self._batches.division
+        self._learner.network.train()
+        total = torch.zeros((), device=self._device)
+        with random_numbers(self._budget.seed, number, self._device) as generator:
+            for step, (images, labels) in enumerate(self._batches.epoch(generator)):
+                rate = learning_rate(
+                    self._learner.steps,
+                    config=self._config,
+                    batch_size=batch_size,
+                    steps_per_epoch=steps,
+                    epochs=self._budget.epochs,
+                )
+                with network_errors(f"training with batches of {tuple(images.shape)}"):
+                    total += self._learner.step(images, labels, rate)
+                if step % _LOSS_CHECK_STEPS == 0:
+                    _check_finite(total.item(), f"training in epoch {number}")
+        _check_finite(total.item(), f"training in epoch {number}")
+        return total.item() / steps
+
+    def _accuracy(self) -> float:
+        assert self._evaluation is not None
+        return accuracy(
+            self._evaluation.predictions, self._labels, self._task.num_classes, self._task.metric
+        )
+
+    def result(self, status: Status, reason: str | None) -> Trained:
+        """What the training has come to."""
+        last = self._history[-1] if self._history else None
+        measurement = Measurement(
+            status,
+            accuracy=last.accuracy if last else None,
+            loss=last.loss if last else None,
+            train_seconds=self._train_seconds,
+            validation_seconds=self._validation_seconds,
+            peak_memory=machine.peak_memory(self._device),
+            images=len(self._labels),
+            epochs=tuple(self._history),
+            reason=reason,
+        )
+        predictions = self._evaluation.predictions if self._evaluation else None
+        return Trained(measurement, self._learner.averaged, predictions)
+
+    def _state(self) -> dict[str, object]:
+        return {
+            "learner": self._learner.state(),
+            "history": [asdict(epoch) for epoch in self._history],
+            "train_seconds": self._train_seconds,
+            "validation_seconds": self._validation_seconds,
+        }
+
+    def _restore(self, checkpoint: Path) -> None:
+        state = checkpoints.load(checkpoint, self._fingerprint())
+        if state is not None:
+            self._learner.load(state["learner"])
+            self._history = [Epoch(**epoch) for epoch in state["history"]]
+            self._train_seconds = state["train_seconds"]
+            self._validation_seconds = state["validation_seconds"]
+
+    def _fingerprint(self) -> str:
+        """Equal for two trainings that may continue each other."""
+        task, config = self._task, self._config.model_dump(exclude={"checkpoint_seconds"})
+        facts: list[object] = [
+            repr(self._learner.network),
+            config,
+            asdict(self._budget),
+            task.metric,
+        ]
+        facts += [len(task.train), len(task.held_out), task.train.resolution]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _check_finite(loss: float, doing: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingFailed(f"{doing} diverged: the loss is {loss}; try a lower learning rate")
+
+
+@contextmanager
+def random_numbers(seed: int, epoch: int, device: torch.device) -> Iterator[torch.Generator]:
+    """Inside, torch's random numbers are those of an epoch (0: of the initial weights).
+
+    Also gives a generator on the CPU, for what is drawn alike on every device.
+    """
+    for_torch, for_data = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(for_torch))
+        yield torch.Generator().manual_seed(int(for_data))
