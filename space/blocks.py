@@ -34,13 +34,6 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
     return F.pad(x, pads, value=value)
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))
-
-
 class MaxPool(nn.Module):
     """ResNet's 3×3 max pooling with stride 2."""
 
@@ -70,13 +63,13 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         # At stride 1 both styles of padding are the same one.
-        same = numerics.padding is Padding.SAME and stride > 1
-        self.conv = (SameConv2d if same else nn.Conv2d)(
+        self.same = numerics.padding is Padding.SAME and stride > 1
+        self.conv = nn.Conv2d(
             in_channels,
             out_channels,
             kernel,
             stride,
-            padding=0 if same else kernel // 2,
+            padding=0 if self.same else kernel // 2,
             groups=groups,
             bias=False,
         )
@@ -84,6 +77,8 @@ class ConvNorm(nn.Module):
         self.activation = ACTIVATIONS[activation]() if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.same:
+            x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
         out: Tensor = self.activation(self.norm(self.conv(x)))
         return out
 

@@ -70,12 +70,12 @@ def parts(architecture: Architecture, resolution: int | None = None) -> list[Par
         size = -(-size // 2)
     found = [Part("stem", channels, size, spent)]
     for number, stage in enumerate(architecture.stages, start=1):
-        terms = _stage_terms(stage, channels)
+        terms = stage_terms(stage, channels)
         finer = size * size
         size = -(-size // stage.stride)
         channels = stage.channels
         found.append(Part(f"stage {number}", channels, size, terms.at(finer, size * size)))
-    found.append(Part("head", architecture.num_classes, 1, _head(architecture, size * size)))
+    found.append(Part("head", architecture.num_classes, 1, head_cost(architecture, size * size)))
     return found
 
 
@@ -179,8 +179,8 @@ def _block_terms(block: Block) -> Terms:
 
 # A search meets the same few stages again and again: remembering them is what makes `cost` fast.
 @lru_cache(maxsize=65_536)
-def _stage_terms(stage: Stage, in_channels: int) -> Terms:
-    """The first block's terms, and the others', whose input map is the stage's output map."""
+def stage_terms(stage: Stage, in_channels: int) -> Terms:
+    """The terms of a whole stage: the blocks after its first have its output map as input map."""
     # Activations change no cost, so that any will do here.
     first = _block_terms(resolve(stage, in_channels, stage.stride, Activation.RELU))
     other = _block_terms(resolve(stage, stage.channels, 1, Activation.RELU))
@@ -196,8 +196,8 @@ def _stage_terms(stage: Stage, in_channels: int) -> Terms:
     )
 
 
-def _head(architecture: Architecture, pixels: int) -> Cost:
-    """1×1 convolution over `pixels`, then on one pixel the hidden layer and the classifier."""
+def head_cost(architecture: Architecture, pixels: int) -> Cost:
+    """The cost of the 1×1 convolution over `pixels`, and on one pixel of the linear layers."""
     head, width = architecture.head, architecture.stages[-1].channels
     macs = params = activations = 0
     if head.channels:

@@ -68,7 +68,7 @@ def explain(architecture: Architecture, resolution: int | None = None) -> list[C
     """What phiscale, fvcore, thop and torch's counter say of the network that `build` gives.
 
     Each total follows from `operations` by the tool's own rule, read from its source (fvcore
-    0.1.5, thop 0.1.1, torch 2.6 to 2.13) and equal to what the tool itself says (the tests run
+    0.1.5, thop 0.1.1, torch 2.13) and equal to what the tool itself says (the tests run
     those that are installed).
     """
     work = operations(architecture, resolution)
@@ -97,6 +97,6 @@ def explain(architecture: Architecture, resolution: int | None = None) -> list[C
             "torch FlopCounterMode",
             2 * macs,
             "2·(convolution + linear)",
-            "counts a multiply–add as two operations, and nothing but convolution and linear layers",
+            "counts a multiply–add as two, and nothing but convolution and linear layers",
         ),
     ]
