@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import config
-from experiments.run import Run, open_run
+from experiments.run import open_run
 from space import choices, presets
 from space.architecture import Architecture
 from space.cost import cost as cost_of
@@ -48,7 +48,7 @@ def main() -> None:
     try:
         app()
     except InvalidInput as error:
-        _err.print(f"phiscale: {error}", style="red", markup=False, highlight=False)
+        _complain(str(error))
         sys.exit(2)
 
 
@@ -91,36 +91,48 @@ def _stages(
     from experiments import stages
 
     opened = open_run(target, out, tuple(overrides or ()))
+    resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
     try:
-        summary = stages.run(opened, names)
+        found = stages.run(opened, names)
     except KeyboardInterrupt:
-        command = shlex.join(["phiscale", "run", str(opened.folder)])
-        _err.print(f"\nStopped; every finished trial is kept. Continue with: {command}")
+        _complain(f"interrupted; {resume}")
         raise typer.Exit(130) from None
+    except stages.FAILURES as failure:
+        _complain(f"{failure}; {resume}")
+        raise typer.Exit(1) from None
     if as_json:
-        _print_json(summary)
+        _print_json(found)
     else:
-        _show(opened, summary)
+        _show(found)
 
 
-def _show(run: Run, summary: dict[str, Any]) -> None:
+def _command(folder: Path) -> str:
+    near = folder.is_relative_to(Path.cwd())
+    return shlex.join(["phiscale", "run", str(folder.relative_to(Path.cwd()) if near else folder)])
+
+
+def _complain(message: str) -> None:
+    _err.print(f"phiscale: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(found: dict[str, Any]) -> None:
     """The results of a run for people: baseline, coefficients, family, where the report is."""
-    if baseline := summary.get("baseline"):
+    if baseline := found.get("search"):
         _out.print(
             f"baseline      {_macs(baseline['cost']['macs'])} MACs, "
             f"{baseline['cost']['params'] / 1e6:.2f}M parameters, "
             f"held-out accuracy {baseline['accuracy']:.1%}",
             highlight=False,
         )
-    if found := summary.get("coefficients"):
-        accuracy = f", accuracy {found['accuracy']:.1%}" if found["accuracy"] is not None else ""
+    if grid := found.get("coefficients"):
+        accuracy = f", accuracy {grid['accuracy']:.1%}" if grid["accuracy"] is not None else ""
         _out.print(
-            f"coefficients  α {found['alpha']:g} (depth)  β {found['beta']:g} (width)  "
-            f"γ {found['gamma']:g} (resolution): nominal {found['nominal_product']:.2f}, "
-            f"realised {found['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
+            f"coefficients  α {grid['alpha']:g} (depth)  β {grid['beta']:g} (width)  "
+            f"γ {grid['gamma']:g} (resolution): nominal {grid['nominal_product']:.2f}, "
+            f"realised {grid['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
             highlight=False,
         )
-    if grown := summary.get("family"):
+    if grown := found.get("family"):
         table = Table("member", "φ", "resolution", "MACs", "parameters", "test accuracy", box=None)
         for column in table.columns[1:]:
             column.justify = "right"
@@ -134,7 +146,7 @@ def _show(run: Run, summary: dict[str, Any]) -> None:
                 f"{member['accuracy']:.1%}",
             )
         _out.print(table)
-    if page := summary.get("report"):
+    if page := found.get("report"):
         _out.print(f"report        {page}", highlight=False, soft_wrap=True)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from space.cost import cost
+from space.cost import Cost, cost
 from space.evaluation import Epoch, Job, Measurement, Proposer
 
 console = Console(stderr=True, highlight=False)
@@ -21,7 +21,7 @@ class Watched:
     """A proposer whose work is shown as it happens; it changes nothing of it.
 
     `plan` is what there is to do: the jobs, where they are known, or how many trainings.
-    `score` is the stage's value of a job with a given accuracy.
+    `value` is what the stage maximises, of an accuracy and an exact cost.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Watched:
         proposer: Proposer,
         stage: str,
         plan: Sequence[Job] | int,
-        score: Callable[[Job, float], float],
+        value: Callable[[float, Cost], float],
     ) -> None:
-        self._proposer, self._stage, self._score = proposer, stage, score
+        self._proposer, self._stage, self._value = proposer, stage, value
         self._total = plan if isinstance(plan, int) else len(plan)
         self._left = 0.0 if isinstance(plan, int) else sum(map(_effort, plan))
         self._known = not isinstance(plan, int)
@@ -77,7 +77,7 @@ class Watched:
         self._left -= _effort(job)
         if measurement.accuracy is not None and measurement.finished:
             self._done += 1
-            value = self._score(job, measurement.accuracy)
+            value = self._value(measurement.accuracy, _cost(job))
             if self._best is None or value > self._best[0]:
                 self._best = (value, job.name)
         self._bar.update(self._task, completed=self._done, note=self._summary())
@@ -86,16 +86,14 @@ class Watched:
 
     def _line(self, job: Job, measurement: Measurement) -> str:
         seconds = measurement.train_seconds + measurement.validation_seconds
-        macs = cost(job.architecture, job.budget.resolution).macs
         result = (
             f"{measurement.status} {measurement.accuracy:.1%}"
             if measurement.accuracy is not None
             else f"{measurement.status}: {measurement.reason}"
         )
-        return (
-            f"{self._stage} {self._done}/{self._total}  {job.name}  {macs / 1e6:.2f}M MACs  "
-            f"{result}  {seconds:.1f} s  {self._summary()}"
-        )
+        name = f"{self._stage} {self._done}/{self._total}  {job.name}"
+        macs = f"{_cost(job).macs / 1e6:.2f}M MACs"
+        return f"{name}  {macs}  {result}  {seconds:.1f} s  {self._summary()}"
 
     def _summary(self) -> str:
         best = f"best {self._best[0]:.4f} ({self._best[1]})" if self._best else ""
@@ -115,5 +113,8 @@ class Watched:
 
 def _effort(job: Job) -> float:
     """What a training costs, up to a constant: multiply–adds times epochs times data."""
-    macs = cost(job.architecture, job.budget.resolution).macs
-    return float(macs * job.budget.epochs) * job.budget.data_fraction
+    return float(_cost(job).macs * job.budget.epochs) * job.budget.data_fraction
+
+
+def _cost(job: Job) -> Cost:
+    return cost(job.architecture, job.budget.resolution)
