@@ -1,8 +1,8 @@
 """One encoded image to pixels, whatever a camera or a drawing program has written.
 
-Channels: grey stays grey; palettes are looked up; transparent pixels are laid over white (assumed:
-what a page does); CMYK is converted by Pillow's formula; 16 bits become 8 by v / 257. Colour
-profiles are ignored. EXIF rotation is applied. Of an animation or a stack of pages the first counts.
+Grey stays grey, palettes are looked up, transparent pixels are laid over white (assumed: as a page
+shows them), CMYK is converted by Pillow's formula, 16 bits become 8 by v / 257. EXIF rotation is
+applied, colour profiles are not. Of an animation or a stack of pages the first one counts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -20,7 +20,8 @@ Pixels = NDArray[np.uint8]
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 #: File names that are taken for images.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"}
 )
 
 #: Pillow's own cap: twice `Image.MAX_IMAGE_PIXELS`, above which it refuses to open an image.
@@ -49,7 +50,7 @@ def decode(encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS) -> Pixe
         raise
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {MOST_PIXELS:,} pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Unreadable("it is not an image of a known format") from None
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error).strip().splitlines()
@@ -96,16 +97,28 @@ def fit(pixels: Pixels, resolution: int) -> Pixels:
     return np.asarray(square).reshape(resolution, resolution, channels)
 
 
-def to_channels(pixels: Pixels, channels: int) -> Pixels:
-    """(height, width) or (height, width, 1, 3 or 4) as (height, width, `channels`)."""
+def from_array(pixels: Pixels, channels: int, max_pixels: int) -> Pixels:
+    """(height, width) or (height, width, 1, 3 or 4) as (height, width, `channels`).
+
+    Raises `Unreadable` as `decode` does.
+    """
+    check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     return _pixels(_as_image(pixels), channels)
+
+
+def shorter_side(encoded: bytes, max_pixels: int) -> int:
+    """Pixels, from the image's header; 0 where `decode` would refuse it for its header."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            return min(image.size) if image.width * image.height <= max_pixels else 0
+    except Exception:  # as in `decode`
+        return 0
 
 
 def digest(pixels: Pixels) -> bytes:
     """16 bytes that are the same for the same pixels and shape."""
     shape = np.array(pixels.shape, np.int64)
-    data = np.ascontiguousarray(pixels)
-    return hashlib.blake2b(data, digest_size=16, key=shape.tobytes()).digest()
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=shape.tobytes()).digest()
 
 
 def _as_image(pixels: Pixels) -> Image.Image:

@@ -29,22 +29,25 @@ _DECODED_AT_ONCE = 32
 class Images(Protocol):
     """N labelled square images of equal size.
 
-    `labels` are int64 (N,), `resolution` is the side in pixels. `rows`, int64 (N,), says where
-    image i lies in `pixels`: a trainer may put `pixels` on a device once, for all splits, and
-    index it by `rows`.
+    Image i is `pixels[rows[i]]` where there are `pixels`, so a trainer may put these on a device
+    once, for all splits.
     """
 
     @property
-    def labels(self) -> Indices: ...
+    def labels(self) -> Indices:
+        """The class of each image: int64 (N,)."""
 
     @property
-    def rows(self) -> Indices: ...
+    def rows(self) -> Indices:
+        """Where each image lies in `pixels`: int64 (N,)."""
 
     @property
-    def resolution(self) -> int: ...
+    def resolution(self) -> int:
+        """The side in pixels."""
 
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """3 (RGB) or 1 (grey)."""
 
     @property
     def pixels(self) -> Pixels | None:

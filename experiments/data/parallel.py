@@ -19,6 +19,8 @@ R = TypeVar("R")
 
 #: Told what is being done, how many images are done, and how many there are.
 Progress = Callable[[str, int, int], None]
+#: Images between two reports of progress.
+_REPORTED = 100
 
 #: Images handed to a thread at a time: enough to outweigh the handing over (assumed).
 _BATCH = 16
@@ -55,3 +57,11 @@ def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 def _apply(function: Callable[[T], R], batch: list[T]) -> list[R]:
     return [function(item) for item in batch]
+
+
+def counted(what: str, results: Iterable[R], total: int, progress: Progress) -> Iterator[R]:
+    """`results`, unchanged, while `progress` is told of them."""
+    for done, result in enumerate(results, 1):
+        yield result
+        if done % _REPORTED == 0 or done == total:
+            progress(what, done, total)

@@ -1,0 +1,239 @@
+"""From what a recipe says about data to four parts of images: the one entrance to this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from experiments.config import DataConfig
+from experiments.data.decode import MOST_PIXELS, SUFFIXES
+from experiments.data.folder import open_folder
+from experiments.data.glyphs import open_glyphs
+from experiments.data.images import Images
+from experiments.data.npz import SUFFIX as NPZ
+from experiments.data.npz import open_npz
+from experiments.data.parallel import Progress
+from experiments.data.parquet import SUFFIX as PARQUET
+from experiments.data.parquet import open_parquet
+from experiments.data.source import Opened, Skipped
+from experiments.data.splits import divide
+from experiments.data.store import Form, Stored, store
+from experiments.progress import console
+from space.validation import InvalidInput
+
+#: Ratio of the largest class to the smallest above which imbalance is pointed out (assumed).
+HEAVY_IMBALANCE = 10.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was loaded, for reports: JSON data throughout (`to_dict`).
+
+    `images` and `per_class` are by part: `train`, `held_out`, `test`; `per_class` is in the order
+    of `classes`. `imbalance` is the largest class over the smallest, in training images. `bytes`
+    is what the cache holds.
+    """
+
+    source: str
+    format: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    resolution: int
+    channels: int
+    compressed: bool
+    bytes: int
+    images: dict[str, int]
+    per_class: dict[str, tuple[int, ...]]
+    imbalance: float
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {**vars(self), "skipped": [skipped._asdict() for skipped in self.skipped]}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, divided.
+
+    The search trains on `train` and measures on `held_out`. The family trains on `full_train`
+    (both together) and is measured on `test`, once. A source's test split is `test`, its
+    validation split `held_out`. A validation split without a test split is `test`, as ImageNet's
+    is by custom. What the source lacks is cut from its training images, `test` first.
+    `fingerprint` is a hash of the content, whatever its format.
+    """
+
+    classes: tuple[str, ...]
+    train: Images
+    held_out: Images
+    full_train: Images
+    test: Images
+    fingerprint: str
+    summary: Summary
+
+
+def load(
+    config: DataConfig, *, resolution: int, seed: int, progress: Progress | None = None
+) -> Data:
+    """The images of `config.source`, decoded or from the cache, and divided by `seed`.
+
+    `resolution` is the side in pixels at which they are stored (`config.resolution` overrides it;
+    never more than the largest image has). `progress` None shows a bar on a terminal. Raises
+    `InvalidInput` for whatever is wrong with the source.
+    """
+    if config.max_pixels > MOST_PIXELS:
+        raise InvalidInput(
+            f"data.max_pixels: Pillow decodes at most {MOST_PIXELS:,} pixels, but got "
+            f"{config.max_pixels:,}"
+        )
+    opened = _opened(config)
+    pixels = config.resolution or resolution
+    form = Form(pixels, config.channels, config.max_pixels, config.cache_limit)
+    with _bar() as bar:
+        stored = store(opened, config.cache or default_cache(), form, progress or bar)
+    _refuse_bad(opened, stored, config.max_bad)
+    images, classes = stored.images, stored.classes
+    parts = divide(opened.path, classes, images.labels, stored.splits, config, seed)
+    named = {name: images.subset(getattr(parts, name)) for name in ("train", "held_out", "test")}
+    return Data(
+        classes=classes,
+        **named,
+        full_train=images.subset(np.union1d(parts.train, parts.held_out)),
+        fingerprint=stored.fingerprint,
+        summary=_summary(config, opened, stored, named, parts.remarks),
+    )
+
+
+def default_cache() -> Path:
+    """`phiscale` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phiscale"
+
+
+# ---------------------------------------------------------------------------------------- formats
+
+
+def _opened(config: DataConfig) -> Opened:
+    if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
+        return open_glyphs(config.glyphs)
+    path = Path(config.source).expanduser().absolute()
+    if not path.exists():
+        raise InvalidInput(
+            f"data.source: there is no file or folder {path}; give the path of a folder tree, of "
+            "Parquet files or of an .npz file, or `glyphs`"
+        )
+    format_ = _recognised(path) if config.format == "auto" else config.format
+    if path.is_file() if format_ == "folder" else format_ == "npz" and path.is_dir():
+        kind = "folder" if path.is_dir() else "file"
+        raise InvalidInput(f"data.format: {format_!r} does not fit {path}, which is a {kind}")
+    return {"folder": open_folder, "parquet": open_parquet, "npz": open_npz}[format_](path)
+
+
+def _recognised(path: Path) -> str:
+    """By a file's suffix; for a folder, by the first Parquet file, or image in a subfolder."""
+    if path.is_file() and path.suffix.lower() in (PARQUET, NPZ):
+        return path.suffix.lower().removeprefix(".")
+    for folder, below, files in os.walk(path):
+        below.sort()
+        suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
+        if PARQUET in suffixes:
+            return "parquet"
+        if suffixes & SUFFIXES and folder != str(path):
+            return "folder"
+    if path.is_dir() and any(path.iterdir()):
+        return "folder"  # which says what it misses
+    raise InvalidInput(
+        f"data.source: {path} must be a folder with one subfolder of images per class, a folder of "
+        "Parquet files, or a .parquet or .npz file; choose another, or name its data.format"
+    )
+
+
+# ----------------------------------------------------------------------------------------- checks
+
+
+def _refuse_bad(opened: Opened, stored: Stored, most: float) -> None:
+    bad, total = len(stored.skipped), len(stored.skipped) + len(stored.images)
+    if bad > most * total:
+        raise InvalidInput(
+            f"{opened.path}: {bad:,} of {total:,} images cannot be used, which is more than "
+            f"data.max_bad ({most:.2%}): {_named(stored.skipped)}; mend or remove them, or raise "
+            "data.max_bad"
+        )
+
+
+def _named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
+    """The first images by name, each with its reason."""
+    first = "; ".join(f"{name!r}: {reason}" for name, reason in skipped[:most])
+    rest = len(skipped) - most
+    return first + (f"; and {rest:,} more" if rest > 0 else "")
+
+
+# ---------------------------------------------------------------------------------------- summary
+
+
+def _summary(
+    config: DataConfig,
+    opened: Opened,
+    stored: Stored,
+    parts: dict[str, Images],
+    remarks: tuple[str, ...],
+) -> Summary:
+    per_class = {
+        name: tuple(np.bincount(part.labels, minlength=len(stored.classes)).tolist())
+        for name, part in parts.items()
+    }
+    trained = np.add(per_class["train"], per_class["held_out"])
+    imbalance = float(trained.max() / trained.min())
+    warnings = [*stored.notes, *remarks]
+    if stored.skipped:
+        warnings.append(f"{len(stored.skipped):,} images are not used: {_named(stored.skipped)}.")
+    if imbalance >= HEAVY_IMBALANCE:
+        most, least = stored.classes[trained.argmax()], stored.classes[trained.argmin()]
+        warnings.append(
+            f"The classes are heavily imbalanced: {most!r} has {trained.max():,} training images, "
+            f"{least!r} {trained.min():,}; consider objective.metric: balanced."
+        )
+    return Summary(
+        source=config.source,
+        format=opened.format,
+        fingerprint=stored.fingerprint,
+        classes=stored.classes,
+        resolution=stored.images.resolution,
+        channels=stored.images.channels,
+        compressed=stored.images.pixels is None,
+        bytes=stored.size,
+        images={name: len(part) for name, part in parts.items()},
+        per_class=per_class,
+        imbalance=imbalance,
+        skipped=stored.skipped,
+        warnings=tuple(warnings),
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress that draws a bar on a terminal, from its first report on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bar(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield tell
