@@ -1,1 +1,30 @@
-"""Optuna samplers, chosen by name."""
+"""Samplers by name: how the next candidate is chosen.
+
+Each is an Optuna sampler that never proposes a network twice, respects the bounds, and follows
+from seed, trial number and recorded trials alone.
+"""
+
+from __future__ import annotations
+
+from search.candidates import Candidates
+from search.samplers import from_optuna
+from search.samplers.base import Method, Sampler
+from search.samplers.uniform import uniform
+from space.validation import one_of
+
+_METHODS: dict[str, Method] = {
+    "random": uniform,
+    "tpe": from_optuna.wrapped(from_optuna.tpe),
+}
+
+
+def names() -> list[str]:
+    """The names that `create` knows."""
+    return sorted(_METHODS)
+
+
+def create(name: str, candidates: Candidates, seed: int) -> Sampler:
+    """The sampler `name` over `candidates`; raises `InvalidInput` where there is none."""
+    if name not in _METHODS:
+        raise one_of("search.sampler", name, _METHODS)
+    return Sampler(_METHODS[name], candidates, seed)

@@ -1,0 +1,274 @@
+"""Jobs as trials: what every trial of every stage records, and how it is written.
+
+user_attrs of a trial, all JSON:
+  job           name of the job
+  architecture  `Architecture.to_dict()`
+  key           `Architecture.key`
+  cost          {"macs", "params", "activations"} at the evaluated resolution
+  budget        {"epochs", "data_fraction", "resolution", "seed"}, the resolution in pixels
+  environment   {"host", "device", "torch", "python", "phiscale"}
+  measurement   `Measurement`, with its epochs (once the trial has ended)
+  seconds       wall-clock from ask to tell
+  pruned_at     epoch after which the pruner stopped it (only where it did)
+  rejected      proposals rejected by cost before this one (search only, where there were any)
+  retries       how often the trial was begun again (only where it was)
+  answered_from number of the trial that had already measured this (only where one had)
+Intermediate values are the study's value after each epoch, counted from 1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search import pruning
+from search.study import FINISHED
+from space.architecture import Architecture
+from space.cost import Cost, cost
+from space.evaluation import Budget, Epoch, Job, Measurement, Status
+
+_STATES = {
+    Status.COMPLETE: TrialState.COMPLETE,
+    Status.PRUNED: TrialState.PRUNED,
+    Status.FAILED: TrialState.FAIL,
+}
+
+#: What a study maximises, from accuracy and exact cost.
+Value = Callable[[float, Cost], float]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A job that runs: its trial, and what this attempt has reported."""
+
+    trial: FrozenTrial
+    cost: Cost
+    began: float
+    values: dict[int, float] = field(default_factory=dict)
+
+
+class Ledger:
+    """Writes the jobs of one study into its storage, in as few transactions as it can."""
+
+    def __init__(
+        self, study: optuna.Study, value: Value, environment: Mapping[str, Any] | None = None
+    ) -> None:
+        self.study = study
+        self._storage = study._storage
+        self._value = value
+        self._environment = dict(environment or {})
+        self._open: dict[str, _Open] = {}
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def requeue(self) -> list[int]:
+        """Sets trials that a dead process left RUNNING back to WAITING; gives their numbers.
+
+        They keep number and parameters. Only for the one process that drives the study.
+        """
+        running = {entry.trial.number for entry in self._open.values()}
+        orphans = [
+            trial
+            for trial in self.trials()
+            if trial.state is TrialState.RUNNING and trial.number not in running
+        ]
+        for trial in orphans:
+            retries = trial.user_attrs.get("retries", 0) + 1
+            self._storage.set_trial_user_attr(trial._trial_id, "retries", retries)
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return [trial.number for trial in orphans]
+
+    def begin(
+        self,
+        job: Job,
+        *,
+        params: Mapping[str, Any] | None = None,
+        distributions: Mapping[str, BaseDistribution] | None = None,
+        rejected: int = 0,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A new RUNNING trial for `job`, whole in one transaction."""
+        attributes = self._attributes(job) | ({"rejected": rejected} if rejected else {})
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params or {}),
+            distributions=dict(distributions or {}),
+            user_attrs=attributes,
+            system_attrs=dict(notes or {}),
+        )
+        trial_id = self._storage.create_new_trial(self.study._study_id, template)
+        self._opened(job, self._storage.get_trial(trial_id))
+
+    def complete_params(
+        self,
+        trial: FrozenTrial,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+    ) -> None:
+        """Writes those of `params` that the WAITING `trial` does not hold yet."""
+        for name, distribution in distributions.items():
+            if name not in trial.params:
+                internal = distribution.to_internal_repr(params[name])
+                self._storage.set_trial_param(trial._trial_id, name, internal, distribution)
+
+    def resume(self, job: Job, trial: FrozenTrial) -> None:
+        """Begins the WAITING `trial` again, as `job`."""
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        for name, value in self._attributes(job).items():
+            if trial.user_attrs.get(name) != value:
+                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        self._opened(job, self._storage.get_trial(trial._trial_id))
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Records the value after `epoch`; whether the study's pruner stops the job now.
+
+        The last epoch is never judged: there is nothing left to save.
+        """
+        entry = self._open[job.name]
+        if not math.isfinite(epoch.accuracy):
+            return False  # the training will fail, and say why
+        value = self._value(epoch.accuracy, entry.cost)
+        entry.values[epoch.epoch] = value
+        trial = entry.trial
+        self._storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch, value)
+        if epoch.epoch >= job.budget.epochs:
+            return False
+        stop, notes = pruning.judge(self.study, trial, entry.values)
+        if stop:  # written before the notes, which would let the trial pass when it runs again
+            self._storage.set_trial_user_attr(trial._trial_id, "pruned_at", epoch.epoch)
+        for name, note in notes.items():
+            self._storage.set_trial_system_attr(trial._trial_id, name, note)
+            trial.system_attrs[name] = note
+        return stop or trial.user_attrs.get("pruned_at") == epoch.epoch
+
+    def finish(self, job: Job, measurement: Measurement) -> Measurement:
+        """Ends the job's trial with its measurement, or as FAIL where that is no result.
+
+        Gives the measurement as it was recorded.
+        """
+        entry = self._open.pop(job.name)
+        measurement = checked(measurement)
+        trial_id = entry.trial._trial_id
+        seconds = round(time.monotonic() - entry.began, 3)
+        self._storage.set_trial_user_attr(trial_id, "measurement", to_record(measurement))
+        self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
+        accuracy = measurement.accuracy if measurement.finished else None
+        values = None if accuracy is None else [self._value(accuracy, entry.cost)]
+        self._storage.set_trial_state_values(trial_id, _STATES[measurement.status], values)
+        return measurement
+
+    def refuse(self, trial: FrozenTrial, reason: str) -> None:
+        """Ends the WAITING `trial` as FAIL without running it."""
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        record = to_record(Measurement(Status.FAILED, reason=reason))
+        self._storage.set_trial_user_attr(trial._trial_id, "measurement", record)
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def copy_answer(self, job: Job, source: FrozenTrial) -> Measurement:
+        """Ends the open job with what the finished trial `source` measured, and says so."""
+        trial_id = self._open[job.name].trial._trial_id
+        self._storage.set_trial_user_attr(trial_id, "answered_from", source.number)
+        return self.finish(job, measurement_of(source))
+
+    def _attributes(self, job: Job) -> dict[str, Any]:
+        return {
+            "job": job.name,
+            "architecture": job.architecture.to_dict(),
+            "key": job.architecture.key,
+            "cost": cost_of(job)._asdict(),
+            "budget": budget_of(job),
+            "environment": self._environment,
+        }
+
+    def _opened(self, job: Job, trial: FrozenTrial) -> None:
+        if job.name in self._open:
+            raise ValueError(f"the name of a job is unique, but {job.name!r} runs already")
+        self._open[job.name] = _Open(trial, cost_of(job), time.monotonic())
+
+
+def cost_of(job: Job) -> Cost:
+    """The exact cost of a job's network at the resolution at which it is evaluated."""
+    return cost(job.architecture, job.budget.resolution)
+
+
+def budget_of(job: Job) -> dict[str, Any]:
+    """A job's budget as it is recorded, with the resolution that None stands for."""
+    resolution = job.budget.resolution or job.architecture.resolution
+    return asdict(replace(job.budget, resolution=resolution))
+
+
+def answer(trials: Sequence[FrozenTrial], job: Job) -> FrozenTrial | None:
+    """The first trial that finished a training of the job's network within the job's budget."""
+    key, budget = job.architecture.key, budget_of(job)
+    return next(
+        (
+            trial
+            for trial in trials
+            if trial.state in FINISHED
+            and trial.user_attrs.get("key") == key
+            and trial.user_attrs.get("budget") == budget
+        ),
+        None,
+    )
+
+
+def job_of(trial: FrozenTrial) -> Job:
+    """The job that a trial records."""
+    attributes = trial.user_attrs
+    return Job(
+        name=attributes["job"],
+        architecture=Architecture.from_dict(
+            attributes["architecture"], source=f"trial {trial.number}"
+        ),
+        budget=Budget(**attributes["budget"]),
+    )
+
+
+def checked(measurement: Measurement) -> Measurement:
+    """`measurement`, or a FAILED one where it claims a result that is none."""
+    accuracy = measurement.accuracy
+    if measurement.status is Status.PRUNED and accuracy is None and measurement.epochs:
+        accuracy = measurement.epochs[-1].accuracy
+        measurement = replace(measurement, accuracy=accuracy)
+    if not measurement.finished or (accuracy is not None and 0 <= accuracy <= 1):
+        return measurement
+    reason = f"an accuracy in [0, 1] is needed, but the evaluation gave {accuracy}"
+    return replace(measurement, status=Status.FAILED, accuracy=None, reason=reason)
+
+
+def to_record(measurement: Measurement) -> dict[str, Any]:
+    """`measurement` as JSON, which has no NaN: what is not finite becomes null."""
+    record: dict[str, Any] = _finite(asdict(measurement))
+    return record
+
+
+def measurement_of(trial: FrozenTrial) -> Measurement:
+    """The measurement that a trial records; raises ValueError where it has not ended."""
+    record = trial.user_attrs.get("measurement")
+    if record is None:
+        raise ValueError(f"trial {trial.number} holds no measurement: it has not ended")
+    epochs = tuple(Epoch(**_with_nan(epoch)) for epoch in record["epochs"])
+    return Measurement(**{**record, "status": Status(record["status"]), "epochs": epochs})
+
+
+def _with_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in record.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,73 @@
+"""Which unpromising trainings end early, by Optuna's pruners.
+
+Steps are epochs, counted from 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.trial import FrozenTrial
+
+from search.snapshot import Snapshot
+
+PrunerName = Literal["none", "median", "hyperband"]
+
+
+def create(
+    kind: PrunerName,
+    *,
+    epochs: int,
+    warmup_epochs: int = 1,
+    startup_trials: int = 5,
+    reduction: int = 3,
+) -> BasePruner:
+    """The pruner of trainings of `epochs` epochs; it judges no epoch up to `warmup_epochs`.
+
+    `median` stops what is below the median of earlier trials at the same epoch, once
+    `startup_trials` are complete. `hyperband` divides the trials into brackets of successive
+    halving by the factor `reduction` (Li et al. 2018).
+    """
+    match kind:
+        case "none":
+            return NopPruner()
+        case "median":
+            return MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_epochs + 1)
+        case "hyperband":
+            return HyperbandPruner(
+                min_resource=min(warmup_epochs + 1, epochs),
+                max_resource=epochs,
+                reduction_factor=reduction,
+            )
+
+
+def judge(
+    study: optuna.Study, trial: FrozenTrial, values: dict[int, float]
+) -> tuple[bool, dict[str, Any]]:
+    """Whether `study.pruner` stops `trial`, and the system attributes that the pruner wants kept.
+
+    `values` are what this attempt reported, epoch → value: a trial that was killed and runs again
+    may hold later epochs of its first attempt. The pruner sees a snapshot, so that its notes can
+    be written after the decision, and a kill between the two changes nothing.
+    """
+    if isinstance(study.pruner, NopPruner):
+        return False, {}
+    own = FrozenTrial(
+        number=trial.number,
+        state=trial.state,
+        value=None,
+        datetime_start=trial.datetime_start,
+        datetime_complete=None,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={},
+        system_attrs=dict(trial.system_attrs),
+        intermediate_values=values,
+        trial_id=trial._trial_id,
+    )
+    others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+    snapshot = Snapshot([*others, own], study.directions)
+    stop = study.pruner.prune(snapshot.study(study.study_name), own)
+    return stop, snapshot.notes

@@ -1,0 +1,80 @@
+"""Any proposer's jobs as trials, so that what is finished is never trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.ledger import Ledger, Value, answer, budget_of, measurement_of
+from space.cost import Cost
+from space.evaluation import Epoch, Job, Measurement, Proposer
+
+
+def accuracy(value: float, cost: Cost) -> float:  # noqa: ARG001
+    """The value of a study that maximises accuracy alone."""
+    return value
+
+
+class Recorded:
+    """A `Proposer` that records the jobs of another in a study, and answers what it can from there.
+
+    A job that the study has finished is told to the inner proposer at once; one of another name
+    with the same network and budget becomes a trial that is `answered_from` the first. A job that
+    a killed process left running goes on under the same number; one that failed is tried again.
+    `value` is what the study maximises; its pruner, if any, may stop a job.
+    """
+
+    def __init__(
+        self,
+        inner: Proposer,
+        study: optuna.Study,
+        value: Value = accuracy,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._ledger = Ledger(study, value, environment)
+        self._ledger.requeue()
+
+    def ask(self) -> Job | None:
+        """The next job that the study cannot answer; None where there is none now."""
+        while (job := self._inner.ask()) is not None:
+            trials = self._ledger.trials()
+            own = [trial for trial in trials if _records(trial, job)]
+            known = answer(own, job)
+            if known is None and (source := answer(trials, job)):
+                self._begin(job, own)
+                self._inner.tell(job, self._ledger.copy_answer(job, source))
+            elif known is None:
+                self._begin(job, own)
+                return job
+            else:
+                self._inner.tell(job, measurement_of(known))
+        return None
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Records the value after `epoch`; whether pruner or inner proposer stops the job."""
+        pruned = self._ledger.report(job, epoch)
+        return self._inner.report(job, epoch) or pruned
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Records the job's result and passes it on."""
+        self._inner.tell(job, self._ledger.finish(job, measurement))
+
+    def _begin(self, job: Job, own: list[FrozenTrial]) -> None:
+        waiting = next((trial for trial in own if trial.state is TrialState.WAITING), None)
+        if waiting is None:
+            self._ledger.begin(job)
+        else:
+            self._ledger.resume(job, waiting)
+
+
+def _records(trial: FrozenTrial, job: Job) -> bool:
+    attributes = trial.user_attrs
+    return (
+        attributes.get("job") == job.name
+        and attributes.get("key") == job.architecture.key
+        and attributes.get("budget") == budget_of(job)
+    )

@@ -1,0 +1,131 @@
+"""Stage 1: a search over a space, as a proposer of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.candidates import Exhausted
+from search.ledger import Ledger, answer
+from search.samplers.base import Sampler
+from search.study import finished
+from space.architecture import Architecture
+from space.evaluation import Budget, Epoch, Job, Measurement, Status
+
+#: Failures in a row, in one process, that end a search: something is wrong for all networks alike.
+MAX_FAILURES = 10
+
+
+class SearchFailed(Exception):
+    """The search cannot go on; the message says why, in a sentence."""
+
+
+class Search:
+    """Proposes candidates of a space until `trials` trainings are finished.
+
+    Each job is a trial of `study`, which is all the state there is. Trials that a killed process
+    left RUNNING are run again, first and with the same choices. A failed trial counts for nothing,
+    and its network is not proposed again. `exhausted` says so where the space ended first.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        sampler: Sampler,
+        budget: Budget,
+        *,
+        trials: int,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.exhausted: str | None = None
+        self._sampler = sampler
+        self._budget = budget
+        self._trials = trials
+        self._failures: list[str] = []
+        objective = sampler.candidates.objective
+        self._ledger = Ledger(study, objective.reward, environment)
+        self._ledger.requeue()
+
+    def ask(self) -> Job | None:
+        """The next job; None where enough trainings are finished or running, or none is left.
+
+        Raises `SearchFailed` after too many failures in a row, and `InvalidInput` where the bounds
+        admit no network.
+        """
+        self._stop_if_all_fail()
+        while True:
+            recorded = self._ledger.trials()
+            running = sum(trial.state is TrialState.RUNNING for trial in recorded)
+            if len(finished(recorded)) + running >= self._trials:
+                return None
+            waiting = next((t for t in recorded if t.state is TrialState.WAITING), None)
+            if waiting is None:
+                return self._proposed(recorded)
+            if job := self._resumed(waiting, recorded):
+                return job
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Records the reward after `epoch`; whether the pruner stops the job."""
+        return self._ledger.report(job, epoch)
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Records the job's result."""
+        measurement = self._ledger.finish(job, measurement)
+        if measurement.status is Status.FAILED:
+            self._failures.append(f"{job.name}: {measurement.reason or 'no reason given'}")
+        else:
+            self._failures.clear()
+
+    def _proposed(self, recorded: list[FrozenTrial]) -> Job | None:
+        number = len(recorded)
+        try:
+            proposal = self._sampler.propose(recorded, number)
+        except Exhausted as reason:
+            self.exhausted = str(reason)
+            return None
+        candidate = proposal.candidate
+        job = self._job(number, candidate.architecture)
+        self._ledger.begin(
+            job,
+            params=candidate.choices,
+            distributions=self._sampler.candidates.distributions,
+            rejected=proposal.rejected,
+            notes=proposal.notes,
+        )
+        return job
+
+    def _resumed(self, trial: FrozenTrial, recorded: list[FrozenTrial]) -> Job | None:
+        """The job of a WAITING trial; None where it ended without one."""
+        candidates = self._sampler.candidates
+        candidate = candidates.at(self._completed(trial, recorded))
+        job = self._job(trial.number, candidate.architecture)
+        if reason := candidates.objective.bounds.why_not(candidate.cost):
+            self._ledger.refuse(trial, f"rejected before training: {reason}")
+            return None
+        self._ledger.resume(job, trial)
+        if source := answer(recorded, job):
+            self._ledger.copy_answer(job, source)
+            return None
+        return job
+
+    def _completed(self, trial: FrozenTrial, recorded: list[FrozenTrial]) -> dict[str, Any]:
+        """The trial's choices; those it has none for yet are proposed, as they would have been."""
+        candidates = self._sampler.candidates
+        choices = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        if missing := candidates.distributions.keys() - choices.keys():
+            proposed = self._sampler.propose(recorded, trial.number).candidate.choices
+            choices |= {name: proposed[name] for name in missing}
+        self._ledger.complete_params(trial, choices, candidates.distributions)
+        return choices
+
+    def _job(self, number: int, architecture: Architecture) -> Job:
+        return Job(f"trial-{number}", architecture, self._budget)
+
+    def _stop_if_all_fail(self) -> None:
+        if len(self._failures) >= MAX_FAILURES:
+            raise SearchFailed(
+                f"{MAX_FAILURES} trials in a row failed, the last with: {self._failures[-1]}"
+            )
