@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ def decode(encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS) -> Pixe
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             check_size(image.width, image.height, max_pixels)
-            return _pixels(_upright(image), channels)
+            _turn_upright(image)
+            return _pixels(image, channels)
     except Unreadable:
         raise
     except Image.DecompressionBombError:
@@ -125,11 +127,10 @@ def _as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing about the pixels
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    image.load()  # so that what fails below is the EXIF data, not the pixels
+    with suppress(Exception):  # damaged EXIF data raises anything, and harms no pixel
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _pixels(image: Image.Image, channels: int) -> Pixels:
