@@ -1,0 +1,369 @@
+"""Weights of torchvision's and timm's networks, to the matching preset and back.
+
+A source is the name of a network there, as in `torchvision/efficientnet_b0`. Its layout says how
+each of our modules is called in its state dict; nothing but names changes on the way, and nothing
+is left over on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from space import presets
+from space.architecture import Architecture, Block, Numerics, Operator, Padding, Skip
+from space.validation import InvalidInput, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = Mapping[str, "Tensor"]
+Names = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network of another library: the preset that it is, its names, and its own numerics.
+
+    `names` maps our modules to theirs; `hidden_is_convolution` where their hidden layer's weight
+    has two axes more (of length 1).
+    """
+
+    preset: str
+    names: Callable[[Architecture], Names]
+    numerics: Numerics
+    hidden_is_convolution: bool = False
+
+    def architecture(self, num_classes: int = 1000, in_channels: int = 3) -> Architecture:
+        """The preset with the source's numerics."""
+        preset = presets.load(self.preset, num_classes)
+        return replace(preset, numerics=self.numerics, in_channels=in_channels)
+
+
+def sources() -> tuple[str, ...]:
+    """The networks whose weights can be converted."""
+    return tuple(_SOURCES)
+
+
+def source(name: str) -> Source:
+    """The source of that name; raises `InvalidInput` with the nearest there is."""
+    if name not in _SOURCES:
+        raise one_of("weights", name, _SOURCES)
+    return _SOURCES[name]
+
+
+def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor]]:
+    """The architecture and our state dict for weights of a source.
+
+    Classes and input channels are those of the weights. Raises `InvalidInput` for tensors that are
+    missing, left over, or of another shape.
+    """
+    given = source(name)
+    names = given.names(given.architecture())
+    classifier, stem = (f"{names[module]}.weight" for module in ("classifier", "stem.conv"))
+    for key in (classifier, stem):
+        if key not in state:
+            raise InvalidInput(f"{name}: these are no weights of it: there is no tensor {key}")
+    architecture = given.architecture(len(state[classifier]), state[stem].shape[1])
+    ours = {theirs: module for module, theirs in names.items()}
+    expected, found = _shapes(architecture), {}
+    for key, tensor in state.items():
+        module, _, kind = key.rpartition(".")
+        if module not in ours:
+            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
+        mine = f"{ours[module]}.{kind}"
+        if mine.startswith("hidden") and given.hidden_is_convolution and kind == "weight":
+            tensor = tensor.flatten(1)
+        needed, shape = expected.get(mine), tuple(tensor.shape)
+        if shape != needed:
+            raise InvalidInput(f"{name}: {key}: shape {needed} is needed, but got {shape}")
+        found[mine] = tensor
+    _check_complete(name, expected, found)
+    return architecture, found
+
+
+def to_source(name: str, state: State) -> dict[str, Tensor]:
+    """A source's state dict for weights of the network of its preset.
+
+    Raises `InvalidInput` for tensors that are missing or left over.
+    """
+    given = source(name)
+    names, found = given.names(given.architecture()), {}
+    for key, tensor in state.items():
+        module, _, kind = key.rpartition(".")
+        if module not in names:
+            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
+        if module.startswith("hidden") and given.hidden_is_convolution and kind == "weight":
+            tensor = tensor[:, :, None, None]
+        found[f"{names[module]}.{kind}"] = tensor
+    _check_complete(name, _shapes(given.architecture()), state)
+    return found
+
+
+def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in our state dict."""
+    import torch
+
+    from space.network import build
+
+    with torch.device("meta"):
+        network = build(architecture)
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def _check_complete(name: str, expected: Mapping[str, object], found: Mapping[str, object]) -> None:
+    # Weights from before torch 0.4.1 lack this counter, and torch fills it in.
+    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise InvalidInput(f"{name}: {len(missing)} tensors are missing, the first is {missing[0]}")
+
+
+#: The parts of each operator's module, in order, those with a convolution and a batch norm.
+_PARTS: Mapping[Operator, tuple[str, ...]] = {
+    Operator.CONV: ("conv",),
+    Operator.SEPARABLE: ("depthwise", "squeeze", "project"),
+    Operator.INVERTED: ("expand", "depthwise", "squeeze", "project"),
+    Operator.FUSED: ("expand", "squeeze", "project"),
+    Operator.BASIC: ("first", "second"),
+    Operator.BOTTLENECK: ("reduce", "conv", "expand"),
+}
+
+
+def _parts(block: Block) -> list[str]:
+    return [part for part in _PARTS[block.operator] if part != "squeeze" or block.squeeze_channels]
+
+
+def _blocks(architecture: Architecture) -> Iterator[tuple[int, int, Block]]:
+    """Every block with the number of its stage, and its own in there."""
+    for number, stage in enumerate(architecture.blocks()):
+        for index, block in enumerate(stage):
+            yield number, index, block
+
+
+def _conv_norm(ours: str, conv: str, norm: str) -> Names:
+    return {f"{ours}.conv": conv, f"{ours}.norm": norm}
+
+
+def _squeeze(ours: str, reduce: str, expand: str) -> Names:
+    return {f"{ours}.squeeze.reduce": reduce, f"{ours}.squeeze.expand": expand}
+
+
+def _sequential(ours: str, theirs: str, block: Block) -> Names:
+    """torchvision's blocks: part k is `theirs.k`, of a convolution (0) and its batch norm (1)."""
+    names: Names = {}
+    for place, part in enumerate(_parts(block)):
+        unit = f"{theirs}.{place}"
+        if part == "squeeze":
+            names |= _squeeze(ours, f"{unit}.fc1", f"{unit}.fc2")
+        else:
+            names |= _conv_norm(f"{ours}.{part}", f"{unit}.0", f"{unit}.1")
+    return names
+
+
+def torchvision_efficientnet(architecture: Architecture) -> Names:
+    """EfficientNet and EfficientNetV2: a Sequential of stages."""
+    last = f"features.{len(architecture.stages) + 1}"
+    names = _conv_norm("stem", "features.0.0", "features.0.1")
+    for number, index, block in _blocks(architecture):
+        ours = f"stages.{number}.{index}"
+        names |= _sequential(ours, f"features.{number + 1}.{index}.block", block)
+    return names | _conv_norm("head", f"{last}.0", f"{last}.1") | {"classifier": "classifier.1"}
+
+
+def torchvision_mobilenet_v3(architecture: Architecture) -> Names:
+    """A Sequential of blocks, whatever their stage."""
+    names = _conv_norm("stem", "features.0.0", "features.0.1")
+    place = 0
+    for place, (number, index, block) in enumerate(_blocks(architecture), start=1):
+        names |= _sequential(f"stages.{number}.{index}", f"features.{place}.block", block)
+    names |= _conv_norm("head", f"features.{place + 1}.0", f"features.{place + 1}.1")
+    return names | {"hidden.linear": "classifier.0", "classifier": "classifier.3"}
+
+
+def torchvision_mobilenet_v2(architecture: Architecture) -> Names:
+    """A Sequential of blocks; their last convolution and its batch norm stand side by side."""
+    names = _conv_norm("stem", "features.0.0", "features.0.1")
+    place = 0
+    for place, (number, index, block) in enumerate(_blocks(architecture), start=1):
+        theirs, last = f"features.{place}.conv", len(_parts(block)) - 1
+        ours = f"stages.{number}.{index}"
+        names |= _sequential(ours, theirs, block)
+        names |= _conv_norm(f"{ours}.project", f"{theirs}.{last}", f"{theirs}.{last + 1}")
+    names |= _conv_norm("head", f"features.{place + 1}.0", f"features.{place + 1}.1")
+    return names | {"classifier": "classifier.1"}
+
+
+def torchvision_mnasnet(architecture: Architecture) -> Names:
+    """One Sequential; stem and first block unrolled in it, with an activation between."""
+    names = _conv_norm("stem", "layers.0", "layers.1")
+    names |= _conv_norm("stages.0.0.depthwise", "layers.3", "layers.4")
+    names |= _conv_norm("stages.0.0.project", "layers.6", "layers.7")
+    for number, index, block in _blocks(architecture):
+        theirs = f"layers.{number + 7}.{index}.layers"
+        for place, part in enumerate(_parts(block) if number > 0 else ()):
+            ours = f"stages.{number}.{index}.{part}"
+            names |= _conv_norm(ours, f"{theirs}.{3 * place}", f"{theirs}.{3 * place + 1}")
+    return names | _conv_norm("head", "layers.14", "layers.15") | {"classifier": "classifier.1"}
+
+
+def resnet(architecture: Architecture) -> Names:
+    """torchvision's and timm's ResNets alike."""
+    names = _conv_norm("stem", "conv1", "bn1")
+    for number, index, block in _blocks(architecture):
+        ours, theirs = f"stages.{number}.{index}", f"layer{number + 1}.{index}"
+        for place, part in enumerate(_parts(block), start=1):
+            names |= _conv_norm(f"{ours}.{part}", f"{theirs}.conv{place}", f"{theirs}.bn{place}")
+        if block.shortcut is Skip.PROJECTION:
+            down = f"{theirs}.downsample"
+            names |= _conv_norm(f"{ours}.shortcut", f"{down}.0", f"{down}.1")
+    return names | {"classifier": "fc"}
+
+
+_TIMM_PARTS: Mapping[Operator, tuple[str, ...]] = {
+    Operator.CONV: ("conv",),
+    Operator.SEPARABLE: ("conv_dw", "conv_pw"),
+    Operator.INVERTED: ("conv_pw", "conv_dw", "conv_pwl"),
+    Operator.FUSED: ("conv_exp", "conv_pwl"),
+}
+
+
+def _timm_block(ours: str, theirs: str, block: Block) -> Names:
+    parts = [part for part in _parts(block) if part != "squeeze"]
+    names: Names = {}
+    for place, (part, conv) in enumerate(zip(parts, _TIMM_PARTS[block.operator], strict=True)):
+        names |= _conv_norm(f"{ours}.{part}", f"{theirs}.{conv}", f"{theirs}.bn{place + 1}")
+    if block.squeeze_channels:
+        names |= _squeeze(ours, f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
+    return names
+
+
+def timm_efficientnet(architecture: Architecture) -> Names:
+    """timm's `EfficientNet` class, which has most mobile networks, with our stages."""
+    names = _conv_norm("stem", "conv_stem", "bn1")
+    for number, index, block in _blocks(architecture):
+        names |= _timm_block(f"stages.{number}.{index}", f"blocks.{number}.{index}", block)
+    if architecture.head.channels:
+        names |= _conv_norm("head", "conv_head", "bn2")
+    return names | {"classifier": "classifier"}
+
+
+def timm_mobilenet_v3(architecture: Architecture) -> Names:
+    """timm's `MobileNetV3` class with our stages; the head is a stage of its own there."""
+    names = timm_efficientnet(architecture)
+    head = f"blocks.{len(architecture.stages)}.0"
+    if architecture.head.channels:
+        names |= _conv_norm("head", f"{head}.conv", f"{head}.bn1")
+    return names | {"hidden.linear": "conv_head"}
+
+
+def _timm_published_v3(architecture: Architecture) -> Names:
+    """timm's own MobileNetV3s: there a new stage begins only where the channels change."""
+    ours = architecture.stages
+    names = timm_mobilenet_v3(architecture)
+    moved: Names = {}
+    number = index = -1
+    for stage, blocks in enumerate(architecture.blocks()):
+        for place in range(len(blocks)):
+            begins = place == 0 and (stage == 0 or ours[stage].channels != ours[stage - 1].channels)
+            number, index = (number + 1, 0) if begins else (number, index + 1)
+            moved[f"blocks.{stage}.{place}."] = f"blocks.{number}.{index}."
+    moved[f"blocks.{len(ours)}.0."] = f"blocks.{number + 1}.0."
+    return {mine: _moved(theirs, moved) for mine, theirs in names.items()}
+
+
+def _moved(name: str, prefixes: Names) -> str:
+    for before, after in prefixes.items():
+        if name.startswith(before):
+            return after + name.removeprefix(before)
+    return name
+
+
+def _tensorflow(numerics: Numerics) -> Numerics:
+    """timm's `tf_` networks: TensorFlow's padding and batch norm."""
+    return replace(numerics, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.1)
+
+
+def _torch(numerics: Numerics) -> Numerics:
+    """timm's others: torch's batch norm."""
+    return replace(numerics, padding=Padding.SYMMETRIC, bn_eps=1e-5, bn_momentum=0.1)
+
+
+def _all_sources() -> Iterator[tuple[str, Source]]:
+    for preset in presets.names():
+        own = presets.load(preset).numerics
+        for name in _torchvision_names(preset):
+            yield f"torchvision/{name}", Source(preset, _torchvision_layout(preset), own)
+        for name in _timm_names(preset):
+            numerics = _tensorflow(own) if name.startswith("tf_") else _torch(own)
+            yield f"timm/{name}", _timm_source(preset, numerics)
+
+
+def _timm_source(preset: str, numerics: Numerics) -> Source:
+    if "resnet" in preset:
+        return Source(preset, resnet, numerics)
+    if preset.startswith("mobilenet_v3"):
+        return Source(preset, _timm_published_v3, numerics, hidden_is_convolution=True)
+    return Source(preset, timm_efficientnet, numerics)
+
+
+def _torchvision_layout(preset: str) -> Callable[[Architecture], Names]:
+    for prefix, layout in _TORCHVISION.items():
+        if preset.startswith(prefix):
+            return layout
+    raise AssertionError(preset)
+
+
+#: torchvision's layouts by the beginning of the preset's name.
+_TORCHVISION: Mapping[str, Callable[[Architecture], Names]] = {
+    "efficientnet": torchvision_efficientnet,
+    "mnasnet": torchvision_mnasnet,
+    "mobilenet_v2": torchvision_mobilenet_v2,
+    "mobilenet_v3": torchvision_mobilenet_v3,
+    "resnet": resnet,
+    "wide_resnet": resnet,
+}
+_MNASNET_WIDTHS = {"050": "0_5", "075": "0_75", "100": "1_0", "130": "1_3"}
+#: Presets that torchvision does not have.
+_NOT_IN_TORCHVISION = (
+    "efficientnet_b8",
+    "efficientnet_lite",
+    "efficientnet_v2_b",
+    "mnasnet_a1",
+    "mnasnet_small",
+    "mobilenet_v1",
+    "resnet200",
+)
+
+
+def _torchvision_names(preset: str) -> list[str]:
+    if preset.startswith(_NOT_IN_TORCHVISION):
+        return []
+    if preset.startswith("mnasnet_b1_"):
+        return [f"mnasnet{_MNASNET_WIDTHS[preset[-3:]]}"]
+    return [preset]
+
+
+def _timm_names(preset: str) -> list[str]:
+    match preset.split("_"):
+        case ["efficientnet", "v2", member]:
+            # timm's plain forms of B0…B3 do not exist.
+            plain = [] if member.startswith("b") else [f"efficientnetv2_{member}"]
+            return [*plain, f"tf_efficientnetv2_{member}"]
+        case ["efficientnet", _]:
+            return [preset, f"tf_{preset}"]
+        case ["mnasnet", "a1"]:
+            return ["semnasnet_100"]
+        case ["mnasnet", "b1", "130"]:
+            return []
+        case ["mnasnet", "b1", width]:
+            return [f"mnasnet_{width}"]
+        case ["mobilenet", "v1" | "v2" as version]:
+            return [f"mobilenet{version}_100"]
+        case ["mobilenet", "v3", size]:
+            return [f"mobilenetv3_{size}_100", f"tf_mobilenetv3_{size}_100"]
+        case _:
+            return [preset]
+
+
+_SOURCES: Mapping[str, Source] = dict(_all_sources())
