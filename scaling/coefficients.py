@@ -77,21 +77,36 @@ def load_coefficients(path: Path) -> Coefficients:
     return validate(Coefficients, chosen, source=str(path))
 
 
-def grid(step: float, tolerance: float, factor: float = 2.0) -> tuple[Coefficients, ...]:
+class Bounds(NamedTuple):
+    """The least and the greatest value of each coefficient on a grid, both included."""
+
+    alpha: tuple[float, float] = (1.0, math.inf)
+    beta: tuple[float, float] = (1.0, math.inf)
+    gamma: tuple[float, float] = (1.0, math.inf)
+
+
+ANY = Bounds()
+
+
+def grid(
+    step: float, tolerance: float, factor: float = 2.0, bounds: Bounds = ANY
+) -> tuple[Coefficients, ...]:
     """All (α, β, γ) on 1, 1 + step, 1 + 2·step … with |α·β²·γ² − factor| <= tolerance, ascending.
 
-    Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the bound belongs to the grid.
-    Raises `InvalidInput` where the values are impossible or nothing lies on the grid; it then
-    says which tolerance or step would give candidates.
+    The constraint is on the nominal product, as in the paper; those of `scaling.realised` are on
+    the cost after rounding. Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the
+    bound belongs to the grid. Raises `InvalidInput` where the values are impossible or nothing
+    lies on the grid; it then says which tolerance or step would give candidates.
     """
-    _check_grid(step, tolerance, factor)
-    found = tuple(_grid(_exact(step), _exact(tolerance), _exact(factor)))
+    check_grid(step, tolerance, factor)
+    found = tuple(lattice(step, *_around(factor, tolerance), bounds))
     if not found:
-        raise InvalidInput(_empty(step, tolerance, factor))
+        raise InvalidInput(_empty(step, tolerance, factor, bounds))
     return found
 
 
-def _check_grid(step: float, tolerance: float, factor: float) -> None:
+def check_grid(step: float, tolerance: float, factor: float) -> None:
+    """Raises `InvalidInput` for values with which no grid makes sense."""
     for name, value, rule, holds in (
         ("step", step, f"{MIN_STEP} <= step <= 1", MIN_STEP <= step <= 1),
         ("tolerance", tolerance, "0 <= tolerance < factor", 0 <= tolerance < factor),
@@ -101,50 +116,54 @@ def _check_grid(step: float, tolerance: float, factor: float) -> None:
             raise InvalidInput(f"coefficients.{name}: `{rule}` must hold, but got {name}={value}")
 
 
-def _exact(value: float) -> Fraction:
+def lattice(
+    step: float, least: float | Fraction, most: float | Fraction, bounds: Bounds = ANY
+) -> Iterator[Coefficients]:
+    """The combinations with `least` <= α·β²·γ² <= `most`, ascending; none where there are none."""
+    low, high = _exact(least), _exact(most)
+    for alpha in _values(step, high, bounds.alpha):
+        for beta in _values(step, high / alpha, bounds.beta):
+            for gamma in _values(step, high / alpha / beta**2, bounds.gamma):
+                if low <= alpha * beta**2 * gamma**2 <= high:
+                    yield Coefficients(float(alpha), float(beta), float(gamma))
+
+
+def _values(step: float, most: Fraction, bounds: tuple[float, float]) -> Iterator[Fraction]:
+    value = Fraction(1)
+    while value <= most and float(value) <= bounds[1]:
+        if float(value) >= bounds[0]:
+            yield value
+        value += _exact(step)
+
+
+def _exact(value: float | Fraction) -> Fraction:
     """The decimal number that a person wrote, not the binary one next to it."""
     return Fraction(str(value))
 
 
-def _grid(step: Fraction, tolerance: Fraction, factor: Fraction) -> Iterator[Coefficients]:
-    most = factor + tolerance
-    for alpha in _steps(step, most):
-        for beta in _steps(step, most / alpha):
-            if alpha * beta**2 > most:
-                break
-            for gamma in _steps(step, most / alpha / beta):
-                product = alpha * beta**2 * gamma**2
-                if product > most:
-                    break
-                if product >= factor - tolerance:
-                    yield Coefficients(float(alpha), float(beta), float(gamma))
+def _around(factor: float, tolerance: float) -> tuple[Fraction, Fraction]:
+    return _exact(factor) - _exact(tolerance), _exact(factor) + _exact(tolerance)
 
 
-def _steps(step: Fraction, most: Fraction) -> Iterator[Fraction]:
-    value = Fraction(1)
-    while value <= most:
-        yield value
-        value += step
-
-
-def _empty(step: float, tolerance: float, factor: float) -> str:
-    combinations = _grid(_exact(step), _exact(factor), _exact(factor))
-    nearest = min(combinations, key=lambda each: abs(each.nominal - factor))
-    needed = math.ceil(abs(nearest.nominal - factor) * 1000 - 1e-6) / 1000
-    finer = next(
-        (
-            trial
-            for trial in (0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01)
-            if trial < step and any(_grid(_exact(trial), _exact(tolerance), _exact(factor)))
-        ),
-        None,
+def _empty(step: float, tolerance: float, factor: float, bounds: Bounds) -> str:
+    nearest = min(
+        lattice(step, 1, 2 * factor, bounds),
+        key=lambda each: abs(each.nominal - factor),
+        default=None,
     )
-    advice = f"tolerance {needed:g} would give {nearest}" + (
-        f", step {finer} others" if finer else ""
-    )
+    within = _around(factor, tolerance)
+    finer = (trial for trial in (0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01) if trial < step)
+    enough = next((trial for trial in finer if any(lattice(trial, *within, bounds))), None)
+    advice = []
+    if nearest is not None:
+        needed = math.ceil(abs(nearest.nominal - factor) * 1000 - 1e-6) / 1000
+        advice.append(f"tolerance {needed:g} would give {nearest}")
+    if enough is not None:
+        advice.append(f"step {enough:g} others")
     return (
         f"coefficients: some combination must have |α·β²·γ² − {factor:g}| <= tolerance, but with "
-        f"step {step:g} and tolerance {tolerance:g} none has; {advice}"
+        f"step {step:g} and tolerance {tolerance:g} none has; "
+        + (", ".join(advice) or "widen the bounds")
     )
 
 
@@ -181,12 +200,27 @@ def candidates(
     Combinations that round to the same network (the same `key`) are one candidate. The resolution
     belongs to a network, so those that differ only in γ are merged only where the pixels agree.
     """
+    return merged(
+        baseline,
+        (
+            (each, scale(baseline, **each.at(phi)._asdict(), multiple=multiple))
+            for each in combinations
+        ),
+        factor,
+    )
+
+
+def merged(
+    baseline: Architecture,
+    scaled: Iterable[tuple[Coefficients, Architecture]],
+    factor: float,
+) -> tuple[Candidate, ...]:
+    """One candidate for each network of `scaled`, with all combinations that gave it, in order."""
     networks: dict[str, Architecture] = {}
     names: dict[str, list[Coefficients]] = {}
-    for each in combinations:
-        network = scale(baseline, **each.at(phi)._asdict(), multiple=multiple)
+    for combination, network in scaled:
         networks.setdefault(network.key, network)
-        names.setdefault(network.key, []).append(each)
+        names.setdefault(network.key, []).append(combination)
 
     macs = cost(baseline).macs
     return tuple(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 from scaling.coefficients import Coefficients
 from scaling.compound import scale
-from scaling.rules import compound, phi_of
-from scaling.targets import reach
+from scaling.rules import Rule, Uniform, compound, phi_of
+from scaling.targets import Measure, macs, reach
 from space.architecture import Architecture
 from space.cost import Cost, cost
 from space.evaluation import Budget, Job
@@ -32,10 +33,10 @@ _MOST_STOCHASTIC_DEPTH = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network of a family: the baseline at `phi`, its factors `depth` and `width`.
+    """One network of a family: the baseline at `phi`, where its rule scales by `depth` and `width`.
 
-    Where it was made for a target of MACs, `target` is that, `miss` how far from it the network is
-    as a signed fraction, and depth and width are those of a φ near `phi` that rounds better.
+    Where it was made for a target cost, `target` is that, `miss` how far from it the network is as
+    a signed fraction, and its depth and width may be rounded as a little before or after `phi`.
     """
 
     name: str
@@ -122,29 +123,38 @@ def family_for(
     coefficients: Coefficients,
     targets: Iterable[int],
     *,
+    rule: Rule | None = None,
+    measure: Measure = macs,
     multiple: int = 1,
 ) -> Family:
-    """The family with a member for each target of MACs, within 1 % where rounding allows.
+    """The family with a member for each target cost, within 1 % where rounding allows.
 
-    φ is solved for the target, then the rounding of depth, width and pixels (see
-    `scaling.targets.reach`); each member says how far it is off.
+    The rule's factor is solved for the target, then the rounding of depth, width and pixels (see
+    `scaling.targets.reach`); each member says how far it is off. Without a `rule` it is compound
+    scaling; a rival's φ is that of compound scaling by the same factor, so that members of equal
+    MACs are regularised alike.
     """
-    rule = compound(coefficients)
+    grow = rule or compound(coefficients)
 
     def member(number: int, target: int) -> Member:
-        found = reach(rule, baseline, target, multiple=multiple)
+        found = reach(grow, baseline, target, measure=measure, multiple=multiple)
         phi = phi_of(coefficients, found.factor)
-        return Member(
-            name=f"b{number}",
-            phi=phi,
-            depth=coefficients.at(phi_of(coefficients, found.depth_factor)).depth,
-            width=coefficients.at(phi_of(coefficients, found.width_factor)).width,
-            architecture=regularised(found.architecture, phi),
-            target=target,
-            miss=found.miss,
-        )
+        depth, width = _extent(grow, found.factor, found.architecture, baseline)
+        network = regularised(found.architecture, phi)
+        return Member(f"b{number}", phi, depth, width, network, target, found.miss)
 
     return Family(coefficients, tuple(member(*each) for each in enumerate(targets)))
+
+
+def _extent(
+    rule: Rule, factor: float, network: Architecture, baseline: Architecture
+) -> tuple[float, float]:
+    """How many times as deep and wide the network is: by the rule, or on the mean over stages."""
+    if isinstance(rule, Uniform):
+        return rule.factors(factor)[:2]
+    pairs = list(zip(network.stages, baseline.stages, strict=True))
+    depth = sum(new.repeats for new, _ in pairs) / sum(old.repeats for _, old in pairs)
+    return depth, geometric_mean(new.channels / old.channels for new, old in pairs)
 
 
 def regularised(architecture: Architecture, phi: float) -> Architecture:

@@ -1,31 +1,111 @@
-"""Rules of growth: a network and the nominal factor of its MACs in, the grown network out."""
+"""Rules of growth: a network and the nominal factor of its MACs in, the grown network out.
+
+Compound scaling and its rivals. MACs grow with depth, and with the squares of width and resolution;
+a uniform rule gives each of them a share of the factor.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from scaling.coefficients import Coefficients
+from scaling.coefficients import Coefficients, Factors
 from scaling.compound import scale
 from space.architecture import Architecture
-from space.validation import InvalidInput
+from space.cost import cost
+from space.validation import InvalidInput, one_of
 
 #: Gives a network that costs nominally (before any rounding) so many times the MACs of the given.
 Rule = Callable[[Architecture, float], Architecture]
 
 
-def compound(coefficients: Coefficients) -> Rule:
-    """Depth, width and resolution together (EfficientNet, section 3.3), at the factor's φ."""
+class Shares(NamedTuple):
+    """The parts of a factor's logarithm, together 1, that depth, width and resolution take."""
 
-    def grow(architecture: Architecture, factor: float) -> Architecture:
-        factors = coefficients.at(phi_of(coefficients, factor))
-        return scale(architecture, **factors._asdict())
+    depth: float
+    width: float
+    resolution: float
 
-    return grow
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """A rule that scales all stages alike, by `shares`."""
+
+    shares: Shares
+
+    def __call__(self, architecture: Architecture, factor: float) -> Architecture:
+        """The network grown to nominally `factor` times the MACs of `architecture`."""
+        return scale(architecture, **self.factors(factor)._asdict())
+
+    def factors(self, factor: float) -> Factors:
+        """What depth, width and resolution are multiplied by; d · w² · r² is `factor`."""
+        depth, width, resolution = self.shares
+        return Factors(factor**depth, factor ** (width / 2), factor ** (resolution / 2))
+
+
+def compound(coefficients: Coefficients) -> Uniform:
+    """Compound scaling (EfficientNet, section 3.3): at the factor (α·β²·γ²)^φ it is α^φ, β^φ, γ^φ.
+
+    Raises `InvalidInput` for α = β = γ = 1, which change nothing.
+    """
+    total = _logarithm(coefficients)
+    return Uniform(
+        Shares(
+            depth=math.log(coefficients.alpha) / total,
+            width=2 * math.log(coefficients.beta) / total,
+            resolution=2 * math.log(coefficients.gamma) / total,
+        )
+    )
 
 
 def phi_of(coefficients: Coefficients, factor: float) -> float:
     """The φ at which (α·β²·γ²)^φ is `factor`; raises `InvalidInput` for α = β = γ = 1."""
+    return math.log(factor) / _logarithm(coefficients)
+
+
+def _logarithm(coefficients: Coefficients) -> float:
     if coefficients.nominal == 1:
         raise InvalidInput("coefficients: one of α, β, γ must be above 1, or no φ changes the cost")
-    return math.log(factor) / math.log(coefficients.nominal)
+    return math.log(coefficients.nominal)
+
+
+def along(path: Sequence[Architecture]) -> Rule:
+    """Growth along networks found before (see `scaling.stagewise`), the smallest first.
+
+    At a factor it is the largest of them with at most so many times the MACs, or else the first.
+    """
+
+    def grow(architecture: Architecture, factor: float) -> Architecture:
+        most = factor * cost(architecture).macs
+        fitting = [network for network in path if cost(network).macs <= most]
+        return max(fitting, key=lambda network: cost(network).macs, default=path[0])
+
+    return grow
+
+
+#: pycls' fast scaling, d1_w8_g8_r1 ("Fast and Accurate Model Scaling", section 5): mostly wider, so
+#: that activations, and with them time, grow with little more than the root of MACs.
+FAST = Shares(0.1, 0.8, 0.1)
+
+_RULES: Mapping[str, Rule] = {
+    "depth": Uniform(Shares(1, 0, 0)),
+    "width": Uniform(Shares(0, 1, 0)),
+    "resolution": Uniform(Shares(0, 0, 1)),
+    "fast": Uniform(FAST),
+}
+
+NAMES = ("compound", *_RULES)
+
+
+def load(name: str, coefficients: Coefficients) -> Rule:
+    """The rule of a name in `NAMES`; the compound one scales by `coefficients`.
+
+    Raises `InvalidInput` for an unknown name, with the nearest that is known.
+    """
+    if name == "compound":
+        return compound(coefficients)
+    if name not in _RULES:
+        raise one_of("family.rule", name, NAMES)
+    return _RULES[name]

@@ -8,7 +8,7 @@ rounded as a little earlier or later on the way, at a few pixels more or less.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -38,19 +38,30 @@ def macs(architecture: Architecture) -> float:
     return cost(architecture).macs
 
 
+def params(architecture: Architecture) -> float:
+    """Parameters."""
+    return cost(architecture).params
+
+
+def activations(architecture: Architecture) -> float:
+    """Elements of convolution outputs at the architecture's own resolution."""
+    return cost(architecture).activations
+
+
+#: What a recipe can name as the measure of a target; latency is measured, so it is the caller's.
+MEASURES: Mapping[str, Measure] = {"macs": macs, "params": params, "activations": activations}
+
+
 @dataclass(frozen=True, slots=True)
 class Reached:
     """A network near `target`, for which the measure gives `found`.
 
-    `factor` is the rule's, solved for the target. The network has the repeats that the rule gives
-    at `depth_factor` and the channels of `width_factor`, both near `factor`. `strain` is how far
-    in all depth, width and resolution stand from the rule's at `factor`, in doublings of cost.
+    `factor` is the rule's, solved for the target. `strain` is how far in all the rounding of depth,
+    of width and of resolution stands from the rule's at `factor`, in doublings of cost.
     """
 
     architecture: Architecture
     factor: float
-    depth_factor: float
-    width_factor: float
     strain: float
     target: float
     found: float
@@ -79,13 +90,11 @@ def reach(
     for rounding in _roundings(rule, architecture, solved):
         if best is not None and abs(best.miss) <= HIT and best.strain <= rounding.strain:
             break
-        for network in _tuned(rounding.network, target, measure, multiple):
+        for network in resolutions_near(rounding.network, target, measure, multiple):
             pixels = network.resolution / rounding.network.resolution
             found = Reached(
                 network,
                 factor=2.0**solved,
-                depth_factor=2.0**rounding.depth,
-                width_factor=2.0**rounding.width,
                 strain=rounding.strain + 2 * abs(math.log2(pixels)),
                 target=target,
                 found=measure(network),
@@ -125,11 +134,9 @@ def _grown(rule: Rule, architecture: Architecture, power: float) -> Architecture
 
 
 class _Rounding(NamedTuple):
-    """The repeats that the rule gives at 2^depth with the channels of 2^width."""
+    """The repeats of one factor with the channels of another; `strain` as in `Reached`."""
 
     strain: float
-    depth: float
-    width: float
     network: Architecture
 
 
@@ -147,8 +154,6 @@ def _roundings(rule: Rule, architecture: Architecture, solved: float) -> list[_R
     found = [
         _Rounding(
             abs(depth - solved) + abs(width - solved),
-            depth,
-            width,
             _with(channels, repeats, own.resolution),
         )
         for repeats, depth in depths.items()
@@ -170,10 +175,13 @@ def _with(architecture: Architecture, repeats: tuple[int, ...], resolution: int)
     )
 
 
-def _tuned(
-    network: Architecture, target: float, measure: Measure, multiple: int
+def resolutions_near(
+    network: Architecture, target: float, measure: Measure = macs, multiple: int = 1
 ) -> Iterator[Architecture]:
-    """`network` at its own resolution and on both sides of where its cost passes `target`."""
+    """`network` at its own resolution and on both sides of where its cost passes `target`.
+
+    The sides are at most a quarter from its own; all are multiples of `multiple` pixels.
+    """
     own = network.resolution
     low = max(1, int(own * (1 - _PIXELS) / multiple))
     high = max(low + 1, math.ceil(min(own * (1 + _PIXELS), MAX_RESOLUTION) / multiple))

@@ -1,0 +1,117 @@
+"""Growth of single stages, each step chosen by measurement.
+
+Scaling all stages alike is known to be suboptimal (EfficientNetV2, section 4.1), and no rule for
+doing otherwise was published; so what is worth enlarging is asked of trainings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import StrEnum
+
+from space.architecture import Architecture, Stage, round_channels
+from space.cost import cost
+from space.evaluation import Budget, Epoch, Job, Measurement, Status
+
+
+class Dimension(StrEnum):
+    """In what a single stage grows."""
+
+    DEPTH = "depth"
+    WIDTH = "width"
+
+
+def enlarge(
+    architecture: Architecture, stage: int, dimension: Dimension, macs: float
+) -> Architecture:
+    """The network with one stage (counted from 0) deeper or wider, its cost nearest `macs`.
+
+    At least by one repeat or one step of channels, so it may cost more. Everything else stays.
+    """
+    smaller = architecture
+    for larger in _enlargements(architecture, stage, dimension):
+        if cost(larger).macs >= macs:
+            break
+        smaller = larger
+    nearer = macs - cost(smaller).macs < cost(larger).macs - macs
+    return smaller if nearer and smaller is not architecture else larger
+
+
+def _enlargements(
+    architecture: Architecture, index: int, dimension: Dimension
+) -> Iterator[Architecture]:
+    stages, divisor = list(architecture.stages), architecture.scaling.divisor
+    while True:
+        stages[index] = _larger(stages[index], dimension, divisor)
+        yield replace(architecture, stages=tuple(stages))
+
+
+def _larger(stage: Stage, dimension: Dimension, divisor: int) -> Stage:
+    if dimension is Dimension.DEPTH:
+        return replace(stage, repeats=stage.repeats + 1)
+    return replace(stage, channels=round_channels(stage.channels + divisor, divisor))
+
+
+class Stagewise:
+    """A `Proposer` that makes a network grow to `target` MACs, the best single stage at a time.
+
+    Each round trains the network with each stage deeper and each stage wider, all at about `step`
+    times the MACs, and goes on from the most accurate (of equals the cheaper). `path` holds the
+    networks so chosen, the baseline first; `scaling.rules.along` makes it a rule.
+    """
+
+    def __init__(
+        self, baseline: Architecture, target: float, budget: Budget, *, step: float = 1.4
+    ) -> None:
+        if step <= 1:
+            raise ValueError(f"`step > 1` must hold, but got step={step}")
+        self.path = [baseline]
+        self._target, self._budget, self._step = target, budget, step
+        self._round: list[Job] = []
+        self._asked = 0
+        self._told: dict[str, Measurement] = {}
+        self._begin()
+
+    def ask(self) -> Job | None:
+        """The next enlargement of this round; None until it is told, and at the end."""
+        if self._asked == len(self._round):
+            return None
+        self._asked += 1
+        return self._round[self._asked - 1]
+
+    def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)
+        """Never stops a job."""
+        return False
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Keeps a result; the last of a round begins the next."""
+        self._told[job.name] = measurement
+        if len(self._told) == len(self._round):
+            ranked = sorted(
+                (-measured.accuracy, cost(each.architecture).macs, order)
+                for order, each in enumerate(self._round)
+                if (measured := self._told[each.name]).status is Status.COMPLETE
+                and measured.accuracy is not None
+            )
+            if ranked:  # where all failed, growth ends here
+                self.path.append(self._round[ranked[0][-1]].architecture)
+                self._begin()
+
+    def _begin(self) -> None:
+        """Lines up the next round, or nothing once the target is reached."""
+        current = self.path[-1]
+        goal = min(self._target, cost(current).macs * self._step)
+        self._asked, self._told, self._round = 0, {}, []
+        # Less than half a step away, the network that is there is the nearer one.
+        if self._target > cost(current).macs * math.sqrt(self._step):
+            self._round = [
+                Job(
+                    f"step {len(self.path)}: stage {stage + 1}, {dimension}",
+                    enlarge(current, stage, dimension, goal),
+                    self._budget,
+                )
+                for stage in range(len(current.stages))
+                for dimension in Dimension
+            ]

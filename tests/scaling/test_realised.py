@@ -1,0 +1,108 @@
+"""Grids on the realised cost, and candidates steered to one cost."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling.coefficients import Bounds, candidates, grid
+from scaling.compound import scale
+from scaling.realised import equal_cost, realised
+from scaling.targets import macs
+from space import presets
+from space.architecture import Architecture, Stem
+from space.validation import InvalidInput
+
+B0 = presets.load("efficientnet_b0")
+SMALL = replace(B0, stem=Stem(16, stride=1), resolution=32, num_classes=10)
+BASELINES = pytest.mark.parametrize("baseline", [B0, SMALL], ids=["B0", "small"])
+
+
+def test_one_nominal_product_makes_very_different_costs() -> None:
+    ratios = [each.realised_ratio for each in candidates(B0, grid(step=0.1, tolerance=0.1))]
+    assert max(ratios) / min(ratios) > 1.4
+
+
+@BASELINES
+@pytest.mark.parametrize("phi", [1, 2, -1])
+@pytest.mark.parametrize("make", [realised, equal_cost])
+def test_candidates_really_cost_the_factor(baseline: Architecture, phi: float, make) -> None:
+    found = make(baseline, 0.1, 0.1, phi=phi)
+    assert len(found) >= 3
+    assert len({each.architecture.key for each in found}) == len(found)
+    for each in found:
+        assert each.realised_ratio == macs(each.architecture) / macs(baseline)
+        assert abs(each.realised_ratio ** (1 / phi) - 2) <= 0.1
+        for name in each.names:
+            assert scale(baseline, **name.at(phi)._asdict()) == each.architecture
+
+
+def test_realised_finds_all_on_the_grid() -> None:
+    tenths = [1 + step / 10 for step in range(31)]
+    expected = {
+        network.key
+        for alpha in tenths
+        for beta in tenths[:11]
+        for gamma in tenths[:11]
+        if abs(
+            macs(network := scale(SMALL, depth=alpha, width=beta, resolution=gamma)) / macs(SMALL)
+            - 2
+        )
+        <= 0.1
+    }
+    assert {each.architecture.key for each in realised(SMALL, 0.1, 0.1)} == expected
+
+
+def test_steered_candidates_compare_shapes_at_one_cost() -> None:
+    """Nine shapes of B0 within 4 %, where the nominal grid spreads over 47 %."""
+    found = equal_cost(B0, step=0.1, tolerance=0.04)
+    assert len({(each.coefficients.alpha, each.coefficients.beta) for each in found}) >= 5
+    ratios = [each.realised_ratio for each in found]
+    assert max(ratios) / min(ratios) < 1.041
+
+
+def test_steered_pixels_keep_to_multiples() -> None:
+    found = equal_cost(B0, step=0.1, tolerance=0.2, multiple=16)
+    assert {each.architecture.resolution % 16 for each in found} == {0}
+
+
+@settings(max_examples=10)
+@given(least=st.floats(1, 1.2), most=st.floats(1.2, 1.6))
+def test_bounds_hold_for_every_coefficient(least: float, most: float) -> None:
+    bounds = Bounds(alpha=(1.0, most), beta=(1.0, 1.3), gamma=(least, 2.0))
+    for make in (realised, equal_cost):
+        try:
+            found = make(SMALL, 0.1, 0.2, bounds=bounds)
+        except InvalidInput:
+            continue
+        for each in (name for candidate in found for name in candidate.names):
+            assert each.alpha <= most
+            assert each.beta <= 1.3
+            assert each.gamma >= least
+
+
+def test_no_candidate_says_which_tolerance_would_give_one() -> None:
+    with pytest.raises(InvalidInput) as error:
+        realised(B0, step=0.5, tolerance=0.001)
+    message = str(error.value)
+    assert message.startswith("coefficients: some network must really cost within 0.001 of 2 times")
+    advised = float(message.split("; tolerance ")[1].split()[0])
+    assert realised(B0, step=0.5, tolerance=advised)
+
+
+def test_bounds_that_allow_nothing_are_named() -> None:
+    nothing = Bounds(alpha=(1.01, 1.02))
+    for make in (realised, equal_cost):
+        with pytest.raises(InvalidInput, match="wider bounds would give some"):
+            make(B0, 0.1, 0.1, bounds=nothing)
+    with pytest.raises(InvalidInput, match="none has; "):
+        grid(0.1, 0.1, bounds=nothing)
+
+
+def test_the_nominal_grid_keeps_to_bounds() -> None:
+    bounds = Bounds(alpha=(1.1, 1.4), gamma=(1.1, 1.2))
+    within = [
+        each for each in grid(0.1, 0.1) if 1.1 <= each.alpha <= 1.4 and 1.1 <= each.gamma <= 1.2
+    ]
+    assert list(grid(0.1, 0.1, bounds=bounds)) == within != []
