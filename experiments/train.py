@@ -103,6 +103,7 @@ class _Training:
         self._batches = open_batches(task.train.subset(part), config, budget.resolution, device)
         self._read_held_out = open_reader(task.held_out, device, budget.resolution)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
+        self._fingerprint = _fingerprint(network, task, config, budget)
         self._learner = Learner(network, config, device)
         self._task, self._config, self._budget, self._device = task, config, budget, device
         self._history: list[Epoch] = []
@@ -119,7 +120,7 @@ class _Training:
             yield self._epoch(number)
             due = time.monotonic() - saved >= self._config.checkpoint_seconds
             if checkpoint is not None and due and number < self._budget.epochs:
-                checkpoints.save(checkpoint, self._fingerprint(), self._state())
+                checkpoints.save(checkpoint, self._fingerprint, self._state())
                 saved = time.monotonic()
 
     def _epoch(self, number: int) -> Epoch:
@@ -193,24 +194,24 @@ class _Training:
         }
 
     def _restore(self, checkpoint: Path) -> None:
-        state = checkpoints.load(checkpoint, self._fingerprint())
+        state = checkpoints.load(checkpoint, self._fingerprint)
         if state is not None:
             self._learner.load(state["learner"])
             self._history = [Epoch(**epoch) for epoch in state["history"]]
             self._train_seconds = state["train_seconds"]
             self._validation_seconds = state["validation_seconds"]
 
-    def _fingerprint(self) -> str:
-        """Equal for two trainings that may continue each other."""
-        task, config = self._task, self._config.model_dump(exclude={"checkpoint_seconds"})
-        facts: list[object] = [
-            repr(self._learner.network),
-            config,
-            asdict(self._budget),
-            task.metric,
-        ]
-        facts += [len(task.train), len(task.held_out), task.train.resolution]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+def _fingerprint(network: nn.Module, task: Task, config: TrainConfig, budget: Budget) -> str:
+    """Equal for two trainings that may continue each other."""
+    facts = (
+        repr(network),
+        config.model_dump(exclude={"checkpoint_seconds"}),
+        asdict(budget),
+        task.metric,
+        *(len(task.train), len(task.held_out), task.train.resolution),
+    )
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _check_finite(loss: float, doing: str) -> None:
