@@ -48,7 +48,7 @@ Value = Callable[[float, Cost], float]
 class _Open:
     """A job that runs: its trial, and what this attempt has reported."""
 
-    trial: FrozenTrial
+    trial_id: int
     cost: Cost
     began: float
     values: dict[int, float] = field(default_factory=dict)
@@ -75,11 +75,11 @@ class Ledger:
 
         They keep number and parameters. Only for the one process that drives the study.
         """
-        running = {entry.trial.number for entry in self._open.values()}
+        running = {entry.trial_id for entry in self._open.values()}
         orphans = [
             trial
             for trial in self.trials()
-            if trial.state is TrialState.RUNNING and trial.number not in running
+            if trial.state is TrialState.RUNNING and trial._trial_id not in running
         ]
         for trial in orphans:
             retries = trial.user_attrs.get("retries", 0) + 1
@@ -105,8 +105,7 @@ class Ledger:
             user_attrs=attributes,
             system_attrs=dict(notes or {}),
         )
-        trial_id = self._storage.create_new_trial(self.study._study_id, template)
-        self._opened(job, self._storage.get_trial(trial_id))
+        self._opened(job, self._storage.create_new_trial(self.study._study_id, template))
 
     def complete_params(
         self,
@@ -126,7 +125,7 @@ class Ledger:
         for name, value in self._attributes(job).items():
             if trial.user_attrs.get(name) != value:
                 self._storage.set_trial_user_attr(trial._trial_id, name, value)
-        self._opened(job, self._storage.get_trial(trial._trial_id))
+        self._opened(job, trial._trial_id)
 
     def report(self, job: Job, epoch: Epoch) -> bool:
         """Records the value after `epoch`; whether the study's pruner stops the job now.
@@ -138,17 +137,15 @@ class Ledger:
             return False  # the training will fail, and say why
         value = self._value(epoch.accuracy, entry.cost)
         entry.values[epoch.epoch] = value
-        trial = entry.trial
-        self._storage.set_trial_intermediate_value(trial._trial_id, epoch.epoch, value)
+        self._storage.set_trial_intermediate_value(entry.trial_id, epoch.epoch, value)
         if epoch.epoch >= job.budget.epochs:
             return False
-        stop, notes = pruning.judge(self.study, trial, entry.values)
+        stop, notes = pruning.judge(self.study, entry.trial_id, entry.values)
         if stop:  # written before the notes, which would let the trial pass when it runs again
-            self._storage.set_trial_user_attr(trial._trial_id, "pruned_at", epoch.epoch)
+            self._storage.set_trial_user_attr(entry.trial_id, "pruned_at", epoch.epoch)
         for name, note in notes.items():
-            self._storage.set_trial_system_attr(trial._trial_id, name, note)
-            trial.system_attrs[name] = note
-        return stop or trial.user_attrs.get("pruned_at") == epoch.epoch
+            self._storage.set_trial_system_attr(entry.trial_id, name, note)
+        return stop
 
     def finish(self, job: Job, measurement: Measurement) -> Measurement:
         """Ends the job's trial with its measurement, or as FAIL where that is no result.
@@ -157,7 +154,7 @@ class Ledger:
         """
         entry = self._open.pop(job.name)
         measurement = checked(measurement)
-        trial_id = entry.trial._trial_id
+        trial_id = entry.trial_id
         seconds = round(time.monotonic() - entry.began, 3)
         self._storage.set_trial_user_attr(trial_id, "measurement", to_record(measurement))
         self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
@@ -175,7 +172,7 @@ class Ledger:
 
     def copy_answer(self, job: Job, source: FrozenTrial) -> Measurement:
         """Ends the open job with what the finished trial `source` measured, and says so."""
-        trial_id = self._open[job.name].trial._trial_id
+        trial_id = self._open[job.name].trial_id
         self._storage.set_trial_user_attr(trial_id, "answered_from", source.number)
         return self.finish(job, measurement_of(source))
 
@@ -189,10 +186,10 @@ class Ledger:
             "environment": self._environment,
         }
 
-    def _opened(self, job: Job, trial: FrozenTrial) -> None:
+    def _opened(self, job: Job, trial_id: int) -> None:
         if job.name in self._open:
             raise ValueError(f"the name of a job is unique, but {job.name!r} runs already")
-        self._open[job.name] = _Open(trial, cost_of(job), time.monotonic())
+        self._open[job.name] = _Open(trial_id, cost_of(job), time.monotonic())
 
 
 def cost_of(job: Job) -> Cost:

@@ -5,11 +5,11 @@ Steps are epochs, counted from 1.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.trial import FrozenTrial
 
 from search.snapshot import Snapshot
 
@@ -44,30 +44,20 @@ def create(
 
 
 def judge(
-    study: optuna.Study, trial: FrozenTrial, values: dict[int, float]
+    study: optuna.Study, trial_id: int, values: dict[int, float]
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether `study.pruner` stops `trial`, and the system attributes that the pruner wants kept.
+    """Whether `study.pruner` stops a trial, and the system attributes that the pruner wants kept.
 
     `values` are what this attempt reported, epoch → value: a trial that was killed and runs again
-    may hold later epochs of its first attempt. The pruner sees a snapshot, so that its notes can
-    be written after the decision, and a kill between the two changes nothing.
+    may hold later epochs of its first attempt. A decision to stop that it holds stands. The pruner
+    sees a snapshot, so that its notes can be written after the decision.
     """
     if isinstance(study.pruner, NopPruner):
         return False, {}
-    own = FrozenTrial(
-        number=trial.number,
-        state=trial.state,
-        value=None,
-        datetime_start=trial.datetime_start,
-        datetime_complete=None,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={},
-        system_attrs=dict(trial.system_attrs),
-        intermediate_values=values,
-        trial_id=trial._trial_id,
-    )
-    others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-    snapshot = Snapshot([*others, own], study.directions)
+    trials = study.get_trials(deepcopy=False)
+    index = next(index for index, trial in enumerate(trials) if trial._trial_id == trial_id)
+    trials[index] = own = copy(trials[index])
+    own.intermediate_values = values
+    snapshot = Snapshot(trials, study.directions)
     stop = study.pruner.prune(snapshot.study(study.study_name), own)
-    return stop, snapshot.notes
+    return stop or own.user_attrs.get("pruned_at") == max(values), snapshot.notes

@@ -6,19 +6,22 @@ attributes hold is said in `search.ledger`.
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from space.validation import InvalidInput
 
@@ -35,31 +38,49 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class _RDBStorage(RDBStorage):
-    """Optuna's storage, writing a trial's parameters in one go.
+    """Optuna's storage, creating a trial with all that is known of it in a few statements.
 
-    Optuna asks the database twice for each of them, to see that the trial is open and that the
-    distribution is the study's; of a trial that is only now being created, with distributions of
-    one space, both are known. For 28 parameters on SQLite this takes a trial's creation from 19 ms
-    to 7 ms (measured).
+    Optuna asks the database twice for each parameter and once for each attribute, whether the
+    trial is open and the distribution the study's. Of a trial that is only now being created both
+    are known. For 28 parameters on SQLite this takes a trial's creation from 19 ms to 3 ms
+    (measured).
     """
 
-    def _set_trial_param_without_commit(
-        self,
-        session: Any,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        *_: Any,
-    ) -> None:
-        session.add(
-            models.TrialParamModel(
-                trial_id=trial_id,
-                param_name=param_name,
-                param_value=param_value_internal,
-                distribution_json=distribution_to_json(distribution),
-            )
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> models.TrialModel:
+        if template_trial is None or template_trial.values or template_trial.intermediate_values:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        trial = models.TrialModel(
+            study_id=study_id,
+            state=template_trial.state,
+            datetime_start=template_trial.datetime_start,
+            datetime_complete=template_trial.datetime_complete,
         )
+        session.add(trial)
+        session.flush()
+        params = [
+            {
+                "param_name": name,
+                "param_value": distribution.to_internal_repr(template_trial.params[name]),
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, distribution in template_trial.distributions.items()
+        ]
+        for model, rows in (
+            (models.TrialParamModel, params),
+            (models.TrialUserAttributeModel, _attribute_rows(template_trial.user_attrs)),
+            (models.TrialSystemAttributeModel, _attribute_rows(template_trial.system_attrs)),
+        ):
+            if rows:
+                table = sqlalchemy.insert(model)
+                session.execute(table, [{"trial_id": trial.trial_id, **row} for row in rows])
+        trial.number = trial.count_past_trials(session)
+        return trial
+
+
+def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
 
 
 def open_study(storage: str, name: str, pruner: BasePruner | None = None) -> optuna.Study:
@@ -87,7 +108,7 @@ def open_storage(url: str) -> BaseStorage:
     while True:
         try:
             return _open(url)
-        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        except (SQLAlchemyError, StorageInternalError, sqlite3.Error, ImportError) as error:
             reason = _first_line(error)
             if attempt == _ATTEMPTS or not any(word in reason for word in _RACE):
                 raise InvalidInput(
@@ -105,6 +126,7 @@ def _open(url: str) -> BaseStorage:
     if sqlite:
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()  # connections from now on are tuned ones
+        storage.engine.connect().close()  # the first of them may have to wait for another process
     return optuna.storages.get_storage(storage)
 
 
