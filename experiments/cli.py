@@ -88,9 +88,9 @@ def report(run: Target, out: Out = None, set_: Set = None, as_json: AsJson = Fal
 def _stages(
     target: str, out: Path | None, overrides: list[str] | None, as_json: bool, names: Iterable[str]
 ) -> None:
-    from experiments import stages
-
     opened = open_run(target, out, tuple(overrides or ()))
+    from experiments import stages  # torch: not needed to find fault with a recipe
+
     resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
     try:
         found = stages.run(opened, names)

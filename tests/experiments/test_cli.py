@@ -1,0 +1,89 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli, config
+from space import choices, presets
+from space.cost import cost
+from space.network import build
+
+
+def phiscale(monkeypatch, *arguments: str) -> int:
+    """Runs the command line in process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["phiscale", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("command", ["cost", "presets", "spaces", "recipes", "doctor", "run"])
+def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
+    assert phiscale(monkeypatch, command, "--help") == 0
+    assert f"Example: phiscale {command}" in capsys.readouterr().out
+
+
+def test_cost_prints_exact_json(monkeypatch, capsys):
+    assert phiscale(monkeypatch, "cost", "efficientnet_b7", "--resolution", "600", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "efficientnet_b7",
+        "resolution": 600,
+        "macs": 37_745_884_192,
+        "params": 66_347_960,
+        "activations": 289_938_464,
+    }
+
+
+def test_cost_reads_an_architecture_from_a_file(tmp_path, monkeypatch, capsys):
+    network = presets.load("mobilenet_v2", num_classes=7)
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(network.to_dict()), "utf-8")
+    assert phiscale(monkeypatch, "cost", str(path), "--json") == 0
+    parameters = sum(tensor.numel() for tensor in build(network).parameters())
+    assert json.loads(capsys.readouterr().out)["params"] == parameters == cost(network).params
+
+
+def test_lists_name_everything_that_is_shipped(monkeypatch, capsys):
+    for command, names in (
+        ("presets", presets.names()),
+        ("spaces", choices.names()),
+        ("recipes", config.names()),
+    ):
+        assert phiscale(monkeypatch, command, "--json") == 0
+        assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cost", "eficientnet_b7"), "did you mean 'efficientnet_b7'?"),
+        (("cost", "nowhere.json"), "nowhere.json: cannot be read as JSON"),
+        (("run", "dmo"), "did you mean 'demo'?"),
+        (("run", "demo", "--set", "search.trails=3"), "did you mean 'trials'?"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_status_2(arguments, message, monkeypatch, capsys):
+    assert phiscale(monkeypatch, *arguments) == 2
+    output = capsys.readouterr()
+    assert message in output.err.replace("\n", " ")
+    assert "Traceback" not in output.err
+    assert output.out == ""
+
+
+def test_wrong_use_is_status_2(monkeypatch, capsys):
+    assert phiscale(monkeypatch, "cost") == 2
+    assert "architecture" in capsys.readouterr().err
+
+
+def test_a_stage_without_its_input_names_the_stage_to_run(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert phiscale(monkeypatch, "family", "demo", "--out", str(folder)) == 2
+    assert "run the stage that writes it: phiscale search" in capsys.readouterr().err
+
+
+def test_a_recipe_that_cannot_be_run_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert phiscale(monkeypatch, "run", "demo", "--out", str(folder), "--set", "seed=-1") == 2
+    assert not Path(folder).exists()
+    assert "demo: seed: input should be greater than or equal to 0" in capsys.readouterr().err
