@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import suppress
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 Pixels = NDArray[np.uint8]
 
 #: Formats that are opened. Others that Pillow knows start outside programs (EPS) or are rare.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 #: File names that are taken for images.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -44,7 +45,7 @@ def decode(encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS) -> Pixe
     if not encoded:
         raise Unreadable("it has zero bytes")
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
             check_size(image.width, image.height, max_pixels)
             _turn_upright(image)
             return _pixels(image, channels)
@@ -111,7 +112,7 @@ def from_array(pixels: Pixels, channels: int, max_pixels: int) -> Pixels:
 def shorter_side(encoded: bytes, max_pixels: int) -> int:
     """Pixels, from the image's header; 0 where `decode` would refuse it for its header."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
             return min(image.size) if image.width * image.height <= max_pixels else 0
     except Exception:  # as in `decode`
         return 0
@@ -125,6 +126,13 @@ def digest(pixels: Pixels) -> bytes:
 
 def _as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _turn_upright(image: Image.Image) -> None:

@@ -19,7 +19,9 @@ import json
 import math
 import os
 import shutil
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +87,8 @@ def store(opened: Opened, cache: Path, form: Form, progress: Progress) -> Stored
         source = opened.scan()
         check(opened.path, source.classes, source.labels, source.splits)
         try:
-            folder = _ingest(source, cache / "images", form, progress)
+            with _quiet_pillow():
+                folder = _ingest(source, cache / "images", form, progress)
             write_file(remembered, json.dumps({"store": folder.name}))
         except OSError as error:
             raise InvalidInput(
@@ -124,6 +127,14 @@ def _ingest(source: Source, images: Path, form: Form, progress: Progress) -> Pat
         if not _is_whole(folder):
             _write(source, folder, plan, progress)
     return folder
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Without Pillow's warnings (damaged EXIF data, many pixels): what matters is reported."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _sweep(images: Path) -> None:
