@@ -356,6 +356,16 @@ class Architecture:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return data
 
+    def to_timm(self) -> dict[str, Any]:
+        """Plain JSON data with which timm builds the same network.
+
+        `space.timm_arguments` documents it, and builds it. Raises
+        `space.validation.InvalidInput` for what timm cannot express.
+        """
+        from space.timm_arguments import to_timm
+
+        return to_timm(self)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "architecture") -> Architecture:
         """The architecture that `to_dict` wrote; `source` (a file's name) is for the error.

@@ -1,0 +1,391 @@
+"""Architectures in timm's own words: block strings, and the arguments around them.
+
+`to_timm` gives plain JSON data, from which `build_timm` makes timm build the same network;
+`from_timm` reads such data back, or timm's published tables of block strings.
+
+A block string such as `ir_r2_k3_s2_e6_c24_se0.25` says operator, repeats, kernel, stride,
+expansion, channels and squeeze-and-excite ratio; then, where it is not the network's, the
+activation (`nre`), and `skip` or `noskip`. Source: timm's `_efficientnet_builder.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from space.architecture import (
+    Activation,
+    Architecture,
+    Block,
+    Gate,
+    Head,
+    Numerics,
+    Operator,
+    Padding,
+    Skip,
+    SqueezeBase,
+    SqueezeExcite,
+    Stage,
+    Stem,
+    round_channels,
+)
+from space.validation import InvalidInput, strict_keys, validate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ACTIVATION_CODES = {
+    Activation.RELU: "re",
+    Activation.RELU6: "r6",
+    Activation.HARD_SWISH: "hs",
+    Activation.SILU: "sw",
+}
+_OPERATOR_CODES = {
+    Operator.CONV: "cn",
+    Operator.SEPARABLE: "ds",
+    Operator.INVERTED: "ir",
+    Operator.FUSED: "er",
+}
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class TimmArguments:
+    """What timm needs to build a network; names are timm's where it has one.
+
+    `model` is the class in timm: EfficientNet, or MobileNetV3 where there is a hidden layer.
+    `se_divisor` 1 rounds squeezed channels to the nearest integer, 8 as channels are rounded;
+    `se_from_exp` lets the ratio in a block string be of the expanded channels.
+    """
+
+    model: str
+    arch_def: tuple[tuple[str, ...], ...]
+    stem_size: int
+    num_features: int
+    input_size: int = 224
+    in_chans: int = 3
+    num_classes: int = 1000
+    act_layer: Activation = Activation.RELU
+    pad_type: str = ""
+    bn_eps: float = 1e-5
+    bn_momentum: float = 0.1
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    se_gate: Gate = Gate.SIGMOID
+    se_act_layer: Activation | None = None
+    se_divisor: int = 1
+    se_from_exp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model not in ("EfficientNet", "MobileNetV3"):
+            raise ValueError(f"model is EfficientNet or MobileNetV3, but got {self.model!r}")
+        if self.pad_type not in ("", "same"):
+            raise ValueError(f"pad_type is empty or same, but got {self.pad_type!r}")
+        if self.se_divisor not in (1, 8):
+            raise ValueError(f"se_divisor is 1 or 8, but got {self.se_divisor}")
+        if self.se_from_exp and self.model == "EfficientNet":
+            raise ValueError("se_from_exp is MobileNetV3's alone")
+
+
+def to_timm(architecture: Architecture) -> dict[str, Any]:
+    """Plain JSON data with which timm builds the same network (see `build_timm`).
+
+    Stage i, block j are timm's `blocks.i.j`, so that weights move by `space.convert`'s
+    `timm_efficientnet` and `timm_mobilenet_v3`. Raises `InvalidInput` for what timm cannot build.
+    """
+    head, numerics = architecture.head, architecture.numerics
+    _check_frame(architecture)
+    blocks = architecture.blocks()
+    squeeze = _squeeze(architecture)
+    arch_def = [
+        tuple(_block_strings(f"stage {number}", stage, stage_blocks, numerics.activation, squeeze))
+        for number, (stage, stage_blocks) in enumerate(
+            zip(architecture.stages, blocks, strict=True), start=1
+        )
+    ]
+    total = sum(len(stage) for stage in blocks)
+    drop_path = architecture.stochastic_depth
+    if head.hidden and head.channels:
+        # A block to timm, and so counted when stochastic depth is spread over the blocks.
+        arch_def.append((f"cn_r1_k1_s1_c{head.channels}",))
+        drop_path *= (total + 1) / total
+    arguments = TimmArguments(
+        model="MobileNetV3" if head.hidden else "EfficientNet",
+        arch_def=tuple(arch_def),
+        stem_size=architecture.stem.channels,
+        num_features=head.hidden or head.channels,
+        input_size=architecture.resolution,
+        in_chans=architecture.in_channels,
+        num_classes=architecture.num_classes,
+        act_layer=numerics.activation,
+        pad_type="same" if numerics.padding is Padding.SAME else "",
+        bn_eps=numerics.bn_eps,
+        bn_momentum=numerics.bn_momentum,
+        drop_rate=architecture.dropout,
+        drop_path_rate=drop_path,
+        se_gate=squeeze.gate,
+        se_act_layer=squeeze.activation,
+        se_divisor=squeeze.divisor,
+        se_from_exp=squeeze.base is SqueezeBase.EXPANDED,
+    )
+    data: dict[str, Any] = json.loads(json.dumps(asdict(arguments)))
+    return data
+
+
+def _refuse(where: str, reason: str) -> InvalidInput:
+    return InvalidInput(f"{where}: timm cannot express this architecture: {reason}")
+
+
+def _check_frame(architecture: Architecture) -> None:
+    stem = architecture.stem
+    if (stem.kernel, stem.stride, stem.pool) != (3, 2, False):
+        raise _refuse("stem", "its stem is a 3×3 convolution with stride 2, without pooling")
+    if any(stage.stride > 2 for stage in architecture.stages):
+        raise _refuse("stages", "its strides are 1 and 2")
+    strides = stem.stride * prod(stage.stride for stage in architecture.stages)
+    if strides > 32:
+        raise _refuse("stages", f"its strides multiply to 32 at most, but here to {strides}")
+
+
+def _squeeze(architecture: Architecture) -> SqueezeExcite:
+    """What timm says once for all squeeze-and-excites; its ratio says nothing.
+
+    `activation` is None where each has its block's own.
+    """
+    squeezing = [b for stage in architecture.blocks() for b in stage if b.squeeze_channels]
+    patterns = [stage.se for stage in architecture.stages if stage.se]
+    gates = {block.gate for block in squeezing if block.gate}
+    activations = {block.squeeze_activation for block in squeezing}
+    own = all(block.squeeze_activation is block.activation for block in squeezing)
+    if len(gates) > 1 or (len(activations) > 1 and not own):
+        raise _refuse("stages", "its squeeze-and-excites have one gate and one activation for all")
+    expanded = all(se.base is SqueezeBase.EXPANDED for se in patterns)
+    rounded = all(se.divisor == 8 for se in patterns)
+    return SqueezeExcite(
+        # timm's EfficientNet class knows no other base than the input.
+        base=SqueezeBase.EXPANDED if expanded and architecture.head.hidden else SqueezeBase.INPUT,
+        divisor=8 if rounded and patterns else 1,
+        gate=next(iter(gates), Gate.SIGMOID),
+        activation=None if own else next(iter(activations)),
+    )
+
+
+def _block_strings(
+    where: str,
+    stage: Stage,
+    blocks: tuple[Block, ...],
+    activation: Activation,
+    squeeze: SqueezeExcite,
+) -> Iterator[str]:
+    """One string for the stage, or two where its first block differs in more than the stride."""
+    first, *rest = [_words(where, stage, block, activation, squeeze) for block in blocks]
+    if rest and rest[0] != first:
+        yield _string(first, 1, stage.stride)
+        yield _string(rest[0], len(rest), 1)
+    else:
+        yield _string(first, len(blocks), stage.stride)
+
+
+def _string(words: list[str], repeats: int, stride: int) -> str:
+    operator, kernel, *others = words
+    return "_".join([operator, f"r{repeats}", kernel, f"s{stride}", *others])
+
+
+def _words(
+    where: str, stage: Stage, block: Block, activation: Activation, squeeze: SqueezeExcite
+) -> list[str]:
+    """A block's string in parts, without repeats and stride."""
+    if block.operator not in _OPERATOR_CODES:
+        raise _refuse(where, f"its block strings have no operator {block.operator}")
+    if block.shortcut not in (Skip.NONE, Skip.IDENTITY):
+        raise _refuse(where, f"its shortcuts are the identity or none, but here {block.shortcut}")
+    code, skips = _OPERATOR_CODES[block.operator], stage.skip is not Skip.NONE
+    words = [code, f"k{block.kernel}"]
+    if block.operator is Operator.CONV:
+        skip = ["skip"] if skips else []
+    elif block.linear:
+        skip = [] if skips else ["noskip"]
+    elif block.operator is Operator.SEPARABLE and block.shortcut is Skip.NONE:
+        words[0], skip = "dsa", []
+    else:
+        raise _refuse(where, "an activation after the projection has no shortcut, nor expansion")
+    if block.operator in (Operator.INVERTED, Operator.FUSED):
+        words.append(f"e{block.inner_channels / block.in_channels:.6g}")
+    words.append(f"c{block.out_channels}")
+    if block.squeeze_channels:
+        words.append(f"se{_ratio(where, stage, block, squeeze)}")
+    if block.activation is not activation:
+        words.append(f"n{_ACTIVATION_CODES[block.activation]}")
+    return words + skip
+
+
+def _ratio(where: str, stage: Stage, block: Block, squeeze: SqueezeExcite) -> str:
+    """The stage's own ratio where timm makes the same of it, else one that fits the block."""
+    base = block.inner_channels if squeeze.base is SqueezeBase.EXPANDED else block.in_channels
+    expansion = block.inner_channels / block.in_channels
+    own = stage.se.ratio if stage.se and stage.se.base is squeeze.base else 0.0
+    for ratio in (f"{own:.6g}", f"{block.squeeze_channels / base:.6g}"):
+        found = _timm_squeezed(block.inner_channels, expansion, float(ratio), squeeze)
+        if found == block.squeeze_channels:
+            return ratio
+    raise _refuse(where, f"no ratio squeezes to {block.squeeze_channels} channels as it rounds")
+
+
+def _timm_squeezed(inner: int, expansion: float, ratio: float, squeeze: SqueezeExcite) -> int:
+    """The channels that timm makes of a ratio in a block string."""
+    ratio = ratio if squeeze.base is SqueezeBase.EXPANDED else ratio / expansion
+    return round(inner * ratio) if squeeze.divisor == 1 else round_channels(inner * ratio)
+
+
+def build_timm(data: Mapping[str, Any]) -> nn.Module:
+    """timm's network for what `to_timm` gave; needs timm."""
+    from functools import partial
+
+    from timm.layers.create_act import get_act_layer
+    from timm.models import _efficientnet_builder as builder
+    from timm.models._efficientnet_blocks import SqueezeExcite as TimmSqueezeExcite
+    from timm.models.efficientnet import EfficientNet
+    from timm.models.mobilenetv3 import MobileNetV3
+    from torch.nn import BatchNorm2d
+
+    given = _read(data)
+    squeeze_excite = partial(
+        TimmSqueezeExcite,
+        gate_layer=given.se_gate.value,
+        force_act_layer=given.se_act_layer and get_act_layer(given.se_act_layer.value),
+        rd_round_fn=builder.round_channels if given.se_divisor == 8 else None,
+    )
+    models: dict[str, Callable[..., nn.Module]] = {
+        "EfficientNet": EfficientNet,
+        "MobileNetV3": partial(MobileNetV3, se_from_exp=given.se_from_exp),
+    }
+    decode: Callable[[list[list[str]]], Any] = builder.decode_arch_def
+    return models[given.model](
+        block_args=decode([list(strings) for strings in given.arch_def]),
+        stem_size=given.stem_size,
+        num_features=given.num_features,
+        in_chans=given.in_chans,
+        num_classes=given.num_classes,
+        round_chs_fn=partial(builder.round_channels, multiplier=0),  # channels stay as they are
+        act_layer=get_act_layer(given.act_layer.value),
+        norm_layer=partial(BatchNorm2d, eps=given.bn_eps, momentum=given.bn_momentum),
+        se_layer=squeeze_excite,
+        pad_type=given.pad_type,
+        drop_rate=given.drop_rate,
+        drop_path_rate=given.drop_path_rate,
+    )
+
+
+def _read(data: Mapping[str, Any]) -> TimmArguments:
+    return validate(TimmArguments, dict(data), source="timm arguments")
+
+
+def from_timm(data: Mapping[str, Any]) -> Architecture:
+    """The architecture of a network that timm builds from `data` (fields of `TimmArguments`).
+
+    Raises `InvalidInput`, naming the block string, for what phiscale has no operator for.
+    """
+    given = _read(data)
+    strings = [string for group in given.arch_def for string in group]
+    head = Head(given.num_features)
+    drop_path = given.drop_path_rate
+    if given.model == "MobileNetV3":
+        match = re.fullmatch(r"cn_r1_k1_s1_c(\d+)", strings[-1])
+        head = Head(int(match[1]) if match else 0, hidden=given.num_features)
+        strings = strings[:-1] if match else strings
+    stages, channels = [], given.stem_size
+    for string in strings:
+        stages.append(_stage(string, channels, given))
+        channels = stages[-1].channels
+    total = sum(stage.repeats for stage in stages)
+    if head.hidden and head.channels:
+        drop_path *= total / (total + 1)
+    return Architecture(
+        stem=Stem(given.stem_size),
+        stages=tuple(stages),
+        head=head,
+        resolution=given.input_size,
+        num_classes=given.num_classes,
+        in_channels=given.in_chans,
+        numerics=Numerics(
+            given.act_layer,
+            given.bn_eps,
+            given.bn_momentum,
+            Padding.SAME if given.pad_type == "same" else Padding.SYMMETRIC,
+        ),
+        dropout=given.drop_rate,
+        stochastic_depth=drop_path,
+    )
+
+
+_STRING = re.compile(
+    r"(?P<operator>ir|dsa|ds|er|cn)_r(?P<repeats>\d+)_k(?P<kernel>\d+)_s(?P<stride>\d)"
+    r"(_e(?P<expansion>[\d.]+))?_c(?P<channels>\d+)(_se(?P<se>[\d.]+))?"
+    r"(_n(?P<activation>re|r6|hs|sw))?(_(?P<skip>skip|noskip))?"
+)
+_OPERATORS = {code: operator for operator, code in _OPERATOR_CODES.items()} | {
+    "dsa": Operator.SEPARABLE
+}
+_ACTIVATIONS = {code: activation for activation, code in _ACTIVATION_CODES.items()}
+
+
+def _stage(string: str, in_channels: int, given: TimmArguments) -> Stage:
+    match = _STRING.fullmatch(string)
+    if match is None:
+        raise InvalidInput(
+            f"timm arguments: {string}: a block string is written "
+            "ir_r2_k3_s2_e6_c24_se0.25_nre_noskip, beginning with ir, ds, dsa, er or cn"
+        )
+    code, operator = match["operator"], _OPERATORS[match["operator"]]
+    expands = operator in (Operator.INVERTED, Operator.FUSED)
+    expansion = float(match["expansion"] or 1) if expands else 1.0
+    if expands and expansion == 1:
+        raise InvalidInput(
+            f"timm arguments: {string}: timm builds an expand convolution at expansion 1, and "
+            "phiscale does not; write ds or cn where none is meant"
+        )
+    identity = match["skip"] == "skip" if code == "cn" else match["skip"] != "noskip"
+    stage = Stage(
+        operator,
+        channels=int(match["channels"]),
+        repeats=int(match["repeats"]),
+        kernel=int(match["kernel"]),
+        stride=int(match["stride"]),
+        expansion=expansion,
+        skip=Skip.IDENTITY if identity and code != "dsa" else Skip.NONE,
+        activation=_ACTIVATIONS.get(match["activation"] or ""),
+        linear=code != "dsa",
+    )
+    ratio = float(match["se"] or 0)
+    return _with_squeeze(string, stage, ratio, in_channels, given) if ratio else stage
+
+
+def _with_squeeze(
+    string: str, stage: Stage, ratio: float, in_channels: int, given: TimmArguments
+) -> Stage:
+    """The stage with a ratio that squeezes to the channels that timm rounds to."""
+    base = SqueezeBase.EXPANDED if given.se_from_exp else SqueezeBase.INPUT
+    said = SqueezeExcite(0.25, base, given.se_divisor, given.se_gate, given.se_act_layer)
+    widths = [in_channels, stage.channels][: stage.repeats]
+    inner = [stage.inner_channels(width) for width in widths]
+    wanted = [_timm_squeezed(channels, stage.expansion, ratio, said) for channels in inner]
+    # timm rounds to the nearest integer, and we down: half a channel more bridges that. A ratio
+    # above 1, of the input, is one of the expanded channels.
+    of_expanded = [(count + 0.5) / channels for count, channels in zip(wanted, inner, strict=True)]
+    for base, tried in [
+        (said.base, ratio),
+        *((said.base, ratio + 0.5 / width) for width in widths),
+        (SqueezeBase.EXPANDED, wanted[0] / inner[0]),
+        *((SqueezeBase.EXPANDED, tried) for tried in of_expanded),
+    ]:
+        se = replace(said, base=base, ratio=min(1.0, tried))
+        if [se.squeezed(*pair) for pair in zip(widths, inner, strict=True)] == wanted:
+            return replace(stage, se=se)
+    raise InvalidInput(
+        f"timm arguments: {string}: no single ratio gives the squeezed channels {wanted}; "
+        "write a block string for each block"
+    )
