@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from space.cost import Cost
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 #: fvcore's names of what a `Cost` counts.
 _CONVOLUTION = "conv"
@@ -21,7 +23,6 @@ def traced_cost(module: nn.Module, resolution: int, in_channels: int = 3) -> Cos
     `space.cost.cost`. The module is traced in evaluation mode, and left in the mode it was in.
     """
     import torch
-    from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 
     image = torch.zeros(1, in_channels, resolution, resolution)
     parameter = next(module.parameters(), None)
@@ -30,14 +31,25 @@ def traced_cost(module: nn.Module, resolution: int, in_channels: int = 3) -> Cos
     was_training = module.training
     module.eval()
     try:
-        macs = FlopCountAnalysis(module, image).unsupported_ops_warnings(False)
-        outputs = ActivationCountAnalysis(module, image).unsupported_ops_warnings(False)
-        counted = macs.uncalled_modules_warnings(False).by_operator()
-        activations = outputs.uncalled_modules_warnings(False).by_operator()[_CONVOLUTION]
+        macs, outputs = _count(module, image)
     finally:
         module.train(was_training)
     return Cost(
-        macs=int(sum(counted[name] for name in _PRODUCTS)),
+        macs=int(sum(macs[name] for name in _PRODUCTS)),
         params=sum(parameter.numel() for parameter in module.parameters()),
-        activations=int(activations),
+        activations=int(outputs[_CONVOLUTION]),
     )
+
+
+def _count(module: nn.Module, image: Tensor) -> tuple[Counter[str], Counter[str]]:
+    """fvcore's multiply–adds and output elements by operator."""
+    with warnings.catch_warnings():  # fvcore scripts and traces, which torch 2.13 deprecates
+        warnings.simplefilter("ignore")
+        from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+
+        found = []
+        for analysis in (FlopCountAnalysis, ActivationCountAnalysis):
+            counted = analysis(module, image).unsupported_ops_warnings(False)
+            found.append(counted.uncalled_modules_warnings(False).by_operator())
+    macs, outputs = found
+    return macs, outputs
