@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reports.text import without_password
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -151,8 +152,10 @@ def _json(path: Path) -> Mapping[str, Any] | None:
 
 
 def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        return {}
+    if url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///"))
+        if not file.is_file() or file.stat().st_size == 0:  # a study that has not begun
+            return {}
     with _storage(url) as storage:
         names = {study.study_name: study._study_id for study in storage.get_all_studies()}
         return {
@@ -167,17 +170,22 @@ def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
 @contextmanager
 def _storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
     """The storage at `url`, opened so that nothing is created in it, and closed again."""
+    from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import SQLAlchemyError
 
+    opened = url
     if url.startswith("sqlite:///"):
         # Not `mode=ro`: SQLite must be able to roll back what a killed process left half-written.
-        url = f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=rw&uri=true"
+        opened = f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=rw&uri=true"
     try:
-        storage = RDBStorage(url, skip_table_creation=True)
-    except (SQLAlchemyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInput(f"storage: an Optuna storage is needed, but {reason}") from None
+        storage = RDBStorage(opened, skip_table_creation=True)
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise InvalidInput(
+            f"{without_password(url)}: an Optuna storage is needed, but {reason}"
+        ) from None
     try:
         yield storage
     finally:

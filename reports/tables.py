@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.load import STUDIES, Run, Trial
@@ -110,6 +111,11 @@ _WHOLE = _names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
     "answered_from retries rejected kernel stride channels repeats"
 )
+_FRACTIONAL = _names(
+    "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
+    "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
+    "expansion se"
+)
 _EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
 
 
@@ -122,6 +128,37 @@ def wilson(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, fl
     spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z * z / images
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one run, each under the name of its CSV."""
+
+    trials: pd.DataFrame
+    pareto: pd.DataFrame
+    best: pd.DataFrame
+    search_progress: pd.DataFrame
+    coefficients: pd.DataFrame
+    family: pd.DataFrame
+    stages: pd.DataFrame
+    counts: pd.DataFrame
+    failures: pd.DataFrame
+
+
+def collect(run: Run) -> Tables:
+    """All tables of a run."""
+    every = trials(run)
+    return Tables(
+        trials=every,
+        pareto=pareto(every),
+        best=best(every),
+        search_progress=progress(every),
+        coefficients=coefficients(run),
+        family=family(run),
+        stages=stages(networks(run)),
+        counts=counts(run),
+        failures=failures(every),
+    )
 
 
 def trials(run: Run) -> pd.DataFrame:
@@ -177,6 +214,13 @@ def pareto(trials: pd.DataFrame) -> pd.DataFrame:
     )
     before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
     return ordered[ordered["accuracy"] > before].reset_index(drop=True)
+
+
+def best(trials: pd.DataFrame, most: int = 5) -> pd.DataFrame:
+    """The search's complete trials with the highest rewards, at most `most` of them."""
+    own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
+    own = own[own["answered_from"].isna() & own["reward"].notna()]
+    return own.sort_values("reward", ascending=False, ignore_index=True).head(most)
 
 
 def progress(trials: pd.DataFrame) -> pd.DataFrame:
@@ -329,6 +373,19 @@ def failures(trials: pd.DataFrame) -> pd.DataFrame:
     return failed[["study", "trial", "job", "macs", "reason", "key"]].reset_index(drop=True)
 
 
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as plain values, None for what is missing."""
+    return [
+        {str(name): _plain(cell) for name, cell in row.items()} for row in frame.to_dict("records")
+    ]
+
+
+def _plain(cell: Any) -> Any:
+    cell = cell.item() if hasattr(cell, "item") else cell
+    missing = type(cell).__name__ == "NAType" or (isinstance(cell, float) and math.isnan(cell))
+    return None if missing else cell
+
+
 def _images(trials: Iterable[Trial]) -> dict[str, int]:
     """How many images each network's accuracy was measured on."""
     return {
@@ -349,4 +406,7 @@ def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.astype({name: "Int64" for name in columns if name in _WHOLE})
+    return frame.astype(
+        {name: "Int64" for name in columns if name in _WHOLE}
+        | {name: "float64" for name in columns if name in _FRACTIONAL}
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 
 #: A password in a storage's URL, wherever it stands in a text.
 _PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
+
+#: What lays out text, and the joiners that some scripts and emoji are written with.
+_SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 _WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
 
@@ -21,8 +23,8 @@ def count(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A fraction as a percentage with one digit after the point."""
-    return f"{100 * value:.1f} %"
+    """A fraction as a percentage with one digit after the point, on one line."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def half_width(low: float, high: float) -> str:
@@ -43,10 +45,14 @@ def duration(seconds: float) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
+def word(count: int) -> str:
+    """A number as text has it: in words up to twelve."""
+    return _WORDS[count] if count < len(_WORDS) else f"{count:,}"
+
+
 def number(count: int, noun: str) -> str:
-    """`three networks`, `1 network` in words up to twelve."""
-    word = _WORDS[count] if count < len(_WORDS) else f"{count:,}"
-    return f"{word} {noun}" + ("" if count == 1 else "s")
+    """`three networks`, `one network`, `48 networks`."""
+    return f"{word(count)} {noun}" + ("" if count == 1 else "s")
 
 
 def printable(text: str) -> str:
@@ -60,7 +66,7 @@ def printable(text: str) -> str:
 
 
 def _hidden(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in "\n\t"
+    return letter not in _SHOWN and unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def without_password(text: str) -> str:
@@ -70,13 +76,7 @@ def without_password(text: str) -> str:
 
 def cell(value: object) -> object:
     """`value` as a CSV cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
-
-
-def finite(value: object) -> object:
-    """`value`, or None for what JSON has no word for: NaN, infinity, pandas' missing value."""
-    if value is None or value != value or value in (math.inf, -math.inf):
-        return None
-    return value
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t")) else shown

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,17 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from reports.load import Run, Trial
+from reports.load import load as load_run
 from scaling.compound import scale
 from space.architecture import Architecture
 from space.choices import Space, load
 from space.cost import cost
 
-BuildRun = Callable[..., Path]
-
 EPOCHS, FINAL_EPOCHS, TARGET, EXPONENT = 5, 15, 4_000_000, -0.07
 HELD_OUT, TEST = 600, 2000
-
-
-@dataclass(frozen=True)
-class Stages:
-    """How far the synthetic run has come."""
-
-    search: bool = True
-    finalists: bool = True
-    coefficients: bool = True
-    family: bool = True
+CLASSES = list("ABCDEFGHIJ")
+START = datetime(2026, 1, 2, 3, 4, 5)
 
 
 def accuracy(architecture: Architecture, epochs: int, noise: float = 0.0) -> float:
@@ -91,7 +84,7 @@ def recorded(
         "details": {},
         "reason": "the loss became NaN in epoch 2" if state is TrialState.FAIL else None,
     }
-    start = datetime(2026, 1, 2, 3, 4, 5) + timedelta(seconds=40 * number)
+    start = START + timedelta(seconds=40 * number)
     trial = create_trial(
         state=state,
         value=value(curve[-1], price.macs) if state is TrialState.COMPLETE else None,
@@ -160,19 +153,15 @@ def build_run(
     folder: Path,
     *,
     trials: int = 40,
-    stages: Stages = Stages(),
-    name: str = "synthetic",
-    classes: tuple[str, ...] = tuple("ABCDEFGHIJ"),
-    description: str = "a formula in place of trainings",
 ) -> Path:
-    """Writes a run directory as far as `stages` says, and gives it back."""
+    """Writes a run directory and gives it back."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     url = f"sqlite:///{folder / 'study.db'}"
-    space = load("mnasnet_small").adapted(num_classes=len(classes), resolution=32)
+    space = load("mnasnet_small").adapted(num_classes=len(CLASSES), resolution=32)
     recipe = {
-        "name": name,
-        "description": description,
+        "name": "synthetic",
+        "description": "a formula in place of trainings",
         "seed": 7,
         "space": "mnasnet_small",
         "resolution": 32,
@@ -182,13 +171,13 @@ def build_run(
         "family": {"epochs": 30},
     }
     manifest = {
-        "name": name,
+        "name": "synthetic",
         "seed": 7,
-        "data": {"classes": list(classes), "train": 5400, "held_out": HELD_OUT, "test": TEST},
+        "data": {"classes": CLASSES, "train": 5400, "held_out": HELD_OUT, "test": TEST},
         "starts": [
             {
                 "time": "2026-01-02T03:04:05+00:00",
-                "command": f"phiscale run {name}",
+                "command": "phiscale run synthetic",
                 "environment": {"processor": "a processor", "cores": "2", "torch": "2.13.0"},
             }
         ],
@@ -196,18 +185,11 @@ def build_run(
     }
     _write(folder / "recipe.yaml", recipe)
     _write(folder / "manifest.json", manifest)
-    if not stages.search:
-        return folder
     searched = search_trials(space, trials)
     add_study(url, "search", searched)
-    if not stages.finalists:
-        return folder
     baseline = _finalists(folder, url, searched)
-    if not stages.coefficients:
-        return folder
     _coefficients(folder, url, baseline)
-    if stages.family:
-        _family(folder, url, baseline, classes)
+    _family(folder, url, baseline)
     return folder
 
 
@@ -283,7 +265,7 @@ def _coefficients(folder: Path, url: str, baseline: Architecture) -> None:
     )
 
 
-def _family(folder: Path, url: str, baseline: Architecture, classes: tuple[str, ...]) -> None:
+def _family(folder: Path, url: str, baseline: Architecture) -> None:
     chosen = json.loads((folder / "coefficients.json").read_text("utf-8"))
     members, made = [], []
     for number, phi in enumerate((0.0, 1.0, 2.0, 3.0)):
@@ -317,7 +299,7 @@ def _family(folder: Path, url: str, baseline: Architecture, classes: tuple[str, 
         {
             "members": members,
             "coefficients": coefficients,
-            "classes": list(classes),
+            "classes": CLASSES,
             "preprocessing": {},
         },
     )
@@ -336,10 +318,29 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> BuildRun:
-    """`make_run(**how)` writes a run of a test's own."""
+def copied_run(finished_run: Path, tmp_path: Path) -> Path:
+    """The finished synthetic run, for a test that changes it."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
-    def make(**how: Any) -> Path:
-        return build_run(tmp_path / "run", **how)
 
-    return make
+@pytest.fixture(scope="session")
+def thousand_trials(finished_run: Path) -> Run:
+    """The finished run with a search of a thousand trials, in memory."""
+    space = load("mnasnet_small").adapted(num_classes=10, resolution=32)
+    made = tuple(as_loaded("search", trial) for trial in search_trials(space, 1000))
+    run = load_run(finished_run)
+    return replace(run, trials=dict(run.trials) | {"search": made})
+
+
+def as_loaded(study: str, trial: FrozenTrial) -> Trial:
+    """A trial as `reports.load` gives it, without a storage between."""
+    own = {field.name for field in fields(Trial)} & trial.user_attrs.keys()
+    return Trial(
+        study=study,
+        number=int((trial.datetime_start - START).total_seconds() / 40),
+        state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+        value=trial.value,
+        choices=trial.params,
+        reports=trial.intermediate_values,
+        **{name: trial.user_attrs[name] for name in own},
+    )

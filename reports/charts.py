@@ -1,0 +1,113 @@
+"""What the page's script draws, as plain JSON data: `templates/report.js` reads exactly this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reports.load import STUDIES, Run
+from reports.tables import Tables, rows, stage_rows
+from reports.text import printable
+from space.architecture import Architecture
+
+_STAGE = (
+    "stage", "operator", "kernel", "stride", "expansion", "se", "skip", "channels", "repeats",
+    "resolution", "macs", "params",
+)  # fmt: skip
+_POINT = (
+    "layer", "name", "note", "macs", "params", "activations", "resolution", "accuracy", "low",
+    "high", "reward", "seconds", "network",
+)  # fmt: skip
+
+
+class Networks:
+    """Every network of a run once, its stages as indices into rows that many networks share."""
+
+    def __init__(self, architectures: Mapping[str, Mapping[str, Any]]) -> None:
+        self.index: dict[str, int] = {}
+        self.networks: list[list[int]] = []
+        places: dict[tuple[Any, ...], int] = {}
+        for key, data in architectures.items():
+            stages = stage_rows(Architecture.from_dict(data, source=f"trial of {key}"))
+            named = [tuple(stage.get(name) for name in _STAGE) for stage in stages]
+            self.index[key] = len(self.networks)
+            self.networks.append([places.setdefault(row, len(places)) for row in named])
+        self.rows = list(places)
+
+
+def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
+    """The points of all charts and the stages of all networks."""
+    points = [*_trial_points(tables), *_baseline_points(run), *_family_points(tables)]
+    place = {(point["layer"], point.get("trial")): i for i, point in enumerate(points)}
+    for point in points:
+        point["network"] = networks.index.get(point["key"])
+    return {
+        "stage_columns": _STAGE,
+        "stage_rows": networks.rows,
+        "networks": networks.networks,
+        "points": {
+            "columns": _POINT,
+            "rows": [[_json(point.get(name)) for name in _POINT] for point in points],
+        },
+        "front": [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)],
+        "progress": [
+            [row["trial"], _json(row["best_reward"]), place[row["state"], row["trial"]]]
+            for row in rows(tables.search_progress)
+            if (row["state"], row["trial"]) in place
+        ],
+    }
+
+
+def _json(cell: Any) -> Any:
+    """A value short and safe enough for the page's data."""
+    if isinstance(cell, float):
+        return round(cell, 6) if math.isfinite(cell) else None
+    return printable(cell) if isinstance(cell, str) else cell
+
+
+def networks_of(run: Run) -> Networks:
+    """The networks of all trials and of the baseline."""
+    found = {
+        trial.key: trial.architecture
+        for study in STUDIES
+        for trial in run.study(study)
+        if trial.key and trial.architecture
+    }
+    if run.baseline:
+        found.setdefault(run.baseline["key"], run.baseline["architecture"])
+    return Networks(found)
+
+
+def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:
+    trials = tables.trials
+    seen = trials[trials["accuracy"].notna() & trials["answered_from"].isna()]
+    for row in rows(seen):
+        if row["study"] == "family" or row["state"] not in ("complete", "pruned"):
+            continue
+        layer = row["state"] if row["study"] == "search" else row["study"]
+        name = f"trial {row['trial']}" if row["study"] == "search" else row["job"]
+        made = f"{row['epochs_trained']} of {row['epochs']} epochs"
+        note = made if row["state"] == "pruned" else f"{row['epochs']} epochs"
+        yield row | {"layer": layer, "name": name, "note": f"held-out images, {note}"}
+
+
+def _baseline_points(run: Run) -> Iterable[dict[str, Any]]:
+    if not run.baseline or run.baseline.get("accuracy") is None:
+        return
+    yield {
+        "layer": "baseline",
+        "name": "baseline",
+        "note": "held-out images",
+        "accuracy": run.baseline["accuracy"],
+        "reward": run.baseline.get("reward"),
+        "resolution": run.baseline["architecture"].get("resolution"),
+        "key": run.baseline["key"],
+        **run.baseline["cost"],
+    }
+
+
+def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
+    for row in rows(tables.family):
+        shown = {"layer": "family", "note": "test images", "seconds": row["train_seconds"]}
+        yield row | shown | {"name": str(row["name"]).upper()}

@@ -1,0 +1,203 @@
+"""What a run found, in sentences. Each holds for unfinished runs too, or is left empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reports.load import Run
+from reports.tables import Tables, rows
+from reports.text import count, number, percent, word
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The page's sentences, each named by where it stands."""
+
+    eyebrow: str
+    headline: str
+    measured: str
+    chart: str
+    family: str
+    search: str
+    reward: str
+    coefficients: str
+    candidates: str
+    members: str
+    date: str
+
+
+def summarise(run: Run, tables: Tables) -> Summary:
+    """The sentences about a run."""
+    starts = run.manifest.get("starts") or [{}]
+    date = str(starts[-1].get("time", ""))[:10]
+    return Summary(
+        eyebrow=" · ".join(part for part in (run.name, _data(run), date) if part),
+        headline=_headline(run, tables),
+        measured=_measured(run, tables.family),
+        chart=_chart(run, tables),
+        family=_intervals(tables.family),
+        search=_search(run, tables),
+        reward=_reward(run),
+        coefficients=_coefficients(run, tables.coefficients),
+        candidates=_candidates(tables.coefficients),
+        members=_members(run),
+        date=date,
+    )
+
+
+def _data(run: Run) -> str:
+    source = str(run.recipe.get("data", {}).get("source", ""))
+    data = run.manifest.get("data", {})
+    classes = data.get("classes") if isinstance(data, Mapping) else None
+    amount = len(classes) if isinstance(classes, list) else classes
+    return ", ".join(part for part in (source, f"{amount} classes" if amount else "") if part)
+
+
+def _headline(run: Run, tables: Tables) -> str:
+    family = [member for member in rows(tables.family) if member["accuracy"] is not None]
+    if family:
+        ordered = sorted(family, key=lambda member: member["macs"])
+        first, last = ordered[0], ordered[-1]
+        sentence = f"{_reaches(first)} with {count(first['macs'])} MACs"
+        if len(family) > 1:
+            sentence += f"; scaled up, {_reaches(last)} with {count(last['macs'])}"
+        return sentence + "."
+    if run.baseline and run.baseline.get("accuracy") is not None:
+        macs, accuracy = run.baseline["cost"]["macs"], run.baseline["accuracy"]
+        return (
+            f"The search found a baseline of {count(macs)} MACs that reaches {percent(accuracy)}."
+        )
+    best = rows(tables.best)
+    if not best:
+        return "No network of this run has been trained yet."
+    reached = f"{percent(best[0]['accuracy'])} with {count(best[0]['macs'])} MACs"
+    return f"The search is under way: its best network so far reaches {reached}."
+
+
+def _reaches(member: Mapping[str, Any]) -> str:
+    return f"{str(member['name']).upper()} reaches {percent(member['accuracy'])}"
+
+
+def _measured(run: Run, family: pd.DataFrame) -> str:
+    metric = run.recipe.get("objective", {}).get("metric", "top1")
+    kind = "Balanced accuracy (the mean over classes)" if metric == "balanced" else "Accuracy"
+    images = _images(family)
+    macs = "MACs are multiply–adds for one image."
+    if images:
+        return f"{kind} is on {images:,} test images that the search never saw. {macs}"
+    return f"{kind} is on images held out from training. {macs}"
+
+
+def _images(frame: pd.DataFrame) -> int:
+    return max((row["images"] or 0 for row in rows(frame)), default=0)
+
+
+def _chart(run: Run, tables: Tables) -> str:
+    epochs = _epochs(run, "search")
+    sentences = [f"Trials of the search: accuracy on held-out images after {epochs}."]
+    if tables.trials["study"].eq("finalists").any():
+        longer = _epochs(run, "finalists")
+        sentences.append(f"Finalists and baseline: the same images, {longer}.")
+    if len(tables.family):
+        sentences.append("Family: test images, trained in full. So the levels are not one scale.")
+    sentences.append("Select a point for its stages; drag to zoom.")
+    return " ".join(sentences)
+
+
+def _epochs(run: Run, study: str) -> str:
+    budgets = [trial.budget["epochs"] for trial in run.study(study) if "epochs" in trial.budget]
+    most = max(budgets, default=0)
+    return f"{most} epoch" + ("" if most == 1 else "s")
+
+
+def _intervals(family: pd.DataFrame) -> str:
+    if all(member["low"] is None for member in rows(family)):
+        return ""
+    return (
+        "± is half of the 95 % binomial (Wilson) interval. It covers the choice of test images, "
+        "not the variation between trainings."
+    )
+
+
+def _search(run: Run, tables: Tables) -> str:
+    found = [row for row in rows(tables.counts) if row["study"] == "search"]
+    if not found:
+        return ""
+    complete, pruned = found[0]["complete"], found[0]["pruned"]
+    sentences = [
+        f"{number(complete, 'candidate').capitalize()} from the space "
+        f"{run.recipe.get('space', '')} trained for {_epochs(run, 'search')}"
+        + (f"; {number(pruned, 'unpromising one')} ended early." if pruned else ".")
+    ]
+    finalists = [trial for trial in run.study("finalists") if trial.state == "complete"]
+    if run.baseline and finalists:
+        cost, accuracy = run.baseline["cost"], run.baseline["accuracy"]
+        sentences.append(
+            f"The best {word(len(finalists))} were trained again, for "
+            f"{_epochs(run, 'finalists')}; the one with the highest reward, of "
+            f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
+            "baseline."
+        )
+    return " ".join(sentences)
+
+
+def _reward(run: Run) -> str:
+    objective = run.recipe.get("objective", {})
+    below, above = (objective.get(f"exponent_{side}", -0.07) for side in ("below", "above"))
+    exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
+    exponent = exponent.replace("-", "−")
+    target = objective.get("target")
+    cost = {"macs": "MACs", "params": "parameters"}.get(
+        objective.get("cost", "macs"), "activations"
+    )
+    formula = f"accuracy · ({cost} / {count(target)})ʷ" if target else f"accuracy · {cost}ʷ"
+    return f"Reward: {formula}, w = {exponent}. Pruned trials: after their last epoch."
+
+
+def _coefficients(run: Run, candidates: pd.DataFrame) -> str:
+    chosen = run.coefficients
+    if chosen is None:
+        return ""
+    letters = (("α", "alpha", "depth"), ("β", "beta", "width"), ("γ", "gamma", "resolution"))
+    names = ", ".join(f"{sign} {chosen[name]:.4g} ({what})" for sign, name, what in letters)
+    cost = (
+        f"The product α·β²·γ² is {chosen['nominal_product']:.3f}; the scaled network really costs "
+        f"{chosen['realised_ratio']:.2f} times the baseline's MACs."
+    )
+    if chosen.get("pinned"):
+        return f"The recipe gives {names}; nothing was searched. {cost}"
+    trained = sum(row["accuracy"] is not None for row in rows(candidates))
+    return f"Of {number(trained, 'network')} on the grid, the most accurate has {names}. {cost}"
+
+
+def _candidates(candidates: pd.DataFrame) -> str:
+    tied = sum(row["tied"] and not row["winner"] for row in rows(candidates))
+    images = _images(candidates)
+    if not images:
+        return ""
+    amount = f"{images:,} held-out images"
+    told = (
+        f"By {amount}, {number(tied, 'other candidate')} cannot be told apart from the winner "
+        "(within 1.96 standard errors)."
+        if tied
+        else f"By {amount}, the winner is told apart from every other candidate."
+    )
+    return f"{told} Bars: 95 % intervals; the shade is the winner's."
+
+
+def _members(run: Run) -> str:
+    family = run.family or {}
+    values = family.get("coefficients") or {}
+    if not values:
+        return ""
+    powers = " · ".join(
+        f"{what} × {values[name]:.4g}ᵠ"
+        for what, name in (("depth", "alpha"), ("width", "beta"), ("resolution", "gamma"))
+        if name in values
+    )
+    return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."

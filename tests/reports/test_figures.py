@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+
+from reports import figures, tables
+from reports.load import load
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return load(finished_run)
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return tables.collect(run)
+
+
+def _scattered(axes):
+    clouds = [each for each in axes.collections if isinstance(each, PathCollection)]
+    return np.concatenate([cloud.get_offsets() for cloud in clouds])
+
+
+def test_accuracy_against_macs_shows_every_measured_trial_the_front_and_the_family(run, found):
+    (axes,) = figures.accuracy_macs(found.trials, found.pareto, run.baseline, found.family).axes
+    searched = found.trials[(found.trials["study"] == "search") & found.trials["accuracy"].notna()]
+    drawn = {tuple(point) for point in _scattered(axes)}
+    assert drawn == {(float(r["macs"]), r["accuracy"]) for r in tables.rows(searched)}
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["Pareto front of the search"].get_xdata()) == list(found.pareto["macs"])
+    (point,) = lines["baseline, trained longer"].get_xydata()
+    assert tuple(point) == (run.baseline["cost"]["macs"], run.baseline["accuracy"])
+    (bars,) = axes.containers
+    assert list(bars.lines[0].get_ydata()) == list(found.family["accuracy"])
+    ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(ends, found.family[["low", "high"]].to_numpy())
+    assert {text.get_text() for text in axes.texts} == {"B0", "B1", "B2", "B3"}
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlabel() == "MACs (multiply–adds)"
+
+
+def test_search_progress_shows_rewards_and_the_best_so_far(found):
+    (axes,) = figures.search_progress(found.search_progress).axes
+    (line,) = axes.lines
+    assert list(line.get_ydata()) == list(found.search_progress["best_reward"])
+    assert len(_scattered(axes)) == len(found.search_progress)
+    assert axes.texts[0].get_text().endswith(f"{found.search_progress['best_reward'].max():.3f}")
+
+
+def test_the_coefficient_figure_has_a_row_a_candidate(found):
+    (axes,) = figures.coefficient_grid(found.coefficients).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == len(found.coefficients)
+    best = found.coefficients.iloc[0]
+    assert labels[0].split() == [
+        part
+        for sign, name in (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
+        for part in (sign, f"{best[name]:.2f}")
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_figure_is_the_same_file_each_time(found, tmp_path, suffix):
+    for name in ("one", "two"):
+        figures.save(figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}")
+    one = (tmp_path / f"one.{suffix}").read_bytes()
+    assert one == (tmp_path / f"two.{suffix}").read_bytes()
+    assert b"202" not in one[:2000] or suffix != "svg", "an SVG carries no date"
+
+
+def test_text_is_inside_the_figure(run, found):
+    for figure in (
+        figures.accuracy_macs(found.trials, found.pareto, run.baseline, found.family),
+        figures.search_progress(found.search_progress),
+        figures.coefficient_grid(found.coefficients),
+    ):
+        figure.draw_without_rendering()
+        inside = figure.get_tightbbox()
+        assert inside.x0 >= 0
+        assert inside.y0 >= 0
+        assert inside.x1 <= figure.get_figwidth()
+        assert inside.y1 <= figure.get_figheight()
+
+
+def test_what_has_not_begun_gives_an_empty_figure(tmp_path):
+    empty = tables.collect(load(tmp_path))
+    figures.save(
+        figures.accuracy_macs(empty.trials, empty.pareto, None, empty.family), tmp_path / "a.png"
+    )
+    figures.save(figures.search_progress(empty.search_progress), tmp_path / "b.png")
+    figures.save(figures.coefficient_grid(empty.coefficients), tmp_path / "c.png")
+
+
+def test_a_members_name_is_no_formula(run, found, tmp_path):
+    family = found.family.assign(name="b$\\frac{")
+    figure = figures.accuracy_macs(found.trials, found.pareto, run.baseline, family)
+    figures.save(figure, tmp_path / "a.svg")
+
+
+def test_the_styles_of_others_are_left_alone(found):
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 31.0}):
+        figure = figures.search_progress(found.search_progress)
+        assert figure.axes[0].title.get_fontsize() == 10
+        assert mpl.rcParams["font.size"] == 31.0

@@ -1,0 +1,195 @@
+import csv
+import io
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from reports import tables
+from reports.load import load
+from reports.page import to_csv
+from space import presets
+from space.cost import cost
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return load(finished_run)
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return tables.collect(run)
+
+
+@given(st.integers(1, 50_000), st.data())
+def test_intervals_are_wilsons(images, data):
+    right = data.draw(st.integers(0, images))
+    low, high = tables.wilson(right / images, images)
+    truth = binomtest(right, images).proportion_ci(method="wilson")
+    assert low == pytest.approx(truth.low, abs=1e-6)
+    assert high == pytest.approx(truth.high, abs=1e-6)
+
+
+def test_every_column_is_documented(run, found):
+    choices = {name for trial in run.study("search") for name in trial.choices}
+    for name, frame in vars(found).items():
+        assert not set(frame.columns) - set(tables.COLUMNS) - choices, name
+
+
+def test_every_trial_is_a_row(run, found):
+    assert len(found.trials) == sum(len(trials) for trials in run.trials.values())
+    for trial, row in zip(run.study("search"), tables.rows(found.trials), strict=False):
+        assert row["macs"] == trial.cost["macs"]
+        assert row["accuracy"] == trial.measurement["accuracy"]
+        assert row["stage1.kernel"] == trial.choices["stage1.kernel"]
+        assert row["epochs_trained"] == len(trial.measurement["epochs"])
+
+
+def test_a_pruned_trials_reward_is_its_last(run, found):
+    pruned = found.trials[found.trials["state"] == "pruned"]
+    assert len(pruned)
+    for row in tables.rows(pruned):
+        trial = run.study("search")[row["trial"]]
+        assert row["reward"] == trial.reports[max(trial.reports)]
+
+
+_POINTS = st.lists(
+    st.tuples(st.integers(1, 9), st.sampled_from([0.1, 0.2, 0.3, 0.4, None])), max_size=30
+)
+
+
+@given(_POINTS)
+def test_the_front_is_what_nothing_beats(points):
+    frame = pd.DataFrame(
+        {
+            "study": "search",
+            "state": "complete",
+            "trial": range(len(points)),
+            "macs": pd.array([macs for macs, _ in points], dtype="Int64"),
+            "accuracy": pd.array([a for _, a in points], dtype="float64"),
+        }
+    )
+    front = {(row["macs"], row["accuracy"]) for row in tables.rows(tables.pareto(frame))}
+    known = {(macs, accuracy) for macs, accuracy in points if accuracy is not None}
+
+    def beaten(macs, accuracy):
+        return any((m, -a) != (macs, -accuracy) and m <= macs and a >= accuracy for m, a in known)
+
+    assert front == {point for point in known if not beaten(*point)}
+
+
+def test_only_complete_trials_of_the_search_compete(found):
+    front = found.pareto
+    assert set(front["study"]) == {"search"}
+    assert set(front["state"]) == {"complete"}
+    assert front["macs"].is_monotonic_increasing
+
+
+def test_the_best_so_far_is_the_greatest_complete_reward_yet(found):
+    progress = found.search_progress
+    best = -math.inf
+    for row in tables.rows(progress):
+        if row["state"] == "complete":
+            best = max(best, row["reward"])
+        assert row["best_reward"] == best
+    assert 9 not in set(progress["trial"]), "an answered trial is no training"
+
+
+def test_counts_add_up_to_the_trials(run, found):
+    ends = ["complete", "pruned", "failed", "answered", "unfinished"]
+    for row in tables.rows(found.counts):
+        assert sum(row[name] for name in ends) == len(run.study(row["study"]))
+    search = tables.rows(found.counts)[0]
+    assert search["answered"] == 1
+    assert search["retried"] == 1
+    assert search["rejected"] == sum(trial.rejected for trial in run.study("search"))
+    assert len(found.failures) == search["failed"] > 0
+    assert all("NaN" in reason for reason in found.failures["reason"])
+
+
+def test_candidates_are_ordered_and_one_has_won(run, found):
+    candidates = found.coefficients
+    assert candidates["accuracy"].is_monotonic_decreasing
+    (winner,) = tables.rows(candidates[candidates["winner"]])
+    for name in ("alpha", "beta", "gamma", "accuracy"):
+        assert winner[name] == run.coefficients[name]
+
+
+def test_candidates_beyond_the_images_resolution_are_told_apart(found):
+    rows = tables.rows(found.coefficients)
+    (best,) = [row for row in rows if row["winner"]]
+    for row in rows:
+        error = math.hypot(
+            *(math.sqrt(r["accuracy"] * (1 - r["accuracy"]) / r["images"]) for r in (row, best))
+        )
+        assert row["tied"] == (best["accuracy"] - row["accuracy"] <= 1.96 * error)
+    assert {row["tied"] for row in rows} == {True, False}
+
+
+def test_members_have_the_interval_of_their_images(run, found):
+    for row, member in zip(tables.rows(found.family), run.family["members"], strict=True):
+        assert row["macs"] == member["cost"]["macs"]
+        assert (row["low"], row["high"]) == tables.wilson(member["accuracy"], member["images"])
+        assert row["low"] < row["accuracy"] < row["high"]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_large", "resnet50"])
+def test_stages_add_up_to_the_network(name):
+    architecture = presets.load(name)
+    rows = tables.stage_rows(architecture)
+    assert [row["stage"] for row in rows] == [
+        "stem",
+        *(str(number) for number in range(1, len(architecture.stages) + 1)),
+        "head",
+    ]
+    for kind, whole in cost(architecture)._asdict().items():
+        assert sum(row[kind] for row in rows) == whole
+    assert sum(row.get("repeats", 0) for row in rows) == sum(
+        stage.repeats for stage in architecture.stages
+    )
+
+
+def test_the_stages_of_b0_are_the_papers():
+    rows = tables.stage_rows(presets.load("efficientnet_b0"))
+    seen = [
+        (row["kernel"], row["channels"], row["repeats"], row["resolution"]) for row in rows[1:8]
+    ]
+    assert seen == [  # EfficientNet, table 1 (there, with the resolution of a stage's input)
+        (3, 16, 1, 112),
+        (3, 24, 2, 56),
+        (5, 40, 2, 28),
+        (3, 80, 3, 14),
+        (5, 112, 3, 14),
+        (5, 192, 4, 7),
+        (3, 320, 1, 7),
+    ]
+    assert [row["expansion"] for row in rows[1:8]] == [None, 6, 6, 6, 6, 6, 6]
+
+
+def test_frames_of_what_has_not_begun_have_their_columns(tmp_path):
+    empty, full = tables.collect(load(tmp_path)), vars(tables).get("COLUMNS")
+    for name, frame in vars(empty).items():
+        assert frame.empty, name
+        assert len(frame.columns) >= 4, name
+        assert set(frame.columns) <= set(full), name
+
+
+def test_a_csv_gives_the_frame_back(found):
+    for name, frame in vars(found).items():
+        again = pd.read_csv(io.StringIO(to_csv(frame)), dtype=frame.dtypes.to_dict())
+        pd.testing.assert_frame_equal(again, frame, check_dtype=False, obj=name)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_is_a_formula(start):
+    frame = pd.DataFrame({f"{start}name": [f"{start}1+1", "plain"], "number": [-1.5, 2.0]})
+    header, first, second = csv.reader(io.StringIO(to_csv(frame)))
+    for text in (header[0], first[0]):
+        assert text[0] in "'⟨"
+        assert "\r" not in text
+    assert second[0] == "plain"
+    assert first[1] == "-1.5"
