@@ -227,12 +227,12 @@ def test_damage_of_any_kind_gives_pixels_or_a_reason(
     encoded = saved(Image.new("RGB", (9, 9), RED), format_)
     damaged = encoded[:start] + noise + encoded[start + len(noise) :]
     try:
-        pixels = decode(damaged, 3, 10_000)
+        decode(damaged, 3, 10_000)
+        outcome = "it decodes"
     except Unreadable as reason:
-        assert str(reason).startswith("it")
-        assert "\n" not in str(reason)
-    else:
-        assert pixels.dtype == np.uint8
+        outcome = str(reason)
+    assert outcome.startswith("it")
+    assert "\n" not in outcome
 
 
 # ------------------------------------------------------------------------------------- to a square
