@@ -89,7 +89,11 @@ def _stages(
     target: str, out: Path | None, overrides: list[str] | None, as_json: bool, names: Iterable[str]
 ) -> None:
     opened = open_run(target, out, tuple(overrides or ()))
+    import optuna
+
     from experiments import stages  # torch: not needed to find fault with a recipe
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
     try:
