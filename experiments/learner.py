@@ -59,7 +59,8 @@ class Learner:
             return
         decay = warm_decay(self.steps, self._config.ema_decay)
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)
-        torch._foreach_copy_(self._average_counts, self._counts)
+        if self._counts:
+            torch._foreach_copy_(self._average_counts, self._counts)
 
     def state(self) -> dict[str, Any]:
         """What `load` needs to go on from here: tensors and plain values."""

@@ -1,0 +1,144 @@
+"""The evaluator that trains: from an architecture and a budget to a measurement and weights."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.config import TrainConfig
+from experiments.data.images import DecodedImages
+from experiments.evaluators.training import TrainingEvaluator
+from space.architecture import Architecture, Head, Operator, Stage, Stem
+from space.evaluation import Budget, Epoch, Evaluate, Measurement, Status
+from space.network import build
+
+ARCHITECTURE = Architecture(
+    Stem(8, stride=1), (Stage(Operator.SEPARABLE, 8),), Head(0), resolution=8, num_classes=3
+)
+BUDGET = Budget(epochs=2)
+
+
+def noise(count: int) -> DecodedImages:
+    generator = np.random.default_rng(count)
+    pixels = generator.integers(0, 256, (count, 8, 8, 3), np.uint8)
+    return DecodedImages(pixels, np.arange(count), np.arange(count) % 2)
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> TrainingEvaluator:
+    return TrainingEvaluator(
+        train=noise(40),
+        held_out=noise(20),
+        config=TrainConfig(batch_size=16, checkpoint_seconds=0),
+        checkpoints=tmp_path / "checkpoints",
+        device="cpu",
+        threads=1,
+    )
+
+
+def go_on(_: Epoch) -> bool:
+    return False
+
+
+def timeless(measurement: Measurement) -> Measurement:
+    epochs = tuple(replace(epoch, seconds=0) for epoch in measurement.epochs)
+    times = {"train_seconds": 0, "validation_seconds": 0, "peak_memory": None}
+    return replace(measurement, epochs=epochs, **times)
+
+
+def test_an_architecture_is_trained_and_measured(evaluator: TrainingEvaluator) -> None:
+    evaluate: Evaluate = evaluator
+    measured = evaluate(ARCHITECTURE, BUDGET, go_on)
+    assert measured.status is Status.COMPLETE
+    assert len(measured.epochs) == 2
+    assert measured.details == {}
+    assert torch.get_num_threads() == 1
+
+
+def test_the_same_job_gives_the_same_measurement(evaluator: TrainingEvaluator) -> None:
+    first = evaluator(ARCHITECTURE, BUDGET, go_on)
+    evaluator.forget(ARCHITECTURE, BUDGET)
+    assert timeless(first) == timeless(evaluator(ARCHITECTURE, BUDGET, go_on))
+
+
+def test_the_seed_draws_the_initial_weights(evaluator: TrainingEvaluator) -> None:
+    # With one image per class all orders of the batch are alike, and nothing is cropped.
+    config = TrainConfig(batch_size=64, crop="none", flip=False, checkpoint_seconds=1e6)
+    still = replace(evaluator, train=noise(3), config=config)
+    losses = {
+        still(ARCHITECTURE, Budget(epochs=1, seed=seed), go_on).epochs[0].train_loss
+        for seed in range(3)
+    }
+    assert len(losses) == 3
+
+
+def test_a_budgets_resolution_replaces_the_architectures(evaluator: TrainingEvaluator) -> None:
+    same = evaluator(ARCHITECTURE, Budget(epochs=1, resolution=8), go_on)
+    assert timeless(same) == timeless(evaluator(ARCHITECTURE, Budget(epochs=1), go_on))
+    other = evaluator(ARCHITECTURE, Budget(epochs=1, resolution=6), go_on)
+    assert timeless(other) != timeless(same)
+
+
+def test_a_checkpoint_is_there_until_it_is_forgotten(evaluator: TrainingEvaluator) -> None:
+    evaluator(ARCHITECTURE, BUDGET, go_on)
+    assert evaluator.checkpoint_path(ARCHITECTURE, BUDGET).exists()
+    evaluator.forget(ARCHITECTURE, BUDGET)
+    assert list(evaluator.checkpoints.iterdir()) == []
+    evaluator.forget(ARCHITECTURE, BUDGET)
+
+
+def test_different_jobs_have_different_files(evaluator: TrainingEvaluator) -> None:
+    wider = replace(ARCHITECTURE, head=Head(16))
+    jobs = [(ARCHITECTURE, BUDGET), (wider, BUDGET), (ARCHITECTURE, replace(BUDGET, seed=1))]
+    assert len({evaluator.checkpoint_path(*job) for job in jobs}) == 3
+
+
+def test_final_weights_are_those_that_were_measured(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    final = replace(evaluator, weights=tmp_path / "weights")
+    measured = final(ARCHITECTURE, BUDGET, go_on)
+    network = build(ARCHITECTURE)
+    network.load_state_dict(load_file(final.weights_path(ARCHITECTURE, BUDGET)))
+    images = torch.from_numpy(final.held_out.read(np.arange(20))).permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        logits = network.eval()((images - mean[:, None, None]) / std[:, None, None])
+    labels = torch.from_numpy(final.held_out.labels)
+    right = (logits.argmax(1) == labels).double()
+    assert measured.accuracy == pytest.approx(right.mean().item())
+    # The third class has no image, so there is nothing to tell of it.
+    assert measured.details == pytest.approx(
+        {
+            "accuracy of class 0": right[labels == 0].mean().item(),
+            "accuracy of class 1": right[labels == 1].mean().item(),
+        }
+    )
+
+
+def test_a_pruned_training_leaves_no_weights(evaluator: TrainingEvaluator, tmp_path: Path) -> None:
+    final = replace(evaluator, weights=tmp_path / "weights")
+    assert final(ARCHITECTURE, BUDGET, lambda _: True).status is Status.PRUNED
+    assert not final.weights_path(ARCHITECTURE, BUDGET).exists()
+
+
+def test_a_network_that_cannot_be_built_fails_its_job_alone(
+    evaluator: TrainingEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Architecture) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("experiments.evaluators.training.build", refuse)
+    measured = evaluator(ARCHITECTURE, BUDGET, go_on)
+    assert measured == Measurement(Status.FAILED, reason="building ran out of memory")
+
+
+def test_an_evaluator_travels_to_other_processes(evaluator: TrainingEvaluator) -> None:
+    copy = pickle.loads(pickle.dumps(evaluator))
+    assert timeless(copy(ARCHITECTURE, BUDGET, go_on)) == timeless(
+        evaluator(ARCHITECTURE, BUDGET, go_on)
+    )

@@ -1,0 +1,59 @@
+"""Devices, denormals and memory."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from experiments import machine
+from space.validation import InvalidInput
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert machine.choose_device("auto").type == expected
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidInput, match=r"executor.device: cuda needs a GPU .* `cpu` or `auto`"):
+        machine.choose_device("cuda")
+
+
+def test_a_prepared_process_uses_the_threads_it_is_told_and_no_denormals() -> None:
+    code = """
+import torch
+from experiments import machine
+machine.prepare(1)
+assert torch.get_num_threads() == 1
+machine.prepare(None)
+assert torch.get_num_threads() == machine.available_cores()
+assert (torch.full((100_000,), 1e-39) * 0.5 == 0).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_more_cores_are_counted_than_the_machine_has() -> None:
+    assert 1 <= machine.available_cores() <= (os.cpu_count() or 1)
+
+
+def test_peak_memory_holds_what_was_allocated_in_between() -> None:
+    machine.reset_peak_memory(CPU)
+    before = machine.peak_memory(CPU)
+    block = torch.ones(50_000_000)  # 200 MB
+    del block
+    assert machine.peak_memory(CPU) - before > 150e6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux resets the peak")
+def test_a_new_measurement_forgets_the_last_ones_peak() -> None:
+    block = torch.ones(50_000_000)
+    high = machine.peak_memory(CPU)
+    del block
+    machine.reset_peak_memory(CPU)
+    assert high - machine.peak_memory(CPU) > 150e6
