@@ -59,10 +59,13 @@ def cost(architecture: Architecture, resolution: int | None = None) -> Cost:
 
 
 def parts(architecture: Architecture, resolution: int | None = None) -> list[Part]:
-    """The exact cost of the stem, each stage, and the head, in this order."""
+    """The exact cost of the stem, each stage, and the head, in this order.
+
+    Raises ValueError for a resolution below 1.
+    """
     stem = architecture.stem
     channels = stem.channels
-    size = -(-(resolution or architecture.resolution) // stem.stride)
+    size = -(-input_side(architecture, resolution) // stem.stride)
     weights = stem.kernel**2 * architecture.in_channels * channels
     pixels = size * size
     spent = Cost(weights * pixels, weights + 2 * channels, channels * pixels)
@@ -77,6 +80,14 @@ def parts(architecture: Architecture, resolution: int | None = None) -> list[Par
         found.append(Part(f"stage {number}", channels, size, terms.at(finer, size * size)))
     found.append(Part("head", architecture.num_classes, 1, head_cost(architecture, size * size)))
     return found
+
+
+def input_side(architecture: Architecture, resolution: int | None) -> int:
+    """The side in pixels of the image that is meant: the architecture's own where None is given."""
+    side = architecture.resolution if resolution is None else resolution
+    if side < 1:
+        raise ValueError(f"`resolution >= 1` must hold, but got resolution={side}")
+    return side
 
 
 class At(Enum):

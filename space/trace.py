@@ -20,7 +20,7 @@ from space.architecture import (
     Padding,
     Skip,
 )
-from space.cost import At, Convolution, convolutions
+from space.cost import At, Convolution, convolutions, input_side
 
 
 class Kind(StrEnum):
@@ -77,7 +77,7 @@ class Trace(NamedTuple):
 
 def trace(architecture: Architecture, resolution: int | None = None) -> Trace:
     """The operations on one image of `resolution` pixels (the architecture's own where None)."""
-    tape = _Tape(architecture, resolution or architecture.resolution)
+    tape = _Tape(architecture, input_side(architecture, resolution))
     stem, head = architecture.stem, architecture.head
     activation = architecture.numerics.activation
     convolution = Convolution(architecture.in_channels, stem.channels, stem.kernel)

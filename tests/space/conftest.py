@@ -1,0 +1,81 @@
+"""Independent witnesses: torchvision's and timm's networks, and counts by forward hooks."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from space.cost import Cost
+
+#: Declarations last as long as the object that made them.
+_declared: list[torch.library.Library] = []
+
+
+def _import_torchvision() -> ModuleType:
+    """torchvision, also where its compiled operators are for another build of torch.
+
+    Its networks use none of those operators; it is enough that they are declared.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou) -> Tensor")
+        _declared.append(library)
+        return importlib.import_module("torchvision")
+
+
+@pytest.fixture(scope="session")
+def witness() -> Callable[..., nn.Module]:
+    """Builds `torchvision/NAME` or `timm/NAME` without weights, on the meta device."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torchvision, timm = _import_torchvision(), importlib.import_module("timm")
+        except ImportError as error:
+            pytest.skip(f"torchvision and timm are the witnesses, and are missing: {error}")
+
+    def build(source: str, **arguments: Any) -> nn.Module:
+        library, name = source.split("/")
+        create = torchvision.models.get_model if library == "torchvision" else timm.create_model
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return create(name, **arguments)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def count() -> Callable[[nn.Module, tuple[int, ...]], Cost]:
+    """Runs a module on a tensor of a shape, and counts in hooks what runs."""
+
+    def by_hooks(module: nn.Module, shape: tuple[int, ...]) -> Cost:
+        macs = activations = 0
+
+        def hook(layer: nn.Module, _: object, out: torch.Tensor) -> None:
+            nonlocal macs, activations
+            if isinstance(layer, nn.Conv2d):
+                macs += layer.weight[0].numel() * out.numel()
+                activations += out.numel()
+            else:
+                macs += layer.weight.numel()
+
+        layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        hooks = [layer.register_forward_hook(hook) for layer in layers]
+        device = next(module.parameters()).device
+        with torch.no_grad():
+            module.eval()(torch.zeros(shape, device=device))
+        for handle in hooks:
+            handle.remove()
+        return Cost(macs, sum(p.numel() for p in module.parameters()), activations)
+
+    return by_hooks
