@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,7 +240,8 @@ class Answer:
     """The chosen coefficients and what they were chosen from: the content of coefficients.json.
 
     `accuracies` holds those of `candidates`, None for one that was not trained to its end. Pinned
-    coefficients were not measured: their `accuracies` are empty.
+    coefficients were not measured: their `accuracies` are empty. `evidence` is what else is known
+    of the answer, as JSON data (see `scaling.evidence`).
     """
 
     chosen: Candidate
@@ -249,6 +250,7 @@ class Answer:
     pinned: bool
     candidates: tuple[Candidate, ...] = ()
     accuracies: tuple[float | None, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -265,6 +267,7 @@ class Answer:
             "factor": self.factor,
             "pinned": self.pinned,
             "candidates": measured,
+            **self.evidence,
         }
 
 
@@ -272,7 +275,7 @@ def _row(candidate: Candidate, accuracy: float | None) -> dict[str, Any]:
     return {
         **asdict(candidate.coefficients),
         "names": [[name.alpha, name.beta, name.gamma] for name in candidate.names],
-        "nominal_product": candidate.coefficients.nominal,
+        "nominal_product": round(candidate.coefficients.nominal, 9),
         "realised_ratio": candidate.realised_ratio,
         "cost": candidate.cost._asdict(),
         "accuracy": accuracy,

@@ -1,0 +1,163 @@
+"""How sure an answer is: candidates compared over paired seeds, and a surface through them all.
+
+Paired means that the candidates are trained with the same seeds, so that what a seed does to all of
+them (its batches, its draws of augmentation) cancels. All is for the held-out images that accuracy
+was measured on; other images would add their own noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+#: Draws of a bootstrap (assumed: the 95 % quantile then moves by 1 % from seed to seed).
+_DRAWS = 20_000
+
+#: Resamplings of the surface, and steps of a share on it (assumed).
+_RESAMPLES = 1_000
+_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Candidates compared: `best` and `tied` are their indices, `means` their accuracies.
+
+    With probability `level` the truly best is in `tied`: those less than `gap` below the best mean.
+    `deviation` is what one training varies by, beyond what its seed does to all, and `half_width`
+    half the interval of a mean, at the level.
+    """
+
+    means: tuple[float, ...]
+    best: int
+    tied: tuple[int, ...]
+    level: float
+    deviation: float
+    gap: float
+    half_width: float
+
+
+def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Comparison:
+    """The comparison of candidates (rows) over the same seeds (columns), at least one of each.
+
+    Multiple comparisons with the best (Hsu 1981), for the two-way model accuracy = candidate + seed
+    + noise, its critical value by a parametric bootstrap: two to five seeds are too few to resample
+    (the best of three resampled seeds would be called certain as often as a coin falls three times
+    alike). With one seed nothing is known of the noise, and all are tied.
+    """
+    table = np.asarray(accuracies, dtype=float)
+    count, seeds = table.shape
+    means = table.mean(axis=1)
+    best = int(means.argmax())
+    freedom = (count - 1) * (seeds - 1)
+    if freedom == 0:
+        unknown = 0.0 if count == 1 else math.inf
+        return Comparison(
+            _tuple(means), best, tuple(range(count)), level, math.nan, unknown, math.inf
+        )
+
+    residuals = table - means[:, None] - table.mean(axis=0) + table.mean()
+    deviation = math.sqrt((residuals**2).sum() / freedom)
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal((_DRAWS, count)) / math.sqrt(seeds)
+    scale = np.sqrt(generator.chisquare(freedom, _DRAWS) / freedom)
+    ahead = (noise[:, 1:].max(axis=1) - noise[:, 0]) / scale
+    gap = deviation * float(np.quantile(ahead, level))
+    half_width = deviation * float(np.quantile(np.abs(noise[:, 0]) / scale, level))
+    tied = np.flatnonzero(means[best] - means <= gap)
+    return Comparison(_tuple(means), best, _indices(tied), level, deviation, gap, half_width)
+
+
+def _tuple(values: Array) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _indices(values: NDArray[np.intp]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+class Point(NamedTuple):
+    """A training as the surface sees it: how its growth is shared, its relative cost, its accuracy.
+
+    `depth` and `width` are their shares of the growth of MACs (resolution has the rest),
+    `excess` is ln(realised growth) / ln(wanted growth) − 1, and `block` says which trainings had
+    the same epochs and seed.
+    """
+
+    depth: float
+    width: float
+    excess: float
+    block: int
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """Where a smooth surface through all trainings is highest: shares of the growth of MACs.
+
+    `shares` are those of depth, width and resolution; `intervals` hold `level` of the bootstrap's
+    optima for each. `deviation` is that of the trainings from the surface.
+    """
+
+    shares: tuple[float, ...]
+    intervals: tuple[tuple[float, float], ...]
+    deviation: float
+    level: float
+
+
+def fit_surface(points: Sequence[Point], level: float = 0.95) -> Surface | None:
+    """The quadratic surface over the shares of depth and width, and its optimum at equal cost.
+
+    Beside the quadratic it has a level for each block, and a slope for cost, so that dearer
+    candidates are not taken for better ones. The optimum is sought where all shares are at least 0;
+    its intervals come from a bootstrap of the residuals. None where the trainings are too few to
+    determine it.
+    """
+    if not points:
+        return None
+    depth, width, excess, block, accuracy = np.array(points, dtype=float).T
+    nuisance = np.column_stack([block[:, None] == np.unique(block), excess])
+    shape = _quadratic(depth, width)
+    design = np.hstack([shape, nuisance])
+    rank = np.linalg.matrix_rank(design)
+    freedom = len(points) - rank
+    if freedom < 1 or rank < np.linalg.matrix_rank(nuisance) + shape.shape[1]:
+        return None
+
+    solve = np.linalg.pinv(design)
+    fitted = design @ (solve @ accuracy)
+    residuals = accuracy - fitted
+    spread = residuals * math.sqrt(len(points) / freedom)
+    resampled = np.random.default_rng(0).choice(spread, (_RESAMPLES, len(points)))
+    optima = _optima(((fitted + resampled) @ solve.T)[:, : shape.shape[1]])
+    optimum = _optima((solve @ accuracy)[None, : shape.shape[1]])[0]
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(optima, tails, axis=0)
+    return Surface(
+        shares=_tuple(optimum),
+        intervals=tuple((float(least), float(most)) for least, most in zip(low, high, strict=True)),
+        deviation=math.sqrt((residuals**2).sum() / freedom),
+        level=level,
+    )
+
+
+def _quadratic(depth: Array, width: Array) -> Array:
+    return np.column_stack([depth, width, depth**2, width**2, depth * width])
+
+
+def _optima(coefficients: Array) -> Array:
+    """The shares of depth, width and resolution at the top of each surface (rows), to 0.02."""
+    steps = np.arange(_STEPS + 1)
+    depth, width = (grid.ravel() / _STEPS for grid in np.meshgrid(steps, steps))
+    inside = depth + width <= 1
+    depth, width = depth[inside], width[inside]
+    top = (coefficients @ _quadratic(depth, width).T).argmax(axis=1)
+    shares: Array = np.column_stack([depth, width, np.abs(1 - depth - width)])
+    highest: Array = shares[top]
+    return highest
