@@ -77,7 +77,7 @@ def _wider(channels: int, width: float, rule: ScalingRule) -> int:
 
 
 def _ceil(repeats: float) -> int:
-    """⌈repeats⌉, blind to what binary fractions add: 1.1 · 10 is 11.000000000000002."""
+    """⌈repeats⌉, blind to what binary fractions add: √2 · √2 is 2.0000000000000004."""
     return math.ceil(round(repeats, 9))
 
 
