@@ -8,6 +8,7 @@ resolution matters; lines that look like strokes ask for context, so depth and w
 
 from __future__ import annotations
 
+import io
 import math
 import string
 from collections.abc import Iterator
@@ -197,7 +198,8 @@ def _font(index: int) -> ImageFont.FreeTypeFont:
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", FONTS[index])
     try:
-        return ImageFont.truetype(path, _MASK)
+        # Not by its path: where that fails, Pillow takes a font of this name from the system.
+        return ImageFont.truetype(io.BytesIO(path.read_bytes()), _MASK)
     except OSError:
         raise InvalidInput(
             f"data.source: glyphs are drawn with matplotlib's fonts, but {path} is missing; "

@@ -82,7 +82,7 @@ def _refuse_few(where: Path | str, classes: tuple[str, ...], labels: Labels, lea
 
 def _size(part: float, labels: Labels) -> int:
     """Images in a part: a count as it is, a fraction of `labels` rounded, at least one a class."""
-    return part if isinstance(part, int) else max(round(part * len(labels)), len(np.unique(labels)))
+    return int(part) if part >= 1 else max(round(part * len(labels)), len(np.unique(labels)))
 
 
 def _shares(key: str, labels: Labels, size: int, *, least: int, spare: int) -> Indices:

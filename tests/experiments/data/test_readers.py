@@ -77,7 +77,7 @@ def test_hidden_and_other_files_are_no_images(tree, loaded) -> None:
 
 def test_folder_names_are_data_and_never_paths(tree, loaded) -> None:
     names = ("C:\\up", "a\nb", "<script>", "con", "*", "ünï — 猫")
-    data = loaded(tree({name: 3 for name in names}))
+    data = loaded(tree(dict.fromkeys(names, 3)))
     assert set(data.classes) == {"C:\\up", "a\\nb", "<script>", "con", "*", "ünï — 猫"}
     json.dumps(data.summary.to_dict()).encode()
 
@@ -132,8 +132,8 @@ def test_capital_letters_make_another_class(tree, loaded) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda data: b"", "it has zero bytes"),
-        (lambda data: b"GIF", "it is not an image of a known format"),
+        (lambda _: b"", "it has zero bytes"),
+        (lambda _: b"GIF", "it is not an image of a known format"),
         (lambda data: data[:60], "it does not decode"),
     ],
 )
@@ -317,7 +317,11 @@ def test_a_row_without_bytes_is_reported_by_name(tmp_path, loaded, png) -> None:
 @pytest.mark.parametrize(
     ("labels", "names", "message"),
     [
-        ([0, 1, 2, 0], ["a", "b"], r"labels must be 0 … 1 for 2 classes, but got 2 \(1 such images\)"),
+        (
+            [0, 1, 2, 0],
+            ["a", "b"],
+            r"labels must be 0 … 1 for 2 classes, but got 2 \(1 such",
+        ),
         ([0, -1, 1, 0], ["a", "b"], r"labels must be 0 … 1 for 2 classes, but got -1"),
         ([0, -1, 1, 0], None, r"labels must not be negative, but got -1 \(1 such images\)"),
         ([0, 1, 0, 1], ["a", "a"], r"class names must differ, but 2 classes are called 'a'"),
@@ -359,9 +363,7 @@ def test_damaged_parquet_files_are_told(tmp_path, loaded, png) -> None:
 
 
 def test_a_snapshot_of_links_in_a_hub_cache_is_read(tmp_path, loaded, png) -> None:
-    blob = write_parquet(
-        tmp_path / "datasets--x/blobs/abc", [png(i) for i in range(6)], [0, 1] * 3
-    )
+    blob = write_parquet(tmp_path / "datasets--x/blobs/abc", [png(i) for i in range(6)], [0, 1] * 3)
     snapshot = tmp_path / "datasets--x/snapshots/123"
     snapshot.mkdir(parents=True)
     (snapshot / "train-00000-of-00001.parquet").symlink_to(blob)
@@ -420,7 +422,10 @@ OK = {"images": np.zeros((6, 8, 8, 3), np.uint8), "labels": np.array([0, 1, 0, 1
         (OK | {"labels": np.array([0, 1, 0])}, r"must be 6 integers, .* but got int64 \(3,\)"),
         (OK | {"labels": np.eye(6)}, r"must be 6 integers, .* but got float64 \(6, 6\)"),
         (OK | {"labels": np.array([None] * 6)}, r"`labels` cannot be read \(Object arrays"),
-        (OK | {"labels": np.array([0, 1, -2, 1, 0, 1])}, r"labels must not be negative, but got -2"),
+        (
+            OK | {"labels": np.array([0, 1, -2, 1, 0, 1])},
+            r"labels must not be negative, but got -2",
+        ),
         (OK | {"classes": np.array([1, 2])}, r"`classes` must be a list of strings, but got int64"),
         (OK | {"classes": np.array(["a"])}, r"two classes or more .* but got only 'a'"),
         (
@@ -449,7 +454,7 @@ def test_a_damaged_archive_is_told(tmp_path, loaded) -> None:
         loaded(tmp_path / "b.npz")
 
 
-# --------------------------------------------------------------------------------- which reader it is
+# ------------------------------------------------------------------------------ which reader it is
 
 
 def test_the_format_is_recognised_and_can_be_named(tree, loaded, tmp_path, png) -> None:
@@ -481,9 +486,7 @@ def test_a_source_of_no_known_format_is_told(
         loaded(tmp_path / name, format=format_)
 
 
-def test_the_same_images_are_the_same_data_in_every_format(
-    tree, loaded, tmp_path, png, picture
-) -> None:
+def test_the_same_images_are_the_same_data_in_every_format(tree, loaded, tmp_path, png) -> None:
     names = ["a", "b"]
     root = tree({"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2})
     folder = tmp_path / "parquet"

@@ -1,0 +1,71 @@
+"""What a run learns about its data: parts, sizes, warnings; and what the search never sees."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def pictures(part: Any) -> set[bytes]:
+    return {image.tobytes() for image in part.read(np.arange(len(part)))}
+
+
+def test_the_search_never_sees_the_test_set(tree, loaded) -> None:
+    data = loaded(tree({"a": 30, "b": 30}))
+    assert not pictures(data.test) & (pictures(data.train) | pictures(data.held_out))
+    assert not pictures(data.train) & pictures(data.held_out)
+
+
+def test_the_family_gets_the_held_out_images_back(tree, loaded) -> None:
+    data = loaded(tree({"a": 30, "b": 30}))
+    assert pictures(data.full_train) == pictures(data.train) | pictures(data.held_out)
+    assert len(data.full_train) == len(data.train) + len(data.held_out)
+
+
+def test_the_summary_says_the_sizes_as_plain_data(tree, loaded) -> None:
+    root = tree({"a": 20, "b": 10})
+    data = loaded(root, 4, held_out=6, test=3)
+    summary = json.loads(json.dumps(data.summary.to_dict()))
+    assert summary.pop("bytes") >= 30 * 4 * 4 * 3
+    assert summary == {
+        "source": str(root),
+        "format": "folder",
+        "fingerprint": data.fingerprint,
+        "classes": ["a", "b"],
+        "resolution": 4,
+        "channels": 3,
+        "compressed": False,
+        "images": {"train": 21, "held_out": 6, "test": 3},
+        "per_class": {"train": [14, 7], "held_out": [4, 2], "test": [2, 1]},
+        "imbalance": 2.0,
+        "skipped": [],
+        "warnings": [],
+    }
+
+
+@pytest.mark.parametrize(("many", "heavy"), [(27, False), (30, True)])
+def test_heavy_imbalance_is_pointed_out(tree, loaded, many: int, heavy: bool) -> None:
+    root = tree({"train/a": many, "train/b": 3, "test/a": 1, "test/b": 1})
+    summary = loaded(root).summary
+    assert summary.imbalance == many / 3
+    assert summary.warnings == (
+        (
+            "The classes are heavily imbalanced: 'a' has 30 training images, 'b' 3; consider "
+            "objective.metric: balanced.",
+        )
+        if heavy
+        else ()
+    )
+
+
+def test_the_seed_divides_and_does_not_change_the_fingerprint(tree, loaded) -> None:
+    root = tree({"a": 30, "b": 30})
+    one, same, other = loaded(root, seed=1), loaded(root, seed=1), loaded(root, seed=2)
+    assert pictures(one.test) == pictures(same.test) != pictures(other.test)
+    assert one.fingerprint == other.fingerprint
+
+
+def test_a_resolution_in_the_recipe_counts(tree, loaded) -> None:
+    root = tree({"a": 5, "b": 5})
+    assert loaded(root, 4).train.resolution == 4
