@@ -139,7 +139,6 @@ class SavedMember:
         path = self.folder / WEIGHTS
         data = path.read_bytes()
         _check_hash(path, hashlib.sha256(data).hexdigest(), self.record.files[WEIGHTS])
-        _check_size(path, len(data), self.cost.params)
         network = self.build()
         try:
             network.load_state_dict(load(data))
@@ -207,11 +206,11 @@ def _load_member(folder: Path, record: MemberRecord) -> SavedMember:
 
     path = folder / record.name / ARCHITECTURE
     architecture = Architecture.from_dict(_read_json(path), source=str(path))
-    found = (architecture.resolution, architecture.key, cost(architecture))
-    expected = (record.resolution, record.key, record.cost)
-    for what, got, must in zip(("resolution", "key", "cost"), found, expected, strict=True):
-        if got != must:
-            raise InvalidInput(f"{path}: its {what} must be {must} as in {FAMILY}, but is {got}")
+    # The cost is cheap for any description, the key only for one of reasonable size: it comes last.
+    _check_same(path, "resolution", architecture.resolution, record.resolution)
+    _check_same(path, "cost", cost(architecture), record.cost)
+    _check_size(folder / record.name / WEIGHTS, record.cost.params)
+    _check_same(path, "key", architecture.key, record.key)
     return SavedMember(folder / record.name, record, architecture)
 
 
@@ -234,9 +233,14 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
         )
 
 
-def _check_size(path: Path, size: int, params: int) -> None:
-    """Before memory is taken: the network can be no larger than the file of its weights."""
-    if size < 4 * params:
+def _check_same(path: Path, what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise InvalidInput(f"{path}: its {what} must be {expected} as in {FAMILY}, but is {found}")
+
+
+def _check_size(path: Path, params: int) -> None:
+    """Before memory is taken: a network can be no larger than the file of its weights."""
+    if (size := path.stat().st_size) < 4 * params:
         raise InvalidInput(
             f"{path}: {params} parameters need at least {4 * params} bytes, but it has {size}"
         )
