@@ -107,7 +107,18 @@ def _refuse_untrained(root: Path, files: list[File], trained: list[str], level: 
 
 def _items(root: Path, files: list[File]) -> Iterator[Item]:
     for file in files:
-        yield Item(_name(file), root.joinpath(*file.parts).read_bytes)
+        yield Item(_name(file), partial(_read, root.joinpath(*file.parts)))
+
+
+def _read(path: Path) -> bytes:
+    """Raises `InvalidInput` where that fails: unlike a broken image, such a file may be whole."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"{printable(str(path))}: this image cannot be read ({error.strerror}); make it "
+            "readable or move it away"
+        ) from None
 
 
 def _name(file: File) -> str:

@@ -220,20 +220,22 @@ def _summary(
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    """A progress that draws a bar on a terminal, from its first report on."""
+    """A progress that draws a bar on a terminal, and elsewhere a line when something begins."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bar(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        tasks: dict[str, TaskID] = {}
+    bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
+    tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what)
-            bar.update(tasks[what], completed=done, total=total)
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what)
+            if console.is_terminal:
+                bar.start()
+            else:
+                console.print(f"{what}: {total:,}")
+        bar.update(tasks[what], completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        if console.is_terminal and tasks:
+            bar.stop()

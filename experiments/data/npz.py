@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from experiments.data.decode import MOST_PIXELS
-from experiments.data.source import Item, Opened, Source, numbered, printable
+from experiments.data.source import Item, Opened, Source, numbered, printable, stamp_of
 from space.validation import InvalidInput
 
 SUFFIX = ".npz"
@@ -24,9 +23,7 @@ SUFFIX = ".npz"
 
 def open_npz(path: Path) -> Opened:
     """The file `path`."""
-    status = path.stat()
-    stamp = json.dumps([str(path), status.st_size, status.st_mtime_ns])
-    return Opened("npz", path, stamp, partial(_scan, path))
+    return Opened("npz", path, stamp_of([path]), partial(_scan, path))
 
 
 def _scan(path: Path) -> Source:

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.source import Item, Opened, Source, Split, numbered, printable, split_of
+from experiments.data.source import (
+    Item,
+    Opened,
+    Source,
+    Split,
+    numbered,
+    printable,
+    split_of,
+    stamp_of,
+)
 from experiments.data.tree import walk
 from space.validation import InvalidInput
 
@@ -44,8 +53,7 @@ def open_parquet(path: Path) -> Opened:
     leave out a part of a data set in silence would be worse).
     """
     files = [path] if path.is_file() else _files_below(path)
-    status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return Opened("parquet", path, json.dumps(status), partial(_scan, path, files))
+    return Opened("parquet", path, stamp_of(files), partial(_scan, path, files))
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -63,7 +71,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _scan(path: Path, files: list[Path]) -> Source:
-    columns = _columns(files[0])
+    columns = _same_columns(files)
     splits = {file: _split(path, file) for file in files}
     raw = {file: _labels(file, columns.label) for file in files}
     notes = []
@@ -86,7 +94,7 @@ def _scan(path: Path, files: list[Path]) -> Source:
 def _split(root: Path, file: Path) -> Split:
     if file == root:
         return Split.TRAIN
-    said = [split_of(part) for part in file.relative_to(root).parts]
+    said = [split_of(part) for part in reversed(file.relative_to(root).parts)]
     return next((split for split in said if split is not None), Split.TRAIN)
 
 
@@ -102,6 +110,19 @@ def _opened(file: Path) -> Any:
 
 def _damaged(file: Path, error: Exception) -> InvalidInput:
     return InvalidInput(f"{file}: this Parquet file cannot be read ({error}); fetch it again")
+
+
+def _same_columns(files: list[Path]) -> _Columns:
+    """The columns of all files. Raises `InvalidInput` where one has others."""
+    columns = _columns(files[0])
+    for file in files[1:]:
+        other = _columns(file)
+        if other != columns:
+            raise InvalidInput(
+                f"{file}: all files must have the same columns and class names, but "
+                f"{files[0].name} has others; move one away"
+            )
+    return columns
 
 
 def _columns(file: Path) -> _Columns:
@@ -152,11 +173,8 @@ def _labels(file: Path, column: str) -> NDArray[Any]:
     """The labels of a file: int64 or strings, (rows,)."""
     import pyarrow as pa
 
-    parquet = _opened(file)
-    if column not in parquet.schema_arrow.names:
-        raise InvalidInput(f"{file}: there is no column {column!r}, which the first file has")
     try:
-        labels = parquet.read(columns=[column]).column(0)
+        labels = _opened(file).read(columns=[column]).column(0)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, error) from None
     if labels.null_count:

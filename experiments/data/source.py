@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -91,6 +92,12 @@ class Opened:
     path: Path | str
     stamp: str
     scan: Callable[[], Source]
+
+
+def stamp_of(files: list[Path]) -> str:
+    """Paths, sizes and times of change."""
+    status = [(file, file.stat()) for file in files]
+    return json.dumps([(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in status])
 
 
 def printable(name: str) -> str:

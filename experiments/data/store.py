@@ -162,10 +162,7 @@ def _survey(source: Source, form: Form, progress: Progress) -> Known:
 
 def _look(item: Item, max_pixels: int) -> tuple[bytes, int]:
     """Hash of an item's name and content, and its shorter side (0 where it is not usable)."""
-    try:
-        content = item.fetch()
-    except OSError:
-        return _digest(item.name, b""), 0
+    content = item.fetch()
     if isinstance(content, bytes):
         return _digest(item.name, content), decode.shorter_side(content, max_pixels)
     shape = repr(content.shape).encode()
@@ -221,8 +218,6 @@ def _prepare(item: Item, plan: _Plan) -> _Prepared | Skipped:
             content = decode.encode(pixels) if plan.compressed else b""
     except decode.Unreadable as error:
         return Skipped(item.name, str(error))
-    except OSError as error:
-        return Skipped(item.name, f"it cannot be read ({error.strerror})")
     if not plan.compressed:
         content = decode.fit(pixels, plan.resolution).tobytes()
     return _Prepared(decode.digest(pixels), content)

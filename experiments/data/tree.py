@@ -16,10 +16,12 @@ _LITTER = "__MACOSX"
 
 
 class File(NamedTuple):
-    """A file by the names that lead to it, its size in bytes and time of change in nanoseconds."""
+    """A file by the names that lead to it, its size in bytes, and the times in nanoseconds at which
+    its content and anything of it changed (the latter cannot be set back)."""
 
     parts: tuple[str, ...]
     size: int
+    modified: int
     changed: int
 
 
@@ -59,7 +61,8 @@ def walk(root: Path, suffixes: frozenset[str], border: Path | None = None) -> Tr
                 pending.append((path, (*above, linked or f"{above[-1]}{os.sep}{entry.name}")))
             elif entry.is_file() and wanted:
                 status = entry.stat()
-                tree.files.append(File(path, status.st_size, status.st_mtime_ns))
+                times = status.st_mtime_ns, status.st_ctime_ns
+                tree.files.append(File(path, status.st_size, *times))
             else:
                 tree.others.append(path)
     for found in (tree.files, tree.folders, tree.others, tree.skipped):

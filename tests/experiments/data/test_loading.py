@@ -1,10 +1,14 @@
 """What a run learns about its data: parts, sizes, warnings; and what the search never sees."""
 
+import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+
+from experiments.data import load
 
 
 def pictures(part: Any) -> set[bytes]:
@@ -69,3 +73,20 @@ def test_the_seed_divides_and_does_not_change_the_fingerprint(tree, loaded) -> N
 def test_a_resolution_in_the_recipe_counts(tree, loaded) -> None:
     root = tree({"a": 5, "b": 5})
     assert loaded(root, 4).train.resolution == 4
+
+
+def test_work_is_shown_once_and_a_second_start_is_silent(tree, loaded, capsys) -> None:
+    root = tree({"a": 5, "b": 5})
+    loaded(root)
+    assert capsys.readouterr().err == "Reading images: 10\nDecoding images: 10\n"
+    loaded(root)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_a_bar(tree, loaded, monkeypatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(load, "console", screen)
+    loaded(tree({"a": 5, "b": 5}))
+    shown = screen.file.getvalue()
+    assert "Decoding images" in shown
+    assert "10/10" in shown

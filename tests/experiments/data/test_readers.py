@@ -198,6 +198,20 @@ def test_what_is_no_file_is_not_opened(tree, loaded) -> None:
     assert sum(sizes(loaded(root)).values()) == 10
 
 
+def test_a_file_that_cannot_be_read_is_told(tree, loaded, monkeypatch) -> None:
+    """It may be whole, so leaving it out, and remembering that, would be wrong."""
+    root = tree({"a": 5, "b": 5})
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(
+        InvalidInput, match=r"a/0.png: this image cannot be read \(Permission denied"
+    ):
+        loaded(root)
+
+
 def test_more_bad_images_than_allowed_stop_the_run(tree, loaded) -> None:
     root = tree({"a": 50, "b": 50})
     for index in range(2):
@@ -347,6 +361,21 @@ def test_missing_columns_are_told(tmp_path, loaded, png) -> None:
     pq.write_table(pa.table({"text": ["x"], "label": [0]}), tmp_path / "b.parquet")
     with pytest.raises(InvalidInput, match=r"there is no image column among: text, label$"):
         loaded(tmp_path / "b.parquet")
+
+
+def test_files_of_different_classes_are_told(tmp_path, loaded, png) -> None:
+    root, images = tmp_path / "set", [png(i) for i in range(4)]
+    write_parquet(root / "train.parquet", images, [0, 1] * 2, ["a", "b"])
+    write_parquet(root / "test.parquet", images, [0, 1] * 2, ["b", "a"])
+    with pytest.raises(InvalidInput, match=r"same columns and class names, but test.parquet has"):
+        loaded(root)
+
+
+def test_a_files_name_says_its_split_before_its_folders(tmp_path, loaded, png) -> None:
+    root, images = tmp_path / "set", [png(i) for i in range(8)]
+    write_parquet(root / "test_of_mine/train-0.parquet", images, [0, 1] * 4)
+    write_parquet(root / "test_of_mine/test-0.parquet", images[:2], [0, 1])
+    assert sizes(loaded(root)) == {"train": 6, "held_out": 2, "test": 2}
 
 
 def test_damaged_parquet_files_are_told(tmp_path, loaded, png) -> None:
