@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reports.columns import rows
 from reports.load import STUDIES, Run
-from reports.tables import Tables, rows, stage_rows
+from reports.tables import Tables, stage_rows
 from reports.text import printable
 from space.architecture import Architecture
 
@@ -50,6 +51,7 @@ def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
             "columns": _POINT,
             "rows": [[_json(point.get(name)) for name in _POINT] for point in points],
         },
+        "curves": list(_curves(tables, place)),
         "front": [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)],
         "progress": [
             [row["trial"], _json(row["best_reward"]), place[row["state"], row["trial"]]]
@@ -64,6 +66,16 @@ def _json(cell: Any) -> Any:
     if isinstance(cell, float):
         return round(cell, 6) if math.isfinite(cell) else None
     return printable(cell) if isinstance(cell, str) else cell
+
+
+def _curves(tables: Tables, place: Mapping[tuple[str, Any], int]) -> Iterable[list[Any]]:
+    """For each training with a point: the index of its point, and its accuracy after each epoch."""
+    for (study, trial, state), epochs in tables.learning_curves.groupby(
+        ["study", "trial", "state"], sort=False
+    ):
+        layer = str(state if study == "search" else study)
+        if (layer, trial) in place:
+            yield [place[layer, trial], [_json(accuracy) for accuracy in epochs["accuracy"]]]
 
 
 def networks_of(run: Run) -> Networks:
@@ -108,6 +120,13 @@ def _baseline_points(run: Run) -> Iterable[dict[str, Any]]:
 
 
 def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
+    trained = tables.trials[tables.trials["study"] == "family"]
+    numbers = {row["key"]: row["trial"] for row in rows(trained)}
     for row in rows(tables.family):
-        shown = {"layer": "family", "note": "test images", "seconds": row["train_seconds"]}
-        yield row | shown | {"name": str(row["name"]).upper()}
+        yield row | {
+            "layer": "family",
+            "trial": numbers.get(row["key"]),
+            "name": str(row["name"]).upper(),
+            "note": "test images",
+            "seconds": row["train_seconds"],
+        }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import figures, tables, text
 from reports.charts import Networks, chart_data, networks_of
+from reports.columns import COLUMNS, rows
 from reports.load import Run, load
 from reports.summary import summarise
 from reports.tables import Tables
@@ -52,7 +53,7 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
 def _write_tables(found: Tables, folder: Path) -> Iterator[str]:
     import pandas as pd
 
-    columns = pd.DataFrame(tables.COLUMNS.items(), columns=["column", "meaning"])
+    columns = pd.DataFrame(COLUMNS.items(), columns=["column", "meaning"])
     for name, frame in (vars(found) | {"columns": columns}).items():
         write_file(folder / f"{name}.csv", to_csv(frame))
         yield f"{name}.csv"
@@ -82,8 +83,8 @@ def render(run: Run, found: Tables, files: list[str]) -> str:
     style, script = _template("report.css"), _template("report.js")
     networks = networks_of(run)
     family, candidates = (
-        tables.rows(found.family),
-        tables.rows(found.coefficients.head(_MOST_CANDIDATES)),
+        rows(found.family),
+        rows(found.coefficients.head(_MOST_CANDIDATES)),
     )
     search = _search_counts(found.counts)
     shown = {"search": search, "coefficients": run.coefficients, "family": family}
@@ -97,13 +98,16 @@ def render(run: Run, found: Tables, files: list[str]) -> str:
             + [("networks", "Networks")] * bool(len(found.stages))
             + [("provenance", "Provenance")],
             family=family,
-            best=tables.rows(found.best),
+            best=rows(found.best),
             search=search,
-            failures=tables.rows(found.failures),
+            curves={study: _longest_curve(found, study) > 1 for study in ("search", "family")},
+            shares=_shares(found),
+            slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
+            failures=rows(found.failures),
             candidates=candidates,
             forest=Forest.around(candidates),
             networks=list(_networks(run, found, networks)),
-            counts=tables.rows(found.counts),
+            counts=rows(found.counts),
             provenance=list(_facts(run.manifest)),
             files=files,
             version=metadata.version("phiscale"),
@@ -166,9 +170,34 @@ def _search_counts(counts: pd.DataFrame) -> list[tuple[str, int]]:
         "retried": "retried",
         "unfinished": "unfinished",
     }
-    for row in tables.rows(counts[counts["study"] == "search"]):
-        return [(title, int(row[name])) for name, title in titles.items()]
+    for row in rows(counts[counts["study"] == "search"]):
+        shown = {name: int(row[name]) for name in titles if row[name] or name != "unfinished"}
+        return [(titles[name], amount) for name, amount in shown.items()]
     return []
+
+
+def _longest_curve(found: Tables, study: str) -> int:
+    curves = found.learning_curves
+    return max((row["epoch"] for row in rows(curves[curves["study"] == study])), default=0)
+
+
+def _shares(found: Tables) -> dict[str, Any]:
+    """The table of choices: a row for each kind, a column for each stage of the space."""
+    weights = {row["choice"]: row["importance"] for row in rows(found.importance)}
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows(found.choices):
+        place, _, kind = row["choice"].rpartition(".")
+        empty = {"importance": weights.get(row["choice"]), "values": list[Any]()}
+        cells.setdefault((kind, place), empty)["values"].append(row)
+    places = sorted({place for _, place in cells}, key=lambda place: (len(place), place))
+    kinds = dict.fromkeys(kind for kind, _ in cells)
+    if not cells:
+        return {}
+    return {
+        "places": [place.replace("stage", "stage ") for place in places],
+        "kinds": [(kind, [cells.get((kind, place)) for place in places]) for kind in kinds],
+        "most": max(weights.values(), default=1.0) or 1.0,
+    }
 
 
 @dataclass(frozen=True)
@@ -215,7 +244,7 @@ def _networks(run: Run, found: Tables, networks: Networks) -> Iterator[dict[str,
             "title": title
             + ", the baseline" * (name != "baseline" and architecture.key == baseline),
             "index": networks.index[architecture.key],
-            "stages": tables.rows(stages),
+            "stages": rows(stages),
             "resolution": architecture.resolution,
             "macs": int(stages["macs"].sum()),
             "params": int(stages["params"].sum()),

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reports.columns import rows
+from reports.insight import best_count, kendall_tau
 from reports.load import Run
-from reports.tables import Tables, rows
+from reports.tables import Tables
 from reports.text import count, number, percent, word
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class Summary:
     family: str
     search: str
     reward: str
+    choices: str
+    ranks: str
     coefficients: str
     candidates: str
     members: str
@@ -43,6 +47,8 @@ def summarise(run: Run, tables: Tables) -> Summary:
         family=_intervals(tables.family),
         search=_search(run, tables),
         reward=_reward(run),
+        choices=_choices(tables),
+        ranks=_ranks(tables.ranks),
         coefficients=_coefficients(run, tables.coefficients),
         candidates=_candidates(tables.coefficients),
         members=_members(run),
@@ -157,6 +163,32 @@ def _reward(run: Run) -> str:
     )
     formula = f"accuracy · ({cost} / {count(target)})ʷ" if target else f"accuracy · {cost}ʷ"
     return f"Reward: {formula}, w = {exponent}. Pruned trials: after their last epoch."
+
+
+def _choices(tables: Tables) -> str:
+    complete = next((r["complete"] for r in rows(tables.counts) if r["study"] == "search"), 0)
+    amount = best_count(complete)
+    sentence = (
+        f"Bars: how often the {word(amount)} trials with the highest rewards made a choice; "
+        "behind them, how often all did."
+    )
+    if len(tables.importance):
+        sentence += (
+            " Orange: how much a choice decides whether a trial is among the best tenth "
+            "(PED-ANOVA, as Optuna has it), in percent of all choices together."
+        )
+    return sentence
+
+
+def _ranks(ranks: pd.DataFrame) -> str:
+    agreement = kendall_tau(ranks)
+    if agreement is None:
+        return ""
+    tau = f"{agreement:.2f}".replace("-", "−")
+    return (
+        f"The finalists by reward after the search's short training, and after the long one: "
+        f"Kendall's τ = {tau} (1: the same order, −1: reversed)."
+    )
 
 
 def _coefficients(run: Run, candidates: pd.DataFrame) -> str:

@@ -8,6 +8,8 @@ import unicodedata
 #: A password in a storage's URL, wherever it stands in a text.
 _PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
 
+_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?")
+
 #: What lays out text, and the joiners that some scripts and emoji are written with.
 _SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
@@ -79,4 +81,5 @@ def cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     shown = printable(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t")) else shown
+    risky = shown.startswith(("=", "+", "-", "@", "\t")) and not _NUMBER.fullmatch(shown)
+    return f"'{shown}" if risky else shown

@@ -139,7 +139,7 @@
       const { x, y } = this.spec;
       const width = (this.drawnWidth = this.figure.clientWidth);
       const height = this.spec.height(width);
-      const box = { left: 46, right: width - 12, top: 24, bottom: height - 44 };
+      const box = { left: 46, right: width - (this.spec.right ?? 12), top: 24, bottom: height - 44 };
       const domain = this.zoomed ?? this.domains();
       this.x = scale(x.log, domain.x, [box.left, box.right]);
       this.y = scale(y.log, domain.y, [box.bottom, box.top]);
@@ -152,7 +152,7 @@
       this.overlay = svg("g", { "pointer-events": "none" });
       this.plot.replaceChildren(
         svg("clipPath", { id: clip }, svg("rect", {
-          x: box.left - 4, y: box.top - 22, width: box.right - box.left + 14, height: box.bottom - box.top + 26,
+          x: box.left - 4, y: box.top - 22, width: width - box.left + 4, height: box.bottom - box.top + 26,
         })),
         this.axes(domain),
         this.content,
@@ -206,8 +206,8 @@
         path("curve", layer.points.map((point, i) =>
           i ? `H${this.x(point.x).toFixed(1)}V${this.y(point.y).toFixed(1)}` : `M${at(point)}`).join(""));
       } else if (layer.kind === "curves") {
-        for (const [name, line] of [["curves", layer.lines], ["curve", layer.best ?? []]])
-          path(name, line.map((each) => "M" + each.map(at).join("L")).join(""));
+        path(layer.faint ? "curves" : "curve", layer.lines.map((line) => "M" + line.map(at).join("L")).join(""));
+        if (layer.labelled) this.ends(group, layer.lines);
       } else {
         group.classList.add("marks");
         if (layer.kind === "family") path("curve interval", "M" + layer.points.map(at).join("L"));
@@ -224,6 +224,17 @@
         }
       }
       return group;
+    }
+
+    // Names at the ends of curves, moved apart where they would cover one another.
+    ends(group, lines) {
+      group.classList.add("names");
+      let least = -Infinity;
+      const last = lines.map((line) => line.at(-1)).sort((a, b) => b.y - a.y);
+      for (const point of last) {
+        least = Math.max(this.y(point.y) + 4, least + 14);
+        group.append(svg("text", { x: this.x(point.x) + 7, y: least }, point.name));
+      }
     }
 
     // — finding and showing points
@@ -476,6 +487,44 @@
     });
   }
 
+  const curve = ([index, accuracies]) => accuracies.map((accuracy, i) =>
+    ({ ...points[index], x: i + 1, y: accuracy, accuracy, low: null, high: null, reward: null, note: `epoch ${i + 1}` }));
+  const curvesOf = (ids) => data.curves.filter(([index]) => ids.includes(points[index].layer));
+  const curvesLayer = (name, tone, curves, more) => {
+    const lines = curves.map(curve);
+    return { name, kind: "curves", tone, lines, points: lines.flat(), ...more };
+  };
+
+  function curvesChart(figure) {
+    const rank = ([index]) => points[index].reward ?? -Infinity;
+    const complete = curvesOf(["complete"]).sort((a, b) => rank(b) - rank(a));
+    new Chart(figure, {
+      title: "Accuracy after each epoch", zoom: true,
+      height: (width) => Math.round(Math.min(380, Math.max(280, width * 0.45))),
+      x: { label: "epoch", margin: 0.02, whole: true },
+      y: percents,
+      layers: [
+        curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true }),
+        curvesLayer("complete", "complete", complete.slice(5), { faint: true }),
+        curvesLayer("five best by reward", "best", complete.slice(0, 5)),
+        curvesLayer("finalists", "finalists", curvesOf(["finalists"]), { shown: false }),
+      ],
+      describe,
+    });
+  }
+
+  function familyCurvesChart(figure) {
+    new Chart(figure, {
+      title: "Accuracy of the family after each epoch",
+      height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
+      right: 40,
+      x: { label: "epoch", margin: 0.02, whole: true },
+      y: percents,
+      layers: [curvesLayer(null, "family", curvesOf(["family"]), { labelled: true })],
+      describe,
+    });
+  }
+
   function familyChart(figure, field, label, format, unit = 1) {
     const members = layerOf("family").filter((point) => point[field] > 0)
       .map((point) => ({ ...point, x: point[field] / unit }));
@@ -498,6 +547,8 @@
   const drawers = {
     "chart-accuracy": accuracyChart,
     "chart-progress": progressChart,
+    "chart-curves": curvesChart,
+    "chart-family-curves": familyCurvesChart,
     "chart-params": (figure) => familyChart(figure, "params", "parameters", short),
     "chart-activations": (figure) => familyChart(figure, "activations", "activations", short),
     "chart-seconds": secondsChart,

@@ -3,6 +3,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from reports import figures, tables
+from reports.columns import rows
 from reports.load import load
 
 
@@ -25,7 +26,7 @@ def test_accuracy_against_macs_shows_every_measured_trial_the_front_and_the_fami
     (axes,) = figures.accuracy_macs(found.trials, found.pareto, run.baseline, found.family).axes
     searched = found.trials[(found.trials["study"] == "search") & found.trials["accuracy"].notna()]
     drawn = {tuple(point) for point in _scattered(axes)}
-    assert drawn == {(float(r["macs"]), r["accuracy"]) for r in tables.rows(searched)}
+    assert drawn == {(float(r["macs"]), r["accuracy"]) for r in rows(searched)}
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines["Pareto front of the search"].get_xdata()) == list(found.pareto["macs"])
     (point,) = lines["baseline, trained longer"].get_xydata()

@@ -11,6 +11,7 @@ import pytest
 
 from reports import page, tables
 from reports.charts import _json
+from reports.columns import rows
 from reports.load import load
 
 HOSTILE = (
@@ -203,7 +204,7 @@ def test_the_charts_data_are_the_tables(written, finished_run):
         "family": 4,
     }
     by_name = {point["name"]: point for point in points}
-    for row in tables.rows(found.family):
+    for row in rows(found.family):
         point = by_name[row["name"].upper()]
         assert point["macs"] == row["macs"]
         assert point["accuracy"] == pytest.approx(row["accuracy"], abs=1e-6)

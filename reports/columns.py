@@ -1,0 +1,122 @@
+"""The vocabulary of all tables: what each column means, in which unit, and how it is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS: Mapping[str, str] = {
+    "study": "stage of the run: search, finalists, coefficients or family",
+    "trial": "number of the trial in its study",
+    "job": "what the run calls this evaluation",
+    "state": "complete, pruned, failed, running or waiting",
+    "reward": "accuracy · (cost / target)^w; of a pruned trial, after its last epoch",
+    "best_reward": "highest reward of a complete trial so far",
+    "accuracy": "fraction in [0, 1] by the run's metric, on the images of that stage",
+    "low": "lower end of the 95 % binomial (Wilson) interval of the accuracy",
+    "high": "upper end of the 95 % binomial (Wilson) interval of the accuracy",
+    "images": "images that the accuracy was measured on",
+    "loss": "mean cross-entropy on the same images",
+    "train_loss": "mean training loss per image of the epoch",
+    "macs": "multiply–adds for one image at the evaluated resolution",
+    "params": "parameters",
+    "activations": "elements of all convolution outputs for one image",
+    "resolution": "square input in pixels; in a table of stages, of the stage's output",
+    "epochs": "passes over the training images that the budget allows",
+    "epoch": "number of the epoch, from 1",
+    "epochs_trained": "passes over the training images that were made",
+    "data_fraction": "part of the training images that is used",
+    "seed": "seed of the initial weights and of the order of batches",
+    "train_seconds": "seconds of training",
+    "validation_seconds": "seconds of measuring accuracy",
+    "seconds": "wall-clock seconds",
+    "peak_memory": "bytes",
+    "device": "what trained it",
+    "answered_from": "trial whose measurement answered this one without training",
+    "retries": "times that the trial was begun again after an interruption",
+    "rejected": "proposals outside the cost bounds just before this trial",
+    "reason": "why the trial failed",
+    "key": "equal for two networks if and only if they compute the same",
+    "alpha": "depth coefficient α",
+    "beta": "width coefficient β",
+    "gamma": "resolution coefficient γ",
+    "nominal_product": "α·β²·γ²",
+    "realised_ratio": "MACs of the scaled network over those of the baseline",
+    "combinations": "combinations of α, β, γ that round to this network",
+    "winner": "whether this candidate was chosen",
+    "tied": "whether its accuracy is within 1.96 standard errors of the winner's",
+    "name": "member of the family",
+    "phi": "compound coefficient φ",
+    "depth": "factor on repeats",
+    "width": "factor on channels",
+    "network": "baseline, or a member of the family",
+    "stage": "stem, number of the stage, or head",
+    "operator": "what a block of the stage computes",
+    "kernel": "side of its convolution in pixels",
+    "stride": "of the first block",
+    "expansion": "inner channels over input channels (bottleneck: over output channels)",
+    "se": "squeeze-and-excite ratio; 0: none",
+    "skip": "how a block's input joins its output",
+    "channels": "output channels",
+    "repeats": "blocks in the stage",
+    "choice": "a choice of the search space",
+    "value": "a value of that choice",
+    "among_best": "part of the search's best complete trials that made this choice",
+    "among_all": "part of all its complete trials that did",
+    "importance": "part of what decides whether a trial is among the best tenth (PED-ANOVA)",
+    "short_reward": "reward of the search's short training",
+    "long_reward": "reward of the finalist's long training",
+    "short_rank": "place among the finalists by the short training, 1 the best",
+    "long_rank": "place among the finalists by the long training, 1 the best",
+    "complete": "trainings that ended with a result",
+    "pruned": "trainings that were ended early",
+    "failed": "trainings that failed",
+    "answered": "trials answered from an earlier measurement",
+    "retried": "trials begun again after an interruption",
+    "unfinished": "trials that are running or waiting",
+}
+
+
+def names(text: str) -> list[str]:
+    """The names in a text, which stand apart by spaces."""
+    return text.split()
+
+
+#: Columns of whole numbers, kept whole where some are missing.
+_WHOLE = names(
+    "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
+    "answered_from retries rejected kernel stride channels repeats short_rank long_rank"
+)
+_FRACTIONAL = names(
+    "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
+    "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
+    "expansion se among_best among_all importance short_reward long_reward"
+)
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """A frame of exactly these columns, each with its own type, even where there is no row."""
+    import pandas as pd
+
+    made = pd.DataFrame(list(rows), columns=columns)
+    return made.astype(
+        {name: "Int64" for name in columns if name in _WHOLE}
+        | {name: "float64" for name in columns if name in _FRACTIONAL}
+    )
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as plain values, None for what is missing."""
+    return [
+        {str(name): _plain(cell) for name, cell in row.items()} for row in table.to_dict("records")
+    ]
+
+
+def _plain(cell: Any) -> Any:
+    cell = cell.item() if hasattr(cell, "item") else cell
+    missing = type(cell).__name__ == "NAType" or (isinstance(cell, float) and math.isnan(cell))
+    return None if missing else cell

@@ -1,0 +1,182 @@
+"""Tables that say why the search found what it found: curves, choices, importance, ranks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.columns import frame, names
+from reports.load import STUDIES, Run, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.trial import FrozenTrial
+
+_CURVES = names("study trial job state epoch accuracy loss train_loss seconds")
+_CHOICES = names("choice value among_best among_all")
+_IMPORTANCE = names("choice importance")
+_RANKS = names("trial job short_reward long_reward short_rank long_rank macs accuracy key")
+
+#: The part of the search's complete trials that counts as its best, and how many at least.
+BEST_SHARE, BEST_AT_LEAST = 0.05, 5
+#: Complete trials below which importances say nothing (assumed).
+_FEW_TRIALS = 20
+
+
+def learning_curves(run: Run) -> pd.DataFrame:
+    """What every training measured after each of its epochs, a row an epoch."""
+    return frame(
+        [
+            {"study": study, "trial": trial.number, "job": trial.job, "state": trial.state} | epoch
+            for study in STUDIES
+            for trial in run.study(study)
+            if trial.answered_from is None
+            for epoch in trial.measurement.get("epochs", ())
+        ],
+        _CURVES,
+    )
+
+
+def choices(run: Run) -> pd.DataFrame:
+    """How often the search's best complete trials made each choice, beside how often all did.
+
+    The best are the `BEST_SHARE` with the highest rewards, and at least `BEST_AT_LEAST`.
+    """
+    every = _complete(run)
+    ordered = sorted(every, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    top = ordered[: best_count(len(every))]
+    offered = dict.fromkeys(
+        (name, value) for trial in every for name, value in sorted(trial.choices.items())
+    )
+    made, best = (Counter(p for t in group for p in t.choices.items()) for group in (every, top))
+    listed = sorted(offered, key=lambda pair: (pair[0], isinstance(pair[1], str), pair[1]))
+    return frame(
+        [
+            {
+                "choice": name,
+                "value": str(value),
+                "among_best": best[name, value] / len(top),
+                "among_all": made[name, value] / len(every),
+            }
+            for name, value in listed
+        ],
+        _CHOICES,
+    )
+
+
+def best_count(complete: int) -> int:
+    """How many of so many complete trials `choices` calls the best."""
+    return min(complete, max(BEST_AT_LEAST, math.ceil(BEST_SHARE * complete)))
+
+
+def _complete(run: Run) -> list[Trial]:
+    return [
+        trial
+        for trial in run.study("search")
+        if trial.state == "complete" and trial.answered_from is None and trial.value is not None
+    ]
+
+
+def importance(run: Run) -> pd.DataFrame:
+    """How much each choice decides whether a trial is among the best tenth, adding up to 1.
+
+    Empty where there are too few trials to say. Source: PED-ANOVA (Watanabe and others, 2023), as
+    Optuna has it.
+    """
+    every = _complete(run)
+    if len(every) < _FEW_TRIALS or len({trial.value for trial in every}) < 2:
+        return frame([], _IMPORTANCE)
+    found = sorted(_ped_anova(every).items(), key=lambda item: (-item[1], item[0]))
+    return frame([{"choice": name, "importance": share} for name, share in found], _IMPORTANCE)
+
+
+def _ped_anova(complete: Sequence[Trial]) -> dict[str, float]:
+    import warnings
+
+    import optuna
+
+    from search.snapshot import Snapshot
+
+    study = Snapshot(_frozen(complete), [optuna.study.StudyDirection.MAXIMIZE]).study("search")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def _frozen(complete: Sequence[Trial]) -> list[FrozenTrial]:
+    """The trials as Optuna's, over the values that were tried."""
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import FrozenTrial, TrialState
+
+    tried: dict[str, dict[Any, None]] = {}
+    for trial in complete:
+        for name, value in trial.choices.items():
+            tried.setdefault(name, {})[value] = None
+    offered = {name: CategoricalDistribution(list(values)) for name, values in tried.items()}
+    return [
+        FrozenTrial(
+            number=place,
+            trial_id=place,
+            state=TrialState.COMPLETE,
+            value=trial.value,
+            datetime_start=None,
+            datetime_complete=None,
+            params=dict(trial.choices),
+            distributions={name: offered[name] for name in trial.choices},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        for place, trial in enumerate(complete)
+    ]
+
+
+def ranks(run: Run) -> pd.DataFrame:
+    """The finalists by their reward in the search's short training and in the long one."""
+    short = {trial.key: trial for trial in reversed(_complete(run))}
+    long = [
+        trial
+        for trial in run.study("finalists")
+        if trial.state == "complete" and trial.value is not None and trial.key in short
+    ]
+    latest = list({trial.key: trial for trial in long}.values())
+    by_short = _order([short[trial.key].value or 0.0 for trial in latest])
+    by_long = _order([trial.value or 0.0 for trial in latest])
+    rows = [
+        {
+            "trial": short[trial.key].number,
+            "job": trial.job,
+            "short_reward": short[trial.key].value,
+            "long_reward": trial.value,
+            "short_rank": by_short[place],
+            "long_rank": by_long[place],
+            "macs": trial.cost.get("macs"),
+            "accuracy": trial.measurement.get("accuracy"),
+            "key": trial.key,
+        }
+        for place, trial in enumerate(latest)
+    ]
+    return frame(sorted(rows, key=lambda row: row["short_rank"]), _RANKS)
+
+
+def _order(values: Sequence[float]) -> list[int]:
+    """The rank of each value, 1 for the greatest; of equals the first is ahead."""
+    ordered = sorted(range(len(values)), key=lambda place: (-values[place], place))
+    return [ordered.index(place) + 1 for place in range(len(values))]
+
+
+def kendall_tau(ranks: pd.DataFrame) -> float | None:
+    """Agreement of the two rankings: 1 the same, −1 reversed; None below two finalists.
+
+    The pairs in the same order less those in the opposite one, over all pairs (Kendall 1938).
+    """
+    pairs = list(zip(ranks["short_rank"], ranks["long_rank"], strict=True))
+    signs = [
+        1 if (a < c) == (b < d) else -1
+        for place, (a, b) in enumerate(pairs)
+        for c, d in pairs[place + 1 :]
+    ]
+    return sum(signs) / len(signs) if signs else None

@@ -1,0 +1,100 @@
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
+
+from reports import insight
+from reports.columns import rows
+from reports.load import Trial, load
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return load(finished_run)
+
+
+def test_every_epoch_of_every_training_is_a_row(run):
+    curves = insight.learning_curves(run)
+    trained = [t for trials in run.trials.values() for t in trials if t.answered_from is None]
+    assert len(curves) == sum(len(trial.measurement["epochs"]) for trial in trained)
+    for row in rows(curves.iloc[::7]):
+        trial = run.study(row["study"])[row["trial"]]
+        assert row["accuracy"] == trial.measurement["epochs"][row["epoch"] - 1]["accuracy"]
+
+
+def test_the_frequencies_of_a_choice_add_up_to_one(run):
+    for _, values in insight.choices(run).groupby("choice"):
+        assert values["among_all"].sum() == pytest.approx(1)
+        assert values["among_best"].sum() == pytest.approx(1)
+
+
+def test_frequencies_are_those_of_the_best_trials(thousand_trials):
+    complete = [
+        trial
+        for trial in thousand_trials.study("search")
+        if trial.state == "complete" and trial.answered_from is None
+    ]
+    top = sorted(complete, key=lambda trial: -trial.value)[: math.ceil(0.05 * len(complete))]
+    assert len(top) == insight.best_count(len(complete)) > 30
+    for row in rows(insight.choices(thousand_trials)):
+        made = [str(trial.choices[row["choice"]]) == row["value"] for trial in top]
+        assert row["among_best"] == pytest.approx(sum(made) / len(made))
+
+
+@pytest.mark.parametrize(("complete", "best"), [(0, 0), (3, 3), (20, 5), (100, 5), (101, 6)])
+def test_the_best_are_a_twentieth_and_at_least_five(complete, best):
+    assert insight.best_count(complete) == best
+
+
+def _searched(values):
+    return tuple(
+        Trial("search", number, "complete", value, choices, key=str(number))
+        for number, (value, choices) in enumerate(values)
+    )
+
+
+def test_the_choice_that_decides_is_the_important_one(run):
+    made = [
+        (float(n % 3 == 1) + 1e-3 * (n % 7), {"a": n % 2, "b": ("x", "y", "z")[n % 3], "c": n % 5})
+        for n in range(90)
+    ]
+    found = rows(insight.importance(replace(run, trials={"search": _searched(made)})))
+    assert found[0]["choice"] == "b"
+    assert found[0]["importance"] > 0.8
+    assert sum(row["importance"] for row in found) == pytest.approx(1)
+
+
+def test_importances_are_the_same_each_time_and_fall(thousand_trials):
+    first = insight.importance(thousand_trials)
+    assert first["importance"].is_monotonic_decreasing
+    assert first.equals(insight.importance(thousand_trials))
+
+
+@pytest.mark.parametrize("values", [[0.5] * 40, [0.1 * n for n in range(19)]])
+def test_too_little_says_nothing_of_importance(run, values):
+    made = _searched([(value, {"a": n % 2}) for n, value in enumerate(values)])
+    assert insight.importance(replace(run, trials={"search": made})).empty
+
+
+def test_ranks_are_of_both_trainings(run):
+    ranks = rows(insight.ranks(run))
+    assert [row["short_rank"] for row in ranks] == [1, 2, 3, 4, 5]
+    assert sorted(row["long_rank"] for row in ranks) == [1, 2, 3, 4, 5]
+    by_long = sorted(ranks, key=lambda row: row["long_rank"])
+    assert [row["long_reward"] for row in by_long] == sorted(
+        (trial.value for trial in run.study("finalists")), reverse=True
+    )
+    assert by_long[0]["key"] == run.baseline["key"]
+
+
+@given(st.permutations(range(1, 8)))
+def test_agreement_is_kendalls_tau(order):
+    frame = {"short_rank": list(range(1, 8)), "long_rank": list(order)}
+    assert insight.kendall_tau(frame) == pytest.approx(kendalltau(range(1, 8), order).statistic)
+
+
+def test_one_finalist_agrees_with_nothing(run):
+    assert insight.kendall_tau(insight.ranks(run).head(1)) is None
