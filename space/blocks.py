@@ -46,6 +46,9 @@ class MaxPool(nn.Module):
             return F.max_pool2d(pad_same(x, 3, 2, float("-inf")), 3, 2)
         return F.max_pool2d(x, 3, 2, padding=1)
 
+    def extra_repr(self) -> str:
+        return f"same={self.same}"
+
 
 class ConvNorm(nn.Module):
     """k×k convolution → batch norm → activation, where there is one."""
