@@ -50,7 +50,9 @@ def _scan(root: Path, tree: Tree) -> Source:
     )
     _refuse_untrained(root, files, trained, level)
     number = {name: index for index, name in enumerate(trained)}
-    too_large = [Skipped(_name(file), f"it has {file.size:,} bytes") for file in huge]
+    too_large = [
+        Skipped(_name(file), f"it has {file.size:,} bytes, more than any image") for file in huge
+    ]
     return Source(
         classes=tuple(map(printable, trained)),
         labels=np.array([number[file.parts[level]] for file in files], np.int64),

@@ -66,7 +66,7 @@ def _array(path: Path, name: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as arrays:
             array: NDArray[Any] = arrays[name]
             return array
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{path}: `{name}` cannot be read ({error})") from None
 
 

@@ -75,9 +75,9 @@ def _scan(path: Path, files: list[Path]) -> Source:
     splits = {file: _split(path, file) for file in files}
     raw = {file: _labels(file, columns.label) for file in files}
     notes = []
-    unlabelled = [raw[file] for file in files if splits[file] is Split.TEST]
-    if unlabelled and all(np.all(labels == -1) for labels in unlabelled):
-        files = [file for file in files if splits[file] is not Split.TEST]
+    tests = [file for file in files if splits[file] is Split.TEST]
+    if len(tests) < len(files) and tests and all(np.all(raw[file] == -1) for file in tests):
+        files = [file for file in files if file not in tests]
         notes.append("The test files are not used: they have no labels (all are -1).")
     found = np.concatenate([raw[file] for file in files])
     classes, labels = (columns.classes, found) if columns.classes else numbered(path, found)

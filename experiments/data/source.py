@@ -95,7 +95,7 @@ class Opened:
 
 
 def stamp_of(files: list[Path]) -> str:
-    """Paths, sizes and times of change."""
+    """Paths, sizes and times of change, in a string."""
     status = [(file, file.stat()) for file in files]
     return json.dumps([(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in status])
 

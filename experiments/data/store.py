@@ -81,7 +81,8 @@ def store(opened: Opened, cache: Path, form: Form, progress: Progress) -> Stored
 
     Raises `InvalidInput` where the source cannot be used, or the cache not be written.
     """
-    remembered = cache / "sources" / f"{_hash(opened.stamp, form)}.json"
+    known_by = _hash(opened.format, str(opened.path), opened.stamp, form)
+    remembered = cache / "sources" / f"{known_by}.json"
     folder = _recall(remembered, cache / "images")
     if folder is None:
         source = opened.scan()

@@ -191,6 +191,13 @@ def test_links_out_of_the_tree_are_skipped_and_links_inside_are_followed(
     }
 
 
+def test_a_file_too_large_for_an_image_is_not_opened(tree, loaded) -> None:
+    root = tree({"a": 5, "b": 5})
+    os.truncate(root / "a/0.png", 1_000_000_001)
+    [skipped] = loaded(root, max_bad=0.5).summary.skipped
+    assert skipped == ("a/0.png", "it has 1,000,000,001 bytes, more than any image")
+
+
 def test_what_is_no_file_is_not_opened(tree, loaded) -> None:
     """Reading a pipe would wait for ever."""
     root = tree({"a": 5, "b": 5})
@@ -278,6 +285,8 @@ def test_split_folders_and_a_single_file_are_read_too(tmp_path, loaded, png) -> 
     root = tmp_path / "set"
     file = write_parquet(root / "default/test/0000.parquet", images, [0, 1] * 4, ["a", "b"])
     assert sum(sizes(loaded(file)).values()) == 8
+    with pytest.raises(InvalidInput, match=r"every class needs training images"):
+        loaded(root)
     write_parquet(root / "default/train/0000.parquet", images, [0, 1] * 4, ["a", "b"])
     assert sizes(loaded(root)) == {"train": 6, "held_out": 2, "test": 8}
 
