@@ -43,7 +43,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
-                groups, rate, momentum=momentum, nesterov=momentum > 0, foreach=True
+                groups, rate, momentum=momentum, nesterov=momentum > 0, fused=True
             )
         case "rmsprop":
             return torch.optim.RMSprop(
@@ -52,7 +52,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         case "rmsprop_tf":
             return RMSpropTF(groups, rate, momentum=momentum)
         case "adamw":
-            return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), foreach=True)
+            return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), fused=True)
 
 
 class RMSpropTF(torch.optim.Optimizer):

