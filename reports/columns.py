@@ -47,8 +47,12 @@ COLUMNS: Mapping[str, str] = {
     "nominal_product": "α·β²·γ²",
     "realised_ratio": "MACs of the scaled network over those of the baseline",
     "combinations": "combinations of α, β, γ that round to this network",
+    "depth_share": "part of the growth in nominal MACs that depth takes: ln α / ln(α·β²·γ²)",
+    "width_share": "part of it that width takes: 2 ln β / ln(α·β²·γ²)",
+    "resolution_share": "part of it that resolution takes: 2 ln γ / ln(α·β²·γ²)",
+    "trainings": "trainings with as many epochs, of which the accuracy is the mean",
     "winner": "whether this candidate was chosen",
-    "tied": "whether its accuracy is within 1.96 standard errors of the winner's",
+    "tied": "whether it was as long trained as the winner and is not told apart from it",
     "name": "member of the family",
     "phi": "compound coefficient φ",
     "depth": "factor on repeats",
@@ -89,12 +93,13 @@ def names(text: str) -> list[str]:
 #: Columns of whole numbers, kept whole where some are missing.
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
-    "answered_from retries rejected kernel stride channels repeats short_rank long_rank"
+    "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
-    "expansion se among_best among_all importance short_reward long_reward"
+    "expansion se among_best among_all importance short_reward long_reward "
+    "depth_share width_share resolution_share"
 )
 
 

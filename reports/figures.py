@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.columns import rows
+from reports.ternary import CORNERS, GRID, place
 from reports.text import count, printable
 from space.files import write_file
 
@@ -30,6 +32,8 @@ MACS = "MACs (multiply–adds)"
 DPI = 200
 #: Candidates that the coefficient figure has room for.
 MOST_CANDIDATES = 40
+#: Candidates that a figure names one by one.
+MOST_NAMED = 25
 
 _STYLE: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -230,6 +234,58 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
         )
         _percent_axis(axes.xaxis)
     return figure
+
+
+def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
+    """The candidates on the triangle of shares; the darker, the more accurate."""
+    shown = rows(coefficients[coefficients["accuracy"].notna()])
+    with _figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        for begin, end in GRID:
+            axes.plot([begin.x, end.x], [begin.y, end.y], color=FAINT, linewidth=0.7, zorder=0)
+        outline = [corner for _, corner in (*CORNERS, CORNERS[0])]
+        axes.plot([c.x for c in outline], [c.y for c in outline], color=TRIAL, linewidth=0.9)
+        for name, corner in CORNERS:
+            top = corner.y > 0
+            axes.annotate(
+                name,
+                corner,
+                xytext=(0, 6 if top else -6),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if top else "top",
+                color=QUIET,
+            )
+        for row in shown:
+            _draw_candidate(axes, row, [each["accuracy"] for each in shown])
+        axes.margins(0.12)
+    return figure
+
+
+def _draw_candidate(axes: Axes, row: dict[str, Any], accuracies: list[float]) -> None:
+    low, high = min(accuracies), max(accuracies)
+    at = place(row["depth_share"], row["width_share"], row["resolution_share"])
+    lightness = 0.85 - 0.7 * (row["accuracy"] - low) / ((high - low) or 1)
+    edge = BASELINE if row["winner"] else QUIET
+    axes.plot(
+        *at,
+        marker="D" if row["winner"] else "o",
+        markersize=8 if row["winner"] else 6.5,
+        color=str(lightness),
+        markeredgecolor=edge,
+        markeredgewidth=1.6 if row["winner"] else 0.6,
+        zorder=3,
+    )
+    if len(accuracies) <= MOST_NAMED:
+        axes.annotate(
+            f"{100 * row['accuracy']:.1f}",
+            at,
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=7,
+            color=edge,
+        )
 
 
 def save(figure: Figure, path: Path) -> None:

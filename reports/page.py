@@ -15,7 +15,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import figures, tables, text
+from reports import figures, tables, ternary, text
 from reports.charts import Networks, chart_data, networks_of
 from reports.columns import COLUMNS, rows
 from reports.load import Run, load
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Candidates of the coefficient grid that the page lists; the CSV has all.
 _MOST_CANDIDATES = 60
+#: Pixels of a side of the triangle of shares.
+_SIDE = 300
 #: Entries of a list in the manifest (classes, say) that the page spells out.
 _MOST_LISTED = 40
 
@@ -71,6 +73,7 @@ def _write_figures(run: Run, found: Tables, folder: Path) -> Iterator[str]:
         ),
         "search_progress": figures.search_progress(found.search_progress),
         "coefficients": figures.coefficient_grid(found.coefficients),
+        "coefficient_surface": figures.coefficient_surface(found.coefficients),
     }
     for name, figure in drawn.items():
         for suffix in ("png", "svg"):
@@ -105,6 +108,7 @@ def render(run: Run, found: Tables, files: list[str]) -> str:
             slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
             failures=rows(found.failures),
             candidates=candidates,
+            triangle=_triangle(candidates),
             forest=Forest.around(candidates),
             networks=list(_networks(run, found, networks)),
             counts=rows(found.counts),
@@ -197,6 +201,31 @@ def _shares(found: Tables) -> dict[str, Any]:
         "places": [place.replace("stage", "stage ") for place in places],
         "kinds": [(kind, [cells.get((kind, place)) for place in places]) for kind in kinds],
         "most": max(weights.values(), default=1.0) or 1.0,
+    }
+
+
+def _triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """The triangle of shares in pixels, y downwards; shades from 0 to 4 rise with accuracy."""
+    known = [row for row in candidates if row["accuracy"] is not None]
+    if len(known) < 3:
+        return {}
+
+    def at(place: ternary.Place) -> dict[str, float]:
+        return {
+            "x": round(_SIDE * place.x, 1),
+            "y": round(_SIDE * (ternary.HEIGHT - place.y), 1),
+        }
+
+    low, high = (end(row["accuracy"] for row in known) for end in (min, max))
+    return {
+        "lines": [(at(begin), at(end)) for begin, end in ternary.GRID],
+        "corners": [at(corner) | {"name": name} for name, corner in ternary.CORNERS],
+        "points": [
+            at(ternary.place(row["depth_share"], row["width_share"], row["resolution_share"]))
+            | {"shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)), "row": row}
+            for row in reversed(known)
+        ],
+        "named": len(known) <= figures.MOST_NAMED,
     }
 
 

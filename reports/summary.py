@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Summary:
     choices: str
     ranks: str
     coefficients: str
+    evidence: tuple[str, ...]
     candidates: str
     members: str
     date: str
@@ -50,6 +51,7 @@ def summarise(run: Run, tables: Tables) -> Summary:
         choices=_choices(tables),
         ranks=_ranks(tables.ranks),
         coefficients=_coefficients(run, tables.coefficients),
+        evidence=tuple(_evidence(run.coefficients or {})),
         candidates=_candidates(tables.coefficients),
         members=_members(run),
         date=date,
@@ -207,15 +209,51 @@ def _coefficients(run: Run, candidates: pd.DataFrame) -> str:
     return f"Of {number(trained, 'network')} on the grid, the most accurate has {names}. {cost}"
 
 
+def _evidence(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a race knows beside its answer."""
+    race, surface, guest = (found.get(name) for name in ("race", "surface", "guest"))
+    if race:
+        rungs = ", then ".join(_rung(rung) for rung in race["rungs"])
+        yield (
+            f"By successive halving: {rungs}. That took {percent(race['part_of_full_grid'])} of "
+            "the training that the full grid would have taken."
+        )
+    if surface:
+        optimum = ", ".join(
+            f"{sign} {surface[name]['value']:.3g} "
+            f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
+            for sign, name in (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
+        )
+        yield (
+            f"A smooth surface through all trainings has its optimum at {optimum}; in brackets, "
+            f"{100 * surface['level']:g} % intervals."
+        )
+    if guest and guest.get("difference") is not None:
+        points = 100 * guest["difference"]
+        side = "above" if points >= 0 else "below"
+        told = "" if guest["told_apart"] else ", which is not told apart"
+        yield (
+            f"The published coefficients ({guest['name']}) on the same footing: "
+            f"{percent(guest['accuracy'])}, {abs(points):.1f} points {side} the winner{told}, at "
+            f"{guest['realised_ratio']:.2f} times the baseline's MACs."
+        )
+
+
+def _rung(rung: Mapping[str, int]) -> str:
+    seeds = f", each with {number(rung['seeds'], 'seed')}" if rung["seeds"] > 1 else ""
+    return f"{rung['entrants']} for {number(rung['epochs'], 'epoch')}{seeds}"
+
+
 def _candidates(candidates: pd.DataFrame) -> str:
-    tied = sum(row["tied"] and not row["winner"] for row in rows(candidates))
+    found = rows(candidates)
+    tied = sum(bool(row["tied"]) and not row["winner"] for row in found)
     images = _images(candidates)
     if not images:
         return ""
     amount = f"{images:,} held-out images"
     told = (
         f"By {amount}, {number(tied, 'other candidate')} cannot be told apart from the winner "
-        "(within 1.96 standard errors)."
+        "(marked at the left)."
         if tied
         else f"By {amount}, the winner is told apart from every other candidate."
     )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from reports import insight, search_tables
 from reports.columns import frame, names
 from reports.load import Run, Trial
+from scaling.coefficients import Coefficients
+from scaling.rules import compound
 from space.architecture import Architecture, Block, Operator, Stage
 from space.cost import parts
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COEFFICIENTS = names(
-    "alpha beta gamma nominal_product realised_ratio accuracy low high images macs params "
-    "activations combinations winner tied key"
+    "alpha beta gamma depth_share width_share resolution_share nominal_product realised_ratio "
+    "accuracy low high images epochs trainings macs params activations combinations winner tied key"
 )
 _FAMILY = names(
     "name phi depth width resolution macs params activations accuracy low high images "
@@ -32,6 +34,7 @@ _STAGES = names(
     "stage operator kernel stride expansion se skip channels repeats resolution macs params "
     "activations"
 )
+_LETTERS = ("alpha", "beta", "gamma")
 _EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
 
 
@@ -75,46 +78,66 @@ def collect(run: Run) -> Tables:
 
 
 def coefficients(run: Run) -> pd.DataFrame:
-    """The candidates of the coefficient grid, the most accurate first.
+    """The candidates of the coefficient grid, the longest trained and most accurate first.
 
     A candidate stands once, for all combinations of α, β, γ that round to its network.
     """
     stage = run.coefficients or {}
-    images = _images(run.study("coefficients"))
-    chosen = tuple(stage.get(name) for name in ("alpha", "beta", "gamma"))
-    rows = []
-    for candidate in stage.get("candidates", ()):
-        combinations = [tuple(names) for names in candidate.get("names", ())]
-        own = tuple(candidate.get(name) for name in ("alpha", "beta", "gamma"))
-        rows.append(
-            {name: candidate.get(name) for name in _COEFFICIENTS}
-            | dict(candidate.get("cost", {}))
-            | _interval(candidate.get("accuracy"), images.get(candidate.get("key", "")))
-            | {
-                "combinations": "; ".join(_combination(names) for names in combinations),
-                "winner": chosen == own or chosen in combinations,
-            }
-        )
-    best = next((row for row in rows if row["winner"]), {})
-    for row in rows:
-        row["tied"] = _tied(row, best)
-    found = frame(rows, _COEFFICIENTS)
-    return found.sort_values("accuracy", ascending=False, na_position="last", ignore_index=True)
+    race = stage.get("race")
+    trained = _trained(run.study("coefficients"))
+    found = [
+        _candidate(each, stage) | trained.get(each.get("key", ""), {})
+        for each in stage.get("candidates", ())
+    ]
+    for row in found:
+        row |= _interval(row.get("accuracy"), row.get("images"))
+    best = next((row for row in found if row["winner"]), {})
+    for row in found:
+        name = f"α{row['alpha']:g} β{row['beta']:g} γ{row['gamma']:g}"
+        row["tied"] = name in race["tied"] if race else _tied(row, best)
+    return frame(found, _COEFFICIENTS).sort_values(
+        ["epochs", "accuracy"], ascending=False, na_position="last", ignore_index=True
+    )
+
+
+def _candidate(candidate: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    own, chosen = ([float(each[name]) for name in _LETTERS] for each in (candidate, stage))
+    combinations = [[float(value) for value in name] for name in candidate.get("names", ())]
+    shares = compound(Coefficients(*own)).shares if candidate["nominal_product"] > 1 else None
+    return {
+        **{name: candidate.get(name) for name in _COEFFICIENTS},
+        **candidate.get("cost", {}),
+        **{f"{name}_share": share for name, share in (shares._asdict() if shares else {}).items()},
+        "combinations": "; ".join(" × ".join(f"{v:g}" for v in names) for names in combinations),
+        "winner": chosen == own or chosen in combinations,
+    }
+
+
+def _trained(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    """For each network: its longest training's epochs, how many there were, and the images."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    found: dict[str, dict[str, Any]] = {}
+    for trial in complete:
+        epochs = trial.budget.get("epochs", 0)
+        row = found.setdefault(trial.key, {"epochs": 0, "trainings": 0, "images": None})
+        if epochs > row["epochs"]:
+            row |= {"epochs": epochs, "trainings": 0}
+        if epochs == row["epochs"]:
+            row["trainings"] += 1
+            row["images"] = trial.measurement.get("images")
+    return found
 
 
 def _tied(one: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     """Whether the images cannot tell two accuracies apart: within 1.96 standard errors.
 
-    Conservative: the images are the same for both, and are treated as two independent draws.
+    For a grid that trained each candidate once; a race says itself which are tied. Conservative:
+    the images are the same for both, and are treated as two independent draws.
     """
     if not all(row.get("accuracy") is not None and row.get("images") for row in (one, best)):
         return False
     variance = sum(row["accuracy"] * (1 - row["accuracy"]) / row["images"] for row in (one, best))
     return bool(abs(best["accuracy"] - one["accuracy"]) <= 1.96 * math.sqrt(variance))
-
-
-def _combination(names: Iterable[float]) -> str:
-    return " × ".join(f"{value:g}" for value in names)
 
 
 def family(run: Run) -> pd.DataFrame:
@@ -194,15 +217,6 @@ def wilson(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, fl
     spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z * z / images
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def _images(trials: Iterable[Trial]) -> dict[str, int]:
-    """How many images each network's accuracy was measured on."""
-    return {
-        trial.key: trial.measurement["images"]
-        for trial in trials
-        if trial.measurement.get("images")
-    }
 
 
 def _interval(accuracy: float | None, images: int | None) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import page, tables, ternary
+from reports.columns import rows
+from reports.load import load
+
+shares = st.tuples(*[st.floats(0, 1)] * 3).filter(lambda shares: sum(shares) > 1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return load(finished_run)
+
+
+@given(shares)
+def test_a_place_is_as_far_from_each_side_as_its_share(parts):
+    (depth, width, resolution), (x, y) = parts, ternary.place(*parts)
+    whole = sum(parts)
+    # Distances to the sides opposite the corners of depth, width and resolution.
+    distances = (y, (math.sqrt(3) * x + y) / 2, (math.sqrt(3) * (1 - x) + y) / 2)
+    found = [
+        distances[0] / ternary.HEIGHT,
+        1 - distances[1] / ternary.HEIGHT,
+        1 - distances[2] / ternary.HEIGHT,
+    ]
+    assert found == pytest.approx([depth / whole, width / whole, resolution / whole], abs=1e-9)
+
+
+def test_shares_follow_from_the_coefficients(run):
+    for row in rows(tables.coefficients(run)):
+        total = math.log(row["nominal_product"])
+        assert row["depth_share"] == pytest.approx(math.log(row["alpha"]) / total)
+        assert row["width_share"] == pytest.approx(2 * math.log(row["beta"]) / total)
+        assert row["resolution_share"] == pytest.approx(2 * math.log(row["gamma"]) / total)
+
+
+def _raced(run):
+    """The run as a race would have left it: two candidates with long and repeated trainings."""
+    found = dict(run.coefficients)
+    first, second = sorted(found["candidates"], key=lambda each: -each["accuracy"])[:2]
+    label = "α{alpha:g} β{beta:g} γ{gamma:g}".format
+    extra = [
+        replace(
+            trial,
+            number=1000 + 10 * seed + place,
+            budget=trial.budget | {"epochs": 30, "seed": seed},
+        )
+        for seed in range(3)
+        for place, trial in enumerate(run.study("coefficients"))
+        if trial.key in (first["key"], second["key"])
+    ]
+    found["race"] = {
+        "level": 0.95,
+        "rungs": [
+            {"entrants": 12, "epochs": 2, "seeds": 1},
+            {"entrants": 2, "epochs": 30, "seeds": 3},
+        ],
+        "tied": [label(**first), label(**second)],
+        "part_of_full_grid": 0.2,
+    }
+    found["guest"] = {
+        "name": "α1.2 β1.1 γ1.15",
+        "accuracy": 0.8,
+        "difference": -0.011,
+        "told_apart": False,
+        "realised_ratio": 2.57,
+    }
+    interval = {"value": 1.25, "interval": [1.1, 1.4]}
+    found["surface"] = {"level": 0.95, "alpha": interval, "beta": interval, "gamma": interval}
+    trials = dict(run.trials) | {"coefficients": (*run.study("coefficients"), *extra)}
+    return replace(run, coefficients=found, trials=trials), {first["key"], second["key"]}
+
+
+def test_a_race_says_which_candidates_are_tied_and_how_long_they_trained(run):
+    raced, longest = _raced(run)
+    found = rows(tables.coefficients(raced))
+    assert {row["key"] for row in found if row["tied"]} == longest
+    assert {row["key"] for row in found[:2]} == longest
+    assert [(row["epochs"], row["trainings"]) for row in found[:3]] == [(30, 3), (30, 3), (10, 1)]
+
+
+def test_the_page_says_what_the_race_knows(run):
+    raced, _ = _raced(run)
+    html = page.render(raced, tables.collect(raced), files=[]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "12 for two epochs, then 2 for 30 epochs, each with three seeds" in html
+    assert "That took 20.0 % of the training" in html
+    assert "its optimum at α 1.25 (1.1 to 1.4)" in html
+    assert "80.0 %, 1.1 points below the winner, which is not told apart" in html
+
+
+def test_pinned_coefficients_are_said_to_be_pinned(run):
+    pinned = dict(run.coefficients) | {"pinned": True, "candidates": [], "accuracy": None}
+    html = page.render(*_with(run, pinned), files=[])
+    assert "The recipe gives α 1.2 (depth), β 1 (width), γ 1.3 (resolution)" in html
+    assert 'class="triangle"' not in html
+
+
+def _with(run, coefficients):
+    run = replace(run, coefficients=coefficients)
+    return run, tables.collect(run)
+
+
+def test_a_failed_candidate_stands_last_and_without_accuracy(run):
+    first, *others = run.coefficients["candidates"]
+    failed = dict(run.coefficients) | {"candidates": [first | {"accuracy": None}, *others]}
+    html_run, found = _with(run, failed)
+    assert rows(found.coefficients)[-1]["key"] == first["key"]
+    page.render(html_run, found, files=[])
