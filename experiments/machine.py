@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,7 +11,7 @@ import torch
 from space.validation import InvalidInput
 
 #: glibc's names of what `mallopt` sets (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,23 +31,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def prepare(threads: int | None) -> None:
-    """Sets this process up for training: `threads` (None: all cores it may use), no denormals.
+    """Sets this process up for training: `threads`, no denormals, memory kept.
 
+    `threads` None leaves torch's choice: all cores it may use, or the variable OMP_NUM_THREADS.
     Denormal numbers, which weights decay into, take some hundred cycles each on a CPU.
     """
-    torch.set_num_threads(threads or available_cores())
+    if threads is not None:
+        torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     _keep_freed_memory()
 
 
-def available_cores() -> int:
-    """CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@cache
 def _keep_freed_memory() -> None:
     """Has malloc keep what is freed, where it is glibc's, instead of returning it to the system.
 
@@ -58,6 +50,7 @@ def _keep_freed_memory() -> None:
     """
     libc = _glibc()
     if libc is not None:
+        libc.mallopt(_M_ARENA_MAX, 1)  # large blocks of all threads, not of the main one alone
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)

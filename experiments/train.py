@@ -74,8 +74,8 @@ def train(
 
     `report` is told of each epoch, of those before an interruption too, and may end the training,
     which is PRUNED then. What a network can do wrong (a loss that is not finite, an exception, too
-    much memory) makes it FAILED. `checkpoint` is written while there is more to do; the caller
-    removes it.
+    much memory) makes it FAILED, and is raised as `TrainingFailed` where it cannot begin.
+    `checkpoint` is written while there is more to do; the caller removes it.
     """
     machine.reset_peak_memory(device)
     training = _Training(network, task, config, budget, device)
@@ -107,7 +107,8 @@ class _Training:
         self._read_held_out = open_reader(task.held_out, device, budget.resolution)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
         self._fingerprint = _fingerprint(network, task, config, budget)
-        self._learner = Learner(network, config, device)
+        with network_errors(f"moving the network to {device}"):
+            self._learner = Learner(network, config, device)
         self._task, self._config, self._budget, self._device = task, config, budget, device
         self._history: list[Epoch] = []
         self._train_seconds = self._validation_seconds = 0.0

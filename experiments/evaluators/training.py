@@ -30,8 +30,8 @@ class TrainingEvaluator:
 
     The folder `checkpoints` holds unfinished trainings; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
-    there (`weights_path`), and its details hold the accuracy of each class that has images, as
-    `accuracy of class 0` and so on. `threads` None: all cores.
+    there (`weights_path`), and the measurement's details hold the accuracy of each class that has
+    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepare`.
     """
 
     train: Images
@@ -48,19 +48,19 @@ class TrainingEvaluator:
         machine.prepare(self.threads)
         device = machine.choose_device(self.device)
         try:
-            with network_errors("building"), random_numbers(budget.seed, 0, device):
+            with network_errors("building the network"), random_numbers(budget.seed, 0, device):
                 network = build(architecture)
+            trained = train(
+                network,
+                Task(self.train, self.held_out, architecture.num_classes, self.metric),
+                self.config,
+                replace(budget, resolution=budget.resolution or architecture.resolution),
+                device=device,
+                report=report,
+                checkpoint=self.checkpoint_path(architecture, budget),
+            )
         except TrainingFailed as failure:
             return Measurement(Status.FAILED, reason=str(failure))
-        trained = train(
-            network,
-            Task(self.train, self.held_out, architecture.num_classes, self.metric),
-            self.config,
-            replace(budget, resolution=budget.resolution or architecture.resolution),
-            device=device,
-            report=report,
-            checkpoint=self.checkpoint_path(architecture, budget),
-        )
         if self.weights is None or trained.measurement.status is not Status.COMPLETE:
             return trained.measurement
         write_weights(trained.network, self.weights_path(architecture, budget))

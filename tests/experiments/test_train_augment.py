@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -29,6 +29,7 @@ def drawn(crop: str, flip: bool, count: int = 500, resolution: int = 32) -> Tens
     return augment.draw_views(count, resolution, crop=crop, flip=flip, generator=generator)
 
 
+@settings(deadline=None)
 @given(size=st.integers(2, 40), out=st.integers(1, 40), channels=st.sampled_from([1, 3]))
 def test_looking_at_a_whole_image_is_torchs_antialiased_resize(
     size: int, out: int, channels: int

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.batches import divide, in_order, open_batches, open_reader, stratified_part
@@ -20,6 +20,7 @@ def numbered(count: int, resolution: int = 8) -> DecodedImages:
     return DecodedImages(pixels, np.arange(count), np.arange(count))
 
 
+@settings(deadline=None)
 @given(images=st.integers(1, 3000), batch_size=st.integers(2, 512))
 def test_steps_are_equal_not_too_large_and_leave_out_less_than_one_image_each(
     images: int, batch_size: int
@@ -30,6 +31,7 @@ def test_steps_are_equal_not_too_large_and_leave_out_less_than_one_image_each(
     assert images <= steps * batch_size < images + batch_size
 
 
+@settings(deadline=None)
 @given(images=st.integers(4, 3000), batch_size=st.integers(3, 512))
 def test_no_batch_has_a_single_image(images: int, batch_size: int) -> None:
     assert divide(images, batch_size).batch_size >= 2
@@ -84,11 +86,13 @@ def test_what_is_kept_is_what_is_read_each_time(monkeypatch: pytest.MonkeyPatch)
     assert open_reader(images, CPU, 6)(indices).equal(kept(indices))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 50), batch_size=st.integers(1, 20))
 def test_batches_in_order_hold_every_index_once(count: int, batch_size: int) -> None:
     assert torch.cat(list(in_order(count, batch_size))).tolist() == list(range(count))
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     fraction=st.floats(0.01, 0.99),

@@ -134,7 +134,7 @@ def test_a_network_that_cannot_be_built_fails_its_job_alone(
 
     monkeypatch.setattr("experiments.evaluators.training.build", refuse)
     measured = evaluator(ARCHITECTURE, BUDGET, go_on)
-    assert measured == Measurement(Status.FAILED, reason="building ran out of memory")
+    assert measured == Measurement(Status.FAILED, reason="building the network ran out of memory")
 
 
 def test_an_evaluator_travels_to_other_processes(evaluator: TrainingEvaluator) -> None:
