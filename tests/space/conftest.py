@@ -79,3 +79,34 @@ def count() -> Callable[[nn.Module, tuple[int, ...]], Cost]:
         return Cost(macs, sum(p.numel() for p in module.parameters()), activations)
 
     return by_hooks
+
+
+@pytest.fixture(scope="session")
+def calibrated() -> Callable[[nn.Module], nn.Module]:
+    """Gives a module on the meta device random weights, and batch norms that fit random images.
+
+    Freshly initialised networks in evaluation mode put out next to nothing, and any two of them
+    would agree.
+    """
+
+    def fill(module: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(0)
+        module = module.to_empty(device="cpu").requires_grad_(False)
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.weight.normal_(0, layer.weight[0].numel() ** -0.5, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.normal_(0, 0.5, generator=generator)
+            elif isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.weight.uniform_(0.5, 1.5, generator=generator)
+                layer.bias.normal_(0, 0.3, generator=generator)
+                layer.momentum = None  # the next batch alone makes the statistics
+        module.train()
+        for layer in module.modules():  # nothing may be dropped while they are made
+            if not isinstance(layer, nn.BatchNorm2d):
+                layer.training = False
+        module(torch.randn(4, 3, 75, 75, generator=generator))
+        return module.eval()
+
+    return fill
