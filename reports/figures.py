@@ -7,15 +7,19 @@ alone), names its lines beside them, and is the same file to the byte for the sa
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.columns import rows
+from reports.load import Run
+from reports.search_tables import pareto
+from reports.tables import Tables
 from reports.ternary import CORNERS, GRID, place
 from reports.text import count, printable
 from space.files import write_file
+from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +32,12 @@ TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
 #: Okabe and Ito's vermilion and a darkened blue of theirs: apart in hue and in lightness.
 BASELINE, FAMILY = "#d55e00", "#0b5fa5"
 
-MACS = "MACs (multiply–adds)"
+#: The costs that accuracy is drawn against, as an axis names them.
+COSTS = {
+    "macs": "MACs (multiply–adds)",
+    "params": "parameters",
+    "activations": "activations (convolution outputs)",
+}
 DPI = 200
 #: Candidates that the coefficient figure has room for.
 MOST_CANDIDATES = 40
@@ -63,38 +72,29 @@ _STYLE: Mapping[Any, Any] = {
 }
 
 
-def accuracy_macs(
+def accuracy(
     trials: pd.DataFrame,
-    front: pd.DataFrame,
     baseline: Mapping[str, Any] | None,
     family: pd.DataFrame,
+    cost: str = "macs",
 ) -> Figure:
-    """Accuracy against MACs: the search's trials, their Pareto front, the baseline, the family.
+    """Accuracy against a cost: the search's trials, their Pareto front, the baseline, the family.
 
     The search's accuracy is on held-out images after its short training, the family's on the test
-    images after its long one; the intervals are 95 % Wilson.
+    images after its long one; the intervals are 95 % Wilson. `cost` is one of `COSTS`.
     """
-    with _figure("Accuracy against cost", 6.8, 4.4) as (figure, axes):
+    with _figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
         searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
         for state, colour, label in (
             ("pruned", PRUNED, "pruned trials"),
             ("complete", TRIAL, "trials of the search"),
         ):
             some = searched[searched["state"] == state]
-            face = colour if state == "complete" else "none"
-            if len(some):
-                axes.scatter(
-                    some["macs"].astype(float),
-                    some["accuracy"],
-                    s=13,
-                    facecolors=face,
-                    edgecolors=colour,
-                    linewidths=0.8,
-                    label=label,
-                )
+            _draw_dots(axes, some[cost], some["accuracy"], colour, state == "complete", label)
+        front = pareto(trials, cost)
         if len(front):
             axes.plot(
-                front["macs"].astype(float),
+                front[cost].astype(float),
                 front["accuracy"],
                 color=FRONT,
                 linewidth=1.1,
@@ -103,32 +103,47 @@ def accuracy_macs(
             )
         if baseline and baseline.get("accuracy") is not None:
             axes.plot(
-                baseline["cost"]["macs"],
+                baseline["cost"][cost],
                 baseline["accuracy"],
                 marker="D",
-                markersize=6,
+                markersize=8,
                 color=BASELINE,
                 linestyle="none",
                 label="baseline, trained longer",
             )
-        _draw_family(axes, family)
+        _draw_family(axes, family, cost)
         axes.set_xscale("log")
         axes.margins(x=0.08, y=0.09)
-        axes.set(xlabel=MACS, ylabel="accuracy")
+        axes.set(xlabel=COSTS[cost], ylabel="accuracy")
         _count_axis(axes)
         _percent_axis(axes.yaxis)
         _legend(figure, axes)
     return figure
 
 
-def _draw_family(axes: Axes, family: pd.DataFrame) -> None:
+def _draw_dots(
+    axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, full: bool, label: str
+) -> None:
+    if len(x):
+        axes.scatter(
+            x.astype(float),
+            y,
+            s=13,
+            facecolors=colour if full else "none",
+            edgecolors=colour,
+            linewidths=0.8,
+            label=label,
+        )
+
+
+def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
     known = family[family["accuracy"].notna()]
     if known.empty:
         return
-    macs = known["macs"].astype(float)
+    spent = known[cost].astype(float)
     spread = [known["accuracy"] - known["low"], known["high"] - known["accuracy"]]
     axes.errorbar(
-        macs,
+        spent,
         known["accuracy"],
         yerr=spread if known["low"].notna().all() else None,
         color=FAMILY,
@@ -140,7 +155,7 @@ def _draw_family(axes: Axes, family: pd.DataFrame) -> None:
         label="family, on the test images",
     )
     for member, x, y in zip(
-        known["name"], macs, known["high"].fillna(known["accuracy"]), strict=True
+        known["name"], spent, known["high"].fillna(known["accuracy"]), strict=True
     ):
         axes.annotate(
             _plain(member).upper(),
@@ -159,21 +174,9 @@ def search_progress(progress: pd.DataFrame) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     with _figure("Search progress", 6.8, 3.4) as (figure, axes):
-        for state, face, label in (
-            ("pruned", "none", "pruned"),
-            ("complete", TRIAL, "complete"),
-        ):
+        for state in ("pruned", "complete"):
             some = progress[(progress["state"] == state) & progress["reward"].notna()]
-            if len(some):
-                axes.scatter(
-                    some["trial"].astype(int),
-                    some["reward"],
-                    s=13,
-                    facecolors=face,
-                    edgecolors=TRIAL,
-                    linewidths=0.8,
-                    label=label,
-                )
+            _draw_dots(axes, some["trial"], some["reward"], TRIAL, state == "complete", state)
         best = progress[progress["best_reward"].notna()]
         if len(best):
             x, y = best["trial"].astype(int), best["best_reward"]
@@ -288,9 +291,34 @@ def _draw_candidate(axes: Axes, row: dict[str, Any], accuracies: list[float]) ->
         )
 
 
+def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
+    return lambda run, tables: accuracy(tables.trials, run.baseline, tables.family, cost)
+
+
+#: Every kind of figure, by the name of its file.
+KINDS: Mapping[str, Callable[[Run, Tables], Figure]] = {
+    **{f"accuracy_{cost}": _accuracy(cost) for cost in COSTS},
+    "search_progress": lambda _, tables: search_progress(tables.search_progress),
+    "coefficients": lambda _, tables: coefficient_grid(tables.coefficients),
+    "coefficient_surface": lambda _, tables: coefficient_surface(tables.coefficients),
+}
+
+
+def draw(kind: str, run: Run, tables: Tables) -> Figure:
+    """The figure of one of `KINDS`; raises `InvalidInput` for another name."""
+    if kind not in KINDS:
+        raise one_of("figure", kind, KINDS)
+    return KINDS[kind](run, tables)
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` in the format of `path`'s suffix: the same bytes for the same figure."""
+    """Writes `figure` in the format of `path`'s suffix: the same bytes for the same figure.
+
+    Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
+    """
     dated = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    if path.suffix not in dated:
+        raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
     buffer = io.BytesIO()
     with _style():
         figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=dated[path.suffix])

@@ -39,8 +39,8 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     """Writes the report of a run, finished or not, and gives the path of its page.
 
     `storage` is the URL of the run's Optuna storage, None for the one that its recipe names. Into
-    `report/` go `index.html`, a CSV of every table and the figures as PNG and SVG, each whole or
-    not at all; what an earlier report left there is replaced. Raises
+    `report/` go `index.html`, a CSV of every table and the figures as PNG, SVG and PDF, each
+    whole or not at all; what an earlier report left there is replaced. Raises
     `space.validation.InvalidInput` where the run cannot be read.
     """
     run = load(run_dir, storage)
@@ -67,18 +67,11 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def _write_figures(run: Run, found: Tables, folder: Path) -> Iterator[str]:
-    drawn = {
-        "accuracy_macs": figures.accuracy_macs(
-            found.trials, found.pareto, run.baseline, found.family
-        ),
-        "search_progress": figures.search_progress(found.search_progress),
-        "coefficients": figures.coefficient_grid(found.coefficients),
-        "coefficient_surface": figures.coefficient_surface(found.coefficients),
-    }
-    for name, figure in drawn.items():
-        for suffix in ("png", "svg"):
-            figures.save(figure, folder / f"{name}.{suffix}")
-            yield f"{name}.{suffix}"
+    for kind in figures.KINDS:
+        figure = figures.draw(kind, run, found)
+        for suffix in ("png", "svg", "pdf"):
+            figures.save(figure, folder / f"{kind}.{suffix}")
+            yield f"{kind}.{suffix}"
 
 
 def render(run: Run, found: Tables, files: list[str]) -> str:

@@ -60,14 +60,15 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def pareto(trials: pd.DataFrame) -> pd.DataFrame:
-    """The search's trials that no other one beats in accuracy at no more MACs, by rising MACs.
+def pareto(trials: pd.DataFrame, cost: str = "macs") -> pd.DataFrame:
+    """The search's trials that no other one beats in accuracy at no more cost, by rising cost.
 
-    Only complete trials of the search compete: they alone were trained on one budget.
+    Only complete trials of the search compete: they alone were trained on one budget. `cost` is
+    macs, params or activations.
     """
     competing = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
-    ordered = competing.dropna(subset=["accuracy", "macs"]).sort_values(
-        ["macs", "accuracy", "trial"], ascending=[True, False, True]
+    ordered = competing.dropna(subset=["accuracy", cost]).sort_values(
+        [cost, "accuracy", "trial"], ascending=[True, False, True]
     )
     before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
     return ordered[ordered["accuracy"] > before].reset_index(drop=True)

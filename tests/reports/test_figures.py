@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from reports import figures, tables
+from reports import figures, search_tables, tables, ternary
 from reports.columns import rows
 from reports.load import load
+from space.validation import InvalidInput
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def _scattered(axes):
 
 
 def test_accuracy_against_macs_shows_every_measured_trial_the_front_and_the_family(run, found):
-    (axes,) = figures.accuracy_macs(found.trials, found.pareto, run.baseline, found.family).axes
+    (axes,) = figures.accuracy(found.trials, run.baseline, found.family).axes
     searched = found.trials[(found.trials["study"] == "search") & found.trials["accuracy"].notna()]
     drawn = {tuple(point) for point in _scattered(axes)}
     assert drawn == {(float(r["macs"]), r["accuracy"]) for r in rows(searched)}
@@ -69,32 +70,50 @@ def test_a_figure_is_the_same_file_each_time(found, tmp_path, suffix):
     assert b"202" not in one[:2000] or suffix != "svg", "an SVG carries no date"
 
 
-def test_text_is_inside_the_figure(run, found):
-    for figure in (
-        figures.accuracy_macs(found.trials, found.pareto, run.baseline, found.family),
-        figures.search_progress(found.search_progress),
-        figures.coefficient_grid(found.coefficients),
-    ):
-        figure.draw_without_rendering()
-        inside = figure.get_tightbbox()
-        assert inside.x0 >= 0
-        assert inside.y0 >= 0
-        assert inside.x1 <= figure.get_figwidth()
-        assert inside.y1 <= figure.get_figheight()
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_text_is_inside_the_figure(run, found, kind):
+    figure = figures.draw(kind, run, found)
+    figure.draw_without_rendering()
+    inside = figure.get_tightbbox()
+    assert inside.x0 >= 0
+    assert inside.y0 >= 0
+    assert inside.x1 <= figure.get_figwidth()
+    assert inside.y1 <= figure.get_figheight()
 
 
-def test_what_has_not_begun_gives_an_empty_figure(tmp_path):
-    empty = tables.collect(load(tmp_path))
-    figures.save(
-        figures.accuracy_macs(empty.trials, empty.pareto, None, empty.family), tmp_path / "a.png"
-    )
-    figures.save(figures.search_progress(empty.search_progress), tmp_path / "b.png")
-    figures.save(figures.coefficient_grid(empty.coefficients), tmp_path / "c.png")
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_what_has_not_begun_gives_an_empty_figure(tmp_path, kind):
+    run = load(tmp_path)
+    figures.save(figures.draw(kind, run, tables.collect(run)), tmp_path / f"{kind}.png")
+
+
+@pytest.mark.parametrize("cost", figures.COSTS)
+def test_the_front_is_of_the_cost_that_is_drawn(run, found, cost):
+    (axes,) = figures.draw(f"accuracy_{cost}", run, found).axes
+    (line,) = [line for line in axes.lines if line.get_label().startswith("Pareto")]
+    assert list(line.get_xdata()) == list(search_tables.pareto(found.trials, cost)[cost])
+
+
+def test_the_triangle_shows_every_candidate_at_its_shares(found):
+    (axes,) = figures.coefficient_surface(found.coefficients).axes
+    drawn = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in ("o", "D")}
+    named = ("depth_share", "width_share", "resolution_share")
+    assert drawn == {
+        tuple(ternary.place(*(row[name] for name in named))) for row in rows(found.coefficients)
+    }
+
+
+def test_an_unknown_kind_and_an_unknown_format_are_refused(run, found, tmp_path):
+    with pytest.raises(InvalidInput, match="did you mean 'accuracy_macs'"):
+        figures.draw("acuracy_macs", run, found)
+    figure = figures.draw("search_progress", run, found)
+    with pytest.raises(InvalidInput, match=r"ends in .png, .svg or .pdf"):
+        figures.save(figure, tmp_path / "a.gif")
 
 
 def test_a_members_name_is_no_formula(run, found, tmp_path):
     family = found.family.assign(name="b$\\frac{")
-    figure = figures.accuracy_macs(found.trials, found.pareto, run.baseline, family)
+    figure = figures.accuracy(found.trials, run.baseline, family)
     figures.save(figure, tmp_path / "a.svg")
 
 

@@ -64,7 +64,7 @@ def test_a_report_is_a_page_with_tables_and_figures_beside_it(copied_run):
     assert path == copied_run / "report" / "index.html"
     names = {file.name for file in path.parent.iterdir()}
     assert {"trials.csv", "family.csv", "stages.csv", "columns.csv"} <= names
-    assert {"accuracy_macs.png", "accuracy_macs.svg", "coefficients.svg"} <= names
+    assert {"accuracy_macs.png", "accuracy_macs.svg", "coefficients.pdf"} <= names
     links = {each["href"] for each in Elements(path.read_text("utf-8")).all("a")}
     assert {link for link in links if not link.startswith("#")} == names - {"index.html"}
 
@@ -117,7 +117,7 @@ def test_nothing_comes_from_outside(written):
     assert not elements.all("img")
     assert not [each for each in elements.all("script") if "src" in each]
     hrefs = [each["href"] for each in elements.all("a")]
-    assert all(re.fullmatch(r"#[a-z]+|[a-z_]+\.(csv|svg|png)", href) for href in hrefs)
+    assert all(re.fullmatch(r"#[a-z]+|[a-z_]+\.(csv|svg|png|pdf)", href) for href in hrefs)
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/2000/svg)", written)
 
 
