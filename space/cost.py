@@ -8,7 +8,7 @@ few coefficients (`Terms`), whatever the resolution.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -90,7 +90,7 @@ def input_side(architecture: Architecture, resolution: int | None) -> int:
     return side
 
 
-class At(Enum):
+class At(StrEnum):
     """On which map a convolution's outputs lie: the block's input, its output, or one pixel."""
 
     INPUT = "input"
@@ -171,17 +171,18 @@ class Terms(NamedTuple):
 
 
 def _block_terms(block: Block) -> Terms:
-    layers = list(convolutions(block))
-    macs = dict.fromkeys(At, 0)
-    activations = dict.fromkeys(At, 0)
-    for layer in layers:
+    macs = {At.INPUT: 0, At.OUTPUT: 0, At.IMAGE: 0}
+    activations = macs.copy()
+    params = 0
+    for layer in convolutions(block):
         macs[layer.at] += layer.weights
         activations[layer.at] += layer.out_channels
+        params += layer.params
     return Terms(
         macs[At.INPUT],
         macs[At.OUTPUT],
         macs[At.IMAGE],
-        sum(layer.params for layer in layers),
+        params,
         activations[At.INPUT],
         activations[At.OUTPUT],
         activations[At.IMAGE],
@@ -194,6 +195,8 @@ def stage_terms(stage: Stage, in_channels: int) -> Terms:
     """The terms of a whole stage: the blocks after its first have its output map as input map."""
     # Activations change no cost, so that any will do here.
     first = _block_terms(resolve(stage, in_channels, stage.stride, Activation.RELU))
+    if stage.repeats == 1:
+        return first
     other = _block_terms(resolve(stage, stage.channels, 1, Activation.RELU))
     count = stage.repeats - 1
     return Terms(
