@@ -1,4 +1,8 @@
-"""What may be proposed: the networks of a space whose exact cost lies within the bounds."""
+"""What may be proposed: the networks of a space whose exact cost lies within the bounds.
+
+Combinations of choices are rows of indices into the values of each choice, so that thousands are
+costed at once; a `Candidate` is one of them with its architecture.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +12,40 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from search.objective import UNITS, Objective
+from space import moves
 from space.architecture import Architecture
 from space.choices import Space, Value
-from space.cost import Cost, cost
+from space.cost import Cost
+from space.cost_table import CostTable, tabulate
 from space.validation import InvalidInput
+from space.within import Within
 
 Choices = Mapping[str, Value]
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
-#: A space of at most this many combinations is searched through to the last one.
+#: At most this many combinations are searched through to the last one.
 ENUMERABLE = 20_000
 
-#: Random starts from which a way into the bounds is looked for (assumed).
-_STARTS = 30
+#: Candidates looked at around a known one, before others are drawn from the whole space (assumed).
+_NEIGHBOURHOOD = 2_000
 
-#: Networks looked at around one that is known already before the space counts as exhausted.
-_NEIGHBOURHOOD = 20_000
+#: Rounds of draws from the space before it counts as having nothing to give (assumed).
+_ROUNDS = 40
 
-#: Candidates kept in memory, so that none is decoded and costed twice in a row.
-_REMEMBERED = 100_000
+#: Candidates kept in memory, so that none is decoded twice in a row.
+_REMEMBERED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One combination of choices, and all that follows from it without training."""
 
+    row: Rows
     choices: dict[str, Value]
     architecture: Architecture
     key: str
@@ -56,7 +67,7 @@ class Candidates:
         self.space = space
         self.objective = objective
         self.resolution = resolution
-        self._names = tuple(space.choices)
+        self._bounds = objective.bounds
         self._remembered = lru_cache(_REMEMBERED)(self._make)
 
     @cached_property
@@ -66,100 +77,122 @@ class Candidates:
             name: CategoricalDistribution(values) for name, values in self.space.choices.items()
         }
 
+    @cached_property
+    def table(self) -> CostTable:
+        """Exact costs of rows."""
+        return tabulate(self.space, self.resolution)
+
+    @cached_property
+    def sizes(self) -> Rows:
+        """How many values each choice has."""
+        return np.array([len(values) for values in self.space.choices.values()])
+
+    def row(self, choices: Choices) -> Rows:
+        """The indices of `choices`, in the space's order."""
+        return np.array([place[choices[name]] for name, place in self._places.items()])
+
     def at(self, choices: Choices) -> Candidate:
         """The candidate of these choices."""
-        return self._remembered(tuple(choices[name] for name in self._names))
+        return self.at_row(self.row(choices))
+
+    def at_row(self, row: Rows) -> Candidate:
+        """The candidate of a row of indices."""
+        return self._remembered(tuple(row.tolist()))
 
     def admits(self, candidate: Candidate) -> bool:
         """Whether the candidate lies within the bounds."""
         return self.objective.admits(candidate.cost)
 
-    def sample(self, rng: np.random.Generator) -> Candidate:
-        """A combination drawn uniformly from all, within the bounds or not."""
-        return self.at(
-            {name: values[rng.integers(len(values))] for name, values in self.space.choices.items()}
-        )
+    def within(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which rows lie within the bounds."""
+        inside: NDArray[np.bool_] = self._violations(rows) == 0
+        return inside
 
-    def neighbours(self, candidate: Candidate, rng: np.random.Generator) -> Iterator[Candidate]:
-        """Every candidate that differs in one choice, in random order."""
-        moves = [
-            (name, value)
-            for name, values in self.space.choices.items()
-            for value in values
-            if value != candidate.choices[name]
-        ]
-        for index in rng.permutation(len(moves)):
-            name, value = moves[index]
-            yield self.at({**candidate.choices, name: value})
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+        """Rows drawn uniformly from those within the bounds; fewer than `count` where few exist."""
+        if self._within is None:
+            return moves.uniform(self.sizes, count, rng)
+        rows = np.empty((0, len(self.sizes)), np.int64)
+        for _ in range(_ROUNDS):
+            if len(rows) >= count:
+                break
+            rows = np.concatenate([rows, self._within.draw(max(2 * count, 16), rng)])
+        return rows[:count]
 
-    def unseen(self, seen: set[str], near: Candidate, rng: np.random.Generator) -> Candidate:
+    def unseen(self, seen: set[str], near: Rows, rng: np.random.Generator) -> Candidate:
         """A candidate within the bounds whose key is not in `seen`, by few changes from `near`.
 
         Raises `Exhausted` where all are seen, and `InvalidInput`, with the nearest reachable cost,
         where the bounds admit none at all.
         """
-        start = self._into_bounds(near, rng)
-        if start is None:
-            raise InvalidInput(self._unreachable(near, rng))
-        found = next((c for c in self._spread(start, rng) if c.key not in seen), None)
-        if found is None and self.space.size <= ENUMERABLE:
-            found = next((c for c in self._all() if self.admits(c) and c.key not in seen), None)
-        if found is None:
-            raise Exhausted(
-                f"the space {self.space.name} has no network left within the bounds: "
-                f"all {len(seen)} that were found have been tried"
-            )
-        return found
+        start = self._downhill(near, rng)
+        if not self.within(start[None])[0]:
+            drawn = self.sample(1, rng)
+            if len(drawn) == 0:
+                drawn = np.array(list(self._every())[:1])
+            if len(drawn) == 0:
+                raise InvalidInput(self._unreachable(rng))
+            start = drawn[0]
+        for candidate in self._outward(start, rng):
+            if candidate.key not in seen:
+                return candidate
+        raise Exhausted(
+            f"the space {self.space.name} has no network left within the bounds: "
+            f"all {len(seen)} that were found have been tried"
+        )
 
-    def _into_bounds(self, near: Candidate, rng: np.random.Generator) -> Candidate | None:
-        """A candidate within the bounds: downhill on their violation, from `near` and elsewhere."""
-        for attempt in range(_STARTS):
-            reached = self._downhill(near if attempt == 0 else self.sample(rng), rng)
-            if self.admits(reached):
-                return reached
-        if self.space.size <= ENUMERABLE:
-            return next((c for c in self._all() if self.admits(c)), None)
-        return None
-
-    def _downhill(self, start: Candidate, rng: np.random.Generator) -> Candidate:
-        violation = self.objective.bounds.violation
-        while not self.admits(start):
-            outside = violation(start.cost)
-            step = next(
-                (c for c in self.neighbours(start, rng) if violation(c.cost) < outside), None
-            )
-            if step is None:
-                return start
-            start = step
-        return start
-
-    def _spread(self, start: Candidate, rng: np.random.Generator) -> Iterator[Candidate]:
-        """Candidates within the bounds, the nearest first, each reached by one more choice."""
-        yield start
-        known, border = {start.key}, [start]
+    def _outward(self, start: Rows, rng: np.random.Generator) -> Iterator[Candidate]:
+        """Candidates within the bounds: those around `start`, then any, then all that remain."""
+        yield self.at_row(start)
+        known, border = {self.at_row(start).key}, [start]
         while border and len(known) < _NEIGHBOURHOOD:
             following = []
-            for candidate in border:
-                for neighbour in self.neighbours(candidate, rng):
-                    if self.admits(neighbour) and neighbour.key not in known:
-                        known.add(neighbour.key)
+            for row in border:
+                around = moves.neighbours(row, self.sizes)
+                for neighbour in rng.permutation(around[self.within(around)]):
+                    candidate = self.at_row(neighbour)
+                    if candidate.key not in known:
+                        known.add(candidate.key)
                         following.append(neighbour)
-                        yield neighbour
+                        yield candidate
             border = following
+        for row in self.sample(_NEIGHBOURHOOD, rng):
+            yield self.at_row(row)
+        for row in self._every():
+            yield self.at_row(row)
 
-    def _all(self) -> Iterator[Candidate]:
-        for values in product(*self.space.choices.values()):
-            yield self.at(dict(zip(self._names, values, strict=True)))
+    def _downhill(self, row: Rows, rng: np.random.Generator) -> Rows:
+        """From `row` by single choices to less and less violation of the bounds."""
+        outside = self._violations(row[None])[0]
+        while outside > 0:
+            around = moves.neighbours(row, self.sizes)
+            violations = self._violations(around)
+            better = np.flatnonzero(violations < outside)
+            if len(better) == 0:
+                break
+            step = rng.choice(better)
+            row, outside = around[step], violations[step]
+        return row
 
-    def _unreachable(self, near: Candidate, rng: np.random.Generator) -> str:
-        bounds = self.objective.bounds
-        reached = [self._downhill(near, rng)]
-        reached += [self._downhill(self.sample(rng), rng) for _ in range(_STARTS)]
-        nearest = min(reached, key=lambda candidate: bounds.violation(candidate.cost)).cost
+    def _every(self) -> Iterator[Rows]:
+        """All rows within the bounds, where they are few enough to be gone through."""
+        if self._within is not None:
+            if self._within.count <= ENUMERABLE:
+                yield from self._within.every()
+        elif self.space.size <= ENUMERABLE:
+            yield from (np.array(row) for row in product(*map(range, self.sizes.tolist())))
+
+    def _unreachable(self, rng: np.random.Generator) -> str:
+        reached = Within(self.table, self._bounds.given, clip=False).nearest(64, rng)
+        reached = np.array([self._downhill(row, rng) for row in reached])
+        nearest = self.at_row(reached[self._violations(reached).argmin()]).cost
         wanted = " and ".join(
-            f"{least:,} to {most:,} {UNITS[name]}" for name, (least, most) in bounds.given.items()
+            f"{least:,} to {most:,} {UNITS[name]}"
+            for name, (least, most) in self._bounds.given.items()
         )
-        found = " and ".join(f"{getattr(nearest, name):,} {UNITS[name]}" for name in bounds.given)
+        found = " and ".join(
+            f"{getattr(nearest, name):,} {UNITS[name]}" for name in self._bounds.given
+        )
         resolution = self.resolution or self.space.base.resolution
         return (
             f"objective.bounds: no network of the space {self.space.name} has {wanted} at "
@@ -167,9 +200,31 @@ class Candidates:
             "space or resolution"
         )
 
-    def _make(self, values: tuple[Value, ...]) -> Candidate:
-        choices = dict(zip(self._names, values, strict=True))
+    def _violations(self, rows: Rows) -> Floats:
+        """How far outside the bounds each row lies, as `Bounds.violation` says it."""
+        outside = np.zeros(len(rows))
+        if self._bounds.given and len(rows):
+            costs = self.table(rows).astype(float)
+            for name, (least, most) in self._bounds.given.items():
+                cost = costs[:, Cost._fields.index(name)]
+                outside += np.maximum(0.0, np.log(np.maximum(least / cost, cost / most)))
+        return outside
+
+    @cached_property
+    def _within(self) -> Within | None:
+        return Within(self.table, self._bounds.given) if self._bounds.given else None
+
+    @cached_property
+    def _places(self) -> dict[str, dict[Value, int]]:
+        return {
+            name: {value: place for place, value in enumerate(values)}
+            for name, values in self.space.choices.items()
+        }
+
+    def _make(self, indices: tuple[int, ...]) -> Candidate:
+        offers = self.space.choices.items()
+        choices = {name: values[i] for (name, values), i in zip(offers, indices, strict=True)}
         architecture = self.space.decode(choices)
-        return Candidate(
-            choices, architecture, architecture.key, cost(architecture, self.resolution)
-        )
+        row = np.array(indices)
+        cost = Cost(*self.table(row[None])[0].tolist())
+        return Candidate(row, choices, architecture, architecture.key, cost)

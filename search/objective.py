@@ -11,7 +11,7 @@ from space.cost import Cost
 CostName = Literal["macs", "params", "activations"]
 
 #: What people call each cost.
-UNITS: dict[CostName, str] = {
+UNITS: dict[str, str] = {
     "macs": "MACs (multiply–adds)",
     "params": "parameters",
     "activations": "activations",
@@ -32,9 +32,9 @@ class Bounds:
                 raise ValueError(f"`0 < least <= most` must hold for {name}, but got {least, most}")
 
     @property
-    def given(self) -> dict[CostName, tuple[int, int]]:
+    def given(self) -> dict[str, tuple[int, int]]:
         """The bounds that are set."""
-        pairs: dict[CostName, tuple[int, int] | None] = {
+        pairs: dict[str, tuple[int, int] | None] = {
             "macs": self.macs,
             "params": self.params,
             "activations": self.activations,

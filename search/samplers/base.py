@@ -18,7 +18,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.candidates import Candidate, Candidates, Choices
+from search.candidates import Candidate, Candidates, Rows
+from space import moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Method(Protocol):
 
     def __call__(
         self, candidates: Candidates, history: History, rng: np.random.Generator
-    ) -> Iterator[tuple[Choices, Mapping[str, Any]]]:
+    ) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
         """Proposals for the trial that comes after `history`, best first."""
         ...
 
@@ -76,13 +77,13 @@ class Sampler(BaseSampler):
         rng = np.random.default_rng([self._seed, number])
         history = History(earlier, number, self._seed)
         rejected, last = 0, None
-        for choices, notes in self._method(self.candidates, history, rng):
-            last = self.candidates.at(choices)
+        for row, notes in self._method(self.candidates, history, rng):
+            last = self.candidates.at_row(row)
             if not self.candidates.admits(last):
                 rejected += 1
             elif last.key not in seen:
                 return Proposal(last, rejected, notes)
-        near = last or self.candidates.sample(rng)
+        near = last.row if last else moves.uniform(self.candidates.sizes, 1, rng)[0]
         return Proposal(self.candidates.unseen(seen, near, rng), rejected)
 
     def _key(self, trial: FrozenTrial) -> str | None:

@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.candidates import Candidates, Choices
+from search.candidates import Candidates, Rows
 from search.samplers.base import History, Method
 from search.snapshot import Snapshot
 
@@ -28,7 +28,7 @@ def wrapped(create: Callable[[int], BaseSampler]) -> Method:
 
     def method(
         candidates: Candidates, history: History, rng: np.random.Generator
-    ) -> Iterator[tuple[Choices, Mapping[str, Any]]]:
+    ) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
         for _ in range(_PROPOSALS):
             yield _ask(create(int(rng.integers(2**31))), candidates, history)
 
@@ -37,7 +37,7 @@ def wrapped(create: Callable[[int], BaseSampler]) -> Method:
 
 def _ask(
     sampler: BaseSampler, candidates: Candidates, history: History
-) -> tuple[Choices, Mapping[str, Any]]:
+) -> tuple[Rows, Mapping[str, Any]]:
     snapshot = Snapshot(history.trials, [StudyDirection.MAXIMIZE])
     study = snapshot.study("search", sampler)
     trial = FrozenTrial(
@@ -59,4 +59,4 @@ def _ask(
     for name, distribution in candidates.distributions.items():
         if name not in choices:
             choices[name] = sampler.sample_independent(study, trial, name, distribution)
-    return choices, snapshot.notes
+    return candidates.row(choices), snapshot.notes

@@ -1,4 +1,4 @@
-"""Random search: candidates drawn uniformly from the space."""
+"""Random search: candidates drawn uniformly from those within the bounds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from search.candidates import Candidates, Choices
+from search.candidates import Candidates, Rows
 from search.samplers.base import History
 
-#: Draws before a candidate within the bounds is reached by changing one outside (assumed).
-_DRAWS = 1_000
+#: Draws for one trial, most of which are for where few networks are left (assumed).
+_DRAWS = 100
 
 
 def uniform(
     candidates: Candidates,
     history: History,  # noqa: ARG001
     rng: np.random.Generator,
-) -> Iterator[tuple[Choices, Mapping[str, Any]]]:
+) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
     """A `Method`: independent draws."""
     for _ in range(_DRAWS):
-        yield candidates.sample(rng).choices, {}
+        for row in candidates.sample(1, rng):
+            yield row, {}

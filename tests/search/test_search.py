@@ -117,7 +117,8 @@ def test_no_candidate_outside_the_bounds_is_trained(bench: Any, run: Run, sample
     for trial in trials:
         assert 300_000 <= trial.user_attrs["cost"]["macs"] <= 320_000
         assert trial.user_attrs["cost"]["params"] <= 8_000
-    assert sum(trial.user_attrs.get("rejected", 0) for trial in trials) > 0
+    if sampler == "tpe":  # random draws come from within the bounds
+        assert sum(trial.user_attrs.get("rejected", 0) for trial in trials) > 0
 
 
 def test_impossible_bounds_are_refused_with_the_nearest_reachable_cost(bench: Any) -> None:
