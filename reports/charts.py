@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reports import published
 from reports.columns import rows
 from reports.load import STUDIES, Run
 from reports.tables import Tables, stage_rows
@@ -39,10 +40,15 @@ class Networks:
 
 def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
     """The points of all charts and the stages of all networks."""
-    points = [*_trial_points(tables), *_baseline_points(run), *_family_points(tables)]
+    points = [
+        *_trial_points(tables),
+        *_baseline_points(run),
+        *_family_points(tables),
+        *_published_points(run),
+    ]
     place = {(point["layer"], point.get("trial")): i for i, point in enumerate(points)}
     for point in points:
-        point["network"] = networks.index.get(point["key"])
+        point["network"] = networks.index.get(point.get("key", ""))
     return {
         "stage_columns": _STAGE,
         "stage_rows": networks.rows,
@@ -130,3 +136,9 @@ def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
             "note": "test images",
             "seconds": row["train_seconds"],
         }
+
+
+def _published_points(run: Run) -> Iterable[dict[str, Any]]:
+    note = "published, ImageNet validation images, its authors' training"
+    for network in published.for_classes(run.num_classes):
+        yield network._asdict() | {"layer": "published", "note": note}

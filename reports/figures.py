@@ -17,7 +17,7 @@ from reports.load import Run
 from reports.search_tables import pareto
 from reports.tables import Tables
 from reports.ternary import CORNERS, GRID, place
-from reports.text import count, printable
+from reports.text import printable, short
 from space.files import write_file
 from space.validation import InvalidInput, one_of
 
@@ -254,7 +254,7 @@ def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
             axes.annotate(
                 name,
                 corner,
-                xytext=(0, 6 if top else -6),
+                xytext=(0, 13 if top else -6),
                 textcoords="offset points",
                 ha="center",
                 va="bottom" if top else "top",
@@ -362,7 +362,7 @@ def _count_axis(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -89,6 +89,12 @@ class Run:
         """The recipe's name, or the directory's where there is no recipe."""
         return str(self.recipe.get("name") or self.path.resolve().name)
 
+    @property
+    def num_classes(self) -> int:
+        """The classes that the run's networks tell apart; 0 where there is no network yet."""
+        every = (trial.architecture for name in STUDIES for trial in self.study(name))
+        return next((each["num_classes"] for each in every if "num_classes" in each), 0)
+
     def study(self, name: str) -> tuple[Trial, ...]:
         """The trials of one study in the order of their numbers; none where it has not begun."""
         return self.trials.get(name, ())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reports import published
 from reports.columns import rows
 from reports.insight import best_count, kendall_tau
 from reports.load import Run
@@ -113,6 +114,8 @@ def _chart(run: Run, tables: Tables) -> str:
         sentences.append(f"Finalists and baseline: the same images, {longer}.")
     if len(tables.family):
         sentences.append("Family: test images, trained in full. So the levels are not one scale.")
+    if published.for_classes(run.num_classes):
+        sentences.append(f"Published: {published.SOURCES}.")
     sentences.append("Select a point for its stages; drag to zoom.")
     return " ".join(sentences)
 

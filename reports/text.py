@@ -24,6 +24,11 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def short(value: float) -> str:
+    """A count for an axis, without zeros that say nothing: 40K, 2.5M."""
+    return re.sub(r"\.0+(?=\D|$)|(\.\d*?)0+(?=\D|$)", r"\1", count(value))
+
+
 def percent(value: float) -> str:
     """A fraction as a percentage with one digit after the point, on one line."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"

@@ -277,7 +277,7 @@
     }
 
     pin(point) {
-      if (!this.spec.pin) return;
+      if (!this.spec.pin || (point && point.network == null)) return;
       this.pinned = point && point !== this.pinned ? point : null;
       this.spec.pin(this.pinned, () => this.pin(null));
       this.mark(this.hovered);
@@ -426,7 +426,8 @@
   function describe(point) {
     const spread = point.low != null ? ` ± ${(50 * (point.high - point.low)).toFixed(1)}` : "";
     const lines = [point.name, `${percent(point.accuracy)}${spread} · ${point.note}`];
-    lines.push(`${count(point.macs)} MACs · ${count(point.params)} parameters · ${point.resolution} px`);
+    const pixels = point.resolution ? ` · ${point.resolution} px` : "";
+    lines.push(`${count(point.macs)} MACs · ${count(point.params)} parameters${pixels}`);
     if (point.reward != null) lines.push(`reward ${point.reward.toFixed(4)}`);
     return lines;
   }
@@ -450,6 +451,7 @@
         { name: "Pareto front", kind: "steps", tone: "front", mute: true, points: data.front.map(([x, y]) => ({ x, y })) },
         { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
         { name: "α β γ candidates", kind: "dots", tone: "coefficients", points: layerOf("coefficients"), shown: false },
+        { name: "published", kind: "dots", tone: "published", points: layerOf("published"), shown: false },
         { name: "baseline", kind: "diamonds", tone: "baseline", points: layerOf("baseline") },
         { name: "family", kind: "family", tone: "family", points: layerOf("family") },
       ],

@@ -1,0 +1,63 @@
+"""Published ImageNet results, for runs on ImageNet's thousand classes to be drawn beside.
+
+Each network was trained by its authors' own recipe, so the accuracies are not a comparison under
+equal conditions. Parameters and MACs (the papers' "FLOPS") are rounded as printed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: Classes of ImageNet (ILSVRC 2012).
+IMAGENET_CLASSES = 1000
+
+#: Where the numbers are printed.
+SOURCES = "EfficientNet, table 2 (Tan and Le 2019); MnasNet, table 1 (Tan and others 2019)"
+
+
+class Published(NamedTuple):
+    """One network: parameters, MACs of one image, top-1 accuracy on the validation images."""
+
+    name: str
+    params: float
+    macs: float
+    accuracy: float
+
+
+NETWORKS = tuple(
+    Published(name, params * 1e6, macs * 1e9, top1 / 100)
+    for name, params, macs, top1 in (
+        ("EfficientNet-B0", 5.3, 0.39, 77.1),
+        ("EfficientNet-B1", 7.8, 0.70, 79.1),
+        ("EfficientNet-B2", 9.2, 1.0, 80.1),
+        ("EfficientNet-B3", 12, 1.8, 81.6),
+        ("EfficientNet-B4", 19, 4.2, 82.9),
+        ("EfficientNet-B5", 30, 9.9, 83.6),
+        ("EfficientNet-B6", 43, 19, 84.0),
+        ("EfficientNet-B7", 66, 37, 84.3),
+        ("MobileNetV2", 3.4, 0.300, 72.0),
+        ("MnasNet-A1", 3.9, 0.312, 75.2),
+        ("MnasNet-A2", 4.8, 0.340, 75.6),
+        ("MnasNet-A3", 5.2, 0.403, 76.7),
+        ("ResNet-50", 26, 4.1, 76.0),
+        ("ResNet-152", 60, 11, 77.8),
+        ("DenseNet-169", 14, 3.5, 76.2),
+        ("DenseNet-264", 34, 6.0, 77.9),
+        ("Inception-v3", 24, 5.7, 78.8),
+        ("Inception-v4", 48, 13, 80.0),
+        ("Inception-ResNet-v2", 56, 13, 80.1),
+        ("Xception", 23, 8.4, 79.0),
+        ("ResNeXt-101", 84, 32, 80.9),
+        ("PolyNet", 92, 35, 81.3),
+        ("SENet", 146, 42, 82.7),
+        ("NASNet-A", 89, 24, 82.7),
+        ("AmoebaNet-A", 87, 23, 82.8),
+        ("PNASNet", 86, 23, 82.9),
+        ("AmoebaNet-C", 155, 41, 83.5),
+    )
+)
+
+
+def for_classes(classes: int) -> tuple[Published, ...]:
+    """The networks that a run with so many classes may be drawn beside: all, or none."""
+    return NETWORKS if classes == IMAGENET_CLASSES else ()

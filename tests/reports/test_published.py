@@ -1,0 +1,37 @@
+import csv
+from dataclasses import replace
+
+import pytest
+
+from reports import page, published, tables
+from reports.load import load
+
+
+def test_the_published_numbers_are_those_of_the_papers(shared):
+    found = {network.name: network for network in published.NETWORKS}
+    with (shared / "reference" / "published_imagenet.csv").open() as file:
+        printed = {row["model"]: row for row in csv.DictReader(file) if row["flops_billions"]}
+    with (shared / "reference" / "efficientnet.csv").open() as file:
+        for row in csv.DictReader(file):
+            printed[row["model"].replace("efficientnet_b", "EfficientNet-B")] = {
+                "params_millions": row["paper_params_millions"],
+                "flops_billions": row["paper_flops_billions"],
+                "top1": row["paper_top1"],
+            }
+    assert found.keys() == printed.keys()
+    for name, row in printed.items():
+        assert found[name].params == pytest.approx(float(row["params_millions"]) * 1e6)
+        assert found[name].macs == pytest.approx(float(row["flops_billions"]) * 1e9)
+        assert found[name].accuracy == pytest.approx(float(row["top1"]) / 100)
+
+
+def test_published_networks_stand_beside_runs_on_imagenets_classes_alone(finished_run):
+    run = load(finished_run)
+    assert run.num_classes == 10
+    assert "MnasNet-A1" not in page.render(run, tables.collect(run), files=[])
+    first, *others = run.study("search")
+    wide = replace(first, architecture=first.architecture | {"num_classes": 1000})
+    run = replace(run, trials=dict(run.trials) | {"search": (wide, *others)})
+    html = page.render(run, tables.collect(run), files=[])
+    assert "MnasNet-A1" in html
+    assert published.SOURCES in html
