@@ -61,44 +61,51 @@ def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor
     """
     given = source(name)
     names = given.names(given.architecture())
-    classifier, stem = (f"{names[module]}.weight" for module in ("classifier", "stem.conv"))
-    for key in (classifier, stem):
-        if key not in state:
-            raise InvalidInput(f"{name}: these are no weights of it: there is no tensor {key}")
-    architecture = given.architecture(len(state[classifier]), state[stem].shape[1])
     ours = {theirs: module for module, theirs in names.items()}
-    expected, found = _shapes(architecture), {}
+    found: dict[str, Tensor] = {}
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
         if module not in ours:
             raise InvalidInput(f"{name}: there is no place for the tensor {key}")
         mine = f"{ours[module]}.{kind}"
-        if mine.startswith("hidden") and given.hidden_is_convolution and kind == "weight":
-            tensor = tensor.flatten(1)
-        needed, shape = expected.get(mine), tuple(tensor.shape)
-        if shape != needed:
-            raise InvalidInput(f"{name}: {key}: shape {needed} is needed, but got {shape}")
-        found[mine] = tensor
-    _check_complete(name, expected, found)
-    return architecture, found
+        is_hidden = given.hidden_is_convolution and mine == "hidden.linear.weight"
+        found[mine] = tensor.flatten(1) if is_hidden else tensor
+    return _checked(name, given, found), found
 
 
 def to_source(name: str, state: State) -> dict[str, Tensor]:
     """A source's state dict for weights of the network of its preset.
 
-    Raises `InvalidInput` for tensors that are missing or left over.
+    Raises `InvalidInput` for tensors that are missing, left over, or of another shape.
     """
     given = source(name)
-    names, found = given.names(given.architecture()), {}
+    names, found = given.names(_checked(name, given, state)), {}
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
-        if module not in names:
-            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
-        if module.startswith("hidden") and given.hidden_is_convolution and kind == "weight":
-            tensor = tensor[:, :, None, None]
-        found[f"{names[module]}.{kind}"] = tensor
-    _check_complete(name, _shapes(given.architecture()), state)
+        is_hidden = given.hidden_is_convolution and key == "hidden.linear.weight"
+        found[f"{names[module]}.{kind}"] = tensor[:, :, None, None] if is_hidden else tensor
     return found
+
+
+def _checked(name: str, given: Source, state: State) -> Architecture:
+    """The architecture of a whole state dict of ours, which came from or goes to a source."""
+    for key in ("classifier.weight", "stem.conv.weight"):
+        if key not in state:
+            raise InvalidInput(f"{name}: these are no weights of it: there is no {key}")
+    classes, channels = len(state["classifier.weight"]), state["stem.conv.weight"].shape[1]
+    architecture = given.architecture(classes, channels)
+    expected = _shapes(architecture)
+    for key, tensor in state.items():
+        needed, shape = expected.get(key), tuple(tensor.shape)
+        if needed is None:
+            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
+        if shape != needed:
+            raise InvalidInput(f"{name}: {key}: shape {needed} is needed, but got {shape}")
+    # Weights from before torch 0.4.1 lack this counter, and torch fills it in.
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise InvalidInput(f"{name}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    return architecture
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -110,13 +117,6 @@ def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network = build(architecture)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-
-
-def _check_complete(name: str, expected: Mapping[str, object], found: Mapping[str, object]) -> None:
-    # Weights from before torch 0.4.1 lack this counter, and torch fills it in.
-    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
-    if missing:
-        raise InvalidInput(f"{name}: {len(missing)} tensors are missing, the first is {missing[0]}")
 
 
 #: The parts of each operator's module, in order, those with a convolution and a batch norm.

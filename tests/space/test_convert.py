@@ -83,15 +83,25 @@ def test_wrong_weights_are_refused_by_name(witness):
     state = witness(name).state_dict()
     with pytest.raises(InvalidInput, match="no 'torchvision/resnet19'; did you mean"):
         convert.from_source("torchvision/resnet19", state)
-    with pytest.raises(InvalidInput, match=r"no weights of it: there is no tensor classifier.1.w"):
+    with pytest.raises(InvalidInput, match="mobilenet_v2: there is no place for the tensor"):
         convert.from_source("torchvision/mobilenet_v2", state)
     with pytest.raises(InvalidInput, match=r"there is no place for the tensor extra\.weight"):
         convert.from_source(name, state | {"extra.weight": state["fc.weight"]})
-    with pytest.raises(InvalidInput, match=r"bn1.weight: shape \(64,\) is needed"):
+    with pytest.raises(InvalidInput, match=r"stem.norm.weight: shape \(64,\) is needed"):
         convert.from_source(name, state | {"bn1.weight": state["fc.bias"]})
+    with pytest.raises(InvalidInput, match=r"there is no classifier\.weight"):
+        convert.from_source(name, {"conv1.weight": state["conv1.weight"]})
     del state["layer1.0.conv1.weight"]
     with pytest.raises(InvalidInput, match=r"1 tensors are missing, the first is stages.0.0.first"):
         convert.from_source(name, state)
+
+
+def test_weights_of_another_network_with_the_same_names_are_refused(witness):
+    _, b1 = convert.from_source(
+        "timm/efficientnet_b1", witness("timm/efficientnet_b1").state_dict()
+    )
+    with pytest.raises(InvalidInput, match=r"timm/efficientnet_b2: .* is needed, but got"):
+        convert.to_source("timm/efficientnet_b2", b1)
 
 
 def test_weights_without_counters_of_batches_are_complete(witness, calibrated):

@@ -1,0 +1,66 @@
+"""Files of weights: there and back, and what is no file of weights."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from space.architecture import Architecture
+from space.network import build
+from space.validation import InvalidInput
+from space.weights import export_weights, import_weights, read_weights
+
+NAME = "timm/mobilenetv3_small_100"
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_come_back_from_our_files_as_they_were(tmp_path, witness, calibrated, suffix):
+    module = calibrated(witness(NAME, num_classes=5))
+    given = tmp_path / f"given.{suffix}"
+    if suffix == "pth":
+        torch.save(module.state_dict(), given)
+    else:
+        save_file(module.state_dict(), given)
+
+    import_weights(NAME, given, tmp_path / "ours")
+    data = json.loads((tmp_path / "ours" / "architecture.json").read_text("utf-8"))
+    network = build(Architecture.from_dict(data)).eval()
+    network.load_state_dict(load_file(tmp_path / "ours" / "model.safetensors"))
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), module(image), rtol=1e-5, atol=1e-5)
+
+    export_weights(NAME, tmp_path / "ours" / "model.safetensors", tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    assert all(torch.equal(back[key], value) for key, value in module.state_dict().items())
+
+
+class _Runs:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"weight": _Runs()}, tmp_path / "bad.pth")
+    with pytest.raises(InvalidInput, match=r"bad\.pth: no weights can be read from it"):
+        read_weights(tmp_path / "bad.pth")
+    assert "run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])
+def test_a_file_that_is_not_there_or_damaged_is_refused(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(InvalidInput, match="no weights can be read"):
+        read_weights(path)
+    for content in (b"", b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(InvalidInput, match="no weights can be read"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}])
+def test_what_is_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InvalidInput, match="a state dict is needed"):
+        read_weights(tmp_path / "other.pth")
