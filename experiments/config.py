@@ -96,7 +96,7 @@ class GlyphsConfig(_Section):
     """Lines drawn over a character, at most."""
     contrast: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Difference in brightness between stroke and background, at least."""
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.06
     """Standard deviation of the pixel noise, of a full range of 1."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Draws the images; the same seed gives the same set."""

@@ -43,10 +43,18 @@ def test_every_font_has_every_character() -> None:
         assert [c for c in CHARACTERS if ord(c) not in known] == []
 
 
-def test_no_two_characters_of_a_font_look_the_same() -> None:
+@pytest.mark.parametrize("hollow", [False, True])
+def test_no_two_characters_of_a_font_look_the_same(hollow: bool) -> None:
     for font in range(len(FONTS)):
-        drawn = {glyphs._mask(character, font).tobytes() for character in CHARACTERS}
+        drawn = {glyphs._mask(character, font, hollow).tobytes() for character in CHARACTERS}
         assert len(drawn) == len(CHARACTERS)
+
+
+def test_a_contour_is_a_thin_part_of_its_character() -> None:
+    for font in range(len(FONTS)):
+        solid, hollow = (np.asarray(glyphs._mask("H", font, kind)) for kind in (False, True))
+        assert (hollow <= solid).all()
+        assert 0.05 < hollow.mean() / solid.mean() < 0.9
 
 
 def test_a_missing_font_is_told(monkeypatch, tmp_path) -> None:
