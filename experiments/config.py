@@ -107,10 +107,11 @@ class TrainConfig(_Section):
 
     optimizer: Literal["sgd", "rmsprop", "rmsprop_tf", "adamw"] = "sgd"
     """`rmsprop_tf` has epsilon inside the root, as TensorFlow's."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images per step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    """Peak rate for 256 images a step; it is scaled in proportion to `batch_size`."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per step, at most: an epoch is divided into equal steps."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.8
+    """Peak rate for 256 images a step, in proportion to those of a step. The default is SGD's;
+    RMSprop and AdamW need about 0.02."""
     momentum: Fraction = 0.9
     """Of SGD and RMSprop; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
