@@ -23,6 +23,7 @@ class Snapshot(InMemoryStorage):
         super().__init__()
         self._given = trials
         self._directions = list(directions)
+        self._study_notes: dict[str, Any] = {}
         self.notes: dict[str, Any] = {}
 
     def study(self, name: str, sampler: BaseSampler | None = None) -> optuna.Study:
@@ -45,6 +46,14 @@ class Snapshot(InMemoryStorage):
     ) -> list[FrozenTrial]:
         """The trials given, never copied."""
         return [trial for trial in self._given if states is None or trial.state in states]
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002
+        """Notes on the study, which last as long as the snapshot."""
+        return self._study_notes
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: ARG002
+        """Keeps a note on the study."""
+        self._study_notes[key] = value
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ARG002
         """Collects a note on the open trial."""

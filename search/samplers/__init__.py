@@ -9,12 +9,21 @@ from __future__ import annotations
 from search.candidates import Candidates
 from search.samplers import from_optuna
 from search.samplers.base import Method, Sampler
+from search.samplers.evolution import evolution
+from search.samplers.local import local
 from search.samplers.uniform import uniform
 from space.validation import one_of
 
 _METHODS: dict[str, Method] = {
     "random": uniform,
+    "evolution": evolution,
+    "local": local,
     "tpe": from_optuna.wrapped(from_optuna.tpe),
+    "tpe_multivariate": from_optuna.wrapped(from_optuna.tpe_multivariate),
+    "nsga2": from_optuna.wrapped(from_optuna.nsga2),
+    "nsga3": from_optuna.wrapped(from_optuna.nsga3),
+    "gp": from_optuna.wrapped(from_optuna.gp),
+    "brute_force": from_optuna.wrapped(from_optuna.brute_force),
 }
 
 

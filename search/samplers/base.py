@@ -16,9 +16,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from search.candidates import Candidate, Candidates, Rows
+from search.study import FINISHED
 from space import moves
 
 
@@ -31,9 +32,9 @@ class History:
     seed: int
 
     @property
-    def complete(self) -> list[FrozenTrial]:
-        """The trials with a final value, by number."""
-        return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+    def valued(self) -> list[FrozenTrial]:
+        """Complete and pruned trials, by number; a pruned one has its last epoch's value."""
+        return [trial for trial in self.trials if trial.state in FINISHED and trial.values]
 
 
 class Method(Protocol):
