@@ -47,7 +47,9 @@ def test_the_two_forms_of_rmsprop_differ() -> None:
     for name in ("rmsprop", "rmsprop_tf"):
         network = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(network.weight)
-        optimizer = make_optimizer(network, TrainConfig(optimizer=name, weight_decay=0))
+        optimizer = make_optimizer(
+            network, TrainConfig(optimizer=name, weight_decay=0, learning_rate=0.1)
+        )
         network.weight.grad = torch.full_like(network.weight, 1e-3)
         optimizer.step()
         steps.append(-network.weight.item() / 0.1)
