@@ -48,38 +48,48 @@ class Part(NamedTuple):
 
 
 def cost(architecture: Architecture, resolution: int | None = None) -> Cost:
-    """The exact cost of `architecture` at `resolution` pixels (its own where None is given)."""
+    """The exact cost of `architecture` at `resolution` pixels (its own where None is given).
+
+    Raises ValueError for a resolution below 1.
+    """
     macs = params = activations = 0
-    for part in parts(architecture, resolution):
-        part_macs, part_params, part_activations = part.cost
-        macs += part_macs
-        params += part_params
-        activations += part_activations
+    for terms, side, given in _walk(architecture, resolution):
+        macs_in, macs_out, macs_image, more_params, act_in, act_out, act_image = terms
+        inputs, outputs = given * given, side * side
+        macs += macs_in * inputs + macs_out * outputs + macs_image
+        params += more_params
+        activations += act_in * inputs + act_out * outputs + act_image
     return Cost(macs, params, activations)
 
 
 def parts(architecture: Architecture, resolution: int | None = None) -> list[Part]:
-    """The exact cost of the stem, each stage, and the head, in this order.
-
-    Raises ValueError for a resolution below 1.
-    """
-    stem = architecture.stem
-    channels = stem.channels
-    size = -(-input_side(architecture, resolution) // stem.stride)
-    weights = stem.kernel**2 * architecture.in_channels * channels
-    pixels = size * size
-    spent = Cost(weights * pixels, weights + 2 * channels, channels * pixels)
-    if stem.pool:
-        size = -(-size // 2)
-    found = [Part("stem", channels, size, spent)]
-    for number, stage in enumerate(architecture.stages, start=1):
-        terms = stage_terms(stage, channels)
-        finer = size * size
-        size = -(-size // stage.stride)
-        channels = stage.channels
-        found.append(Part(f"stage {number}", channels, size, terms.at(finer, size * size)))
-    found.append(Part("head", architecture.num_classes, 1, head_cost(architecture, size * size)))
+    """The cost of the stem, each stage, and the head, in this order; together `cost`."""
+    stages = [(f"stage {n}", stage.channels) for n, stage in enumerate(architecture.stages, 1)]
+    named = [("stem", architecture.stem.channels), *stages, ("head", architecture.num_classes)]
+    found = [
+        Part(name, channels, side, terms.at(given, side))
+        for (name, channels), (terms, side, given) in zip(
+            named, _walk(architecture, resolution), strict=True
+        )
+    ]
+    if architecture.stem.pool:
+        found[0] = found[0]._replace(resolution=-(-found[0].resolution // 2))
     return found
+
+
+def _walk(architecture: Architecture, resolution: int | None) -> Iterator[tuple[Terms, int, int]]:
+    """Stem, stages and head: their terms, and the sides of the maps they put out and are given."""
+    stem = architecture.stem
+    given = input_side(architecture, resolution)
+    side = -(-given // stem.stride)
+    yield _stem_terms(architecture), side, given
+    given = -(-side // 2) if stem.pool else side
+    channels = stem.channels
+    for stage in architecture.stages:
+        side = -(-given // stage.stride)
+        yield stage_terms(stage, channels), side, given
+        given, channels = side, stage.channels
+    yield head_terms(architecture), 1, given
 
 
 def input_side(architecture: Architecture, resolution: int | None) -> int:
@@ -160,13 +170,15 @@ class Terms(NamedTuple):
     activations_output: int
     activations_image: int
 
-    def at(self, input_pixels: int, output_pixels: int) -> Cost:
-        """The cost where the maps have these numbers of pixels."""
-        macs_in, macs_out, macs_image, params, act_in, act_out, act_image = self
+    def at(self, given: int, side: int) -> Cost:
+        """The cost where the input map and the output map have these sides."""
+        inputs, outputs = given * given, side * side
         return Cost(
-            macs_in * input_pixels + macs_out * output_pixels + macs_image,
-            params,
-            act_in * input_pixels + act_out * output_pixels + act_image,
+            self.macs_input * inputs + self.macs_output * outputs + self.macs_image,
+            self.params,
+            self.activations_input * inputs
+            + self.activations_output * outputs
+            + self.activations_image,
         )
 
 
@@ -210,18 +222,24 @@ def stage_terms(stage: Stage, in_channels: int) -> Terms:
     )
 
 
-def head_cost(architecture: Architecture, pixels: int) -> Cost:
-    """The cost of the 1×1 convolution over `pixels`, and on one pixel of the linear layers."""
+def _stem_terms(architecture: Architecture) -> Terms:
+    stem = architecture.stem
+    weights = stem.kernel**2 * architecture.in_channels * stem.channels
+    return Terms(0, weights, 0, weights + 2 * stem.channels, 0, stem.channels, 0)
+
+
+def head_terms(architecture: Architecture) -> Terms:
+    """The terms of the 1×1 convolution on the map it is given, and of the linear layers."""
     head, width = architecture.head, architecture.stages[-1].channels
-    macs = params = activations = 0
+    convolution = params = linear = 0
     if head.channels:
-        macs = width * head.channels * pixels
-        params = width * head.channels + 2 * head.channels
-        activations = head.channels * pixels
+        convolution = width * head.channels
+        params = convolution + 2 * head.channels
         width = head.channels
     if head.hidden:
-        macs += width * head.hidden
+        linear = width * head.hidden
         params += (width + 1) * head.hidden
         width = head.hidden
     classes = architecture.num_classes
-    return Cost(macs + width * classes, params + (width + 1) * classes, activations)
+    params += (width + 1) * classes
+    return Terms(convolution, 0, linear + width * classes, params, head.channels, 0, 0)

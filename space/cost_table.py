@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from space.architecture import Stage
 from space.choices import Space
-from space.cost import Cost, head_cost, parts, stage_terms
+from space.cost import Cost, head_terms, parts, stage_terms
 
 #: Candidates looked up at once, so that what lies between stays in the processor's cache.
 _CHUNK = 8_192
@@ -84,9 +84,9 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
         own = [name for name in names if name.startswith(f"stage{index + 1}.")]
         stages = _stages(space, index, own)
         widths, given = np.unique(handed, return_inverse=True)
-        pixels = (side**2, output.resolution**2)
+        sides = (side, output.resolution)
         costs = [
-            stage_terms(stage, width).at(*pixels) for width in widths.tolist() for stage in stages
+            stage_terms(stage, width).at(*sides) for width in widths.tolist() for stage in stages
         ]
         sizes = [len(space.choices[name]) for name in own]
         tables.append(
@@ -99,7 +99,7 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
             )
         )
         side, handed = output.resolution, np.array([stage.channels for stage in stages])
-    heads = [head_cost(replace(space.base, stages=(stage,)), side**2) for stage in stages]
+    heads = [head_terms(replace(space.base, stages=(stage,))).at(side, 1) for stage in stages]
     tables[0].costs[:] += stem.cost
     tables[-1].costs[:] += np.tile(heads, (len(tables[-1].costs) // len(heads), 1))
     return CostTable(
