@@ -9,7 +9,7 @@ from typing import Any
 from reports import published
 from reports.columns import rows
 from reports.load import STUDIES, Run
-from reports.tables import Tables, stage_rows
+from reports.tables import Tables, collect, stage_rows
 from reports.text import printable
 from space.architecture import Architecture
 
@@ -63,6 +63,38 @@ def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
             [row["trial"], _json(row["best_reward"]), place[row["state"], row["trial"]]]
             for row in rows(tables.search_progress)
             if (row["state"], row["trial"]) in place
+        ],
+    }
+
+
+def comparison_data(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """The families of several runs and the fronts of their searches."""
+    collected = {name: collect(run) for name, run in runs.items()}
+    networks = Networks(
+        {
+            trial.key: trial.architecture
+            for run in runs.values()
+            for trial in run.study("family")
+            if trial.architecture
+        }
+    )
+    points = [
+        point | {"run": place, "network": networks.index.get(point["key"])}
+        for place, tables in enumerate(collected.values())
+        for point in _family_points(tables)
+    ]
+    return {
+        "stage_columns": _STAGE,
+        "stage_rows": networks.rows,
+        "networks": networks.networks,
+        "points": {
+            "columns": (*_POINT, "run"),
+            "rows": [[_json(point.get(name)) for name in (*_POINT, "run")] for point in points],
+        },
+        "runs": [printable(name) for name in runs],
+        "fronts": [
+            [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)]
+            for tables in collected.values()
         ],
     }
 

@@ -67,6 +67,13 @@ COLUMNS: Mapping[str, str] = {
     "skip": "how a block's input joins its output",
     "channels": "output channels",
     "repeats": "blocks in the stage",
+    "run": "name of the run",
+    "metric": "what accuracy means: top1 over all images, or balanced (the mean over classes)",
+    "classes": "classes that the networks tell apart",
+    "trials": "finished trainings of the search, complete or pruned",
+    "baseline_macs": "multiply–adds of the baseline for one image",
+    "baseline_accuracy": "accuracy of the baseline on the held-out images",
+    "recipe_key": "a key of the recipe; the columns beside it are the runs' values",
     "choice": "a choice of the search space",
     "value": "a value of that choice",
     "among_best": "part of the search's best complete trials that made this choice",
@@ -93,13 +100,14 @@ def names(text: str) -> list[str]:
 #: Columns of whole numbers, kept whole where some are missing.
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
-    "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings"
+    "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings "
+    "classes trials baseline_macs"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward "
-    "depth_share width_share resolution_share"
+    "baseline_accuracy depth_share width_share resolution_share"
 )
 
 
@@ -125,3 +133,8 @@ def _plain(cell: Any) -> Any:
     cell = cell.item() if hasattr(cell, "item") else cell
     missing = type(cell).__name__ == "NAType" or (isinstance(cell, float) and math.isnan(cell))
     return None if missing else cell
+
+
+def glossary() -> pd.DataFrame:
+    """`COLUMNS` as a table."""
+    return frame([{"column": k, "meaning": v} for k, v in COLUMNS.items()], ["column", "meaning"])

@@ -34,7 +34,6 @@ class Summary:
     evidence: tuple[str, ...]
     candidates: str
     members: str
-    date: str
 
 
 def summarise(run: Run, tables: Tables) -> Summary:
@@ -55,7 +54,6 @@ def summarise(run: Run, tables: Tables) -> Summary:
         evidence=tuple(_evidence(run.coefficients or {})),
         candidates=_candidates(tables.coefficients),
         members=_members(run),
-        date=date,
     )
 
 

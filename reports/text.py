@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A password in a storage's URL, wherever it stands in a text.
 _PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
@@ -88,3 +92,8 @@ def cell(value: object) -> object:
     shown = printable(value)
     risky = shown.startswith(("=", "+", "-", "@", "\t")) and not _NUMBER.fullmatch(shown)
     return f"'{shown}" if risky else shown
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV; what a spreadsheet would take for a formula begins with an apostrophe."""
+    return str(table.rename(columns=cell).map(cell).to_csv(index=False))

@@ -218,9 +218,10 @@
           if (layer.kind === "family") group.append(svg("circle", { cx: px, cy: py, r: 4.75 }));
           else path("", `M${px} ${py - 9.5}l9.5 9.5l-9.5 9.5l-9.5 -9.5z`);
         }
-        for (const point of layer.kind === "family" ? layer.points : []) {
+        const named = layer.label ? layer.points.slice(-1) : layer.points;
+        for (const point of layer.kind === "family" ? named : []) {
           const top = this.y(point.high ?? point.y) - 8;
-          group.append(svg("text", { x: this.x(point.x), y: top, "text-anchor": "middle" }, point.label));
+          group.append(svg("text", { x: this.x(point.x), y: top, "text-anchor": layer.label ? "end" : "middle" }, layer.label ?? point.label));
         }
       }
       return group;
@@ -438,8 +439,23 @@
   const layerOf = (id) => points.filter((point) => point.layer === id && point.accuracy != null)
     .map((point) => Object.assign(point, { x: point.macs, y: point.accuracy, label: point.name }));
 
-  function accuracyChart(figure) {
+  // A pinned point fills the panel with its network.
+  function pin(point, close) {
     const panel = document.getElementById("pinned");
+    panel.hidden = !point;
+    if (!point) return;
+    const stages = stagesOf(point.network);
+    const button = html("button", { class: "tool", type: "button" }, "Close");
+    button.addEventListener("click", close);
+    const [name, ...facts] = describe(point);
+    panel.replaceChildren(
+      html("header", {}, [html("h3", {}, name), button]),
+      html("p", { class: "note" }, facts.join(" · ")),
+      drawn(stages, largest([stages])), table(stages),
+    );
+  }
+
+  function accuracyChart(figure) {
     new Chart(figure, {
       title: "Accuracy against MACs", zoom: true,
       height: (width) => Math.round(Math.min(500, Math.max(320, width * 0.62))),
@@ -456,19 +472,7 @@
         { name: "family", kind: "family", tone: "family", points: layerOf("family") },
       ],
       describe,
-      pin(point, close) {
-        panel.hidden = !point;
-        if (!point) return;
-        const stages = stagesOf(point.network);
-        const button = html("button", { class: "tool", type: "button" }, "Close");
-        button.addEventListener("click", close);
-        const [name, ...facts] = describe(point);
-        panel.replaceChildren(
-          html("header", {}, [html("h3", {}, name), button]),
-          html("p", { class: "note" }, facts.join(" · ")),
-          drawn(stages, largest([stages])), table(stages),
-        );
-      },
+      pin,
     });
   }
 
@@ -546,7 +550,24 @@
     familyChart(figure, "seconds", `training time, ${name}`, trimmed, unit);
   }
 
+  function compareChart(figure) {
+    const family = layerOf("family");
+    new Chart(figure, {
+      title: "Accuracy of the families against MACs", zoom: true,
+      height: (width) => Math.round(Math.min(540, Math.max(320, width * 0.5))),
+      x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
+      y: percents,
+      layers: data.runs.flatMap((name, i) => [
+        { name: `front of ${name}`, kind: "steps", tone: `run${i % 6}`, mute: true, shown: false, points: data.fronts[i].map(([x, y]) => ({ x, y })) },
+        { name, label: name, kind: "family", tone: `run${i % 6}`, points: family.filter((point) => point.run === i) },
+      ]),
+      describe: (point) => { const [name, ...facts] = describe(point); return [`${data.runs[point.run]} · ${name}`, ...facts]; },
+      pin,
+    });
+  }
+
   const drawers = {
+    "chart-compare": compareChart,
     "chart-accuracy": accuracyChart,
     "chart-progress": progressChart,
     "chart-curves": curvesChart,

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from reports import search_tables, tables
 from reports.columns import COLUMNS, rows
 from reports.load import load
-from reports.page import to_csv
+from reports.text import to_csv
 from space import presets
 from space.cost import cost
 

@@ -1,0 +1,160 @@
+"""The frames of a run, arranged as the report's template shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports import figures, tables, ternary, text
+from reports.charts import Networks
+from reports.columns import rows
+from reports.load import Run
+from reports.tables import Tables
+
+#: Pixels of a side of the triangle of shares.
+_SIDE = 300
+#: Entries of a list in the manifest (classes, say) that the page spells out.
+_MOST_LISTED = 40
+
+
+def search_counts(found: Tables) -> list[tuple[str, int]]:
+    """What became of the search's trials, as titles and numbers."""
+    titles = {
+        "complete": "trained to the end",
+        "pruned": "ended early",
+        "rejected": "rejected by cost",
+        "answered": "answered without training",
+        "failed": "failed",
+        "retried": "retried",
+        "unfinished": "unfinished",
+    }
+    for row in rows(found.counts[found.counts["study"] == "search"]):
+        shown = {name: int(row[name]) for name in titles if row[name] or name != "unfinished"}
+        return [(titles[name], amount) for name, amount in shown.items()]
+    return []
+
+
+def longest_curve(found: Tables, study: str) -> int:
+    """The epochs of a study's longest training; 0 where none was measured by epochs."""
+    curves = found.learning_curves
+    return max((row["epoch"] for row in rows(curves[curves["study"] == study])), default=0)
+
+
+def shares(found: Tables) -> dict[str, Any]:
+    """The table of choices: a row for each kind, a column for each stage of the space."""
+    weights = {row["choice"]: row["importance"] for row in rows(found.importance)}
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows(found.choices):
+        place, _, kind = row["choice"].rpartition(".")
+        empty = {"importance": weights.get(row["choice"]), "values": list[Any]()}
+        cells.setdefault((kind, place), empty)["values"].append(row)
+    places = sorted({place for _, place in cells}, key=lambda place: (len(place), place))
+    kinds = dict.fromkeys(kind for kind, _ in cells)
+    if not cells:
+        return {}
+    return {
+        "places": [place.replace("stage", "stage ") for place in places],
+        "kinds": [(kind, [cells.get((kind, place)) for place in places]) for kind in kinds],
+        "most": max(weights.values(), default=1.0) or 1.0,
+    }
+
+
+def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """The triangle of shares in pixels, y downwards; shades from 0 to 4 rise with accuracy."""
+    known = [row for row in candidates if row["accuracy"] is not None]
+    if len(known) < 3:
+        return {}
+
+    def at(place: ternary.Place) -> dict[str, float]:
+        return {
+            "x": round(_SIDE * place.x, 1),
+            "y": round(_SIDE * (ternary.HEIGHT - place.y), 1),
+        }
+
+    low, high = (end(row["accuracy"] for row in known) for end in (min, max))
+    return {
+        "lines": [(at(begin), at(end)) for begin, end in ternary.GRID],
+        "corners": [at(corner) | {"name": name} for name, corner in ternary.CORNERS],
+        "points": [
+            at(ternary.place(row["depth_share"], row["width_share"], row["resolution_share"]))
+            | {"shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)), "row": row}
+            for row in reversed(known)
+        ],
+        "named": len(known) <= figures.MOST_NAMED,
+    }
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Where accuracies stand in the drawn column of the table of candidates."""
+
+    low: float
+    high: float
+    band: tuple[float, float] | None
+
+    @classmethod
+    def around(cls, candidates: list[dict[str, Any]]) -> Forest:
+        """The range that holds all intervals of `candidates`; the band is the winner's."""
+        ends = [row[name] for row in candidates for name in ("accuracy", "low", "high")]
+        known = [end for end in ends if end is not None] or [0.0, 1.0]
+        bands = [(row["low"], row["high"]) for row in candidates if row["winner"]]
+        band = bands[0] if bands and bands[0][0] is not None else None
+        margin = (max(known) - min(known)) * 0.02 or 0.01
+        return cls(min(known) - margin, max(known) + margin, band)
+
+    def place(self, accuracy: float) -> str:
+        """The place of an accuracy, in percent of the width."""
+        return self.length(self.low, accuracy)
+
+    def length(self, low: float, high: float) -> str:
+        """The length of an interval, in percent of the width."""
+        return f"{100 * (high - low) / (self.high - self.low):.2f}%"
+
+
+def networks(run: Run, found: Tables, networks: Networks) -> Iterator[dict[str, Any]]:
+    """The chosen networks with their stages, the whole cost and their place in the data.
+
+    A member that is the baseline itself stands for both.
+    """
+    architectures = tables.networks(run)
+    members = {each.key for name, each in architectures.items() if name != "baseline"}
+    baseline = architectures["baseline"].key if "baseline" in architectures else ""
+    for name, stages in found.stages.groupby("network", sort=False):
+        architecture = architectures[str(name)]
+        if name == "baseline" and baseline in members:
+            continue
+        title = "Baseline" if name == "baseline" else str(name).upper()
+        yield {
+            "title": title
+            + ", the baseline" * (name != "baseline" and architecture.key == baseline),
+            "index": networks.index[architecture.key],
+            "stages": rows(stages),
+            "resolution": architecture.resolution,
+            "macs": int(stages["macs"].sum()),
+            "params": int(stages["params"].sum()),
+        }
+
+
+def facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The manifest as rows: nested names joined, times as durations, of all starts the last."""
+    facts = dict(manifest)
+    starts = facts.pop("starts", None) or [{}]
+    for stage, seconds in (facts.pop("seconds", None) or {}).items():
+        yield f"time for {stage}", text.duration(seconds)
+    yield from _flat(facts)
+    start = dict(starts[-1])
+    environment = start.pop("environment", None) or {}
+    yield from _flat({"starts": len(starts)} | {f"last {name}": it for name, it in start.items()})
+    yield from _flat(environment)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} · ")
+        elif isinstance(value, list):
+            more = f" and {len(value) - _MOST_LISTED:,} more" if len(value) > _MOST_LISTED else ""
+            yield f"{prefix}{name}", ", ".join(map(str, value[:_MOST_LISTED])) + more
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
