@@ -44,6 +44,13 @@ MOST_CANDIDATES = 40
 #: Candidates that a figure names one by one.
 MOST_NAMED = 25
 
+#: For each format, what keeps the time and the versions out of the file.
+_UNDATED: Mapping[str, Any] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+
 _STYLE: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -311,18 +318,22 @@ def draw(kind: str, run: Run, tables: Tables) -> Figure:
     return KINDS[kind](run, tables)
 
 
+def encode(figure: Figure, suffix: str) -> bytes:
+    """`figure` as png, svg or pdf: the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=_UNDATED[suffix])
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` in the format of `path`'s suffix: the same bytes for the same figure.
+    """Writes `figure` in the format of `path`'s suffix, whole or not at all.
 
     Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
     """
-    dated = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
-    if path.suffix not in dated:
+    if path.suffix[1:] not in _UNDATED:
         raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=dated[path.suffix])
-    write_file(path, buffer.getvalue())
+    write_file(path, encode(figure, path.suffix[1:]))
 
 
 def _plain(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports import figures, html, tables, text, view
 from reports.charts import chart_data, networks_of
@@ -13,6 +13,10 @@ from reports.summary import summarise
 from reports.tables import Tables
 from space.files import write_file
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SUFFIXES = ("png", "svg", "pdf")
 #: Candidates of the coefficient grid that the page lists; the CSV has all.
 _MOST_CANDIDATES = 60
 
@@ -28,28 +32,34 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = run.path / "report"
-    names = [*_write_tables(found, folder), *_write_figures(run, found, folder)]
-    page = folder / "index.html"
-    write_file(page, render(run, found, files=names))
-    return page
+    for name in (*file_names(found), "index.html"):
+        write_file(folder / name, content(name, run, found))
+    return folder / "index.html"
 
 
-def _write_tables(found: Tables, folder: Path) -> Iterator[str]:
-    for name, frame in (vars(found) | {"columns": glossary()}).items():
-        write_file(folder / f"{name}.csv", text.to_csv(frame))
-        yield f"{name}.csv"
+def _tables(found: Tables) -> dict[str, pd.DataFrame]:
+    return vars(found) | {"columns": glossary()}
 
 
-def _write_figures(run: Run, found: Tables, folder: Path) -> Iterator[str]:
-    for kind in figures.KINDS:
-        figure = figures.draw(kind, run, found)
-        for suffix in ("png", "svg", "pdf"):
-            figures.save(figure, folder / f"{kind}.{suffix}")
-            yield f"{kind}.{suffix}"
+def file_names(found: Tables) -> list[str]:
+    """The names of the files beside a page: all tables, then all figures."""
+    return [f"{name}.csv" for name in _tables(found)] + [
+        f"{kind}.{suffix}" for kind in figures.KINDS for suffix in _SUFFIXES
+    ]
 
 
-def render(run: Run, found: Tables, files: list[str]) -> str:
-    """The page, with links to `files` beside it."""
+def content(name: str, run: Run, found: Tables) -> bytes:
+    """The file of the report that has this name: the page, or one of `file_names`."""
+    stem, _, suffix = name.rpartition(".")
+    if name == "index.html":
+        return render(run, found).encode()
+    if suffix == "csv":
+        return text.to_csv(_tables(found)[stem]).encode()
+    return figures.encode(figures.draw(stem, run, found), suffix)
+
+
+def render(run: Run, found: Tables) -> str:
+    """The page, with links to the files beside it."""
     networks = networks_of(run)
     family = rows(found.family)
     candidates = rows(found.coefficients.head(_MOST_CANDIDATES))
@@ -80,6 +90,6 @@ def render(run: Run, found: Tables, files: list[str]) -> str:
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
         provenance=list(view.facts(run.manifest)),
-        files=files,
+        files=file_names(found),
         data=chart_data(run, found, networks),
     )

@@ -86,7 +86,7 @@ def test_a_race_says_which_candidates_are_tied_and_how_long_they_trained(run):
 
 def test_the_page_says_what_the_race_knows(run):
     raced, _ = _raced(run)
-    html = page.render(raced, tables.collect(raced), files=[]).replace("\N{NO-BREAK SPACE}", " ")
+    html = page.render(raced, tables.collect(raced)).replace("\N{NO-BREAK SPACE}", " ")
     assert "12 for two epochs, then 2 for 30 epochs, each with three seeds" in html
     assert "That took 20.0 % of the training" in html
     assert "its optimum at α 1.25 (1.1 to 1.4)" in html
@@ -95,7 +95,7 @@ def test_the_page_says_what_the_race_knows(run):
 
 def test_pinned_coefficients_are_said_to_be_pinned(run):
     pinned = dict(run.coefficients) | {"pinned": True, "candidates": [], "accuracy": None}
-    html = page.render(*_with(run, pinned), files=[])
+    html = page.render(*_with(run, pinned))
     assert "The recipe gives α 1.2 (depth), β 1 (width), γ 1.3 (resolution)" in html
     assert 'class="triangle"' not in html
 
@@ -110,4 +110,4 @@ def test_a_failed_candidate_stands_last_and_without_accuracy(run):
     failed = dict(run.coefficients) | {"candidates": [first | {"accuracy": None}, *others]}
     html_run, found = _with(run, failed)
     assert rows(found.coefficients)[-1]["key"] == first["key"]
-    page.render(html_run, found, files=[])
+    page.render(html_run, found)

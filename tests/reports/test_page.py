@@ -49,7 +49,7 @@ def written(finished_run):
 
 
 def _render(run):
-    return page.render(run, tables.collect(run), files=["trials.csv"])
+    return page.render(run, tables.collect(run))
 
 
 def _data(html):

@@ -28,10 +28,10 @@ def test_the_published_numbers_are_those_of_the_papers(shared):
 def test_published_networks_stand_beside_runs_on_imagenets_classes_alone(finished_run):
     run = load(finished_run)
     assert run.num_classes == 10
-    assert "MnasNet-A1" not in page.render(run, tables.collect(run), files=[])
+    assert "MnasNet-A1" not in page.render(run, tables.collect(run))
     first, *others = run.study("search")
     wide = replace(first, architecture=first.architecture | {"num_classes": 1000})
     run = replace(run, trials=dict(run.trials) | {"search": (wide, *others)})
-    html = page.render(run, tables.collect(run), files=[])
+    html = page.render(run, tables.collect(run))
     assert "MnasNet-A1" in html
     assert published.SOURCES in html

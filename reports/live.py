@@ -1,0 +1,105 @@
+"""A run's report while it runs: served on loopback, made anew as the run goes on.
+
+What is served is what `reports.page.write` would write at that moment; nothing is written. The
+browser is told to ask again after some seconds until the family is complete.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+
+from reports import page, tables
+from reports.load import Run, load
+from reports.tables import Tables
+from space.validation import InvalidInput
+
+#: Seconds for which a page is served again before the run is read anew.
+FRESH = 5.0
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
+}
+
+
+@dataclass
+class _Reader:
+    """The run as it was read last; one thread reads, the others wait for it."""
+
+    run_dir: Path
+    storage: str | None
+    read: tuple[float, Run, Tables] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def now(self) -> tuple[Run, Tables]:
+        with self.lock:
+            if self.read is None or time.monotonic() - self.read[0] > FRESH:
+                run = load(self.run_dir, self.storage)
+                self.read = (time.monotonic(), run, tables.collect(run))
+            return self.read[1:]
+
+
+def serve(
+    run_dir: Path | str,
+    storage: str | None = None,
+    *,
+    port: int = 0,
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serves the report of a run on this machine alone until it is interrupted.
+
+    `ready` is told the page's address; port 0 takes a free one. Raises
+    `space.validation.InvalidInput` where the run cannot be read.
+    """
+    with server(run_dir, storage, port) as made:
+        ready(f"http://127.0.0.1:{made.server_address[1]}/")
+        made.serve_forever()
+
+
+def server(run_dir: Path | str, storage: str | None = None, port: int = 0) -> ThreadingHTTPServer:
+    """The server of `serve`, bound to the loopback interface and not yet serving."""
+    reader = _Reader(Path(run_dir), storage)
+    reader.now()  # what is wrong with the run is said now, not to the browser
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _answer(self, reader)
+
+        def log_message(self, *_: object) -> None:
+            """The terminal belongs to the run."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def _answer(request: BaseHTTPRequestHandler, reader: _Reader) -> None:
+    port = request.connection.getsockname()[1]
+    if request.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        # Another site whose name was pointed at this machine may not read the run.
+        request.send_error(403)
+        return
+    try:
+        run, found = reader.now()
+    except InvalidInput as error:
+        request.send_error(503, explain=str(error))
+        return
+    name = request.path.partition("?")[0].removeprefix("/") or "index.html"
+    if name not in ("index.html", *page.file_names(found)):
+        request.send_error(404)
+        return
+    content = page.content(name, run, found)
+    request.send_response(200)
+    request.send_header("Content-Type", _TYPES[PurePosixPath(name).suffix])
+    request.send_header("Content-Length", str(len(content)))
+    request.send_header("Cache-Control", "no-store")
+    request.send_header("X-Content-Type-Options", "nosniff")
+    if name == "index.html" and not run.family:
+        request.send_header("Refresh", f"{2 * FRESH:.0f}")
+    request.end_headers()
+    request.wfile.write(content)

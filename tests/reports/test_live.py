@@ -1,0 +1,103 @@
+import threading
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from reports import live, page
+from space.validation import InvalidInput
+
+
+@pytest.fixture
+def ask(finished_run):
+    """`ask(path, host=…)` gives status, headers and body from a live server of the finished run."""
+    yield from _asking(finished_run)
+
+
+def _asking(run):
+    server = live.server(run)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = server.server_address
+
+    def ask(path, host=None):
+        connection = HTTPConnection(*address, timeout=60)
+        connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{address[1]}"})
+        answer = connection.getresponse()
+        found = answer.status, dict(answer.getheaders()), answer.read()
+        connection.close()
+        return found
+
+    yield ask
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_is_served_is_what_would_be_written(ask, copied_run):
+    folder = page.write(copied_run).parent
+    for name in ("", "index.html", "trials.csv", "columns.csv", "coefficients.svg"):
+        status, headers, body = ask(f"/{name}")
+        assert status == 200
+        assert body == (folder / (name or "index.html")).read_bytes()
+        assert headers["Cache-Control"] == "no-store"
+
+
+def test_serving_writes_nothing(ask, finished_run):
+    before = sorted(path.name for path in Path(finished_run).rglob("*"))
+    ask("/")
+    ask("/search_progress.png")
+    assert sorted(path.name for path in Path(finished_run).rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "path", ["/study.db", "/../recipe.yaml", "/%2e%2e/study.db", "//etc/passwd", "/trials.html"]
+)
+def test_nothing_but_the_report_is_served(ask, path):
+    assert ask(path)[0] == 404
+
+
+def test_other_hosts_names_are_refused(ask):
+    assert ask("/", host="evil.example")[0] == 403
+    assert ask("/", host="127.0.0.1:1")[0] == 403
+
+
+def test_only_this_machine_is_served(finished_run):
+    with live.server(finished_run) as server:
+        assert server.server_address[0] == "127.0.0.1"
+
+
+def test_a_finished_run_is_not_asked_for_again(ask):
+    assert "Refresh" not in ask("/")[1]
+
+
+def test_a_running_run_is_asked_for_again_and_shown_as_it_is(copied_run, monkeypatch):
+    monkeypatch.setattr(live, "FRESH", 0.0)
+    family = copied_run / "family" / "family.json"
+    (whole := family.rename(copied_run / "family" / "later.json"))
+    asking = _asking(copied_run)
+    ask = next(asking)
+    _, headers, body = ask("/")
+    assert headers["Refresh"] == "0"
+    assert b"The search found a baseline" in body
+    whole.rename(family)
+    assert b"B0 reaches" in ask("/")[2]
+    with pytest.raises(StopIteration):
+        next(asking)
+
+
+def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatch):
+    monkeypatch.setattr(live, "FRESH", 0.0)
+    asking = _asking(copied_run)
+    ask = next(asking)
+    (copied_run / "baseline.json").write_text("{")
+    status, _, body = ask("/")
+    assert status == 503
+    assert b"valid JSON is needed" in body
+    with pytest.raises(StopIteration):
+        next(asking)
+
+
+def test_a_broken_run_is_refused_at_once(tmp_path):
+    with pytest.raises(InvalidInput, match="a run directory is needed"):
+        live.server(tmp_path / "nowhere")
