@@ -139,7 +139,7 @@
       const { x, y } = this.spec;
       const width = (this.drawnWidth = this.figure.clientWidth);
       const height = this.spec.height(width);
-      const box = { left: 46, right: width - (this.spec.right ?? 12), top: 24, bottom: height - 44 };
+      const box = { left: 46, right: width - (this.spec.right ?? 12), top: 28, bottom: height - 44 };
       const domain = this.zoomed ?? this.domains();
       this.x = scale(x.log, domain.x, [box.left, box.right]);
       this.y = scale(y.log, domain.y, [box.bottom, box.top]);
@@ -188,7 +188,7 @@
       }
       group.append(
         svg("text", { class: "title", x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, x.label),
-        svg("text", { class: "title", x: 0, y: 10 }, y.label),
+        svg("text", { class: "title", x: 0, y: 13 }, y.label),
       );
       return group;
     }

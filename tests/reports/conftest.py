@@ -344,3 +344,14 @@ def as_loaded(study: str, trial: FrozenTrial) -> Trial:
         reports=trial.intermediate_values,
         **{name: trial.user_attrs[name] for name in own},
     )
+
+
+@pytest.fixture(scope="session")
+def five_thousand_trials(thousand_trials: Run) -> Run:
+    """As `thousand_trials`, five times over; each with a network of its own key."""
+    every = [
+        replace(trial, number=1000 * copy + trial.number, key=f"{copy}{trial.key[1:]}")
+        for copy in range(5)
+        for trial in thousand_trials.study("search")
+    ]
+    return replace(thousand_trials, trials=dict(thousand_trials.trials) | {"search": tuple(every)})
