@@ -50,7 +50,7 @@ def validate(kind: type[T], data: object, *, source: str) -> T:
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{source}: plain JSON data is needed, but {error}") from None
     try:
-        value: T = _adapter(kind).validate_json(text, strict=True)
+        value: T = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InvalidInput(_explain(error, kind, source)) from None
     return value

@@ -3,9 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A deadline would be a timed assertion: on a busy machine it fails for nothing.
+hypothesis.settings.register_profile("phiscale", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("phiscale")
 
 
 @pytest.fixture(scope="session")
