@@ -23,6 +23,10 @@ from experiments.run import open_run
 from space import choices, presets
 from space.architecture import Architecture
 from space.cost import cost as cost_of
+from space.cost import parts
+from space.explain import explain as explained
+from space.explain import operations
+from space.memory import peak_memory
 from space.validation import InvalidInput
 
 app = typer.Typer(
@@ -177,23 +181,55 @@ def _print_json(data: object) -> None:
 def cost(
     architecture: Annotated[str, typer.Argument(help="A preset's name, or an architecture.json.")],
     resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
+    explain: Annotated[
+        bool, typer.Option(help="Why other tools give other totals, and what each counts.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The exact MACs, parameters and activations of a network."""
+    """The exact MACs, parameters, activations and memory of a network."""
     network = load_architecture(architecture)
     pixels = resolution or network.resolution
-    found = cost_of(network, pixels)
+    found, memory = cost_of(network, pixels), peak_memory(network, pixels)
+    stages = parts(network, pixels)
     if as_json:
-        _print_json({"name": architecture, "resolution": pixels, **found._asdict()})
+        data = {
+            "name": architecture,
+            "resolution": pixels,
+            **found._asdict(),
+            "peak_memory_bytes": memory._asdict(),
+            "parts": [part._asdict() | {"cost": part.cost._asdict()} for part in stages],
+        }
+        if explain:
+            data["operations"] = operations(network, pixels)._asdict()
+            data["tools"] = [count._asdict() for count in explained(network, pixels)]
+        _print_json(data)
         return
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("resolution (pixels)", str(pixels))
-    table.add_row("MACs (multiply–adds)", f"{found.macs:,}")
-    table.add_row("parameters", f"{found.params:,}")
-    table.add_row("activations", f"{found.activations:,}")
-    _out.print(table)
+    if explain:
+        _print_explanation(network, pixels)
+        return
+    rows = [
+        [part.name, f"{part.channels}", f"{part.resolution}", *(f"{n:,}" for n in part.cost)]
+        for part in stages
+    ]
+    rows.append(["total", "", "", *(f"{n:,}" for n in found)])
+    headers = ("part", "channels", "pixels", "MACs (multiply–adds)", "parameters", "activations")
+    _print_rows(headers, rows)
+    _out.print(
+        f"at {pixels} pixels; peak activation memory of one float32 image: "
+        f"{memory.inference / 1e6:.1f} MB at inference, {memory.training / 1e6:.1f} MB in training",
+        highlight=False,
+    )
+
+
+def _print_explanation(network: Architecture, pixels: int) -> None:
+    rows = [
+        [count.tool, f"{count.total:,}", count.formula, count.because]
+        for count in explained(network, pixels)
+    ]
+    _print_rows(("tool", "total", "formula", "because"), rows, numeric=(1,))
+    _out.print("\nwhat there is to count:", highlight=False)
+    kinds = operations(network, pixels)._asdict().items()
+    _print_rows(("kind", "operations"), [[name.replace("_", " "), f"{n:,}"] for name, n in kinds])
 
 
 def load_architecture(name_or_file: str) -> Architecture:
@@ -224,6 +260,25 @@ def list_presets(as_json: AsJson = False) -> None:
 
 def _counts(row: dict[str, Any]) -> list[str]:
     return [f"{row[name]:,}" for name in ("resolution", "macs", "params", "activations")]
+
+
+@app.command(epilog="Example: phiscale convert timm/efficientnet_b0 weights.pth --out b0")
+def convert(
+    source: Annotated[str, typer.Argument(help="Whose network it is: LIBRARY/NAME.")],
+    weights: Annotated[Path, typer.Argument(help="A state dict: .safetensors, .pth or .pt.")],
+    out: Annotated[Path, typer.Option(help="The folder (with --back: the file) to write.")],
+    back: Annotated[
+        bool, typer.Option("--back", help="From phiscale's weights to the library's.")
+    ] = False,
+) -> None:
+    """Weights of torchvision and timm as a network of phiscale's, and back."""
+    from space.weights import export_weights, import_weights
+
+    if back:
+        export_weights(source, weights, out)
+    else:
+        import_weights(source, weights, out)
+    _out.print(f"wrote {out}", highlight=False, soft_wrap=True)
 
 
 @app.command(name="spaces", epilog="Example: phiscale spaces")

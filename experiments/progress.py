@@ -82,7 +82,7 @@ class Watched:
                 self._best = (value, job.name)
         self._bar.update(self._task, completed=self._done, note=self._summary())
         if not console.is_terminal:
-            console.print(self._line(job, measurement), markup=False)
+            console.print(self._line(job, measurement), markup=False, soft_wrap=True)
 
     def _line(self, job: Job, measurement: Measurement) -> str:
         seconds = measurement.train_seconds + measurement.validation_seconds
