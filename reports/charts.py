@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reports import published
-from reports.columns import rows
+from reports.columns import frame, rows
 from reports.load import STUDIES, Run
 from reports.tables import Tables, collect, stage_rows
 from reports.text import printable
 from space.architecture import Architecture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STAGE = (
     "stage", "operator", "kernel", "stride", "expansion", "se", "skip", "channels", "repeats",
@@ -40,12 +43,7 @@ class Networks:
 
 def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
     """The points of all charts and the stages of all networks."""
-    points = [
-        *_trial_points(tables),
-        *_baseline_points(run),
-        *_family_points(tables),
-        *_published_points(run),
-    ]
+    points = _points(run, tables)
     place = {(point["layer"], point.get("trial")): i for i, point in enumerate(points)}
     for point in points:
         point["network"] = networks.index.get(point.get("key", ""))
@@ -65,6 +63,20 @@ def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
             if (row["state"], row["trial"]) in place
         ],
     }
+
+
+def points_table(run: Run, tables: Tables) -> pd.DataFrame:
+    """Exactly the points of the figure of accuracy against MACs, a row a point."""
+    return frame(_points(run, tables), [*(name for name in _POINT if name != "network"), "key"])
+
+
+def _points(run: Run, tables: Tables) -> list[dict[str, Any]]:
+    return [
+        *_trial_points(tables),
+        *_baseline_points(run),
+        *_family_points(tables),
+        *_published_points(run),
+    ]
 
 
 def comparison_data(runs: Mapping[str, Run]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports import figures, html, tables, text, view
-from reports.charts import chart_data, networks_of
+from reports.charts import chart_data, networks_of, points_table
 from reports.columns import glossary, rows
 from reports.load import Run, load
 from reports.summary import summarise
@@ -32,18 +32,18 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = run.path / "report"
-    for name in (*file_names(found), "index.html"):
+    for name in (*file_names(run, found), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
 
 
-def _tables(found: Tables) -> dict[str, pd.DataFrame]:
-    return vars(found) | {"columns": glossary()}
+def _tables(run: Run, found: Tables) -> dict[str, pd.DataFrame]:
+    return vars(found) | {"points": points_table(run, found), "columns": glossary()}
 
 
-def file_names(found: Tables) -> list[str]:
+def file_names(run: Run, found: Tables) -> list[str]:
     """The names of the files beside a page: all tables, then all figures."""
-    return [f"{name}.csv" for name in _tables(found)] + [
+    return [f"{name}.csv" for name in _tables(run, found)] + [
         f"{kind}.{suffix}" for kind in figures.KINDS for suffix in _SUFFIXES
     ]
 
@@ -54,7 +54,7 @@ def content(name: str, run: Run, found: Tables) -> bytes:
     if name == "index.html":
         return render(run, found).encode()
     if suffix == "csv":
-        return text.to_csv(_tables(found)[stem]).encode()
+        return text.to_csv(_tables(run, found)[stem]).encode()
     return figures.encode(figures.draw(stem, run, found), suffix)
 
 
@@ -83,13 +83,13 @@ def render(run: Run, found: Tables) -> str:
         curves={study: view.longest_curve(found, study) > 1 for study in ("search", "family")},
         shares=view.shares(found),
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
-        failures=rows(found.failures),
+        failures=view.failures(found),
         candidates=candidates,
         triangle=view.triangle(candidates),
         forest=view.Forest.around(candidates),
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
         provenance=list(view.facts(run.manifest)),
-        files=file_names(found),
+        files=file_names(run, found),
         data=chart_data(run, found, networks),
     )

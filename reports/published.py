@@ -19,13 +19,13 @@ class Published(NamedTuple):
     """One network: parameters, MACs of one image, top-1 accuracy on the validation images."""
 
     name: str
-    params: float
-    macs: float
+    params: int
+    macs: int
     accuracy: float
 
 
 NETWORKS = tuple(
-    Published(name, params * 1e6, macs * 1e9, top1 / 100)
+    Published(name, round(params * 1e6), round(macs * 1e9), top1 / 100)
     for name, params, macs, top1 in (
         ("EfficientNet-B0", 5.3, 0.39, 77.1),
         ("EfficientNet-B1", 7.8, 0.70, 79.1),

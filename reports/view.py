@@ -35,6 +35,24 @@ def search_counts(found: Tables) -> list[tuple[str, int]]:
     return []
 
 
+def failures(found: Tables) -> list[dict[str, Any]]:
+    """The reasons of failed trials, the most frequent first, with the trials that they ended."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in rows(found.failures):
+        reason = row["reason"] or "no reason was recorded"
+        groups.setdefault((row["study"], reason), []).append(row["trial"])
+    return [
+        {
+            "study": study,
+            "reason": reason,
+            "times": len(trials),
+            "trials": ", ".join(map(str, trials[:_MOST_LISTED]))
+            + " …" * (len(trials) > _MOST_LISTED),
+        }
+        for (study, reason), trials in sorted(groups.items(), key=lambda group: -len(group[1]))
+    ]
+
+
 def longest_curve(found: Tables, study: str) -> int:
     """The epochs of a study's longest training; 0 where none was measured by epochs."""
     curves = found.learning_curves

@@ -195,7 +195,8 @@
 
     layer(layer) {
       const at = (point) => `${this.x(point.x).toFixed(1)} ${this.y(point.y).toFixed(1)}`;
-      const group = svg("g", { class: `tone-${layer.tone}` });
+      const marks = (layer.lines ?? layer.points).length;
+      const group = svg("g", { class: `tone-${layer.tone}${marks > 300 ? " many" : ""}` });
       const path = (name, d) => group.append(svg("path", { class: name, d }));
       if (layer.kind === "dots" || layer.kind === "rings") {
         // One path for all: a stroke without length is a round dot.

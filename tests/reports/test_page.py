@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from reports import page, tables
-from reports.charts import _json
-from reports.columns import rows
+from reports import page, tables, view
+from reports.charts import _json, points_table
+from reports.columns import COLUMNS, rows
 from reports.load import load
 
 HOSTILE = (
@@ -240,3 +240,25 @@ def test_a_thousand_trials_stay_under_three_megabytes(thousand_trials):
     html = _render(thousand_trials)
     assert len(_data(html)["points"]["rows"]) > 900
     assert len(html.encode()) < 3_000_000
+
+
+def test_the_points_of_the_figure_are_a_table(finished_run):
+    run = load(finished_run)
+    found = tables.collect(run)
+    points = rows(points_table(run, found))
+    drawn = _data(page.render(run, found))["points"]
+    assert [row["macs"] for row in points] == [
+        row[drawn["columns"].index("macs")] for row in drawn["rows"]
+    ]
+    assert set(points[0]) <= set(COLUMNS)
+
+
+def test_failures_are_grouped_by_reason(finished_run):
+    run = load(finished_run)
+    failed = [trial for trial in run.study("search") if trial.state == "failed"]
+    other = replace(failed[0], number=900, measurement={"reason": "out of memory"})
+    run = replace(run, trials=dict(run.trials) | {"search": (*run.study("search"), other)})
+    assert [(row["reason"], row["times"]) for row in view.failures(tables.collect(run))] == [
+        ("the loss became NaN in epoch 2", len(failed)),
+        ("out of memory", 1),
+    ]
