@@ -21,7 +21,7 @@ _RANKS = names("trial job short_reward long_reward short_rank long_rank macs acc
 
 #: The part of the search's complete trials that counts as its best, and how many at least.
 BEST_SHARE, BEST_AT_LEAST = 0.05, 5
-#: Complete trials below which importances say nothing (assumed).
+#: Complete trials below which frequencies and importances say nothing (assumed).
 _FEW_TRIALS = 20
 
 
@@ -42,9 +42,12 @@ def learning_curves(run: Run) -> pd.DataFrame:
 def choices(run: Run) -> pd.DataFrame:
     """How often the search's best complete trials made each choice, beside how often all did.
 
-    The best are the `BEST_SHARE` with the highest rewards, and at least `BEST_AT_LEAST`.
+    The best are the `BEST_SHARE` with the highest rewards, and at least `BEST_AT_LEAST`. Empty
+    where there are too few trials to say.
     """
     every = _complete(run)
+    if len(every) < _FEW_TRIALS:
+        return frame([], _CHOICES)
     ordered = sorted(every, key=lambda trial: (-(trial.value or 0.0), trial.number))
     top = ordered[: best_count(len(every))]
     offered = dict.fromkeys(
@@ -67,8 +70,8 @@ def choices(run: Run) -> pd.DataFrame:
 
 
 def best_count(complete: int) -> int:
-    """How many of so many complete trials `choices` calls the best."""
-    return min(complete, max(BEST_AT_LEAST, math.ceil(BEST_SHARE * complete)))
+    """How many of so many complete trials, of 20 or more, `choices` calls the best."""
+    return max(BEST_AT_LEAST, math.ceil(BEST_SHARE * complete))
 
 
 def _complete(run: Run) -> list[Trial]:

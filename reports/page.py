@@ -84,6 +84,7 @@ def render(run: Run, found: Tables) -> str:
         shares=view.shares(found),
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
         failures=view.failures(found),
+        chosen=view.chosen(run.coefficients) if run.coefficients else [],
         candidates=candidates,
         triangle=view.triangle(candidates),
         forest=view.Forest.around(candidates),

@@ -11,7 +11,7 @@ from reports.columns import rows
 from reports.insight import best_count, kendall_tau
 from reports.load import Run
 from reports.tables import Tables
-from reports.text import count, number, percent, word
+from reports.text import count, half_width, number, percent, word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,8 @@ def _headline(run: Run, tables: Tables) -> str:
 
 
 def _reaches(member: Mapping[str, Any]) -> str:
-    return f"{str(member['name']).upper()} reaches {percent(member['accuracy'])}"
+    spread = f" {half_width(member['low'], member['high'])}" if member["low"] is not None else ""
+    return f"{str(member['name']).upper()} reaches {percent(member['accuracy'])}{spread}"
 
 
 def _measured(run: Run, family: pd.DataFrame) -> str:

@@ -40,7 +40,7 @@ def percent(value: float) -> str:
 
 def half_width(low: float, high: float) -> str:
     """Half of an interval of fractions, in percentage points: ± 0.8."""
-    return f"± {50 * (high - low):.1f}"
+    return f"±\N{NO-BREAK SPACE}{50 * (high - low):.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -78,6 +78,18 @@ def shares(found: Tables) -> dict[str, Any]:
     }
 
 
+def chosen(coefficients: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The chosen coefficients, as titles and numbers."""
+    titles = (
+        ("alpha", "α, depth", ".4g"),
+        ("beta", "β, width", ".4g"),
+        ("gamma", "γ, resolution", ".4g"),
+        ("nominal_product", "α·β²·γ²", ".3f"),
+        ("realised_ratio", "× the MACs", ".2f"),
+    )
+    return [(title, format(coefficients[name], form)) for name, title, form in titles]
+
+
 def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     """The triangle of shares in pixels, y downwards; shades from 0 to 4 rise with accuracy."""
     known = [row for row in candidates if row["accuracy"] is not None]

@@ -379,11 +379,11 @@
   const stagesOf = (network) => data.networks[network].map((index) =>
     Object.fromEntries(data.stage_columns.map((name, i) => [name, data.stage_rows[index][i]])));
 
-  // Height is resolution, width is channels (both as square roots), a block each.
+  // A bar a block: its height rises with resolution, its width with channels.
   function drawing(stages, most) {
     const body = stages.filter((stage) => stage.stage !== "head");
-    const side = (stage) => 8 + 56 * Math.sqrt(stage.resolution / most.resolution);
-    const thick = (stage) => 3 + 13 * Math.sqrt(stage.channels / most.channels);
+    const side = (stage) => 6 + 58 * (stage.resolution / most.resolution);
+    const thick = (stage) => 3 + 15 * (stage.channels / most.channels);
     const parts = [];
     let x = 6;
     for (const stage of body) {
@@ -505,6 +505,7 @@
   function curvesChart(figure) {
     const rank = ([index]) => points[index].reward ?? -Infinity;
     const complete = curvesOf(["complete"]).sort((a, b) => rank(b) - rank(a));
+    const best = Math.min(5, Math.ceil(complete.length / 8));
     new Chart(figure, {
       title: "Accuracy after each epoch", zoom: true,
       height: (width) => Math.round(Math.min(380, Math.max(280, width * 0.45))),
@@ -512,8 +513,8 @@
       y: percents,
       layers: [
         curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true }),
-        curvesLayer("complete", "complete", complete.slice(5), { faint: true }),
-        curvesLayer("five best by reward", "best", complete.slice(0, 5)),
+        curvesLayer("complete", "complete", complete.slice(best), { faint: true }),
+        curvesLayer("best by reward", "best", complete.slice(0, best)),
         curvesLayer("finalists", "finalists", curvesOf(["finalists"]), { shown: false }),
       ],
       describe,

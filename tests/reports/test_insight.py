@@ -44,7 +44,7 @@ def test_frequencies_are_those_of_the_best_trials(thousand_trials):
         assert row["among_best"] == pytest.approx(sum(made) / len(made))
 
 
-@pytest.mark.parametrize(("complete", "best"), [(0, 0), (3, 3), (20, 5), (100, 5), (101, 6)])
+@pytest.mark.parametrize(("complete", "best"), [(20, 5), (100, 5), (101, 6), (1000, 50)])
 def test_the_best_are_a_twentieth_and_at_least_five(complete, best):
     assert insight.best_count(complete) == best
 
@@ -77,6 +77,12 @@ def test_importances_are_the_same_each_time_and_fall(thousand_trials):
 def test_too_little_says_nothing_of_importance(run, values):
     made = _searched([(value, {"a": n % 2}) for n, value in enumerate(values)])
     assert insight.importance(replace(run, trials={"search": made})).empty
+
+
+def test_few_trials_have_nothing_in_common(run):
+    made = _searched([(0.1 * n, {"a": n % 2}) for n in range(20)])
+    assert insight.choices(replace(run, trials={"search": made[:19]})).empty
+    assert len(insight.choices(replace(run, trials={"search": made}))) == 2
 
 
 def test_ranks_are_of_both_trainings(run):
