@@ -18,13 +18,13 @@ import torch
 from optuna.trial import FrozenTrial
 from safetensors.torch import load_file
 
-from experiments.augment import normalisation, normalise, resize
 from experiments.config import Recipe
 from experiments.data.images import Images
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Watched, console
 from experiments.run import Run, environment
+from experiments.training.augment import normalisation, normalise, resize
 from scaling import coefficients as grids
 from scaling import export
 from scaling.coefficients import AllFailed, Coefficients

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments import checkpoints, machine
-from experiments.batches import open_batches, open_reader, stratified_part
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.failures import TrainingFailed, network_errors
-from experiments.learner import Learner
-from experiments.measure import Evaluation, Metric, accuracy, evaluate
-from experiments.optimizers import learning_rate
+from experiments.training import checkpoints, machine
+from experiments.training.batches import open_batches, open_reader, stratified_part
+from experiments.training.failures import TrainingFailed, network_errors
+from experiments.training.learner import Learner
+from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
+from experiments.training.optimizers import learning_rate
 from space.evaluation import Budget, Epoch, Measurement, Report, Status
 
 #: Images of a validation batch, in training batches; it keeps no gradients, so it takes less memory

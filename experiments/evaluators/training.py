@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from experiments import machine
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.failures import TrainingFailed, network_errors
-from experiments.measure import Metric, class_accuracies
 from experiments.train import Task, Trained, random_numbers, train
+from experiments.training import machine
+from experiments.training.failures import TrainingFailed, network_errors
+from experiments.training.measure import Metric, class_accuracies
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.learner import Learner, warm_decay
-from experiments.measure import accuracy, class_accuracies
 from experiments.train import Task, Trained, random_numbers, train
+from experiments.training.learner import Learner, warm_decay
+from experiments.training.measure import accuracy, class_accuracies
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.evaluation import Budget, Epoch, Measurement, Status
 from space.network import build
@@ -441,5 +441,5 @@ def test_a_gpu_training_continues_from_a_cpus_checkpoint(tmp_path: Path) -> None
 def test_a_gpu_reads_images_that_do_not_fit_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda")
     kept = run(device=device).measurement
-    monkeypatch.setattr("experiments.batches._GPU_ROOM", 0.0)
+    monkeypatch.setattr("experiments.training.batches._GPU_ROOM", 0.0)
     assert run(device=device).measurement.accuracy == pytest.approx(kept.accuracy, abs=0.1)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from experiments import machine
+from experiments.training import machine
 from space.validation import InvalidInput
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_prepared_process_uses_the_threads_it_is_told_and_no_denormals() -> None:
     code = """
 import torch
-from experiments import machine
+from experiments.training import machine
 machine.prepare(1)
 assert torch.get_num_threads() == 1
 machine.prepare(None)

@@ -6,9 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.batches import divide, in_order, open_batches, open_reader, stratified_part
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
+from experiments.training.batches import (
+    divide,
+    in_order,
+    open_batches,
+    open_reader,
+    stratified_part,
+)
 
 CPU = torch.device("cpu")
 
@@ -81,7 +87,7 @@ def test_what_is_kept_is_what_is_read_each_time(monkeypatch: pytest.MonkeyPatch)
     pixels = generator.integers(0, 256, (10, 9, 9, 1), np.uint8)
     images = DecodedImages(pixels, np.arange(10), np.zeros(10, np.int64))
     kept = open_reader(images, CPU, 6)
-    monkeypatch.setattr("experiments.batches._CPU_ROOM", 0)
+    monkeypatch.setattr("experiments.training.batches._CPU_ROOM", 0)
     indices = torch.tensor([9, 0, 4])
     assert open_reader(images, CPU, 6)(indices).equal(kept(indices))
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import augment
 from experiments.config import TrainConfig
 from experiments.data.images import Images, Indices
+from experiments.training import augment
 
 #: Gives the images at some indices (N, on the CPU), on the device: uint8 N × H × W × C.
 Reader = Callable[[Tensor], Tensor]

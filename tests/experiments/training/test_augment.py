@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from experiments import augment
+from experiments.training import augment
 
 WHOLE, FLIPPED = [0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 1.0, -1.0]
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments import augment
-from experiments.batches import Reader, in_order
-from experiments.failures import network_errors
-from experiments.learner import mixed_precision
+from experiments.training import augment
+from experiments.training.batches import Reader, in_order
+from experiments.training.failures import network_errors
+from experiments.training.learner import mixed_precision
 
 Metric = Literal["top1", "balanced"]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.config import TrainConfig
-from experiments.optimizers import make_optimizer
+from experiments.training.optimizers import make_optimizer
 
 
 class Learner:

@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from experiments.config import TrainConfig
-from experiments.optimizers import RMSpropTF, learning_rate, make_optimizer, parameter_groups
+from experiments.training.optimizers import (
+    RMSpropTF,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+)
 
 
 def rate(step: int, steps_per_epoch: int = 10, epochs: int = 20, **settings: object) -> float:
