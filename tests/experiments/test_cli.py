@@ -20,9 +20,13 @@ def phiscale(monkeypatch, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-@pytest.mark.parametrize(
-    "command", ["cost", "convert", "presets", "spaces", "recipes", "doctor", "run"]
+COMMANDS = (
+    *("run", "search", "coefficients", "family", "report", "watch", "plot"),
+    *("cost", "convert", "presets", "spaces", "recipes", "doctor"),
 )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     assert phiscale(monkeypatch, command, "--help") == 0
     assert f"Example: phiscale {command}" in capsys.readouterr().out

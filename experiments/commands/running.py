@@ -1,0 +1,107 @@
+"""The commands that run stages."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from experiments.commands.terminal import AsJson, complain, out, print_json, short
+from experiments.run import open_run
+
+Target = Annotated[str, typer.Argument(help="A run's folder, a recipe's name, or a YAML file.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in search.trials=20."),
+]
+
+
+def run(recipe: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
+    """Search, coefficients, family, report; run again, it continues where it stopped."""
+    run_stages(recipe, folder, changes, as_json, ("search", "coefficients", "family", "report"))
+
+
+def search(run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
+    """Stage 1: find the baseline."""
+    run_stages(run, folder, changes, as_json, ("search",))
+
+
+def coefficients(
+    run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False
+) -> None:
+    """Stage 2: find α (depth), β (width), γ (resolution) around the baseline."""
+    run_stages(run, folder, changes, as_json, ("coefficients",))
+
+
+def family(run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
+    """Stage 3: scale the baseline, train the members on all images, test, export."""
+    run_stages(run, folder, changes, as_json, ("family",))
+
+
+def run_stages(
+    target: str, folder: Path | None, changes: list[str] | None, as_json: bool, names: Iterable[str]
+) -> None:
+    """Runs the stages `names` of a run or recipe and prints what they found."""
+    opened = open_run(target, folder, tuple(changes or ()))
+    import optuna
+
+    from experiments import stages  # torch: not needed to find fault with a recipe
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
+    try:
+        found = stages.run(opened, names)
+    except KeyboardInterrupt:
+        complain(f"interrupted; {resume}")
+        raise typer.Exit(130) from None
+    except stages.FAILURES as failure:
+        complain(f"{failure}; {resume}")
+        raise typer.Exit(1) from None
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _command(folder: Path) -> str:
+    near = folder.is_relative_to(Path.cwd())
+    return shlex.join(["phiscale", "run", str(folder.relative_to(Path.cwd()) if near else folder)])
+
+
+def _show(found: dict[str, Any]) -> None:
+    """The results of a run for people: baseline, coefficients, family, where the report is."""
+    if baseline := found.get("search"):
+        out.print(
+            f"baseline      {short(baseline['cost']['macs'])} MACs, "
+            f"{baseline['cost']['params'] / 1e6:.2f}M parameters, "
+            f"held-out accuracy {baseline['accuracy']:.1%}",
+        )
+    if grid := found.get("coefficients"):
+        accuracy = f", accuracy {grid['accuracy']:.1%}" if grid["accuracy"] is not None else ""
+        out.print(
+            f"coefficients  α {grid['alpha']:g} (depth)  β {grid['beta']:g} (width)  "
+            f"γ {grid['gamma']:g} (resolution): nominal {grid['nominal_product']:.2f}, "
+            f"realised {grid['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
+        )
+    if grown := found.get("family"):
+        table = Table("member", "φ", "resolution", "MACs", "parameters", "test accuracy", box=None)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for member in grown["members"]:
+            table.add_row(
+                member["name"],
+                f"{member['phi']:g}",
+                f"{member['resolution']} px",
+                short(member["cost"]["macs"]),
+                f"{member['cost']['params'] / 1e6:.2f}M",
+                f"{member['accuracy']:.1%}",
+            )
+        out.print(table)
+    if page := found.get("report"):
+        out.print(f"report        {page}", soft_wrap=True)
