@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,18 +34,15 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = run.path / "report"
-    for name in (*file_names(run, found), "index.html"):
+    for name in (*file_names(), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
 
 
-def _tables(run: Run, found: Tables) -> dict[str, pd.DataFrame]:
-    return vars(found) | {"points": points_table(run, found), "columns": glossary()}
-
-
-def file_names(run: Run, found: Tables) -> list[str]:
+def file_names() -> list[str]:
     """The names of the files beside a page: all tables, then all figures."""
-    return [f"{name}.csv" for name in _tables(run, found)] + [
+    names = [*(field.name for field in fields(Tables)), *_MORE_TABLES]
+    return [f"{name}.csv" for name in names] + [
         f"{kind}.{suffix}" for kind in figures.KINDS for suffix in _SUFFIXES
     ]
 
@@ -53,9 +52,17 @@ def content(name: str, run: Run, found: Tables) -> bytes:
     stem, _, suffix = name.rpartition(".")
     if name == "index.html":
         return render(run, found).encode()
-    if suffix == "csv":
-        return text.to_csv(_tables(run, found)[stem]).encode()
-    return figures.encode(figures.draw(stem, run, found), suffix)
+    if suffix != "csv":
+        return figures.encode(figures.draw(stem, run, found), suffix)
+    more = _MORE_TABLES.get(stem)
+    return text.to_csv(more(run, found) if more else getattr(found, stem)).encode()
+
+
+#: Tables that are made for a file alone.
+_MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
+    "points": points_table,
+    "columns": lambda *_: glossary(),
+}
 
 
 def render(run: Run, found: Tables) -> str:
@@ -91,6 +98,6 @@ def render(run: Run, found: Tables) -> str:
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
         provenance=list(view.facts(run.manifest)),
-        files=file_names(run, found),
+        files=file_names(),
         data=chart_data(run, found, networks),
     )

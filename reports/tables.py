@@ -93,8 +93,8 @@ def coefficients(run: Run) -> pd.DataFrame:
         row |= _interval(row.get("accuracy"), row.get("images"))
     best = next((row for row in found if row["winner"]), {})
     for row in found:
-        name = f"α{row['alpha']:g} β{row['beta']:g} γ{row['gamma']:g}"
-        row["tied"] = name in race["tied"] if race else _tied(row, best)
+        label = str(Coefficients(*(row[name] for name in _LETTERS)))  # as the race calls it
+        row["tied"] = label in race["tied"] if race else _tied(row, best)
     return frame(found, _COEFFICIENTS).sort_values(
         ["epochs", "accuracy"], ascending=False, na_position="last", ignore_index=True
     )

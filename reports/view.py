@@ -147,20 +147,19 @@ def networks(run: Run, found: Tables, networks: Networks) -> Iterator[dict[str, 
 
     A member that is the baseline itself stands for both.
     """
-    architectures = tables.networks(run)
-    members = {each.key for name, each in architectures.items() if name != "baseline"}
-    baseline = architectures["baseline"].key if "baseline" in architectures else ""
+    keys = {member["name"]: member["key"] for member in (run.family or {}).get("members", ())}
+    baseline = str((run.baseline or {}).get("key", ""))
+    resolutions = {name: each.resolution for name, each in tables.networks(run).items()}
     for name, stages in found.stages.groupby("network", sort=False):
-        architecture = architectures[str(name)]
-        if name == "baseline" and baseline in members:
+        if name == "baseline" and baseline in keys.values():
             continue
+        key = keys.get(name, baseline)
         title = "Baseline" if name == "baseline" else str(name).upper()
         yield {
-            "title": title
-            + ", the baseline" * (name != "baseline" and architecture.key == baseline),
-            "index": networks.index[architecture.key],
+            "title": title + ", the baseline" * (name != "baseline" and key == baseline),
+            "index": networks.index[key],
             "stages": rows(stages),
-            "resolution": architecture.resolution,
+            "resolution": resolutions[str(name)],
             "macs": int(stages["macs"].sum()),
             "params": int(stages["params"].sum()),
         }

@@ -253,6 +253,22 @@ def test_the_points_of_the_figure_are_a_table(finished_run):
     assert set(points[0]) <= set(COLUMNS)
 
 
+def test_a_run_whose_keys_were_made_otherwise_has_a_report(finished_run):
+    run = load(finished_run)
+    rekeyed = {
+        name: tuple(replace(trial, key=f"old-{trial.key}") for trial in trials)
+        for name, trials in run.trials.items()
+    }
+    old = [member | {"key": f"old-{member['key']}"} for member in run.family["members"]]
+    run = replace(
+        run,
+        trials=rekeyed,
+        baseline=dict(run.baseline) | {"key": f"old-{run.baseline['key']}"},
+        family=dict(run.family) | {"members": old},
+    )
+    assert "B0, the baseline" in _render(run)
+
+
 def test_failures_are_grouped_by_reason(finished_run):
     run = load(finished_run)
     failed = [trial for trial in run.study("search") if trial.state == "failed"]
