@@ -126,7 +126,7 @@ class Stages:
         if not best:
             raise StageFailed("search: no trial was trained to its end, so there is no baseline")
         winner, searched = self._final(best, objective.reward)
-        baseline = _result(winner) | {"choices": searched.params, "study": "search"}
+        baseline = _result(winner) | {"choices": searched.params, "study": "finalists"}
         self.run.write("baseline.json", baseline)
         return baseline
 
