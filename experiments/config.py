@@ -60,7 +60,7 @@ class DataConfig(_Section):
     format: Literal["auto", "glyphs", "folder", "parquet", "npz"] = "auto"
     """How to read `source`; `auto` recognises it."""
     resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Pixels at which images are stored; none: the largest that the recipe can need."""
+    """Pixels at which images are stored at most; none: the largest that the recipe can need."""
     channels: Literal[1, 3] = 3
     """Colour channels: 3 (RGB) or 1 (grey)."""
     held_out: Share = 0.1
@@ -228,6 +228,14 @@ class CoefficientsConfig(_Section):
     """What one step of φ multiplies MACs by."""
     phi: Annotated[float, Field(gt=0)] = 1.0
     """The φ at which candidates are compared."""
+    constraint: Literal["nominal", "realised", "equal_cost"] = "nominal"
+    """Whether α·β²·γ² or the MACs after rounding must be near `factor`; `equal_cost` chooses γ's
+    pixels so that all candidates cost alike."""
+    method: Literal["grid", "race"] = "grid"
+    """`grid` trains every candidate alike; `race` trains the better ones longer, with several
+    seeds, until the best is told apart."""
+    seeds: Annotated[int, Field(ge=2, le=20)] = 3
+    """Seeds of each of a race's finalists, at most."""
     epochs: Annotated[int, Field(ge=1)] = 5
     """Epochs of one candidate's training."""
     data_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -253,7 +261,12 @@ class FamilyConfig(BudgetConfig):
     phi: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)
     """One member each, in this order: b0, b1 …; fractions and negatives are allowed."""
     targets: tuple[Quantity, ...] = ()
-    """MACs to hit instead, one member each; φ follows from them."""
+    """Costs to hit instead, one member each; φ follows from them."""
+    cost: Literal["macs", "params", "activations"] = "macs"
+    """Which cost `targets` are of."""
+    rule: Literal["compound", "depth", "width", "resolution", "fast"] = "compound"
+    """How the baseline grows to `targets`: by α, β, γ, in one dimension alone, or by pycls' fast
+    scaling."""
     multiple: Annotated[int, Field(ge=1)] = 1
     """Resolutions are multiples of this many pixels."""
 
@@ -261,6 +274,8 @@ class FamilyConfig(BudgetConfig):
     def _some_member(self) -> Self:
         if not self.phi and not self.targets:
             raise ValueError("the family needs at least one value in `phi` or in `targets`")
+        if self.rule != "compound" and not self.targets:
+            raise ValueError(f"the rule {self.rule!r} needs `targets`: it has no φ to grow by")
         return self
 
 

@@ -10,6 +10,7 @@ stage that owns them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -118,7 +119,8 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
     else:
         recipe = config.load(target, overrides)
         folder = out or Path("runs") / recipe.name
-    run = Run(folder.resolve(), _with_absolute_paths(recipe))
+    recipe = _settled(_with_absolute_paths(recipe), folder)
+    run = Run(folder.resolve(), recipe)
     _refuse_changes(run)
     _keep_space(run)
     write_file(run.folder / "recipe.yaml", config.dump(run.recipe))
@@ -135,6 +137,35 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     if space.suffix in (".yaml", ".yml"):
         recipe = recipe.model_copy(update={"space": str(space.resolve())})
     return recipe
+
+
+def _settled(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with the resolution of its stored images said.
+
+    The first start decides it: what a network sees is resized from the stored images, so measured
+    accuracies depend on it, and later starts may ask for a larger family.
+    """
+    if recipe.data.resolution is not None:
+        return recipe
+    saved = folder / "recipe.yaml"
+    before = config.load(str(saved)).data.resolution if saved.is_file() else None
+    data = recipe.data.model_copy(update={"resolution": before or largest_resolution(recipe)})
+    return recipe.model_copy(update={"data": data})
+
+
+def largest_resolution(recipe: Recipe) -> int:
+    """The most pixels that a network of the run can have, as far as the recipe tells.
+
+    γ is at most √(factor + tolerance), where α and β are 1; a budget is met by resolution alone at
+    most.
+    """
+    settings, family = recipe.coefficients, recipe.family
+    growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)
+    steps = [settings.phi, *family.phi]
+    if family.targets:
+        least = recipe.objective.bounds.macs[0] if recipe.objective.bounds.macs else 1
+        steps = [settings.phi, math.log(max(family.targets) / least, settings.factor)]
+    return math.ceil(recipe.resolution * max(float(growth**step) for step in (0.0, *steps)))
 
 
 def _keep_space(run: Run) -> None:

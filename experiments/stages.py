@@ -6,8 +6,7 @@ a stage that had ended only writes its result once more.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from optuna.trial import FrozenTrial
 from safetensors.torch import load_file
 
-from experiments.config import Recipe
+from experiments.config import CoefficientsConfig, Recipe
 from experiments.data.images import Images
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
@@ -26,11 +25,14 @@ from experiments.progress import Watched, console
 from experiments.run import Run, environment
 from experiments.training.augment import normalisation, normalise, resize
 from scaling import coefficients as grids
-from scaling import export
-from scaling.coefficients import AllFailed, Coefficients
+from scaling import evidence, export, rules
+from scaling.coefficients import AllFailed, Answer, Candidate, Coefficients
 from scaling.family import Preprocessing
 from scaling.jobs import InOrder
 from scaling.members import Family, family_at, family_for
+from scaling.race import Race, ladder
+from scaling.realised import equal_cost, realised
+from scaling.targets import MEASURES
 from search import pruning, samplers
 from search.candidates import Candidates
 from search.executors.local import Local
@@ -49,6 +51,9 @@ NAMES = ("search", "coefficients", "family", "report")
 
 #: Test images on which a member on disk must put out what the trained one does (assumed).
 _PROOF_IMAGES = 16
+
+#: The part of a target cost by which a member may miss it unremarked.
+_NOTED_MISS = 0.01
 
 
 class StageFailed(Exception):
@@ -87,9 +92,9 @@ class Stages:
     @cached_property
     def data(self) -> Data:
         """The images, divided; what they are is noted in the manifest."""
-        data = load(
-            self.recipe.data, resolution=largest_resolution(self.recipe), seed=self.recipe.seed
-        )
+        resolution = self.recipe.data.resolution
+        assert resolution is not None  # settled when the run was opened
+        data = load(self.recipe.data, resolution=resolution, seed=self.recipe.seed)
         self.run.note(data=data.summary.to_dict())
         for line in data.summary.warnings:
             console.print(line, markup=False)
@@ -150,24 +155,36 @@ class Stages:
 
     def coefficients(self) -> dict[str, Any]:
         """Stage 2: α, β and γ from the grid around the baseline, or as the recipe pins them."""
-        settings, baseline = self.recipe.coefficients, self._baseline()
+        found = self._answer(self._baseline()).to_dict()
+        self.run.write("coefficients.json", found)
+        return found
+
+    def _answer(self, baseline: Architecture) -> Answer:
+        settings = self.recipe.coefficients
         phi, factor = settings.phi, settings.factor
         if settings.alpha and settings.beta and settings.gamma:
             given = Coefficients(settings.alpha, settings.beta, settings.gamma)
-            answer = grids.pinned(baseline, given, phi=phi, factor=factor)
-        else:
-            combinations = grids.grid(settings.step, settings.tolerance, settings.factor)
-            candidates = grids.candidates(baseline, combinations, phi=phi, factor=factor)
-            grid = grids.Grid(candidates, self._budget(settings.epochs, settings.data_fraction))
+            return grids.pinned(baseline, given, phi=phi, factor=factor)
+
+        candidates = _candidates(settings, baseline)
+        budget = self._budget(settings.epochs, settings.data_fraction)
+        if settings.method == "grid":
+            grid = grids.Grid(candidates, budget)
             self._record("coefficients", grid, grid.jobs, accuracy, self._evaluator())
-            answer = grid.answer(phi=phi, factor=factor)
-        found = answer.to_dict()
-        self.run.write("coefficients.json", found)
-        return found
+            return grid.answer(phi=phi, factor=factor)
+
+        rungs = ladder(len(candidates), settings.epochs, settings.seeds)
+        (published,) = grids.candidates(baseline, [grids.PUBLISHED], phi=phi, factor=factor)
+        race = Race(candidates, rungs, budget, guest=published)
+        most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
+        self._record("coefficients", race, most, accuracy, self._evaluator())
+        return evidence.answer(race, phi=phi, factor=factor)
 
     def family(self) -> dict[str, Any]:
         """Stage 3: the members, trained on all training images, tested, written and verified."""
         family = self._family()
+        for line in _remarks(family, self.data.train.resolution):
+            console.print(line, markup=False)
         budget = self._budget(self.recipe.family.epochs, self.recipe.family.data_fraction)
         jobs = family.jobs(budget)
         members = InOrder(jobs)
@@ -193,9 +210,16 @@ class Stages:
         settings, baseline = self.recipe.family, self._baseline()
         found = self.run.read("coefficients.json")
         coefficients = Coefficients(found["alpha"], found["beta"], found["gamma"])
-        if settings.targets:
-            return family_for(baseline, coefficients, settings.targets, multiple=settings.multiple)
-        return family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+        if not settings.targets:
+            return family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+        return family_for(
+            baseline,
+            coefficients,
+            settings.targets,
+            rule=rules.load(settings.rule, coefficients),
+            measure=MEASURES[settings.cost],
+            multiple=settings.multiple,
+        )
 
     def _baseline(self) -> Architecture:
         found = self.run.read("baseline.json")
@@ -249,14 +273,14 @@ class Stages:
         self,
         stage: str,
         proposer: Proposer,
-        jobs: Sequence[Job],
+        plan: Sequence[Job] | int,
         value: Callable[[float, Cost], float],
         evaluate: TrainingEvaluator,
     ) -> None:
-        """Carries out a known list of jobs, recorded in the study named after the stage."""
+        """Carries out a proposer's jobs, recorded in the study named after the stage."""
         study = open_study(self.run.storage, stage)
         recorded = Recorded(proposer, study, value, self.environment)
-        _carry(recorded, stage, jobs, value, evaluate)
+        _carry(recorded, stage, plan, value, evaluate)
 
     def _evaluator(self, *, final: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them."""
@@ -272,6 +296,30 @@ class Stages:
             checkpoints=self.run.checkpoints,
             weights=self.run.checkpoints / "weights" if final else None,
         )
+
+
+def _candidates(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
+    """The networks that the coefficients are chosen from."""
+    step, tolerance, factor = settings.step, settings.tolerance, settings.factor
+    match settings.constraint:
+        case "nominal":
+            combinations = grids.grid(step, tolerance, factor)
+            return grids.candidates(baseline, combinations, phi=settings.phi, factor=factor)
+        case "realised":
+            return realised(baseline, step, tolerance, factor, phi=settings.phi)
+        case "equal_cost":
+            return equal_cost(baseline, step, tolerance, factor, phi=settings.phi)
+
+
+def _remarks(family: Family, stored: int) -> Iterator[str]:
+    """What the user of a family should know before it is trained; images have `stored` pixels."""
+    for name, earlier in family.duplicates:
+        yield f"{name} is the same network as {earlier}: the difference was rounded away"
+    for member in family.members:
+        if member.resolution > stored:
+            yield f"{member.name} sees {member.resolution} pixels, enlarged from {stored}"
+        if member.miss is not None and abs(member.miss) > _NOTED_MISS:
+            yield f"{member.name} misses its target of {member.target:,} by {member.miss:+.1%}"
 
 
 class _Tidied:
@@ -328,18 +376,3 @@ def _result(trial: FrozenTrial) -> dict[str, Any]:
         "reward": value_of(trial),
         "trial": trial.number,
     }
-
-
-def largest_resolution(recipe: Recipe) -> int:
-    """The most pixels that a network of the run can have, as far as the recipe tells.
-
-    γ is at most √(factor + tolerance), where α and β are 1; a budget is met by resolution alone at
-    most.
-    """
-    settings, family = recipe.coefficients, recipe.family
-    growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)
-    steps = [settings.phi, *family.phi]
-    if family.targets:
-        least = recipe.objective.bounds.macs[0] if recipe.objective.bounds.macs else 1
-        steps = [settings.phi, math.log(max(family.targets) / least, settings.factor)]
-    return math.ceil(recipe.resolution * max(float(growth**step) for step in (0.0, *steps)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import config
-from experiments.run import Run, open_run
+from experiments.run import Run, largest_resolution, open_run
 from space.validation import InvalidInput
 
 
@@ -96,3 +96,22 @@ def test_paths_of_a_recipe_hold_from_any_folder(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     run = open_run("demo", Path("run"), ("data.source=images",))
     assert run.recipe.data.source == str(tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("coefficients.alpha=1", "coefficients.beta=1", "coefficients.gamma=1.5"), 24 * 1.5**3),
+        (("family.phi=[-1, 0]", "coefficients.tolerance=0.1"), 24 * 2.1**0.5),
+    ],
+)
+def test_images_are_kept_as_fine_as_the_largest_network_can_need(overrides, expected):
+    recipe = config.load("demo", overrides)
+    assert expected <= largest_resolution(recipe) < expected + 1
+
+
+def test_stored_images_keep_their_resolution_when_the_family_grows(started):
+    before = started.recipe.data.resolution
+    again = open_run("demo", started.folder, ("family.phi=[0, 1, 2, 3, 4, 5]",))
+    assert again.recipe.data.resolution == before
+    assert largest_resolution(again.recipe) > before

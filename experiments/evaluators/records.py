@@ -1,0 +1,294 @@
+"""An `Evaluate` that looks accuracies up: measured networks, and a surrogate fitted to them.
+
+`read` takes Accel-NASBench's archive as it is published. A surrogate says how well it predicts
+networks that it has not seen (`quality`), and an evaluation says whether it was looked up, how many
+choices lie between it and the nearest record, and whether it lies beyond what was recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space.architecture import Architecture, Stage
+from space.choices import Space, Value
+from space.cost_table import CostTable, tabulate
+from space.evaluation import Budget, Epoch, Measurement, Report, Status
+from space.validation import InvalidInput, one_of
+
+_logger = logging.getLogger(__name__)
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+#: A surrogate: accuracies (fractions) of N rows.
+Surrogate = Callable[[Rows], Floats]
+SurrogateName = Literal["gaussian_process", "boosting", "mean"]
+
+#: Repeats of each stage of EfficientNet-B0, from which Accel-NASBench's space counts its layers.
+_B0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Measured networks of `space`: N rows of indices into its choices, and their accuracies.
+
+    A network measured more than once has the mean of its measurements.
+    """
+
+    space: Space
+    rows: Rows
+    accuracy: Floats
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read(path: Path, space: Space) -> Records:
+    """The records of Accel-NASBench's archive (`anb_dataset_jsons.tar.gz`), as rows of `space`.
+
+    Raises `InvalidInput` where the file is no such archive or a record is not of the space.
+    """
+    try:
+        records = list(_archived(path))
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read as records: {error}") from None
+    if not records:
+        raise InvalidInput(f"{path}: holds no records; give the archive of Accel-NASBench")
+    measured: dict[tuple[int, ...], list[float]] = {}
+    for name, record in records:
+        try:
+            row = tuple(
+                space.choices[choice].index(value)
+                for choice, value in _choices(record["architecture"], space).items()
+            )
+            measured.setdefault(row, []).append(float(record["metrics"]["val_top1"]) / 100)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"{path}: {name}: is not a record of the space {space.name}: {error}"
+            ) from None
+    accuracy = [float(np.mean(values)) for values in measured.values()]
+    return Records(space, np.array(list(measured), np.int64), np.array(accuracy))
+
+
+def _archived(path: Path) -> Iterator[tuple[str, Any]]:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(".json"):
+                file = archive.extractfile(member)
+                if file is not None:
+                    yield member.name, json.load(file)
+
+
+def _choices(record: Mapping[str, Any], space: Space) -> dict[str, Value]:
+    """Accel-NASBench's keys (`block0_e`: the first stage's expansion) as the space's choices."""
+    choices: dict[str, Value] = {}
+    for place, repeats in enumerate(_B0_REPEATS):
+        choices |= {
+            f"stage{place + 1}.operator": f"inverted_e{record[f'block{place}_e']}",
+            f"stage{place + 1}.kernel": record[f"block{place}_k"],
+            f"stage{place + 1}.se": 0.25 if record[f"block{place}_se"] else 0,
+            f"stage{place + 1}.layers": record[f"block{place}_l"] - repeats,
+        }
+    return {name: choices[name] for name in space.choices}
+
+
+class Quality(NamedTuple):
+    """How well a surrogate predicts networks it was not fitted to, in cross-validation.
+
+    `rmse` is a fraction, as accuracies are.
+    """
+
+    kendall_tau: float
+    r2: float
+    rmse: float
+
+
+def surrogate(name: SurrogateName, records: Records) -> Surrogate:
+    """The surrogate `name` fitted to `records`; raises `InvalidInput` where there is none."""
+    if name not in _SURROGATES:
+        raise one_of("evaluator.surrogate", name, _SURROGATES)
+    return _SURROGATES[name](tabulate(records.space), records.rows, records.accuracy)
+
+
+def quality(name: SurrogateName, records: Records, folds: int = 5) -> Quality:
+    """The surrogate's quality by cross-validation in `folds` parts, drawn with a fixed seed."""
+    from scipy.stats import kendalltau
+
+    table = tabulate(records.space)
+    part = np.random.default_rng(0).permutation(len(records)) % folds
+    predicted = np.empty(len(records))
+    for fold in range(folds):
+        known = part != fold
+        fitted = _SURROGATES[name](table, records.rows[known], records.accuracy[known])
+        predicted[~known] = fitted(records.rows[~known])
+    error = predicted - records.accuracy
+    tau = kendalltau(predicted, records.accuracy).statistic
+    return Quality(
+        float(tau),
+        float(1 - (error**2).mean() / records.accuracy.var()),
+        float(np.sqrt((error**2).mean())),
+    )
+
+
+def _gaussian_process(table: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
+    from search.accuracy_model import AccuracyModel, Features
+
+    features = Features(table)
+    model = AccuracyModel(features(rows), accuracy)
+    return lambda new: model.expect(features(new))
+
+
+def _boosting(_: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
+    """Trees of four leaves on ordinal choices (measured: better than of five and more)."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    model = HistGradientBoostingRegressor(
+        learning_rate=0.1,
+        max_iter=1_500,
+        max_leaf_nodes=4,
+        min_samples_leaf=10,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
+    ).fit(rows, accuracy)
+
+    def predict(new: Rows) -> Floats:
+        predicted: Floats = model.predict(new)
+        return predicted
+
+    return predict
+
+
+def _mean(table: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
+    parts = [fit(table, rows, accuracy) for fit in (_gaussian_process, _boosting)]
+
+    def predict(new: Rows) -> Floats:
+        predicted: Floats = np.mean([part(new) for part in parts], axis=0)
+        return predicted
+
+    return predict
+
+
+_SURROGATES: dict[str, Callable[[CostTable, Rows, Floats], Surrogate]] = {
+    "gaussian_process": _gaussian_process,
+    "boosting": _boosting,
+    "mean": _mean,
+}
+
+
+@dataclass(frozen=True)
+class RecordsEvaluator:
+    """Answers from `records`; networks that are none of them from `predict`, where there is one.
+
+    `noise` is the standard deviation added to what is predicted, a fraction, drawn from network and
+    budget. `rmse` is the surrogate's own error, for the measurement's details.
+    """
+
+    records: Records
+    predict: Surrogate | None = None
+    noise: float = 0.0
+    rmse: float = 0.0
+
+    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
+        """Looks `architecture` up; FAILED where it is not of the records' space or not recorded."""
+        row = self._row(architecture)
+        if row is None:
+            space = self.records.space.name
+            reason = f"the records are of the space {space}, and this network is not in it"
+            return Measurement(Status.FAILED, reason=reason)
+        recorded = self._recorded.get(tuple(row.tolist()))
+        if recorded is None and self.predict is None:
+            reason = "there is no record of this network; name a surrogate to predict it"
+            return Measurement(Status.FAILED, reason=reason)
+        details = {"recorded": float(recorded is not None)}
+        accuracy = recorded
+        if accuracy is None:
+            assert self.predict is not None
+            accuracy = float(self.predict(row[None])[0]) + self._drawn_noise(architecture, budget)
+            details |= self._doubts(row)
+        accuracy = min(max(accuracy, 0.0), 1.0)
+        epoch = Epoch(budget.epochs, 0.0, accuracy, 0.0, 0.0)
+        report(epoch)
+        return Measurement(Status.COMPLETE, accuracy=accuracy, epochs=(epoch,), details=details)
+
+    def _doubts(self, row: Rows) -> dict[str, float]:
+        """What is to be known of a prediction; one beyond the records is also logged."""
+        changes = int((self.records.rows != row).sum(axis=1).min())
+        cost = self._table(row[None])[0]
+        beyond = bool(((cost < self._least) | (cost > self._most)).any())
+        if beyond:
+            _logger.warning(
+                "a surrogate extrapolates: a network costs less or more than any record"
+            )
+        return {
+            "surrogate_rmse": self.rmse,
+            "changes_to_nearest_record": float(changes),
+            "extrapolated": float(beyond),
+        }
+
+    def _drawn_noise(self, architecture: Architecture, budget: Budget) -> float:
+        text = f"{architecture.key} {budget.seed}".encode()
+        seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+        return self.noise * float(np.random.default_rng(seed).standard_normal())
+
+    def _row(self, architecture: Architecture) -> Rows | None:
+        """The choices that make `architecture`; None where none do."""
+        space = self.records.space
+        indices: dict[str, int] = {}
+        if len(architecture.stages) != len(self._stages):
+            return None
+        for stages, stage in zip(self._stages, architecture.stages, strict=True):
+            if stage not in stages:
+                return None
+            indices |= stages[stage]
+        choices = {name: values[indices[name]] for name, values in space.choices.items()}
+        if space.decode(choices).key != architecture.key:
+            return None
+        return np.array([indices[name] for name in space.choices])
+
+    @cached_property
+    def _stages(self) -> list[dict[Stage, dict[str, int]]]:
+        """For each stage, what it may be, and the indices of the choices that make it so."""
+        space = self.records.space
+        anything = {name: values[0] for name, values in space.choices.items()}
+        found: list[dict[Stage, dict[str, int]]] = []
+        for place in range(len(space.base.stages)):
+            own = [name for name in space.choices if name.startswith(f"stage{place + 1}.")]
+            stages: dict[Stage, dict[str, int]] = {}
+            for indices in product(*(range(len(space.choices[name])) for name in own)):
+                chosen = dict(zip(own, indices, strict=True))
+                values = {name: space.choices[name][index] for name, index in chosen.items()}
+                stages.setdefault(space.decode(anything | values).stages[place], chosen)
+            found.append(stages)
+        return found
+
+    @cached_property
+    def _recorded(self) -> dict[tuple[int, ...], float]:
+        rows = map(tuple, self.records.rows.tolist())
+        return dict(zip(rows, self.records.accuracy.tolist(), strict=True))
+
+    @cached_property
+    def _table(self) -> CostTable:
+        return tabulate(self.records.space)
+
+    @cached_property
+    def _least(self) -> Rows:
+        least: Rows = self._table(self.records.rows).min(axis=0)
+        return least
+
+    @cached_property
+    def _most(self) -> Rows:
+        most: Rows = self._table(self.records.rows).max(axis=0)
+        return most

@@ -1,0 +1,99 @@
+"""Stages on small real trainings: every way to choose coefficients and to size a family."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import config, stages
+from experiments.run import Run, open_run
+from scaling.family import load_family
+from search.study import finished, open_study
+from space.validation import InvalidInput
+
+TINY = (
+    "resolution=16",
+    "data.glyphs.classes=3",
+    "data.glyphs.train_images=90",
+    "data.glyphs.test_images=30",
+    "objective.target=400K",
+    "objective.bounds={macs: [100K, 900K]}",
+    "search.trials=1",
+    "search.epochs=1",
+    "search.finalists=1",
+    "search.final_epochs=1",
+    "coefficients.step=0.5",
+    "coefficients.tolerance=0.5",
+    "coefficients.epochs=2",
+    "family.epochs=1",
+    "executor.threads=1",
+)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose baseline is found."""
+    folder = tmp_path_factory.mktemp("stages")
+    run = open_run("demo", folder / "run", (*TINY, f"data.cache={folder / 'cache'}"))
+    stages.run(run, ["search"])
+    return run
+
+
+def again(searched: Run, *overrides: str) -> Run:
+    return open_run(str(searched.folder), overrides=overrides)
+
+
+def test_a_race_answers_with_its_evidence(searched):
+    run = again(searched, "coefficients.method=race", "coefficients.seeds=2")
+    found = stages.run(run, ["coefficients"])["coefficients"]
+    seeds = {training["seed"] for training in found["trainings"]}
+    assert seeds == {0, 1}
+    assert found["accuracy"] is not None
+    assert found["guest"] is not None
+    trained = len(finished(open_study(run.storage, "coefficients").get_trials()))
+    stages.run(run, ["coefficients"])
+    assert len(finished(open_study(run.storage, "coefficients").get_trials())) == trained
+
+
+@pytest.mark.parametrize("constraint", ["realised", "equal_cost"])
+def test_candidates_may_be_held_to_what_they_really_cost(searched, constraint):
+    run = again(searched, f"coefficients.constraint={constraint}", "coefficients.epochs=1")
+    found = stages.run(run, ["coefficients"])["coefficients"]
+    assert all(abs(row["realised_ratio"] - 2) <= 0.5 for row in found["candidates"])
+
+
+def test_pinned_coefficients_are_taken_without_training(searched):
+    pins = ("coefficients.alpha=1.2", "coefficients.beta=1.1", "coefficients.gamma=1.15")
+    before = len(open_study(searched.storage, "coefficients").get_trials())
+    found = stages.run(again(searched, *pins), ["coefficients"])["coefficients"]
+    assert (found["pinned"], found["accuracy"]) == (True, None)
+    assert len(open_study(searched.storage, "coefficients").get_trials()) == before
+
+
+def test_a_family_grows_by_any_rule_to_its_targets_and_loads_again(searched):
+    pins = ("coefficients.alpha=1.2", "coefficients.beta=1.1", "coefficients.gamma=1.15")
+    run = again(searched, *pins, "family.targets=[700K, 1.2M]", "family.rule=resolution")
+    found = stages.run(run, ["coefficients", "family", "report"])
+    assert Path(found["report"]).is_file()
+    baseline = run.read("baseline.json")["architecture"]
+    for member, target in zip(load_family(run.folder / "family"), (700e3, 1.2e6), strict=True):
+        assert member.cost.macs == pytest.approx(target, rel=0.15)
+        assert [stage.channels for stage in member.architecture.stages] == [
+            stage["channels"] for stage in baseline["stages"]
+        ]
+        member.load()
+
+
+def test_lost_weights_are_trained_again_to_the_same_numbers(searched):
+    run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
+    stages.run(run, ["family"])
+    weights = run.folder / "family" / "b0" / "model.safetensors"
+    before = weights.read_bytes()
+    for file in (run.checkpoints / "weights").iterdir():
+        file.unlink()
+    stages.run(run, ["family"])
+    assert weights.read_bytes() == before
+
+
+def test_a_rule_without_phi_needs_targets():
+    with pytest.raises(InvalidInput, match=r"the rule 'depth' needs `targets`"):
+        config.load("demo", ["family.rule=depth"])
