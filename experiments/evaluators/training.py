@@ -31,7 +31,7 @@ class TrainingEvaluator:
     The folder `checkpoints` holds unfinished trainings; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
-    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepare`.
+    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`.
     """
 
     train: Images
@@ -45,20 +45,9 @@ class TrainingEvaluator:
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """Trains `architecture` within `budget`; see `space.evaluation.Evaluate`."""
-        machine.prepare(self.threads)
-        device = machine.choose_device(self.device)
         try:
-            with network_errors("building the network"), random_numbers(budget.seed, 0, device):
-                network = build(architecture)
-            trained = train(
-                network,
-                Task(self.train, self.held_out, architecture.num_classes, self.metric),
-                self.config,
-                replace(budget, resolution=budget.resolution or architecture.resolution),
-                device=device,
-                report=report,
-                checkpoint=self.checkpoint_path(architecture, budget),
-            )
+            with machine.prepared(self.threads):
+                trained = self._train(architecture, budget, report)
         except TrainingFailed as failure:
             return Measurement(Status.FAILED, reason=str(failure))
         if self.weights is None or trained.measurement.status is not Status.COMPLETE:
@@ -66,6 +55,20 @@ class TrainingEvaluator:
         write_weights(trained.network, self.weights_path(architecture, budget))
         details = self._class_accuracies(trained, architecture.num_classes)
         return replace(trained.measurement, details=details)
+
+    def _train(self, architecture: Architecture, budget: Budget, report: Report) -> Trained:
+        device = machine.choose_device(self.device)
+        with network_errors("building the network"), random_numbers(budget.seed, 0, device):
+            network = build(architecture)
+        return train(
+            network,
+            Task(self.train, self.held_out, architecture.num_classes, self.metric),
+            self.config,
+            replace(budget, resolution=budget.resolution or architecture.resolution),
+            device=device,
+            report=report,
+            checkpoint=self.checkpoint_path(architecture, budget),
+        )
 
     def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path:
         """Where an unfinished training is."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,16 +32,23 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def prepare(threads: int | None) -> None:
-    """Sets this process up for training: `threads`, no denormals, memory kept.
+@contextmanager
+def prepared(threads: int | None) -> Iterator[None]:
+    """Inside, this process is set up for training: `threads`, no denormals, memory kept.
 
     `threads` None leaves torch's choice: all cores it may use, or the variable OMP_NUM_THREADS.
-    Denormal numbers, which weights decay into, take some hundred cycles each on a CPU.
+    Denormal numbers, which weights decay into, take some hundred cycles each on a CPU; outside they
+    count as IEEE 754 has it, since they are numbers to whoever else computes in this process.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     torch.set_flush_denormal(True)
     _keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def _keep_freed_memory() -> None:

@@ -24,15 +24,22 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         machine.choose_device("cuda")
 
 
-def test_a_prepared_process_uses_the_threads_it_is_told_and_no_denormals() -> None:
+def test_inside_there_are_the_threads_one_asks_for_and_no_denormals_and_outside_as_before() -> None:
     code = """
 import torch
 from experiments.training import machine
-machine.prepare(1)
-assert torch.get_num_threads() == 1
-machine.prepare(None)
-assert torch.get_num_threads() == 1
-assert (torch.full((100_000,), 1e-39) * 0.5 == 0).all()
+
+def keeps_denormals():
+    return bool((torch.full((100_000,), 1e-39) * 0.5 != 0).all())
+
+before = torch.get_num_threads()
+with machine.prepared(1):
+    assert torch.get_num_threads() == 1
+    assert not keeps_denormals()
+    with machine.prepared(None):
+        assert torch.get_num_threads() == 1
+assert torch.get_num_threads() == before
+assert keeps_denormals()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
