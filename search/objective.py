@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from space.cost import Cost
 
 CostName = Literal["macs", "params", "activations"]
@@ -91,8 +94,14 @@ class Objective:
 
     def factor(self, cost: Cost) -> float:
         """What the reward multiplies accuracy by: (cost / target)^w."""
-        ratio = getattr(cost, self.cost) / self.target
-        return float(ratio ** (self.exponent_below if ratio <= 1 else self.exponent_above))
+        return float(self.factors(np.array([cost]))[0])
+
+    def factors(self, costs: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The same for N × 3 costs, N."""
+        ratio = costs[:, Cost._fields.index(self.cost)] / self.target
+        exponent = np.where(ratio <= 1, self.exponent_below, self.exponent_above)
+        factors: NDArray[np.float64] = ratio**exponent
+        return factors
 
     def admits(self, cost: Cost) -> bool:
         """Whether a network of this cost may be trained at all."""

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.candidates import Candidate, Candidates, Rows
 from search.study import FINISHED
@@ -35,6 +35,13 @@ class History:
     def valued(self) -> list[FrozenTrial]:
         """Complete and pruned trials, by number; a pruned one has its last epoch's value."""
         return [trial for trial in self.trials if trial.state in FINISHED and trial.values]
+
+    def rows(self, candidates: Candidates, state: TrialState) -> Rows:
+        """The choices of the trials in `state`, N × choices."""
+        names = candidates.space.choices.keys()
+        chosen = [t.params for t in self.trials if t.state is state and t.params.keys() == names]
+        rows = np.array([candidates.row(params) for params in chosen], np.int64)
+        return rows.reshape(len(chosen), len(names))
 
 
 class Method(Protocol):
