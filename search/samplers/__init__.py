@@ -6,8 +6,6 @@ from seed, trial number and recorded trials alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from search.candidates import Candidates
 from search.samplers import from_optuna
 from search.samplers.base import Method, Sampler
@@ -30,13 +28,8 @@ _METHODS: dict[str, Method] = {
 }
 
 
-def _predictor(prior: Observations | None) -> Method:
-    from search.samplers.predictor import Predictor  # loads scipy
-
-    return Predictor(prior)
-
-
-_LEARNERS: dict[str, Callable[[Observations | None], Method]] = {"predictor": _predictor}
+#: Methods that keep what they computed, each sampler its own.
+_LEARNERS = ("controller", "predictor")
 
 
 def names() -> list[str]:
@@ -49,16 +42,28 @@ def create(
 ) -> Sampler:
     """The sampler `name` over `candidates`; raises `InvalidInput` where there is none.
 
-    `prior` is what earlier searches of the same choices measured; samplers that have no use for it
-    are refused it.
+    `prior` is what earlier searches of the same choices measured, which only `predictor` uses; any
+    other sampler is refused it.
     """
-    if name in _LEARNERS:
-        return Sampler(_LEARNERS[name](prior), candidates, seed)
-    if name not in _METHODS:
+    if name not in names():
         raise one_of("search.sampler", name, names())
-    if prior is not None:
+    if prior is not None and name != "predictor":
         raise InvalidInput(
             f"search.warm_start: the sampler {name} cannot learn from earlier searches; "
-            f"use one of: {', '.join(_LEARNERS)}"
+            "set search.sampler to predictor, or leave warm_start out"
         )
-    return Sampler(_METHODS[name], candidates, seed)
+    return Sampler(_method(name, prior), candidates, seed)
+
+
+def _method(name: str, prior: Observations | None) -> Method:
+    match name:
+        case "controller":
+            from search.samplers.controller import Controller
+
+            return Controller()
+        case "predictor":
+            from search.samplers.predictor import Predictor
+
+            return Predictor(prior)
+        case _:
+            return _METHODS[name]
