@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search import samplers
+from search.candidates import Candidates
+from search.objective import Objective
+from search.samplers.base import Sampler
+from search.samplers.observations import Observations
+from space.choices import Space
+from space.validation import InvalidInput
+
+
+@pytest.fixture
+def candidates(space: Space) -> Candidates:
+    return Candidates(space, Objective(target=300_000))
+
+
+def _accuracy(candidates: Candidates, row: np.ndarray) -> float:
+    cost = candidates.at_row(row).cost
+    return float(0.3 + 0.03 * np.log(cost.params) + 0.01 * (row.sum() % 5))
+
+
+def _run(sampler: Sampler, trials: int, fails: Any = lambda _: False) -> list[FrozenTrial]:
+    done: list[FrozenTrial] = []
+    for number in range(trials):
+        candidate = sampler.propose(done, number).candidate
+        reward = sampler.candidates.objective.reward
+        failed = fails(candidate.row)
+        trial = create_trial(
+            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            value=None
+            if failed
+            else reward(_accuracy(sampler.candidates, candidate.row), candidate.cost),
+            params=candidate.choices,
+            distributions=sampler.candidates.distributions,
+        )
+        trial.number = number
+        done.append(trial)
+    return done
+
+
+def _best(trials: list[FrozenTrial]) -> float:
+    return max(trial.value for trial in trials if trial.value is not None)
+
+
+def test_predictor_finds_better_networks_than_chance(candidates: Candidates) -> None:
+    predicted = _best(_run(samplers.create("predictor", candidates, 0), 50))
+    drawn = _best(_run(samplers.create("random", candidates, 0), 200))
+    assert predicted > drawn
+
+
+def test_predictor_keeps_away_from_what_fails(candidates: Candidates) -> None:
+    def large(row: np.ndarray) -> bool:
+        return candidates.at_row(row).cost.params > 30_000
+
+    always = Candidates(candidates.space, replace(candidates.objective, exponent_below=0.0,
+                                                  exponent_above=0.0))  # fmt: skip
+    trials = _run(samplers.create("predictor", always, 0), 70, fails=large)
+    late = [trial.state is TrialState.FAIL for trial in trials[40:]]
+    assert sum(late) < 0.5 * len(late)
+
+
+def test_batch_of_pending_trials_spreads_out(candidates: Candidates) -> None:
+    sampler = samplers.create("predictor", candidates, 0)
+    trials = _run(sampler, 30)
+    for _ in range(6):
+        candidate = sampler.propose(trials, len(trials)).candidate
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=candidate.choices,
+            distributions=candidates.distributions,
+        )
+        trial.number = len(trials)
+        trials.append(trial)
+    keys = {candidates.at(trial.params).key for trial in trials[30:]}
+    assert len(keys) == 6
+
+
+def test_prior_makes_the_first_trials_good(candidates: Candidates) -> None:
+    rows = candidates.sample(300, np.random.default_rng(5))
+    accuracy = np.array([_accuracy(candidates, row) for row in rows])
+    prior = Observations(rows, 0.8 * accuracy, np.zeros(300))
+    with_prior = _best(_run(samplers.create("predictor", candidates, 0, prior), 14))
+    without = _best(_run(samplers.create("predictor", candidates, 0), 14))
+    assert with_prior > without
+
+
+def test_sampler_that_cannot_learn_from_a_prior_refuses_it(candidates: Candidates) -> None:
+    prior = Observations(np.zeros((1, 15), np.int64), np.zeros(1), np.zeros(1))
+    with pytest.raises(InvalidInput, match=r"search\.warm_start: the sampler tpe cannot learn"):
+        samplers.create("tpe", candidates, 0, prior)
