@@ -14,16 +14,16 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from space.architecture import Architecture, Stage
+from space.architecture import Architecture
 from space.choices import Space, Value
 from space.cost_table import CostTable, tabulate
+from space.encoding import Encoder
 from space.evaluation import Budget, Epoch, Measurement, Report, Status
 from space.validation import InvalidInput, one_of
 
@@ -245,34 +245,16 @@ class RecordsEvaluator:
 
     def _row(self, architecture: Architecture) -> Rows | None:
         """The choices that make `architecture`; None where none do."""
-        space = self.records.space
-        indices: dict[str, int] = {}
-        if len(architecture.stages) != len(self._stages):
+        choices = self._encode(architecture)
+        if choices is None:
             return None
-        for stages, stage in zip(self._stages, architecture.stages, strict=True):
-            if stage not in stages:
-                return None
-            indices |= stages[stage]
-        choices = {name: values[indices[name]] for name, values in space.choices.items()}
-        if space.decode(choices).key != architecture.key:
-            return None
-        return np.array([indices[name] for name in space.choices])
+        return np.array(
+            [values.index(choices[name]) for name, values in self.records.space.choices.items()]
+        )
 
     @cached_property
-    def _stages(self) -> list[dict[Stage, dict[str, int]]]:
-        """For each stage, what it may be, and the indices of the choices that make it so."""
-        space = self.records.space
-        anything = {name: values[0] for name, values in space.choices.items()}
-        found: list[dict[Stage, dict[str, int]]] = []
-        for place in range(len(space.base.stages)):
-            own = [name for name in space.choices if name.startswith(f"stage{place + 1}.")]
-            stages: dict[Stage, dict[str, int]] = {}
-            for indices in product(*(range(len(space.choices[name])) for name in own)):
-                chosen = dict(zip(own, indices, strict=True))
-                values = {name: space.choices[name][index] for name, index in chosen.items()}
-                stages.setdefault(space.decode(anything | values).stages[place], chosen)
-            found.append(stages)
-        return found
+    def _encode(self) -> Encoder:
+        return Encoder(self.records.space)
 
     @cached_property
     def _recorded(self) -> dict[tuple[int, ...], float]:

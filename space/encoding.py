@@ -1,0 +1,62 @@
+"""From an architecture back to the choices that make it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from itertools import product
+
+from space.architecture import Architecture, Block, Stage, Stem
+from space.choices import Space, Value
+
+Choices = dict[str, Value]
+
+
+class Encoder:
+    """Finds the choices of a space that decode to a given network."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._known: dict[tuple[int, int], dict[tuple[Block, ...], Choices]] = {}
+
+    def __call__(self, architecture: Architecture) -> Choices | None:
+        """The choices that decode to the same `key`, stage by stage; None where there are none.
+
+        Of several, those of the first values are given.
+        """
+        stages = architecture.blocks()
+        if len(stages) != len(self._offers):
+            return None
+        found: Choices = {}
+        for place, blocks in enumerate(stages):
+            chosen = self._choices_by_blocks(place, blocks[0].in_channels).get(blocks)
+            if chosen is None:
+                return None
+            found |= chosen
+        return found if self._space.decode(found).key == architecture.key else None
+
+    def _choices_by_blocks(self, place: int, channels: int) -> dict[tuple[Block, ...], Choices]:
+        """What a stage that is given `channels` may compute, and by which choices."""
+        if (place, channels) not in self._known:
+            alone = replace(self._space.base, stem=Stem(channels))
+            found: dict[tuple[Block, ...], Choices] = {}
+            for stage, choices in self._offers[place]:
+                (blocks,) = replace(alone, stages=(stage,)).blocks()
+                found.setdefault(blocks, choices)
+            self._known[place, channels] = found
+        return self._known[place, channels]
+
+    @cached_property
+    def _offers(self) -> list[list[tuple[Stage, Choices]]]:
+        """Every stage that the choices can make, at each place."""
+        space = self._space
+        first = {name: values[0] for name, values in space.choices.items()}
+        offers = []
+        for place in range(len(space.base.stages)):
+            own = [name for name in space.choices if name.startswith(f"stage{place + 1}.")]
+            chosen = [
+                dict(zip(own, values, strict=True))
+                for values in product(*(space.choices[name] for name in own))
+            ]
+            offers.append([(space.decode(first | c).stages[place], c) for c in chosen])
+        return offers
