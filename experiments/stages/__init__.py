@@ -1,0 +1,49 @@
+"""The four stages of a run: each binds a proposer, an evaluator, an executor and a study.
+
+A stage may be started again at any time: trainings that the storage holds are answered from it, so
+a stage that had ended only writes its result once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from experiments.run import Run
+from experiments.stages import coefficients, family, search
+from experiments.stages.context import Context, StageFailed
+from scaling.coefficients import AllFailed
+from scaling.export import ExportMismatch
+from search.search import SearchFailed
+
+#: What ends a stage with a sentence; everything recorded is kept.
+FAILURES = (StageFailed, SearchFailed, AllFailed, ExportMismatch)
+
+
+def run(opened: Run, names: Iterable[str]) -> dict[str, Any]:
+    """Runs the named stages in order and gives what each found, by its name.
+
+    Raises `InvalidInput` where a stage needs the result of one that has not ended, and
+    `StageFailed` where trainings failed that it cannot do without.
+    """
+    context = Context(opened)
+    found: dict[str, Any] = {}
+    for name in names:
+        with opened.timed(name):
+            found[name] = _STAGES[name](context)
+    return found
+
+
+def _report(context: Context) -> str:
+    """The page, the figures and the tables; gives the page's path."""
+    from reports.page import write
+
+    return str(write(context.run.folder, context.run.storage))
+
+
+_STAGES = {
+    "search": search.run,
+    "coefficients": coefficients.run,
+    "family": family.run,
+    "report": _report,
+}

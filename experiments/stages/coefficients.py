@@ -1,0 +1,57 @@
+"""Stage 2: α, β and γ from the grid around the baseline, or as the recipe pins them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.config import CoefficientsConfig
+from experiments.stages.context import Context
+from scaling import coefficients as grids
+from scaling import evidence
+from scaling.coefficients import Answer, Candidate, Coefficients
+from scaling.race import Race, ladder
+from scaling.realised import equal_cost, realised
+from search.recorded import accuracy
+from space.architecture import Architecture
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Stage 2: α, β and γ from the grid around the baseline, or as the recipe pins them."""
+    found = _answer(context, context.baseline).to_dict()
+    context.run.write("coefficients.json", found)
+    return found
+
+
+def _answer(context: Context, baseline: Architecture) -> Answer:
+    settings = context.recipe.coefficients
+    phi, factor = settings.phi, settings.factor
+    if settings.alpha and settings.beta and settings.gamma:
+        given = Coefficients(settings.alpha, settings.beta, settings.gamma)
+        return grids.pinned(baseline, given, phi=phi, factor=factor)
+
+    candidates = _candidates(settings, baseline)
+    budget = context.budget(settings.epochs, settings.data_fraction)
+    if settings.method == "grid":
+        grid = grids.Grid(candidates, budget)
+        context.record("coefficients", grid, grid.jobs, accuracy, context.evaluator())
+        return grid.answer(phi=phi, factor=factor)
+
+    rungs = ladder(len(candidates), settings.epochs, settings.seeds)
+    (published,) = grids.candidates(baseline, [grids.PUBLISHED], phi=phi, factor=factor)
+    race = Race(candidates, rungs, budget, guest=published)
+    most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
+    context.record("coefficients", race, most, accuracy, context.evaluator())
+    return evidence.answer(race, phi=phi, factor=factor)
+
+
+def _candidates(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
+    """The networks that the coefficients are chosen from."""
+    step, tolerance, factor = settings.step, settings.tolerance, settings.factor
+    match settings.constraint:
+        case "nominal":
+            combinations = grids.grid(step, tolerance, factor)
+            return grids.candidates(baseline, combinations, phi=settings.phi, factor=factor)
+        case "realised":
+            return realised(baseline, step, tolerance, factor, phi=settings.phi)
+        case "equal_cost":
+            return equal_cost(baseline, step, tolerance, factor, phi=settings.phi)

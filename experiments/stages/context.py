@@ -1,0 +1,113 @@
+"""What the stages of a run share: its data, its budgets, and how jobs are carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from experiments.config import Recipe
+from experiments.data.load import Data, load
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.progress import Watched, console
+from experiments.run import Run, environment
+from search.executors.local import Local
+from search.recorded import Recorded
+from search.study import open_study
+from space.architecture import Architecture
+from space.cost import Cost
+from space.evaluation import Budget, Job, Measurement, Proposer
+
+
+class StageFailed(Exception):
+    """A stage cannot go on; the message says why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run, its data and its environment, and the one way to get jobs done and recorded."""
+
+    run: Run
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run is to do."""
+        return self.run.recipe
+
+    @cached_property
+    def data(self) -> Data:
+        """The images, divided; what they are is noted in the manifest."""
+        resolution = self.recipe.data.resolution
+        assert resolution is not None  # settled when the run was opened
+        data = load(self.recipe.data, resolution=resolution, seed=self.recipe.seed)
+        self.run.note(data=data.summary.to_dict())
+        for line in data.summary.warnings:
+            console.print(line, markup=False)
+        return data
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Where trainings run; recorded with each."""
+        return environment()
+
+    @property
+    def baseline(self) -> Architecture:
+        """What stage 1 found; raises `InvalidInput` where it has not ended."""
+        found = self.run.read("baseline.json")
+        return Architecture.from_dict(found["architecture"], source="baseline.json: architecture")
+
+    def budget(self, epochs: int, data_fraction: float) -> Budget:
+        """What one training may spend, with the recipe's seed."""
+        return Budget(epochs=epochs, data_fraction=data_fraction, seed=self.recipe.seed)
+
+    def record(
+        self,
+        stage: str,
+        proposer: Proposer,
+        plan: Sequence[Job] | int,
+        value: Callable[[float, Cost], float],
+        evaluate: TrainingEvaluator,
+    ) -> None:
+        """Carries out a proposer's jobs, recorded in the study named after the stage."""
+        study = open_study(self.run.storage, stage)
+        recorded = Recorded(proposer, study, value, self.environment)
+        self.carry(recorded, stage, plan, value, evaluate)
+
+    def evaluator(self, *, final: bool = False) -> TrainingEvaluator:
+        """What trains: for the search on its part of the images, for the family on all of them."""
+        recipe, data = self.recipe, self.data
+        train = data.full_train if final and recipe.data.return_held_out else data.train
+        return TrainingEvaluator(
+            train=train,
+            held_out=data.test if final else data.held_out,
+            config=recipe.train,
+            metric=recipe.objective.metric,
+            device=recipe.executor.device,
+            threads=recipe.executor.threads,
+            checkpoints=self.run.checkpoints,
+            weights=self.run.checkpoints / "weights" if final else None,
+        )
+
+    def carry(
+        self,
+        proposer: Proposer,
+        stage: str,
+        plan: Sequence[Job] | int,
+        value: Callable[[float, Cost], float],
+        evaluate: TrainingEvaluator,
+    ) -> None:
+        """Carries out a proposer's jobs with the recipe's executor, and shows them."""
+        with Watched(_Tidied(proposer, evaluate), stage, plan, value) as watched:
+            Local().run(watched, evaluate)
+
+
+class _Tidied:
+    """A proposer that removes the checkpoint of a training once its result is recorded."""
+
+    def __init__(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
+        self.ask, self.report = proposer.ask, proposer.report
+        self._tell, self._forget = proposer.tell, evaluate.forget
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        self._tell(job, measurement)
+        self._forget(job.architecture, job.budget)

@@ -1,0 +1,132 @@
+"""Stage 3: the members, trained on all training images, tested, written and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from experiments.data.images import Images
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.progress import console
+from experiments.stages.context import Context, StageFailed
+from experiments.training.augment import normalisation, normalise, resize
+from scaling import export, rules
+from scaling.coefficients import Coefficients
+from scaling.family import Preprocessing
+from scaling.jobs import InOrder
+from scaling.members import Family, family_at, family_for
+from scaling.targets import MEASURES
+from search.recorded import accuracy
+from space.evaluation import Job, Measurement, Status
+from space.network import Network, build
+
+#: Test images on which a member on disk must put out what the trained one does (assumed).
+_PROOF_IMAGES = 16
+
+#: The part of a target cost by which a member may miss it unremarked.
+_NOTED_MISS = 0.01
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Stage 3: the members, trained on all training images, tested, written and verified."""
+    family = _family(context)
+    for line in _remarks(family, context.data.train.resolution):
+        console.print(line, markup=False)
+    budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
+    jobs = family.jobs(budget)
+    members = InOrder(jobs)
+    evaluate = context.evaluator(final=True)
+    context.record("family", members, jobs, accuracy, evaluate)
+    failed = {
+        name: told.reason
+        for name, told in members.told.items()
+        if told.status is not Status.COMPLETE
+    }
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise StageFailed(f"family: {name} was not trained to its end: {reason}")
+    return _export(context, family, members, evaluate)
+
+
+def _family(context: Context) -> Family:
+    settings, baseline = context.recipe.family, context.baseline
+    found = context.run.read("coefficients.json")
+    coefficients = Coefficients(found["alpha"], found["beta"], found["gamma"])
+    if not settings.targets:
+        return family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+    return family_for(
+        baseline,
+        coefficients,
+        settings.targets,
+        rule=rules.load(settings.rule, coefficients),
+        measure=MEASURES[settings.cost],
+        multiple=settings.multiple,
+    )
+
+
+def _export(
+    context: Context, family: Family, trained: InOrder, evaluate: TrainingEvaluator
+) -> dict[str, Any]:
+    """Writes every member and proves what was written on test images."""
+    folder = context.run.folder / "family"
+    about = export.About(
+        data=_described(context.recipe.data.source, evaluate.train),
+        classes=context.data.classes,
+        preprocessing=Preprocessing(*normalisation(context.recipe.data.channels)),
+    )
+    images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
+    records = []
+    for member, job in zip(family.members, trained.jobs, strict=True):
+        pixels = resize(torch.from_numpy(images), member.resolution)
+        records.append(
+            export.export_member(
+                folder,
+                member,
+                _trained(job, evaluate),
+                _test_result(trained.told[member.name]),
+                about,
+                normalise(pixels.permute(0, 3, 1, 2)),
+            )
+        )
+    export.write_family(folder, records, family.coefficients, about)
+    return context.run.read("family/family.json")
+
+
+def _described(source: str, images: Images) -> str:
+    return f"{len(images):,} images of {Path(source).name!r}"
+
+
+def _remarks(family: Family, stored: int) -> Iterator[str]:
+    """What the user of a family should know before it is trained; images have `stored` pixels."""
+    for name, earlier in family.duplicates:
+        yield f"{name} is the same network as {earlier}: the difference was rounded away"
+    for member in family.members:
+        if member.resolution > stored:
+            yield f"{member.name} sees {member.resolution} pixels, enlarged from {stored}"
+        if member.miss is not None and abs(member.miss) > _NOTED_MISS:
+            yield f"{member.name} misses its target of {member.target:,} by {member.miss:+.1%}"
+
+
+def _test_result(told: Measurement) -> export.Trained:
+    assert told.accuracy is not None  # it is COMPLETE
+    assert told.images is not None
+    return export.Trained(told.accuracy, told.images, told.train_seconds)
+
+
+def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
+    """The network of a finished training, with its weights.
+
+    Where a user has removed them they are trained once more, to the same numbers on a CPU.
+    """
+    path = evaluate.weights_path(job.architecture, job.budget)
+    if not path.is_file():
+        console.print(f"{job.name}: {path} is gone; its training is repeated", markup=False)
+        evaluate(job.architecture, job.budget, lambda _: False)
+    network = build(job.architecture)
+    network.load_state_dict(load_file(path))
+    return network
