@@ -44,6 +44,12 @@ def _share(value: float) -> float:
     return value
 
 
+def _workers(value: int | str) -> int | str:
+    if value != "auto" and (isinstance(value, str) or value < 1):
+        raise ValueError(f"`auto` or a count of at least 1 is needed, but got {value!r}")
+    return value
+
+
 #: A part of the images: a fraction where below 1, else a count.
 Share = Annotated[float, Field(gt=0), AfterValidator(_share)]
 
@@ -282,12 +288,25 @@ class FamilyConfig(BudgetConfig):
 class ExecutorConfig(_Section):
     """Where trainings run."""
 
-    kind: Literal["local"] = "local"
-    """`local`: one after the other in this process."""
+    kind: Literal["local", "processes", "ray"] = "local"
+    """`local`: one after the other in this process; `processes`: several at a time on this machine;
+    `ray`: on a Ray cluster."""
+    workers: Annotated[int | str, AfterValidator(_workers)] = "auto"
+    """Trainings at a time; `auto`: one per GPU, or without one per CPU core, or as many as
+    `threads` leaves room for."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of a training; none: all cores."""
+    """CPU threads of a training; none: the cores, divided among the workers."""
+
+    @model_validator(mode="after")
+    def _local_is_alone(self) -> Self:
+        if self.kind == "local" and self.workers not in ("auto", 1):
+            raise ValueError(
+                "`kind: local` makes one training at a time, but got "
+                f"`workers: {self.workers}`; choose `kind: processes`, or `workers: auto`"
+            )
+        return self
 
 
 class Recipe(_Section):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.config import Recipe
+from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Watched, console
@@ -16,7 +16,8 @@ from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
 from space.cost import Cost
-from space.evaluation import Budget, Job, Measurement, Proposer
+from space.evaluation import Budget, Executor, Job, Measurement, Proposer
+from space.validation import InvalidInput
 
 
 class StageFailed(Exception):
@@ -98,7 +99,16 @@ class Context:
     ) -> None:
         """Carries out a proposer's jobs with the recipe's executor, and shows them."""
         with Watched(_Tidied(proposer, evaluate), stage, plan, value) as watched:
-            Local().run(watched, evaluate)
+            executor_of(self.recipe.executor).run(watched, evaluate)
+
+
+def executor_of(settings: ExecutorConfig) -> Executor:
+    """The way to get jobs done that a recipe asks for."""
+    match settings.kind:
+        case "local":
+            return Local()
+        case "processes" | "ray":
+            raise InvalidInput(f"executor.kind: {settings.kind!r} is not built yet; use `local`")
 
 
 class _Tidied:

@@ -136,6 +136,15 @@ def test_a_network_that_cannot_be_built_fails_its_job_alone(
     assert measured == Measurement(Status.FAILED, reason="building the network ran out of memory")
 
 
+def test_images_travel_as_the_path_of_their_memory_map(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "pixels.npy", np.zeros((1000, 8, 8, 3), np.uint8))
+    pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    mapped = DecodedImages(pixels, np.arange(1000), np.arange(1000) % 2).subset(np.arange(40))
+    assert len(pickle.dumps(replace(evaluator, train=mapped, held_out=mapped))) < 10_000
+
+
 def test_an_evaluator_travels_to_other_processes(evaluator: TrainingEvaluator) -> None:
     copy = pickle.loads(pickle.dumps(evaluator))
     assert timeless(copy(ARCHITECTURE, BUDGET, go_on)) == timeless(
