@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 
 from experiments.data.images import Images
 from experiments.evaluators.training import TrainingEvaluator
+from experiments.predictions import Predictions
 from experiments.progress import console
 from experiments.stages.context import Context, StageFailed
 from experiments.training.augment import normalisation, normalise, resize
+from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
 from scaling.family import Preprocessing
@@ -80,19 +82,25 @@ def _export(
         preprocessing=Preprocessing(*normalisation(context.recipe.data.channels)),
     )
     images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
+    predictions = Predictions(
+        context.run.folder / "predictions", context.data.test, choose_device(evaluate.device)
+    )
     records = []
     for member, job in zip(family.members, trained.jobs, strict=True):
+        network = _trained(job, evaluate)
+        predictions.add(member.name, network)
         pixels = resize(torch.from_numpy(images), member.resolution)
         records.append(
             export.export_member(
                 folder,
                 member,
-                _trained(job, evaluate),
+                network,
                 _test_result(trained.told[member.name]),
                 about,
                 normalise(pixels.permute(0, 3, 1, 2)),
             )
         )
+    predictions.write_images()
     export.write_family(folder, records, family.coefficients, about)
     return context.run.read("family/family.json")
 
