@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from experiments.commands import networks, reporting, running
+from experiments.commands import latency, networks, reporting, running
 from experiments.commands.terminal import complain
 from space.validation import InvalidInput
 
@@ -31,6 +31,7 @@ for _command, _name, _example in (
     (reporting.watch, "watch", "watch runs/demo"),
     (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
     (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
+    (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
     (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
     (networks.list_presets, "presets", "presets --json"),
     (networks.list_spaces, "spaces", "spaces"),

@@ -22,7 +22,7 @@ def phiscale(monkeypatch, *arguments: str) -> int:
 
 COMMANDS = (
     *("run", "search", "coefficients", "family", "report", "watch", "plot"),
-    *("cost", "convert", "presets", "spaces", "recipes", "doctor"),
+    *("cost", "latency", "convert", "presets", "spaces", "recipes", "doctor"),
 )
 
 

@@ -1,0 +1,158 @@
+"""`phiscale latency`: how long networks take to answer, measured or looked up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.commands.networks import load_architecture
+from experiments.commands.terminal import AsJson, err, out, print_json, print_rows, wrote
+from scaling.family import ARCHITECTURE, FAMILY, load_family
+from space import choices
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    from experiments.latency import Backend, Row, Subject
+
+
+def latency(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A preset, an architecture.json, the folder of a member or of a family; "
+            "with --build-table a space."
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images at a time; may be repeated (1).")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="eager, compile, graph or onnxruntime; may be repeated (eager)."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="A latency table, whose prediction is shown, too.")
+    ] = None,
+    build_table: Annotated[
+        Path | None, typer.Option(help="Write the latency table of a space here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds of a call and images per second: medians of many calls, with quartiles.
+
+    Float32, channels last. A family's are kept in its latency.csv.
+    """
+    from experiments import latency as measuring
+    from experiments import latency_table
+
+    batches, backends = batch or [1], [measuring.backend_of(name) for name in backend or ["eager"]]
+    if build_table is not None:
+        if len(batches) + len(backends) > 2:
+            raise InvalidInput("--build-table: a table is for one --batch and one --backend")
+        _build(build_table, target, resolution, device, batches[0], backends[0], threads, as_json)
+        return
+    folder, subjects = _subjects(target, resolution)
+    predictor = latency_table.load(table) if table else None
+    predicted = {each.name: predictor.predict(each.architecture) for each in subjects if predictor}
+    rows = list(
+        measuring.survey(
+            subjects, device=device, batches=batches, backends=backends, threads=threads
+        )
+    )
+    if as_json:
+        facts = [row._asdict() for row in rows]
+        seconds = [
+            {"predicted_seconds": predicted[row.member]} if predicted else {} for row in rows
+        ]
+        print_json([fact | more for fact, more in zip(facts, seconds, strict=True)])
+    else:
+        _print(rows, predicted)
+    if folder is not None:
+        measuring.write(folder / measuring.FILE, rows)
+        err.print(f"wrote {folder / measuring.FILE}", markup=False, soft_wrap=True)
+
+
+def _subjects(target: str, resolution: int | None) -> tuple[Path | None, list[Subject]]:
+    """The networks that are meant, and the folder of the family, where they are one."""
+    from experiments.latency import Subject, members
+
+    path = Path(target)
+    for folder in (path, path / "family"):
+        if (folder / FAMILY).is_file():
+            if resolution is not None:
+                raise InvalidInput("--resolution: the members of a family have their own")
+            return folder, members(load_family(folder))
+    saved = path / ARCHITECTURE
+    network = load_architecture(str(saved) if saved.is_file() else target)
+    return None, [Subject(target, replace(network, resolution=resolution or network.resolution))]
+
+
+def _print(rows: list[Row], predicted: dict[str, float]) -> None:
+    headers = ["network", "accuracy", "backend", "batch", "median", "quartiles", "images/s"]
+    cells = [
+        [
+            row.member,
+            "–" if row.accuracy is None else f"{row.accuracy:.1%}",
+            row.backend,
+            f"{row.batch}",
+            _milliseconds(row.median_seconds),
+            f"{row.low_seconds * 1e3:.3g} – {row.high_seconds * 1e3:.3g}",
+            f"{row.images_per_second:,.0f}",
+            *([_milliseconds(predicted[row.member])] if predicted else []),
+        ]
+        for row in rows
+    ]
+    if predicted:
+        headers.append("predicted")
+    print_rows(tuple(headers), cells, numeric=(1, *range(3, len(headers))))
+    out.print(f"float32 on {rows[0].device}, threads: {rows[0].threads}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def _build(
+    path: Path,
+    name: str,
+    resolution: int | None,
+    device: str,
+    batch: int,
+    backend: Backend,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measures a space's table, writes it, and says how far its predictions are off."""
+    from experiments import latency_table
+
+    space = choices.load(name)
+    base = replace(space.base, resolution=resolution or space.base.resolution)
+    with err.status("Timing parts") as status:
+        built = latency_table.measure(
+            replace(space, base=base),
+            device=device,
+            batch=batch,
+            backend=backend,
+            threads=threads,
+            progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
+        )
+    built.save(path)
+    if as_json:
+        print_json({"table": str(path), "parts": len(built.seconds), **asdict(built.judged)})
+        return
+    judged = built.judged
+    out.print(
+        f"{len(built.seconds):,} parts of {name} at {base.resolution} pixels; on "
+        f"{judged.networks} other networks the prediction is {judged.median_error:.1%} off "
+        f"(median; at most {judged.largest_error:.1%}), rank correlation τ = "
+        f"{judged.rank_correlation:.2f}",
+        markup=False,
+        soft_wrap=True,
+    )
+    wrote(path)

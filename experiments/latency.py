@@ -1,0 +1,301 @@
+"""How long a network takes to answer: measured, since MACs do not tell it.
+
+Everything is float32 and channels last where torch runs it, with fresh weights, since weights do
+not change how long an operation takes. Predictions for whole spaces: `experiments.latency_table`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.training import machine
+from scaling.family import SavedFamily
+from space.architecture import Architecture
+from space.files import write_file
+from space.network import build
+from space.validation import InvalidInput, one_of
+
+#: What runs the network: torch operation by operation, `torch.compile`, a captured CUDA graph, or
+#: onnxruntime.
+Backend = Literal["eager", "compile", "graph", "onnxruntime"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+#: Calls that are not timed: at least so many, and for so long, as a part of the timed ones' seconds
+#: (assumed; the first ones choose kernels and fill caches).
+_WARM_UP_CALLS, _WARM_UP_PART = 5, 0.2
+#: Timed calls: so many at least, but after `_MOST_SECONDS` the fewer will do (assumed).
+_CALLS, _FEWEST_CALLS, _MOST_SECONDS = 30, 5, 10.0
+
+#: Where a family's latencies are kept, in its folder.
+FILE = "latency.csv"
+
+#: Puts `batch` images through a network.
+Runner = Callable[[], object]
+
+
+def backend_of(name: str) -> Backend:
+    """The backend of that name; raises `InvalidInput` where there is none."""
+    for backend in BACKENDS:
+        if backend == name:
+            return backend
+    raise one_of("backend", name, BACKENDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one call of a network takes: the median and both quartiles of `repeats` calls.
+
+    A call answers for `batch` images; `threads` are the CPU's.
+    """
+
+    median_seconds: float
+    low_seconds: float
+    high_seconds: float
+    repeats: int
+    batch: int
+    device: str
+    backend: Backend
+    threads: int
+
+    @property
+    def throughput(self) -> float:
+        """Images per second."""
+        return self.batch / self.median_seconds
+
+
+def measure(
+    architecture: Architecture,
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    backend: Backend = "eager",
+    threads: int | None = None,
+) -> Latency:
+    """The latency of `architecture` at its own resolution, here and now.
+
+    `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice. Raises
+    `InvalidInput` where `backend` is unknown, is not installed, or cannot run this network on this
+    device.
+    """
+    backend = backend_of(backend)
+    chosen = machine.choose_device(device)
+    shape = (batch, architecture.in_channels, architecture.resolution, architecture.resolution)
+    with machine.prepared(threads):
+        network, images = ready(build(architecture), chosen), example(shape, chosen)
+        with _explained(backend, chosen):
+            seconds = time_calls(runner(network, images, backend), chosen)
+        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+        count = torch.get_num_threads()
+    return Latency(median, low, high, len(seconds), batch, chosen.type, backend, count)
+
+
+class Subject(NamedTuple):
+    """A network to measure; `accuracy` (a fraction) is passed on."""
+
+    name: str
+    architecture: Architecture
+    accuracy: float | None = None
+
+
+class Row(NamedTuple):
+    """One line of a family's latency.csv."""
+
+    member: str
+    accuracy: float | None
+    backend: Backend
+    device: str
+    batch: int
+    threads: int
+    median_seconds: float
+    low_seconds: float
+    high_seconds: float
+    images_per_second: float
+
+
+def survey(
+    subjects: Iterable[Subject],
+    *,
+    device: str = "cpu",
+    batches: Sequence[int] = (1,),
+    backends: Sequence[Backend] = ("eager",),
+    threads: int | None = None,
+) -> Iterator[Row]:
+    """Every subject by every backend at every batch size; raises as `measure` does."""
+    for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
+        found = measure(architecture, device=device, batch=batch, backend=backend, threads=threads)
+        yield Row(
+            name,
+            accuracy,
+            backend,
+            found.device,
+            batch,
+            found.threads,
+            found.median_seconds,
+            found.low_seconds,
+            found.high_seconds,
+            found.throughput,
+        )
+
+
+def members(family: SavedFamily) -> list[Subject]:
+    """The members of a family."""
+    return [Subject(member.name, member.architecture, member.accuracy) for member in family]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Writes `rows` as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Row._fields, *rows])
+    write_file(path, text.getvalue())
+
+
+def ready(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network` for inference on `device`, channels last."""
+    network.eval().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+    return network
+
+
+def example(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Noise in the shape of N × C × H × W, channels last."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(shape, generator=generator)
+    return noise.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def runner(network: nn.Module, images: Tensor, backend: Backend) -> Runner:
+    """Puts `images` through `network`, both on one device."""
+    match backend:
+        case "eager":
+            return lambda: network(images)
+        case "compile":
+            torch.compiler.reset()  # else torch gives up after the eighth network of a class
+            compiled = torch.compile(network, dynamic=False)
+            return lambda: compiled(images)
+        case "graph":
+            return _captured(network, images)
+        case "onnxruntime":
+            return _session(network, images)
+
+
+@torch.inference_mode()
+def _captured(network: nn.Module, images: Tensor) -> Runner:
+    """One launch replays what many were recorded from."""
+    if images.device.type != "cuda":
+        raise InvalidInput("backend graph: captures a CUDA graph, so it needs --device cuda")
+    stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(images.device))
+    with torch.cuda.stream(stream):  # kernels are chosen before the capture, which forbids that
+        for _ in range(3):
+            network(images)
+    torch.cuda.current_stream(images.device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        network(images)
+    return graph.replay
+
+
+def _session(network: nn.Module, images: Tensor) -> Runner:
+    """onnxruntime with torch's number of threads; inputs and outputs stay on the device."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InvalidInput(
+            "backend onnxruntime: needs the packages onnx, onnxscript and onnxruntime "
+            "(on a GPU onnxruntime-gpu); install them with pip"
+        ) from None
+    device = images.device.type
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise InvalidInput("backend onnxruntime: has no CUDA here; install onnxruntime-gpu")
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(_onnx(network, images), options, providers=[provider])
+    values = onnxruntime.OrtValue.ortvalue_from_numpy(images.cpu().contiguous().numpy(), device, 0)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, values)
+    binding.bind_output(session.get_outputs()[0].name, device)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _onnx(network: nn.Module, images: Tensor) -> bytes:
+    """`network` for this batch alone, as an ONNX model."""
+    program = torch.onnx.export(network.cpu(), (images.cpu(),), dynamo=True, verbose=False)
+    assert program is not None
+    data: bytes = program.model_proto.SerializeToString()
+    return data
+
+
+@torch.inference_mode()
+def time_calls(run: Runner, device: torch.device, *, at_least: float = 0.5) -> list[float]:
+    """Seconds of each of some calls, for `at_least` seconds together, after a warm-up."""
+    timed = _timer(device)
+    calls, end = 0, time.perf_counter() + _WARM_UP_PART * at_least
+    while calls < _WARM_UP_CALLS or time.perf_counter() < end:
+        timed(run)
+        calls += 1
+    found: list[float] = []
+    start = time.perf_counter()
+    while True:
+        found.append(timed(run))
+        elapsed = time.perf_counter() - start
+        if elapsed >= at_least and len(found) >= _CALLS:
+            return found
+        if elapsed >= _MOST_SECONDS and len(found) >= _FEWEST_CALLS:
+            return found
+
+
+def _timer(device: torch.device) -> Callable[[Runner], float]:
+    """Gives the seconds of one call. On a GPU: by its own clock, from launch to end."""
+    if device.type != "cuda":
+        return _cpu_seconds
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
+    def seconds(run: Runner) -> float:
+        torch.cuda.synchronize(device)
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+    return seconds
+
+
+def _cpu_seconds(run: Runner) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _explained(backend: Backend, device: torch.device) -> Iterator[None]:
+    """What a backend cannot do, as a sentence; without its warnings about its own parts."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InvalidInput(
+            f"backend {backend}: cannot run this network on {device.type} here ({told})"
+        ) from error

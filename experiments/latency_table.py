@@ -1,0 +1,274 @@
+"""A space's latency, block by block: measured once, then looked up for any of its networks.
+
+A network answers in about the time that its parts take one by one (ProxylessNAS, section 3.3, and
+MnasNet's own estimates). What that misses (caches, the way from one part to the next) is corrected
+by a line through whole networks that are measured, and how far predictions are off is measured on
+others. Both are stored with the table.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from operator import getitem
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from experiments import latency
+from experiments.data.parallel import Progress
+from experiments.run import environment
+from experiments.training import machine
+from space.architecture import Architecture, Block, Head, Stem
+from space.blocks import BLOCKS
+from space.choices import Space
+from space.files import write_file
+from space.moves import uniform
+from space.network import build
+from space.validation import InvalidInput, strict_keys, validate
+
+#: Random networks that are measured whole: half to correct the sums, half to judge them (assumed).
+WHOLE = 32
+#: Times that every part is measured, in turn, so that a busy moment does not fall on one alone.
+_ROUNDS = 3
+#: How long a part is timed in a round, at least.
+_PIECE_SECONDS = 0.005
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a table holds for: `batch` images of `resolution` pixels at a time."""
+
+    space: str
+    resolution: int
+    device: str
+    backend: latency.Backend
+    batch: int
+    threads: int
+    processor: str
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How far predictions were from networks that had no part in the table.
+
+    Errors are |predicted − measured| / measured; `rank_correlation` is Kendall's τ.
+    """
+
+    networks: int
+    median_error: float
+    largest_error: float
+    rank_correlation: float
+
+
+@strict_keys
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Seconds of each part of a space's networks; a network's are `scale` · sum + `offset`."""
+
+    setting: Setting
+    scale: float
+    offset: float
+    judged: Judged
+    seconds: dict[str, float]
+
+    def predict(self, architecture: Architecture) -> float:
+        """The seconds in which `architecture` answers a batch.
+
+        Raises `InvalidInput` for a part that is not the space's, at its resolution.
+        """
+        return self.scale * _sum(self.seconds, architecture) + self.offset
+
+    def save(self, path: Path) -> None:
+        """Writes the table as JSON."""
+        write_file(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> Table:
+    """The table that `Table.save` wrote; raises `InvalidInput` where it is none."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: must be a latency table, but {error}") from None
+    return validate(Table, data, source=str(path))
+
+
+def measure(
+    space: Space,
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    backend: latency.Backend = "eager",
+    threads: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Table:
+    """The table of `space`, every part and some whole networks measured here and now.
+
+    Raises `InvalidInput` for a backend that compiles whole networks: `compile`, `onnxruntime`.
+    """
+    if backend not in ("eager", "graph"):
+        raise InvalidInput(
+            f"--build-table: measures parts that are run one by one, so the backend must be eager "
+            f"or graph, but got {backend}"
+        )
+    chosen = machine.choose_device(device)
+    networks = sample(space, WHOLE)
+    pieces = [*_pieces_of(space).values(), *map(_whole, networks)]
+    with machine.prepared(threads):
+        seconds = _Stopwatch(chosen, backend, batch)(pieces, progress)
+        facts = environment()
+        setting = Setting(
+            space=space.name,
+            resolution=space.base.resolution,
+            device=chosen.type,
+            backend=backend,
+            batch=batch,
+            threads=torch.get_num_threads(),
+            processor=facts["gpus"] if chosen.type == "cuda" else facts["processor"],
+        )
+    parts, whole = seconds[:-WHOLE], np.array(seconds[-WHOLE:])
+    table = {piece.name: each for piece, each in zip(pieces[:-WHOLE], parts, strict=True)}
+    sums = np.array([_sum(table, network) for network in networks])
+    scale, offset = np.polyfit(sums[::2], whole[::2], 1).tolist()
+    judged = _judge(scale * sums[1::2] + offset, whole[1::2])
+    return Table(setting, scale, offset, judged, table)
+
+
+def sample(space: Space, count: int) -> list[Architecture]:
+    """`count` random networks of `space`, always the same."""
+    values = [*space.choices.values()]
+    sizes = np.array([len(each) for each in values])
+    rows = uniform(sizes, count, np.random.default_rng(0)).tolist()
+    return [
+        space.decode(dict(zip(space.choices, map(getitem, values, row), strict=True)))
+        for row in rows
+    ]
+
+
+class _Piece(NamedTuple):
+    """Something to time: a module that is given maps of `channels` and `side` pixels."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    channels: int
+    side: int
+
+
+def _whole(architecture: Architecture) -> _Piece:
+    make = partial(build, architecture)
+    return _Piece("whole", make, architecture.in_channels, architecture.resolution)
+
+
+def _pieces(architecture: Architecture) -> Iterator[_Piece]:
+    """The stem, every block and the head, each with a name that equal ones share.
+
+    The number of classes is not in the head's name: one class more is one column of a small matrix.
+    """
+    stem, head, numerics = architecture.stem, architecture.head, architecture.numerics
+    channels, side = architecture.in_channels, architecture.resolution
+    name = f"stem {_said(stem)} {numerics.activation}"
+    yield _Piece(_at(name, channels, side), partial(_stem, architecture), channels, side)
+    side = -(-side // stem.stride)
+    side = -(-side // 2) if stem.pool else side
+    for stage in architecture.blocks():
+        for block in stage:
+            make = partial(BLOCKS[block.operator], block, numerics, 0.0)
+            channels = block.in_channels
+            yield _Piece(_at(_said(block), channels, side), make, channels, side)
+            side = -(-side // block.stride)
+    channels = architecture.stages[-1].channels
+    name = f"head {_said(head)} {numerics.activation}"
+    yield _Piece(_at(name, channels, side), partial(_head, architecture), channels, side)
+
+
+def _said(part: Stem | Block | Head) -> str:
+    facts = part._asdict() if isinstance(part, Block) else asdict(part)
+    return " ".join(str(value) for value in facts.values())
+
+
+def _at(name: str, channels: int, side: int) -> str:
+    return f"{name} on {channels}×{side}×{side}"
+
+
+def _stem(architecture: Architecture) -> nn.Module:
+    network = build(architecture)
+    return nn.Sequential(network.stem, network.pool)
+
+
+def _head(architecture: Architecture) -> nn.Module:
+    whole = build(architecture)
+    return nn.Sequential(whole.head, whole.mean, nn.Flatten(), whole.hidden, whole.classifier)
+
+
+def _pieces_of(space: Space) -> dict[str, _Piece]:
+    """Every part of every network of `space`, by name.
+
+    What a stage is made of depends on its own choices and on the channels that it is given alone.
+    """
+    found: dict[str, _Piece] = {}
+    first = {name: values[0] for name, values in space.choices.items()}
+    for number in range(1, len(space.base.stages) + 1):
+        free = [
+            name
+            for name in space.choices
+            if name.startswith(f"stage{number}.") or name == f"stage{number - 1}.width"
+        ]
+        for values in product(*(space.choices[name] for name in free)):
+            network = space.decode(first | dict(zip(free, values, strict=True)))
+            found |= {piece.name: piece for piece in _pieces(network)}
+    return found
+
+
+def _sum(seconds: Mapping[str, float], architecture: Architecture) -> float:
+    try:
+        return sum(seconds[piece.name] for piece in _pieces(architecture))
+    except KeyError as missing:
+        raise InvalidInput(
+            f"the latency table has no part {missing.args[0]!r}: it is of another space or "
+            "resolution; build one with phiscale latency SPACE --resolution N --build-table FILE"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stopwatch:
+    """Times pieces one way, in rounds: of a piece's medians the lowest is the least disturbed."""
+
+    device: torch.device
+    backend: latency.Backend
+    batch: int
+
+    def __call__(self, pieces: Sequence[_Piece], progress: Progress) -> list[float]:
+        found: list[list[float]] = [[] for _ in pieces]
+        for turn in range(_ROUNDS):
+            for number, piece in enumerate(pieces):
+                found[number].append(self._seconds(piece))
+                progress("Timing parts", turn * len(pieces) + number + 1, _ROUNDS * len(pieces))
+        return [min(each) for each in found]
+
+    def _seconds(self, piece: _Piece) -> float:
+        module = latency.ready(piece.make(), self.device)
+        shape = (self.batch, piece.channels, piece.side, piece.side)
+        run = latency.runner(module, latency.example(shape, self.device), self.backend)
+        return statistics.median(latency.time_calls(run, self.device, at_least=_PIECE_SECONDS))
+
+
+def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> Judged:
+    errors = np.abs(predicted - found) / found
+    orders = [np.sign(np.subtract.outer(each, each)) for each in (predicted, found)]
+    pairs = len(found) * (len(found) - 1)
+    return Judged(
+        networks=len(found),
+        median_error=float(np.median(errors)),
+        largest_error=float(errors.max()),
+        rank_correlation=float((orders[0] * orders[1]).sum() / pairs),
+    )
