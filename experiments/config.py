@@ -215,6 +215,9 @@ class SearchConfig(BudgetConfig):
     """The best candidates that are trained longer to choose the winner (MnasNet took 15)."""
     final_epochs: Annotated[int, Field(ge=1)]
     """Epochs of a finalist's training."""
+    trial_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds without the end of an epoch after which a training of any stage hangs, and fails;
+    none: never."""
 
 
 class CoefficientsConfig(_Section):

@@ -27,7 +27,7 @@ from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
-from space.evaluation import Budget, Epoch, Measurement, Report, Status
+from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 
 #: Images of a validation batch, in training batches; it keeps no gradients, so it takes less memory
 #: all the same (measured: 1.2 to 1.5 times as fast as one training batch, on one core).
@@ -75,7 +75,8 @@ def train(
     `report` is told of each epoch, of those before an interruption too, and may end the training,
     which is PRUNED then. What a network can do wrong (a loss that is not finite, an exception, too
     much memory) makes it FAILED, and is raised as `TrainingFailed` where it cannot begin.
-    `checkpoint` is written while there is more to do; the caller removes it.
+    `checkpoint` is written while there is more to do, and where `report` interrupts the training;
+    the caller removes it.
     """
     machine.reset_peak_memory(device)
     training = _Training(network, task, config, budget, device)
@@ -85,6 +86,10 @@ def train(
             if report(epoch) and epoch.epoch < budget.epochs:
                 status = Status.PRUNED
                 break
+    except Interrupted:
+        if checkpoint is not None:
+            training.save(checkpoint)
+        raise
     except TrainingFailed as failure:
         status, reason = Status.FAILED, str(failure)
     return training.result(status, reason)
@@ -124,8 +129,12 @@ class _Training:
             yield self._epoch(number)
             due = time.monotonic() - saved >= self._config.checkpoint_seconds
             if checkpoint is not None and due and number < self._budget.epochs:
-                checkpoints.save(checkpoint, self._fingerprint, self._state())
+                self.save(checkpoint)
                 saved = time.monotonic()
+
+    def save(self, checkpoint: Path) -> None:
+        """Writes what the training has come to."""
+        checkpoints.save(checkpoint, self._fingerprint, self._state())
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()

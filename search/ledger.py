@@ -136,6 +136,10 @@ class Ledger:
         if not math.isfinite(epoch.accuracy):
             return False  # the training will fail, and say why
         value = self._value(epoch.accuracy, entry.cost)
+        if epoch.epoch in entry.values:  # its worker died, and another goes on with it
+            entry.values.clear()
+            retries = self._storage.get_trial(entry.trial_id).user_attrs.get("retries", 0) + 1
+            self._storage.set_trial_user_attr(entry.trial_id, "retries", retries)
         entry.values[epoch.epoch] = value
         self._storage.set_trial_intermediate_value(entry.trial_id, epoch.epoch, value)
         if epoch.epoch >= job.budget.epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -10,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.ledger import Ledger, Value, answer, budget_of, measurement_of
 from space.cost import Cost
-from space.evaluation import Epoch, Job, Measurement, Proposer
+from space.evaluation import Budget, Epoch, Job, Measurement, Proposer
 
 
 def accuracy(value: float, cost: Cost) -> float:  # noqa: ARG001
@@ -22,9 +23,10 @@ class Recorded:
     """A `Proposer` that records the jobs of another in a study, and answers what it can from there.
 
     A job that the study has finished is told to the inner proposer at once; one of another name
-    with the same network and budget becomes a trial that is `answered_from` the first. A job that
-    a killed process left running goes on under the same number; one that failed is tried again.
-    `value` is what the study maximises; its pruner, if any, may stop a job.
+    with the same network and budget becomes a trial that is `answered_from` the first, and waits
+    for it where it is running. A job that a killed process left running goes on under the same
+    number; one that failed is tried again. `value` is what the study maximises; its pruner, if any,
+    may stop a job.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Recorded:
         self._inner = inner
         self._ledger = Ledger(study, value, environment)
         self._ledger.requeue()
+        self._running: dict[str, tuple[str, Budget]] = {}
+        self._twins: list[Job] = []
 
     def ask(self) -> Job | None:
         """The next job that the study cannot answer; None where there is none now."""
-        while (job := self._inner.ask()) is not None:
+        while (job := self._next()) is not None:
             trials = self._ledger.trials()
             own = [trial for trial in trials if _records(trial, job)]
             known = answer(own, job)
@@ -49,6 +53,7 @@ class Recorded:
                 self._inner.tell(job, self._ledger.copy_answer(job, source))
             elif known is None:
                 self._begin(job, own)
+                self._running[job.name] = _work(job)
                 return job
             else:
                 self._inner.tell(job, measurement_of(known))
@@ -61,7 +66,19 @@ class Recorded:
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Records the job's result and passes it on."""
+        self._running.pop(job.name, None)
         self._inner.tell(job, self._ledger.finish(job, measurement))
+
+    def _next(self) -> Job | None:
+        """The first job whose work no running one does."""
+        running = set(self._running.values())
+        for job in self._twins:
+            if _work(job) not in running:
+                self._twins.remove(job)
+                return job
+        while (new := self._inner.ask()) is not None and _work(new) in running:
+            self._twins.append(new)
+        return new
 
     def _begin(self, job: Job, own: list[FrozenTrial]) -> None:
         waiting = next((trial for trial in own if trial.state is TrialState.WAITING), None)
@@ -69,6 +86,11 @@ class Recorded:
             self._ledger.begin(job)
         else:
             self._ledger.resume(job, waiting)
+
+
+def _work(job: Job) -> tuple[str, Budget]:
+    """Equal for two jobs of which one training answers both."""
+    return job.architecture.key, replace(job.budget, resolution=budget_of(job)["resolution"])
 
 
 def _records(trial: FrozenTrial, job: Job) -> bool:

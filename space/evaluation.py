@@ -82,6 +82,13 @@ class Measurement:
         return self.status is not Status.FAILED
 
 
+class Interrupted(BaseException):
+    """Raised by a `Report` where the run stops and the job is to be continued by a later one.
+
+    An `Evaluate` saves what it has come to, and passes it on.
+    """
+
+
 #: Told after each epoch; answers whether to stop the evaluation now (it is then PRUNED).
 Report = Callable[[Epoch], bool]
 

@@ -29,10 +29,14 @@ _MOST_THREADS = 16
 
 
 def threads() -> int:
-    """How many threads decode: the cores that this process may use, 16 at most."""
+    """How many threads decode: the cores that this process may use, 16 at most.
+
+    Workers that share the cores are told their part by OMP_NUM_THREADS.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    part = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, _MOST_THREADS, int(part) if part.isdecimal() and int(part) else cores)
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

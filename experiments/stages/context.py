@@ -11,7 +11,9 @@ from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Watched, console
 from experiments.run import Run, environment
+from experiments.training import machine
 from search.executors.local import Local
+from search.executors.processes import Processes
 from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
@@ -99,15 +101,18 @@ class Context:
     ) -> None:
         """Carries out a proposer's jobs with the recipe's executor, and shows them."""
         with Watched(_Tidied(proposer, evaluate), stage, plan, value) as watched:
-            executor_of(self.recipe.executor).run(watched, evaluate)
+            executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
+            executor.run(watched, evaluate)
 
 
-def executor_of(settings: ExecutorConfig) -> Executor:
-    """The way to get jobs done that a recipe asks for."""
+def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) -> Executor:
+    """The way to get jobs done that a recipe asks for; hanging ones end after `trial_timeout`."""
     match settings.kind:
         case "local":
-            return Local()
-        case "processes" | "ray":
+            return Local(trial_timeout)
+        case "processes":
+            return Processes(machine.worker_variables(settings), trial_timeout)
+        case "ray":
             raise InvalidInput(f"executor.kind: {settings.kind!r} is not built yet; use `local`")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.config import ExecutorConfig
 from space.validation import InvalidInput
 
 #: glibc's names of what `mallopt` sets (malloc.h).
@@ -30,6 +32,32 @@ def choose_device(name: str) -> torch.device:
             f"{torch.__version__} sees none; choose `cpu` or `auto`"
         )
     return device
+
+
+def worker_variables(settings: ExecutorConfig) -> list[dict[str, str]]:
+    """The environment variables of each worker of a machine: its share of the threads, its GPU.
+
+    Several workers of one GPU see the same one.
+    """
+    gpus = [] if settings.device == "cpu" else _visible_gpus()
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    count = settings.workers
+    if isinstance(count, str):
+        count = len(gpus) or max(1, cores // (settings.threads or 1))
+    threads = settings.threads or max(1, cores // count)
+    shares = {"OMP_NUM_THREADS": str(threads)}
+    if not gpus:
+        return [shares] * count
+    return [shares | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that torch may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.cuda.is_available():
+        return []
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 @contextmanager

@@ -80,6 +80,23 @@ def test_same_network_under_another_name_is_answered_from_the_first(
     assert len(evaluate.trained) == 3
 
 
+def test_twin_of_a_running_job_waits_for_it(storage: str, jobs: list[Job]) -> None:
+    """Two workers would train it twice, into the same files."""
+    inner, study = (
+        Listed([jobs[0], replace(jobs[0], name="twin"), jobs[1]]),
+        open_study(storage, "x"),
+    )
+    recorded = Recorded(inner, study)
+    first, other = recorded.ask(), recorded.ask()
+    assert first
+    assert other
+    assert (first.name, other.name, recorded.ask()) == (jobs[0].name, jobs[1].name, None)
+    recorded.tell(first, Measurement(Status.COMPLETE, accuracy=0.5))
+    assert recorded.ask() is None
+    assert inner.told["twin"].accuracy == 0.5
+    assert study.trials[2].user_attrs["answered_from"] == 0
+
+
 @pytest.mark.parametrize(
     "budget",
     [Budget(epochs=3), Budget(2, data_fraction=0.5), Budget(2, resolution=8), Budget(2, seed=1)],

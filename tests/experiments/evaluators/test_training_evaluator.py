@@ -13,7 +13,7 @@ from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
-from space.evaluation import Budget, Epoch, Evaluate, Measurement, Status
+from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Measurement, Status
 from space.network import build
 
 ARCHITECTURE = Architecture(
@@ -88,6 +88,25 @@ def test_a_checkpoint_is_there_until_it_is_forgotten(evaluator: TrainingEvaluato
     evaluator.forget(ARCHITECTURE, BUDGET)
     assert list(evaluator.checkpoints.iterdir()) == []
     evaluator.forget(ARCHITECTURE, BUDGET)
+
+
+def test_an_interrupted_training_goes_on_where_it_stopped(evaluator: TrainingEvaluator) -> None:
+    budget = Budget(epochs=4)
+    whole = evaluator(ARCHITECTURE, budget, go_on)
+    evaluator.forget(ARCHITECTURE, budget)
+    rarely = replace(evaluator, config=TrainConfig(batch_size=16, checkpoint_seconds=1e6))
+
+    def interrupt(epoch: Epoch) -> bool:
+        if epoch.epoch == 2:
+            raise Interrupted
+        return False
+
+    with pytest.raises(Interrupted):
+        rarely(ARCHITECTURE, budget, interrupt)
+    resumed = rarely(ARCHITECTURE, budget, go_on)
+    assert timeless(resumed) == timeless(whole)
+    first, second = whole.epochs[:2], resumed.epochs[:2]
+    assert [epoch.seconds for epoch in first] != [epoch.seconds for epoch in second]
 
 
 def test_different_jobs_have_different_files(evaluator: TrainingEvaluator) -> None:

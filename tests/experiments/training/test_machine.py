@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from experiments.config import ExecutorConfig
 from experiments.training import machine
 from space.validation import InvalidInput
 
@@ -59,3 +60,33 @@ def test_a_new_measurement_forgets_the_last_ones_peak() -> None:
     del block
     machine.reset_peak_memory(CPU)
     assert high - machine.peak_memory(CPU) > 150e6
+
+
+def variables(monkeypatch: pytest.MonkeyPatch, gpus: int, **settings: object) -> list[list[str]]:
+    """Threads and GPU of each worker on a machine of eight cores."""
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    config = ExecutorConfig.model_validate({"kind": "processes", **settings})
+    return [list(given.values()) for given in machine.worker_variables(config)]
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert variables(monkeypatch, 0) == [["1"]] * 8
+    assert variables(monkeypatch, 0, threads=3) == [["3"]] * 2
+    assert variables(monkeypatch, 0, workers=3) == [["2"]] * 3
+    assert variables(monkeypatch, 0, workers=20) == [["1"]] * 20
+
+
+def test_each_worker_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert variables(monkeypatch, 2) == [["4", "0"], ["4", "1"]]
+    assert variables(monkeypatch, 2, workers=3) == [["2", "0"], ["2", "1"], ["2", "0"]]
+    assert variables(monkeypatch, 2, device="cpu", workers=1) == [["8"]]
+
+
+def test_workers_see_no_gpu_that_the_driver_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables(monkeypatch, 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    given = machine.worker_variables(ExecutorConfig(kind="processes"))
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in given] == ["5", "7"]

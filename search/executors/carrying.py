@@ -1,0 +1,258 @@
+"""Jobs carried to workers and back, by one thread that alone speaks to the proposer.
+
+A worker is whatever holds the other end of a connection and `serve`s there: a process, or a thread
+of this one. They talk in turns:
+
+    driver → worker  Job, then an `Answer` to each epoch; hanging up ends the worker
+    worker → driver  READY once; of each job its epochs, then its measurement, INTERRUPTED,
+                     or the `InvalidInput` that ends the run
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from search.executors.stopping import Stopping, stopping
+from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Proposer, Status
+from space.validation import InvalidInput
+
+_logger = logging.getLogger(__name__)
+
+#: How often a job is begun again after its worker died; a job that kills workers fails (assumed).
+RETRIES = 2
+
+#: Seconds that a new worker may take to be ready, beside its first job's (assumed: torch on a
+#: busy network drive).
+_START_SECONDS = 120.0
+
+
+class Worker(Protocol):
+    """What evaluates jobs, seen from the driver."""
+
+    @property
+    def connection(self) -> Connection[Any, Any]:
+        """Where it is spoken to."""
+
+    def fate(self) -> str:
+        """How it ended, once it has hung up: `was killed by SIGKILL`."""
+
+    def kill(self) -> None:
+        """Ends it at once, where that can be."""
+
+
+class Sign(Enum):
+    """What a worker says beside epochs and measurements."""
+
+    READY = "ready"
+    INTERRUPTED = "interrupted"
+
+
+class Answer(Enum):
+    """What a job does after an epoch."""
+
+    GO_ON = "go on"
+    STOP = "stop"
+    INTERRUPT = "interrupt"
+
+
+def failure(job: Job, error: Exception) -> Measurement:
+    """The measurement of an evaluation that raised `error`, which is logged."""
+    _logger.error("%s failed", job.name, exc_info=error)
+    return Measurement(Status.FAILED, reason=f"{type(error).__name__}: {error}")
+
+
+def hung(seconds: float) -> Measurement:
+    """The measurement of an evaluation that gave no sign of life for `seconds`."""
+    reason = f"hung: no epoch ended within {seconds:g} seconds (search.trial_timeout)"
+    return Measurement(Status.FAILED, reason=reason)
+
+
+# ------------------------------------------------------------------------------ the worker's side
+
+
+def serve(connection: Connection[Any, Any], evaluate: Evaluate) -> None:
+    """A worker's life: evaluates the jobs that come, until the driver hangs up."""
+    try:
+        connection.send(Sign.READY)
+        while True:
+            connection.send(_evaluated(connection.recv(), connection, evaluate))
+    except (EOFError, OSError):
+        return
+
+
+def _evaluated(
+    job: Job, connection: Connection[Any, Any], evaluate: Evaluate
+) -> Measurement | Sign | InvalidInput:
+    def report(epoch: Epoch) -> bool:
+        connection.send(epoch)
+        answer = connection.recv()
+        if answer is Answer.INTERRUPT:
+            raise Interrupted
+        return answer is Answer.STOP
+
+    try:
+        return evaluate(job.architecture, job.budget, report)
+    except Interrupted:
+        return Sign.INTERRUPTED
+    except InvalidInput as error:
+        return error
+    except Exception as error:
+        return failure(job, error)
+
+
+# ------------------------------------------------------------------------------ the driver's side
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Room for one worker, who is started when there is a job for it."""
+
+    start: Callable[[], Worker]
+    worker: Worker | None = None
+    job: Job | None = None
+    deadline: float = math.inf
+
+    def dismiss(self) -> None:
+        """Ends the worker, whatever it does."""
+        if self.worker is not None:
+            self.worker.kill()
+            self.worker.connection.close()
+        self.worker = self.job = None
+
+
+def carry(
+    proposer: Proposer, starts: Sequence[Callable[[], Worker]], trial_timeout: float | None
+) -> None:
+    """Carries the proposer's jobs to as many workers as `starts` gives, until it has no more.
+
+    A job whose worker dies is begun again by another, `RETRIES` times, from its last checkpoint. A
+    worker that gives no sign of life for `trial_timeout` seconds is ended, and its job FAILS. Asked
+    to stop, the jobs are interrupted after their epochs, to be run again later, and
+    `KeyboardInterrupt` is raised. In any case no worker is left.
+    """
+    with stopping() as stop:
+        carrier = _Carrier(proposer, [_Place(start) for start in starts], trial_timeout, stop)
+        try:
+            carrier.run()
+        finally:
+            carrier.dismiss()
+
+
+class _Carrier:
+    def __init__(
+        self,
+        proposer: Proposer,
+        places: Sequence[_Place],
+        trial_timeout: float | None,
+        stop: Stopping,
+    ) -> None:
+        self._proposer, self._places, self._stop = proposer, places, stop
+        self._timeout = trial_timeout
+        self._again: deque[Job] = deque()
+        self._deaths: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Until no job is left, or none is running and the run is to stop."""
+        while True:
+            self._hand_out()
+            busy = {
+                place.worker.connection: place
+                for place in self._places
+                if place.worker is not None and place.job is not None
+            }
+            if not busy:
+                return
+            deadline = min(place.deadline for place in busy.values())
+            seconds = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+            for connection in wait(list(busy), seconds):
+                self._hear(busy[connection])  # type: ignore[index]
+            for place in busy.values():
+                if place.job is not None and time.monotonic() >= place.deadline:
+                    self._end_hung(place, place.job)
+
+    def dismiss(self) -> None:
+        """Ends all workers."""
+        for place in self._places:
+            place.dismiss()
+
+    def _hand_out(self) -> None:
+        for place in self._places:
+            if place.job is not None:
+                continue
+            job = self._next()
+            if job is None:
+                return
+            self._hand(job, place)
+
+    def _next(self) -> Job | None:
+        if self._stop.asked:
+            return None
+        return self._again.popleft() if self._again else self._proposer.ask()
+
+    def _hand(self, job: Job, place: _Place) -> None:
+        if place.worker is not None:
+            try:
+                place.worker.connection.send(job)
+            except OSError:  # it died while it had nothing to do
+                place.dismiss()
+        fresh = place.worker is None
+        if place.worker is None:
+            place.worker = place.start()
+            place.worker.connection.send(job)
+        place.job = job
+        self._alive(place, _START_SECONDS if fresh else 0.0)
+
+    def _hear(self, place: _Place) -> None:
+        worker, job = place.worker, place.job
+        assert worker is not None
+        assert job is not None
+        try:
+            message = worker.connection.recv()
+            if isinstance(message, Epoch):
+                worker.connection.send(self._answer(job, message))
+        except (EOFError, OSError):
+            self._lost(place, job, worker.fate())
+            return
+        self._alive(place)
+        match message:
+            case Measurement():
+                place.job = None
+                self._deaths.pop(job.name, None)
+                self._proposer.tell(job, message)
+            case Sign.INTERRUPTED:
+                place.job = None
+            case InvalidInput():
+                raise message
+
+    def _answer(self, job: Job, epoch: Epoch) -> Answer:
+        if self._proposer.report(job, epoch):
+            return Answer.STOP
+        return Answer.INTERRUPT if self._stop.after(epoch, job) else Answer.GO_ON
+
+    def _alive(self, place: _Place, extra: float = 0.0) -> None:
+        if self._timeout is not None:
+            place.deadline = time.monotonic() + self._timeout + extra
+
+    def _lost(self, place: _Place, job: Job, fate: str) -> None:
+        place.dismiss()
+        deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
+        if deaths <= RETRIES:
+            _logger.warning("%s: its worker %s; another goes on with it", job.name, fate)
+            self._again.append(job)
+            return
+        del self._deaths[job.name]
+        reason = f"its worker died {deaths} times; the last {fate}"
+        self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
+
+    def _end_hung(self, place: _Place, job: Job) -> None:
+        assert self._timeout is not None
+        place.dismiss()
+        self._proposer.tell(job, hung(self._timeout))

@@ -1,0 +1,58 @@
+"""How a run is asked to stop: once, it brings its trainings to a halt; twice, it stops at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from space.evaluation import Epoch, Job
+
+_logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Stopping:
+    """Whether the run was asked to stop; no job is begun then."""
+
+    asked: bool = False
+
+    def after(self, epoch: Epoch, job: Job) -> bool:
+        """Whether a job is interrupted after `epoch`; one that has reached its last may end."""
+        return self.asked and epoch.epoch < job.budget.epochs
+
+
+@contextmanager
+def stopping() -> Iterator[Stopping]:
+    """Inside, the first Ctrl-C (or SIGTERM) is noted, and the second raises `KeyboardInterrupt`.
+
+    Where the run was asked to stop, `KeyboardInterrupt` is raised at the end. Outside the main
+    thread, which alone hears signals, nothing changes.
+    """
+    stop = Stopping()
+
+    def heard(*_: object) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        _logger.warning(
+            "Stopping: each training goes on to the end of its epoch, and is kept. "
+            "Ctrl-C again stops at once."
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, heard) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stop.asked:
+        raise KeyboardInterrupt

@@ -1,0 +1,164 @@
+"""What every executor keeps. Jobs are evaluated for real, wherever the executor has them run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from optuna.trial import TrialState
+
+from experiments.benchmarks.fake import FakeEvaluate, Fault
+from search.executors.carrying import RETRIES
+from search.executors.local import Local
+from search.executors.processes import Processes
+from space.evaluation import Epoch, Executor, Job, Measurement, Status
+from space.validation import InvalidInput
+
+#: How each is made, from the seconds without an epoch after which a trial hangs.
+EXECUTORS: dict[str, Callable[[float | None], Executor]] = {
+    "local": Local,
+    "processes": lambda timeout: Processes([{}, {}], timeout),
+}
+
+#: Those whose workers may die without the driver.
+APART = sorted(EXECUTORS.keys() - {"local"})
+
+
+@pytest.fixture(params=EXECUTORS)
+def kind(request: Any) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def executor(kind: str) -> Executor:
+    return EXECUTORS[kind](None)
+
+
+class MakesEvaluate(Protocol):
+    def __call__(self, fault: Fault = "none", first: int = 2, last: int = 2) -> FakeEvaluate: ...
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> MakesEvaluate:
+    def make(fault: Fault = "none", first: int = 2, last: int = 2) -> FakeEvaluate:
+        log, driver = tmp_path / "trainings.txt", os.getpid()
+        return FakeEvaluate(log, fault=fault, first=first, last=last, driver=driver)
+
+    return make
+
+
+def states(bench: Any) -> list[TrialState]:
+    return [trial.state for trial in bench.trials()]
+
+
+def reasons(bench: Any) -> list[str]:
+    failed = (trial for trial in bench.trials() if trial.state is TrialState.FAIL)
+    return [trial.user_attrs["measurement"]["reason"] for trial in failed]
+
+
+def test_executor_runs_every_job_once(executor: Executor, bench: Any, fake: MakesEvaluate) -> None:
+    executor.run(bench.search(trials=9), fake())
+    trials = bench.trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 9
+    assert all(list(trial.intermediate_values) == [1, 2, 3] for trial in trials)
+    trained = sorted(key for key, _ in fake().begun())
+    assert trained == sorted(trial.user_attrs["key"] for trial in trials)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("exception", "OSError: no space left on device"),
+        ("nan", "an accuracy in [0, 1] is needed, but the evaluation gave nan"),
+    ],
+)
+def test_failure_ends_one_trial_and_not_the_search(
+    executor: Executor, bench: Any, fake: MakesEvaluate, fault: Fault, reason: str
+) -> None:
+    executor.run(bench.search(trials=3), fake(fault))
+    assert sorted(states(bench)) == [TrialState.COMPLETE] * 3 + [TrialState.FAIL]
+    assert reasons(bench) == [reason]
+
+
+def test_hanging_trial_fails_and_the_search_goes_on(
+    kind: str, bench: Any, fake: MakesEvaluate
+) -> None:
+    EXECUTORS[kind](1.0).run(bench.search(trials=3), fake("hang"))
+    assert sorted(states(bench)) == [TrialState.COMPLETE] * 3 + [TrialState.FAIL]
+    assert reasons(bench) == ["hung: no epoch ended within 1 seconds (search.trial_timeout)"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"), [("ctrl-c", KeyboardInterrupt), ("invalid", InvalidInput)]
+)
+def test_interruption_leaves_trials_to_be_run_again(
+    executor: Executor, bench: Any, fake: MakesEvaluate, fault: Fault, raised: type[BaseException]
+) -> None:
+    with pytest.raises(raised):
+        executor.run(bench.search(trials=6), fake(fault))
+    left = [trial for trial in bench.trials() if trial.state is TrialState.RUNNING]
+    assert left
+    before = {trial.number for trial in bench.trials() if trial.state is TrialState.COMPLETE}
+    executor.run(bench.search(trials=6), fake())
+    trials = bench.trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    assert {trial.number for trial in trials if "retries" in trial.user_attrs} == {
+        trial.number for trial in left
+    }
+    trained = [key for key, _ in fake().begun()]
+    assert all(trained.count(trials[number].user_attrs["key"]) == 1 for number in before)
+    assert len(trained) == 6 + len(left)
+
+
+def test_job_is_stopped_where_the_proposer_says_so(
+    executor: Executor, bench: Any, fake: MakesEvaluate
+) -> None:
+    class StopsAfterTwo:
+        def __init__(self) -> None:
+            search = bench.search(trials=3)
+            self.jobs = [search.ask() for _ in range(3)]
+            self.told: list[Measurement] = []
+
+        def ask(self) -> Job | None:
+            return self.jobs.pop() if self.jobs else None
+
+        def report(self, _: Job, epoch: Epoch) -> bool:
+            return epoch.epoch == 2
+
+        def tell(self, _: Job, measurement: Measurement) -> None:
+            self.told.append(measurement)
+
+    proposer = StopsAfterTwo()
+    executor.run(proposer, fake())
+    assert [told.status for told in proposer.told] == [Status.PRUNED] * 3
+    assert [len(told.epochs) for told in proposer.told] == [2] * 3
+
+
+def test_proposer_without_jobs_needs_no_evaluation(
+    executor: Executor, bench: Any, fake: MakesEvaluate
+) -> None:
+    executor.run(bench.search(trials=0), fake())
+    assert fake().begun() == []
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_job_of_a_dead_worker_is_retried(kind: str, bench: Any, fake: MakesEvaluate) -> None:
+    EXECUTORS[kind](None).run(bench.search(trials=4), fake("death"))
+    trials = bench.trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert len(fake().begun()) == 5
+    (retried,) = (trial for trial in trials if "retries" in trial.user_attrs)
+    assert retried.user_attrs["retries"] == 1
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_job_that_kills_its_workers_fails(kind: str, bench: Any, fake: MakesEvaluate) -> None:
+    # One trial: its trainings are the first ones, whatever the workers do.
+    EXECUTORS[kind](None).run(bench.search(trials=1), fake("death", 1, RETRIES + 1))
+    assert states(bench) == [TrialState.FAIL, TrialState.COMPLETE]
+    (reason,) = reasons(bench)
+    assert reason.startswith(f"its worker died {RETRIES + 1} times")
+    assert len(fake().begun()) == RETRIES + 2

@@ -1,0 +1,104 @@
+"""Workers that are processes: what they are given, and that none outlives its driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.benchmarks.fake import FakeEvaluate
+from search.executors.processes import Processes
+from space.architecture import Architecture
+from space.evaluation import Budget, Measurement, Report, Status
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+DRIVER = """
+import sys
+from pathlib import Path
+from experiments.benchmarks.fake import FakeEvaluate
+from search.executors.processes import Processes
+from space import presets
+from space.evaluation import Budget, Job
+
+class Two:
+    def __init__(self):
+        self.jobs = [Job(str(i), presets.load("mnasnet_small"), Budget(10**6)) for i in range(2)]
+    def ask(self):
+        return self.jobs.pop() if self.jobs else None
+    def report(self, job, epoch):
+        return False
+    def tell(self, job, measurement):
+        pass
+
+if __name__ == "__main__":
+    fault = sys.argv[2]
+    evaluate = FakeEvaluate(Path(sys.argv[1]), 0.01, fault=fault, first=1, last=2)
+    Processes([{}, {}]).run(Two(), evaluate)
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@dataclass(frozen=True)
+class TellsVariable:
+    """Says in its measurement's details what the variable is."""
+
+    name: str
+
+    def __call__(self, _: Architecture, __: Budget, ___: Report) -> Measurement:
+        value = float(os.environ[self.name])
+        return Measurement(Status.COMPLETE, accuracy=0.5, details={self.name: value})
+
+
+@pytest.mark.parametrize("fault", ["none", "hang"])
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_no_worker_outlives_a_killed_driver(tmp_path: Path, fault: str) -> None:
+    script, log = tmp_path / "driver.py", tmp_path / "trainings.txt"
+    script.write_text(DRIVER, "utf-8")
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(log), fault],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    trainings = FakeEvaluate(log).begun
+    while len(trainings()) < 2:
+        assert driver.poll() is None
+        time.sleep(0.02)
+    workers = [process for _, process in trainings()]
+    assert all(alive(worker) for worker in workers)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    waited = time.monotonic() + 30
+    while any(alive(worker) for worker in workers) and time.monotonic() < waited:
+        time.sleep(0.02)
+    assert not any(alive(worker) for worker in workers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_no_worker_is_left_where_the_jobs_end(tmp_path: Path, bench: Any) -> None:
+    evaluate = FakeEvaluate(tmp_path / "trainings.txt")
+    Processes([{}, {}]).run(bench.search(trials=4), evaluate)
+    workers = {process for _, process in evaluate.begun()}
+    assert os.getpid() not in workers
+    assert not any(alive(worker) for worker in workers)
+
+
+def test_workers_are_given_their_variables(bench: Any) -> None:
+    environments = [{"PHISCALE_TEST": "1"}, {"PHISCALE_TEST": "2"}]
+    Processes(environments).run(bench.search(trials=6), TellsVariable("PHISCALE_TEST"))
+    details = [trial.user_attrs["measurement"]["details"] for trial in bench.trials()]
+    assert {value["PHISCALE_TEST"] for value in details} <= {1.0, 2.0}
+    assert "PHISCALE_TEST" not in os.environ
