@@ -11,8 +11,8 @@ import sys
 
 import typer
 
+from experiments import log
 from experiments.commands import latency, networks, reporting, running
-from experiments.commands.terminal import complain
 from space.validation import InvalidInput
 
 app = typer.Typer(
@@ -50,5 +50,5 @@ def main() -> None:
     try:
         app()
     except InvalidInput as error:
-        complain(str(error))
+        log.trouble(str(error))
         sys.exit(2)

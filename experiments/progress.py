@@ -1,27 +1,106 @@
-"""What a run shows while it works: the trial, the best so far, the seconds left.
+"""What a stage shows while it works: the trainings that run, the best so far, what is left.
 
-A bar on a terminal, a plain line per finished training elsewhere. Both on standard error.
+A live table on a terminal; elsewhere a line for each training that ended. Both on standard error.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+import optuna
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
+from experiments import log
+from experiments.log import console
+from experiments.pace import Done, Left, left
+from reports.text import count, duration, percent, printable
+from search.study import finished, ranked, value_of
 from space.cost import Cost, cost
-from space.evaluation import Epoch, Job, Measurement, Proposer
+from space.evaluation import Epoch, Job, Measurement, Proposer, Status
 
-console = Console(stderr=True, highlight=False)
+#: Running trainings that the live table has rows for; how many more there are is said below.
+_ROWS = 16
+
+#: Times a second at which the live table is drawn (assumed: seconds are seen to pass).
+_DRAWN = 2
+
+
+class Best(NamedTuple):
+    """The best training so far, `value` being what the stage maximises."""
+
+    value: float
+    name: str
+    accuracy: float
+    macs: int
+
+    def __str__(self) -> str:
+        result = f"{self.name}, {percent(self.accuracy)}, {count(self.macs)} MACs"
+        return result if self.value == self.accuracy else f"{result}, reward {self.value:.4f}"
+
+
+class Earlier(NamedTuple):
+    """What earlier starts of a run have finished already: how many trainings, and their best."""
+
+    done: int = 0
+    best: Best | None = None
+
+
+def earlier(study: optuna.Study) -> Earlier:
+    """What a study holds when a stage begins or goes on."""
+    every = study.get_trials(deepcopy=False)
+    first = next(iter(ranked(study)), None)
+    if first is None:
+        return Earlier(len(finished(every)))
+    known = first.user_attrs
+    accuracy, macs = known["measurement"]["accuracy"], known["cost"]["macs"]
+    return Earlier(len(finished(every)), Best(value_of(first), known["job"], accuracy, macs))
+
+
+@dataclass
+class _Running:
+    """A training that runs: since when, on the clock of `time.monotonic`, and how far it is."""
+
+    job: Job
+    cost: Cost
+    began: float
+    epoch: Epoch | None = None
+
+    @property
+    def share(self) -> float:
+        """The part of its epochs that is done."""
+        return self.epoch.epoch / self.job.budget.epochs if self.epoch else 0.0
+
+
+@dataclass
+class _Tally:
+    """What has been told: results, failures by their reasons, and how long trainings took.
+
+    `doubtful` are the seconds of those that say they took longer than they did here: they went on
+    from a checkpoint. They count where there is nothing better.
+    """
+
+    done: int
+    best: Best | None
+    pruned: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    pace: list[Done] = field(default_factory=list)
+    doubtful: list[Done] = field(default_factory=list)
 
 
 class Watched:
     """A proposer whose work is shown as it happens; it changes nothing of it.
 
-    `plan` is what there is to do: the jobs, where they are known, or how many trainings.
-    `value` is what the stage maximises, of an accuracy and an exact cost.
+    `plan` is what there is to do: the jobs, where they are known, or how many trainings at most.
+    `value` is what the stage maximises, of an accuracy and an exact cost. Results that are not
+    trained but answered from a study count as done, and say nothing of the pace.
     """
 
     def __init__(
@@ -30,85 +109,161 @@ class Watched:
         stage: str,
         plan: Sequence[Job] | int,
         value: Callable[[float, Cost], float],
+        before: Earlier | None = None,
     ) -> None:
         self._proposer, self._stage, self._value = proposer, stage, value
+        jobs = [] if isinstance(plan, int) else plan
         self._total = plan if isinstance(plan, int) else len(plan)
-        self._left = 0.0 if isinstance(plan, int) else sum(map(_effort, plan))
-        self._known = not isinstance(plan, int)
-        self._done = 0
-        self._spent_effort = 0.0
+        self._known = bool(jobs)
+        self._efforts = {job.name: _effort(job) for job in jobs}
+        self._running: dict[str, _Running] = {}
+        self._tally = _Tally(*(before or Earlier()))
         self._start = time.monotonic()
-        self._best: tuple[float, str] | None = None
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+        self._live = Live(
+            get_renderable=self._table,
             console=console,
-            disable=not console.is_terminal,
+            refresh_per_second=_DRAWN,
+            transient=True,
         )
-        self._task = self._bar.add_task(stage, total=self._total, note="")
 
     def __enter__(self) -> Watched:
-        self._bar.start()
+        self._start = time.monotonic()
+        if console.is_terminal and not console.quiet:
+            self._live.start()
+        if self._tally.done:
+            log.note(f"{self._stage}: {self._tally.done} of {self._total} were done before")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
+        line = f"{self._stage}: {self._summary()}; {duration(time.monotonic() - self._start)}"
+        log.note(line)
+        if console.is_terminal:
+            console.print(line, markup=False, soft_wrap=True)
 
     def ask(self) -> Job | None:
         """The next job, shown as running."""
+        began = time.monotonic()  # to propose takes its time, too
         job = self._proposer.ask()
         if job is not None:
-            self._bar.update(self._task, description=f"{self._stage}  {job.name}")
+            self._running[job.name] = _Running(job, _cost(job), began)
         return job
 
     def report(self, job: Job, epoch: Epoch) -> bool:
         """Passes an epoch on and shows it."""
-        note = f"epoch {epoch.epoch}/{job.budget.epochs}  {epoch.accuracy:.1%}  {self._summary()}"
-        self._bar.update(self._task, note=note)
+        if job.name in self._running:
+            self._running[job.name].epoch = epoch
         return self._proposer.report(job, epoch)
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Passes a result on and shows it."""
         self._proposer.tell(job, measurement)
-        self._spent_effort += _effort(job)
-        self._left -= _effort(job)
-        if measurement.accuracy is not None and measurement.finished:
-            self._done += 1
-            value = self._value(measurement.accuracy, _cost(job))
-            if self._best is None or value > self._best[0]:
-                self._best = (value, job.name)
-        self._bar.update(self._task, completed=self._done, note=self._summary())
-        if not console.is_terminal:
-            console.print(self._line(job, measurement), markup=False, soft_wrap=True)
+        running = self._running.pop(job.name)
+        self._efforts.pop(job.name, None)
+        took = time.monotonic() - running.began
+        continued = measurement.train_seconds + measurement.validation_seconds > took
+        self._count(running, measurement)
+        if continued and running.epoch is None:
+            return  # answered from the study: nothing was trained
+        if measurement.finished:
+            pace = self._tally.doubtful if continued else self._tally.pace
+            pace.append(Done(_effort(job) if self._known else 1.0, took))
+        log.note(self._line(job, measurement, took))
 
-    def _line(self, job: Job, measurement: Measurement) -> str:
-        seconds = measurement.train_seconds + measurement.validation_seconds
+    def _count(self, running: _Running, measurement: Measurement) -> None:
+        tally, accuracy = self._tally, measurement.accuracy
+        if accuracy is None or not measurement.finished:
+            tally.failures[measurement.reason or "no reason was given"] += 1
+            return
+        tally.done += 1
+        tally.pruned += measurement.status is Status.PRUNED
+        value = self._value(accuracy, running.cost)
+        better = tally.best is None or value > tally.best.value
+        if better and measurement.status is Status.COMPLETE:
+            tally.best = Best(value, running.job.name, accuracy, running.cost.macs)
+
+    def _line(self, job: Job, measurement: Measurement, took: float) -> str:
         result = (
-            f"{measurement.status} {measurement.accuracy:.1%}"
+            f"{measurement.status} {percent(measurement.accuracy)}"
             if measurement.accuracy is not None
             else f"{measurement.status}: {measurement.reason}"
         )
-        name = f"{self._stage} {self._done}/{self._total}  {job.name}"
-        macs = f"{_cost(job).macs / 1e6:.2f}M MACs"
-        return f"{name}  {macs}  {result}  {seconds:.1f} s  {self._summary()}"
+        told = f"{count(_cost(job).macs)} MACs, {result} in {duration(took)}"
+        return (
+            f"{self._stage} {self._tally.done}/{self._total}  {job.name}: {told}; {self._rest(1)}"
+        )
+
+    def _rest(self, ending: int = 0) -> str:
+        """The best so far and what is left; `ending` trainings have ended and leave a worker."""
+        best = [f"best {self._tally.best}"] if self._tally.best else []
+        remaining = self._left(ending)
+        return "; ".join([*best, *([str(remaining)] if remaining else [])])
+
+    def _left(self, ending: int = 0) -> Left | None:
+        """By multiply–adds where the jobs are known, by count where they are not."""
+        running = list(self._running.values())
+        workers = max(1, len(running) + ending)
+        if self._known:
+            shares = {each.job.name: 1 - each.share for each in running}
+            remaining = [effort * shares.get(name, 1.0) for name, effort in self._efforts.items()]
+        else:
+            missing = max(0, self._total - self._tally.done - len(running))
+            remaining = [1.0] * missing + [1 - each.share for each in running]
+        return left(self._tally.pace or self._tally.doubtful, remaining, workers)
 
     def _summary(self) -> str:
-        best = f"best {self._best[0]:.4f} ({self._best[1]})" if self._best else ""
-        return f"{best}  {self._seconds_left()}".strip()
+        tally = self._tally
+        parts = [f"{tally.done} of {self._total} done"]
+        parts += [f"{tally.pruned} of them pruned"] if tally.pruned else []
+        parts += [f"{tally.failures.total()} failed"] if tally.failures else []
+        parts += [f"best {tally.best}"] if tally.best else []
+        return ", ".join(parts)
 
-    def _seconds_left(self) -> str:
-        """By multiply–adds where the jobs are known, by count where they are not."""
-        elapsed = time.monotonic() - self._start
-        if self._known and self._spent_effort > 0:
-            seconds = elapsed / self._spent_effort * self._left
-        elif self._done > 0:
-            seconds = elapsed / self._done * (self._total - self._done)
-        else:
-            return ""
-        return f"{max(0.0, seconds):.0f} s left"
+    def _table(self) -> RenderableType:
+        """All of it, drawn by a thread of its own, so from copies."""
+        tally, running = self._tally, list(self._running.values())
+        parts = [f"{tally.pruned} pruned"] if tally.pruned else []
+        parts += [f"{tally.failures.total()} failed"] if tally.failures else []
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(self._stage, style="bold"),
+            ProgressBar(self._total, min(tally.done, self._total), width=20),
+            f"{tally.done}/{self._total}",
+            Text(", ".join(parts), style="yellow"),
+            duration(time.monotonic() - self._start),
+            Text(str(self._left() or ""), style="cyan"),
+        )
+        lines: list[RenderableType] = [head]
+        if tally.best:
+            lines.append(Text(f"best: {tally.best}", style="green"))
+        lines += [_failures(tally.failures)] if tally.failures else []
+        lines += [_running_table(running)] if running else []
+        return Group(*lines)
+
+
+def _failures(failures: Counter[str]) -> Text:
+    told = [f"{times} × {printable(reason)}" for reason, times in failures.most_common(3)]
+    return Text("failed: " + "; ".join(told), style="red", overflow="ellipsis", no_wrap=True)
+
+
+def _running_table(running: Sequence[_Running]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("running", overflow="ellipsis", no_wrap=True, max_width=34)
+    for name in ("MACs", "epoch", "accuracy", "for"):
+        table.add_column(name, justify="right", no_wrap=True)
+    now = time.monotonic()
+    for each in running[:_ROWS]:
+        epoch = each.epoch
+        table.add_row(
+            Text(each.job.name),
+            count(each.cost.macs),
+            f"{epoch.epoch if epoch else 0}/{each.job.budget.epochs}",
+            percent(epoch.accuracy) if epoch else "",
+            duration(now - each.began),
+        )
+    if len(running) > _ROWS:
+        table.add_row(f"and {len(running) - _ROWS} more")
+    return table
 
 
 def _effort(job: Job) -> float:

@@ -1,6 +1,6 @@
 """A run on disk: its folder, its recipe, its storage, its manifest.
 
-    runs/NAME/  recipe.yaml  manifest.json  study.db  log.txt  checkpoints/
+    runs/NAME/  recipe.yaml  manifest.json  study.db  phiscale.log  checkpoints/
                 baseline.json  coefficients.json  family/  report/
 
 The Optuna storage is the one store of truth; the JSON files are its results, written again by the

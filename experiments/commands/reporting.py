@@ -29,7 +29,7 @@ def report(
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
     if len(runs) == 1:
-        run_stages(runs[0], folder, changes, as_json, ("report",))
+        run_stages(runs[0], folder, changes, ("report",), quiet=False, as_json=as_json)
         return
     from reports import compare
 

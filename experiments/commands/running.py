@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from experiments.commands.terminal import AsJson, complain, out, print_json, short
-from experiments.run import open_run
+from experiments import log
+from experiments.commands.terminal import AsJson, out, print_json, short
+from experiments.run import Run, open_run
 
 Target = Annotated[str, typer.Argument(help="A run's folder, a recipe's name, or a YAML file.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
@@ -21,52 +22,90 @@ Set = Annotated[
 ]
 
 
-def run(recipe: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
-    """Search, coefficients, family, report; run again, it continues where it stopped."""
-    run_stages(recipe, folder, changes, as_json, ("search", "coefficients", "family", "report"))
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, only results and errors.")]
+
+STAGES = ("search", "coefficients", "family", "report")
 
 
-def search(run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
+def run(
+    recipe: Target,
+    folder: Out = None,
+    changes: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """All four stages; run it again, and it continues where it stopped."""
+    run_stages(recipe, folder, changes, STAGES, quiet=quiet, as_json=as_json)
+
+
+def search(
+    run: Target,
+    folder: Out = None,
+    changes: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
     """Stage 1: find the baseline."""
-    run_stages(run, folder, changes, as_json, ("search",))
+    run_stages(run, folder, changes, ("search",), quiet=quiet, as_json=as_json)
 
 
 def coefficients(
-    run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False
+    run: Target,
+    folder: Out = None,
+    changes: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Stage 2: find α (depth), β (width), γ (resolution) around the baseline."""
-    run_stages(run, folder, changes, as_json, ("coefficients",))
+    """Stage 2: find α (depth), β (width), γ (resolution)."""
+    run_stages(run, folder, changes, ("coefficients",), quiet=quiet, as_json=as_json)
 
 
-def family(run: Target, folder: Out = None, changes: Set = None, as_json: AsJson = False) -> None:
-    """Stage 3: scale the baseline, train the members on all images, test, export."""
-    run_stages(run, folder, changes, as_json, ("family",))
+def family(
+    run: Target,
+    folder: Out = None,
+    changes: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3: scale the baseline, train its family, test, export."""
+    run_stages(run, folder, changes, ("family",), quiet=quiet, as_json=as_json)
 
 
 def run_stages(
-    target: str, folder: Path | None, changes: list[str] | None, as_json: bool, names: Iterable[str]
+    target: str,
+    folder: Path | None,
+    changes: list[str] | None,
+    names: Iterable[str],
+    *,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Runs the stages `names` of a run or recipe and prints what they found."""
     opened = open_run(target, folder, tuple(changes or ()))
+    with log.recorded(opened.folder, quiet=quiet):
+        found = _found(opened, names)
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _found(opened: Run, names: Iterable[str]) -> dict[str, Any]:
+    """What the stages find; ends the command where they cannot go on, saying how to."""
     import optuna
 
     from experiments import stages  # torch: not needed to find fault with a recipe
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
     resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
     try:
-        found = stages.run(opened, names)
+        return stages.run(opened, names)
     except KeyboardInterrupt:
-        complain(f"interrupted; {resume}")
+        log.trouble(f"interrupted; {resume}")
         raise typer.Exit(130) from None
     except stages.FAILURES as failure:
-        complain(f"{failure}; {resume}")
+        log.trouble(f"{failure}; {resume}")
         raise typer.Exit(1) from None
-    if as_json:
-        print_json(found)
-    else:
-        _show(found)
 
 
 def _command(folder: Path) -> str:

@@ -16,11 +16,6 @@ err = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
-def complain(message: str) -> None:
-    """Prints what is wrong, in a line on standard error."""
-    err.print(f"phiscale: {message}", style="red", markup=False, soft_wrap=True)
-
-
 def wrote(path: Path | str) -> None:
     """Says where a result is."""
     out.print(f"wrote {path}", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from experiments import log
 from experiments.config import DataConfig
 from experiments.data.decode import MOST_PIXELS, SUFFIXES
 from experiments.data.folder import open_folder
@@ -26,7 +27,7 @@ from experiments.data.parquet import open_parquet
 from experiments.data.source import Opened, Skipped
 from experiments.data.splits import divide
 from experiments.data.store import Form, Stored, store
-from experiments.progress import console
+from experiments.log import console
 from space.validation import InvalidInput
 
 #: Ratio of the largest class to the smallest above which imbalance is pointed out (assumed).
@@ -228,10 +229,9 @@ def _bar() -> Iterator[Progress]:
     def tell(what: str, done: int, total: int) -> None:
         if what not in tasks:
             tasks[what] = bar.add_task(what)
+            log.note(f"{what}: {total:,}")
             if console.is_terminal:
                 bar.start()
-            else:
-                console.print(f"{what}: {total:,}")
         bar.update(tasks[what], completed=done, total=total)
 
     try:

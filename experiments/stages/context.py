@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from experiments import log
 from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress import Watched, console
+from experiments.progress import Earlier, Watched
 from experiments.run import Run, environment
 from experiments.training import machine
 from search.executors.local import Local
@@ -45,7 +46,7 @@ class Context:
         data = load(self.recipe.data, resolution=resolution, seed=self.recipe.seed)
         self.run.note(data=data.summary.to_dict())
         for line in data.summary.warnings:
-            console.print(line, markup=False)
+            log.remark(line)
         return data
 
     @cached_property
@@ -73,8 +74,21 @@ class Context:
     ) -> None:
         """Carries out a proposer's jobs, recorded in the study named after the stage."""
         study = open_study(self.run.storage, stage)
-        recorded = Recorded(proposer, study, value, self.environment)
-        self.carry(recorded, stage, plan, value, evaluate)
+        # Inside, so that what the study answers is shown as done.
+        with Watched(proposer, stage, plan, value) as watched:
+            self._carry(Recorded(watched, study, value, self.environment), evaluate)
+
+    def search(
+        self,
+        search: Proposer,
+        trials: int,
+        value: Callable[[float, Cost], float],
+        before: Earlier,
+        evaluate: TrainingEvaluator,
+    ) -> None:
+        """Carries out the jobs of a search, which records them itself."""
+        with Watched(search, "search", trials, value, before) as watched:
+            self._carry(watched, evaluate)
 
     def evaluator(self, *, final: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them."""
@@ -91,18 +105,10 @@ class Context:
             weights=self.run.checkpoints / "weights" if final else None,
         )
 
-    def carry(
-        self,
-        proposer: Proposer,
-        stage: str,
-        plan: Sequence[Job] | int,
-        value: Callable[[float, Cost], float],
-        evaluate: TrainingEvaluator,
-    ) -> None:
-        """Carries out a proposer's jobs with the recipe's executor, and shows them."""
-        with Watched(_Tidied(proposer, evaluate), stage, plan, value) as watched:
-            executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
-            executor.run(watched, evaluate)
+    def _carry(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
+        """Carries out a proposer's jobs with the recipe's executor."""
+        executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
+        executor.run(_Tidied(proposer, evaluate), evaluate)
 
 
 def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) -> Executor:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from experiments import log
 from experiments.data.images import Images
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.predictions import Predictions
-from experiments.progress import console
 from experiments.stages.context import Context, StageFailed
 from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
@@ -38,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
     """Stage 3: the members, trained on all training images, tested, written and verified."""
     family = _family(context)
     for line in _remarks(family, context.data.train.resolution):
-        console.print(line, markup=False)
+        log.remark(line)
     budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
     jobs = family.jobs(budget)
     members = InOrder(jobs)
@@ -133,7 +133,7 @@ def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
     """
     path = evaluate.weights_path(job.architecture, job.budget)
     if not path.is_file():
-        console.print(f"{job.name}: {path} is gone; its training is repeated", markup=False)
+        log.remark(f"{job.name}: {path} is gone; its training is repeated")
         evaluate(job.architecture, job.budget, lambda _: False)
     network = build(job.architecture)
     network.load_state_dict(load_file(path))

@@ -7,8 +7,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from experiments import log
 from experiments.config import ObjectiveConfig
-from experiments.progress import console
+from experiments.progress import earlier
 from experiments.stages.context import Context, StageFailed
 from scaling.jobs import InOrder
 from search import pruning, samplers
@@ -40,9 +41,11 @@ def run(context: Context) -> dict[str, Any]:
         trials=recipe.search.trials,
         environment=context.environment,
     )
-    context.carry(search, "search", recipe.search.trials, objective.reward, context.evaluator())
+    context.search(
+        search, recipe.search.trials, objective.reward, earlier(study), context.evaluator()
+    )
     if search.exhausted:
-        console.print(search.exhausted, markup=False)
+        log.remark(search.exhausted)
 
     best = ranked(study)[: recipe.search.finalists]
     if not best:

@@ -1,0 +1,94 @@
+"""What a run says while it works: lines on standard error, and every line in `RUN/phiscale.log`.
+
+A *remark* is something that the user should know; it is shown on every terminal. A *note* says that
+something was done: the log file has it, and standard error where it is no terminal (a terminal
+shows the progress itself). *Trouble* is what ends a command. Results never pass through here: they
+go to standard output.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+#: Where people look while a run works. Its `quiet` is set by `recorded`.
+console = Console(stderr=True, highlight=False)
+_errors = Console(stderr=True, highlight=False)
+
+#: The file in a run's folder.
+FILE = "phiscale.log"
+
+_logger = logging.getLogger("phiscale")
+
+
+class _ToConsole(logging.Handler):
+    """Prints what is logged above a live display, without rich's markup."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            line = f"phiscale: {record.getMessage()}"
+            _errors.print(line, style="red", markup=False, soft_wrap=True)
+        elif record.levelno >= logging.WARNING or not console.is_terminal:
+            console.print(record.getMessage(), markup=False, soft_wrap=True)
+
+
+_shown = _ToConsole()
+
+
+def trouble(line: str) -> None:
+    """Says what has gone wrong, even to who wants it quiet."""
+    _say(logging.ERROR, line)
+
+
+def remark(line: str) -> None:
+    """Says what the user should know."""
+    _say(logging.WARNING, line)
+
+
+def note(line: str) -> None:
+    """Says what was done."""
+    _say(logging.INFO, line)
+
+
+def _say(level: int, line: str) -> None:
+    if _shown not in _logger.handlers:
+        _logger.addHandler(_shown)
+        _logger.setLevel(logging.INFO)
+        _logger.propagate = False
+    _logger.log(level, "%s", line)
+
+
+@contextmanager
+def recorded(folder: Path, *, quiet: bool = False) -> Iterator[None]:
+    """Inside, all that is said is also written to the folder's log, one line each, in UTC.
+
+    `quiet` keeps it from the terminal. What cannot be written does not end a run.
+    """
+    before = console.quiet
+    console.quiet = quiet
+    file = _open(folder / FILE)
+    _logger.addHandler(file)
+    try:
+        yield
+    finally:
+        _logger.removeHandler(file)
+        file.close()
+        console.quiet = before
+
+
+def _open(path: Path) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file: logging.Handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        console.print(f"{path}: no log is kept ({error.strerror})", markup=False, soft_wrap=True)
+        return logging.NullHandler()
+    form = logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    form.converter = time.gmtime
+    file.setFormatter(form)
+    return file
