@@ -59,7 +59,8 @@ def left(done: Sequence[Done], remaining: Sequence[float], workers: int = 1) -> 
     variance = sum((each - mean) ** 2 for each in rates) / (count - 1)
     own = sum(effort**2 for effort in remaining)
     half = share * student(count - 1) * math.sqrt(variance * (own + total**2 / count))
-    return Left(seconds, max(0.0, seconds - half), seconds + half)
+    factor = 1 + half / seconds if seconds else 1.0  # a factor: what is left is never below zero
+    return Left(seconds, seconds / factor, seconds * factor)
 
 
 def student(freedom: int) -> float:

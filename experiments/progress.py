@@ -209,6 +209,8 @@ class Watched:
         else:
             missing = max(0, self._total - self._tally.done - len(running))
             remaining = [1.0] * missing + [1 - each.share for each in running]
+        if not sum(remaining):
+            return None
         return left(self._tally.pace or self._tally.doubtful, remaining, workers)
 
     def _summary(self) -> str:
