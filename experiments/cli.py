@@ -12,7 +12,7 @@ import sys
 import typer
 
 from experiments import log
-from experiments.commands import latency, networks, reporting, running
+from experiments.commands import latency, networks, reporting, running, studies
 from space.validation import InvalidInput
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for _command, _name, _example in (
     (reporting.report, "report", "report runs/demo"),
     (reporting.watch, "watch", "watch runs/demo"),
     (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
+    (studies.study, "study", "study study-dimensions --set seeds=1"),
     (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
     (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
     (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -54,11 +54,13 @@ def _workers(value: int | str) -> int | str:
 Share = Annotated[float, Field(gt=0), AfterValidator(_share)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, nothing changes once it is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where images come from and how they are divided."""
 
     source: str = "glyphs"
@@ -89,7 +91,7 @@ class DataConfig(_Section):
     """The built-in set's size and difficulty."""
 
 
-class GlyphsConfig(_Section):
+class GlyphsConfig(Section):
     """The built-in synthetic set: characters drawn with the fonts that matplotlib ships."""
 
     classes: Annotated[int, Field(ge=2, le=36)] = 10
@@ -108,7 +110,7 @@ class GlyphsConfig(_Section):
     """Draws the images; the same seed gives the same set."""
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How every network of the run is trained; only the budget differs between trainings."""
 
     optimizer: Literal["sgd", "rmsprop", "rmsprop_tf", "adamw"] = "sgd"
@@ -144,7 +146,7 @@ class TrainConfig(_Section):
     """A training writes a checkpoint after an epoch when the last is this old."""
 
 
-class Bounds(_Section):
+class Bounds(Section):
     """Hard bounds on the exact cost, both ends included."""
 
     macs: tuple[Quantity, Quantity] | None = None
@@ -163,7 +165,7 @@ class Bounds(_Section):
         return self
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(Section):
     """The reward: accuracy · (cost / target)^w (MnasNet, section 3.1)."""
 
     metric: Literal["top1", "balanced"] = "top1"
@@ -180,7 +182,7 @@ class ObjectiveConfig(_Section):
     """Candidates outside are rejected before training."""
 
 
-class BudgetConfig(_Section):
+class BudgetConfig(Section):
     """How much one training may spend."""
 
     epochs: Annotated[int, Field(ge=1)]
@@ -189,7 +191,7 @@ class BudgetConfig(_Section):
     """Part of the training images that is used."""
 
 
-class PrunerConfig(_Section):
+class PrunerConfig(Section):
     """Which unpromising trainings end early, judged on the reward after each epoch."""
 
     kind: Literal["none", "median", "hyperband"] = "median"
@@ -220,7 +222,7 @@ class SearchConfig(BudgetConfig):
     none: never."""
 
 
-class CoefficientsConfig(_Section):
+class CoefficientsConfig(Section):
     """Stage 2: the grid search for α (depth), β (width) and γ (resolution)."""
 
     alpha: Annotated[float, Field(ge=1)] | None = None
@@ -288,7 +290,7 @@ class FamilyConfig(BudgetConfig):
         return self
 
 
-class ExecutorConfig(_Section):
+class ExecutorConfig(Section):
     """Where trainings run."""
 
     kind: Literal["local", "processes", "ray"] = "local"
@@ -312,8 +314,8 @@ class ExecutorConfig(_Section):
         return self
 
 
-class Recipe(_Section):
-    """A whole run."""
+class Common(Section):
+    """What recipes of runs and of scaling studies share."""
 
     name: Annotated[str, Field(pattern=rf"^{RUN_NAME.pattern}$")]
     """The run's name, and its folder under `runs/`."""
@@ -323,24 +325,44 @@ class Recipe(_Section):
     """Everything random follows from it."""
     storage: str | None = None
     """URL of an Optuna storage; none: `study.db` in the run's folder."""
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+
+
+class Recipe(Common):
+    """A whole run."""
+
     space: str
     """Name of a shipped space, or path of a YAML file."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Pixels at which the baseline is searched."""
-    data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
     objective: ObjectiveConfig
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()
     family: FamilyConfig
-    executor: ExecutorConfig = ExecutorConfig()
 
 
 _SHIPPED = resources.files("experiments") / "recipes"
 
 
+#: How the names of shipped recipes for `phiscale study` begin.
+_STUDY = "study-"
+
+R = TypeVar("R", bound=Common)
+
+
 def names() -> list[str]:
-    """The shipped recipes."""
+    """The shipped recipes of runs."""
+    return [name for name in _shipped() if not name.startswith(_STUDY)]
+
+
+def study_names() -> list[str]:
+    """The shipped recipes of scaling studies."""
+    return [name for name in _shipped() if name.startswith(_STUDY)]
+
+
+def _shipped() -> list[str]:
     files = (file.name for file in _SHIPPED.iterdir())
     return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
@@ -351,30 +373,40 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises `InvalidInput` naming the file, the key, what must hold, what was found, and the
     nearest valid name.
     """
-    if name_or_path in names():
+    if name_or_path in study_names():
+        raise InvalidInput(
+            f"{name_or_path}: is the recipe of a scaling study, not of a run; start it with: "
+            f"phiscale study {name_or_path}"
+        )
+    return load_as(Recipe, name_or_path, overrides)
+
+
+def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> R:
+    """The same for any kind of recipe."""
+    if name_or_path in _shipped():
         text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
     else:
-        text = _read(Path(name_or_path))
+        text = _read(Path(name_or_path), names() if kind is Recipe else study_names())
     data = _parse(text, name_or_path)
     if not isinstance(data, dict):
         raise InvalidInput(f"{name_or_path}: a recipe is a mapping of keys, but got {data!r:.80}")
     for override in overrides:
         _override(data, override)
-    return validate(Recipe, data, source=name_or_path)
+    return validate(kind, data, source=name_or_path)
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Common) -> str:
     """The recipe as YAML, every key explicit."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, names: Sequence[str]) -> str:
     if path.suffix not in (".yaml", ".yml"):
-        raise one_of("recipe", str(path), names())
+        raise one_of("recipe", str(path), names)
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        shipped = ", ".join(names())
+        shipped = ", ".join(names)
         raise InvalidInput(
             f"{path}: cannot be read ({error}); shipped recipes: {shipped}"
         ) from None

@@ -15,7 +15,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config
-from experiments.config import Recipe
+from experiments.config import Common, R, Recipe
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -47,11 +47,11 @@ _PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run: where it is and what it is to do."""
+class Folder:
+    """Where a run or a scaling study is, and its recipe."""
 
     folder: Path
-    recipe: Recipe
+    recipe: Common
 
     @property
     def storage(self) -> str:
@@ -100,6 +100,13 @@ class Run:
             self.note(seconds=seconds | {stage: round(total, 3)})
 
 
+@dataclass(frozen=True)
+class Run(Folder):
+    """One run: where it is and what it is to do."""
+
+    recipe: Recipe
+
+
 _STAGE_OF = {
     "baseline.json": "search",
     "coefficients.json": "coefficients",
@@ -119,24 +126,28 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
     else:
         recipe = config.load(target, overrides)
         folder = out or Path("runs") / recipe.name
-    recipe = _settled(_with_absolute_paths(recipe), folder)
+    recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), folder)
     run = Run(folder.resolve(), recipe)
-    _refuse_changes(run)
+    refuse_changes(run, _MAY_CHANGE)
     _keep_space(run)
-    write_file(run.folder / "recipe.yaml", config.dump(run.recipe))
-    _record_start(run)
+    record_start(run)
     return run
 
 
-def _with_absolute_paths(recipe: Recipe) -> Recipe:
+def with_absolute_source(recipe: R) -> R:
     """Paths are relative to where the command is typed; a run may be continued from anywhere."""
-    source, space = Path(recipe.data.source), Path(recipe.space)
-    if source.exists() and recipe.data.format != "glyphs":
-        data = recipe.data.model_copy(update={"source": str(source.resolve())})
-        recipe = recipe.model_copy(update={"data": data})
-    if space.suffix in (".yaml", ".yml"):
-        recipe = recipe.model_copy(update={"space": str(space.resolve())})
-    return recipe
+    source = Path(recipe.data.source)
+    if not source.exists() or recipe.data.format == "glyphs":
+        return recipe
+    data = recipe.data.model_copy(update={"source": str(source.resolve())})
+    return recipe.model_copy(update={"data": data})
+
+
+def _with_absolute_space(recipe: Recipe) -> Recipe:
+    space = Path(recipe.space)
+    if space.suffix not in (".yaml", ".yml"):
+        return recipe
+    return recipe.model_copy(update={"space": str(space.resolve())})
 
 
 def _settled(recipe: Recipe, folder: Path) -> Recipe:
@@ -182,14 +193,15 @@ def _keep_space(run: Run) -> None:
     write_file(kept, text)
 
 
-def _refuse_changes(run: Run) -> None:
+def refuse_changes(run: Folder, may_change: Collection[str]) -> None:
+    """Raises `InvalidInput` where the folder's recipe differs from the run's in another key."""
     path = run.folder / "recipe.yaml"
     if not path.is_file():
         return
-    before = _flat(config.load(str(path)).model_dump(mode="json"))
+    before = _flat(config.load_as(type(run.recipe), str(path)).model_dump(mode="json"))
     now = _flat(run.recipe.model_dump(mode="json"))
     for key in before.keys() | now.keys():
-        if before.get(key) != now.get(key) and not _may_change(key):
+        if before.get(key) != now.get(key) and not _one_of(key, may_change):
             raise InvalidInput(
                 f"{path}: {key}: a run that has started keeps its {key}, which is "
                 f"{before.get(key)!r}, but the recipe now says {now.get(key)!r}; "
@@ -197,8 +209,8 @@ def _refuse_changes(run: Run) -> None:
             )
 
 
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
+def _one_of(key: str, allowed: Collection[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in allowed)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -211,7 +223,9 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _record_start(run: Run) -> None:
+def record_start(run: Folder) -> None:
+    """Writes the recipe into the folder, and the start into the manifest."""
+    write_file(run.folder / "recipe.yaml", config.dump(run.recipe))
     path = run.folder / "manifest.json"
     starts = json.loads(path.read_text("utf-8"))["starts"] if path.is_file() else []
     start = {

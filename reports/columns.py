@@ -17,8 +17,8 @@ COLUMNS: Mapping[str, str] = {
     "reward": "accuracy · (cost / target)^w; of a pruned trial, after its last epoch",
     "best_reward": "highest reward of a complete trial so far",
     "accuracy": "fraction in [0, 1] by the run's metric, on the images of that stage",
-    "low": "lower end of the 95 % binomial (Wilson) interval of the accuracy",
-    "high": "upper end of the 95 % binomial (Wilson) interval of the accuracy",
+    "low": "lower end of its 95 % interval: binomial (Wilson), of a mean over seeds Student's",
+    "high": "upper end of its 95 % interval",
     "images": "images that the accuracy was measured on",
     "loss": "mean cross-entropy on the same images",
     "train_loss": "mean training loss per image of the epoch",
@@ -91,6 +91,11 @@ COLUMNS: Mapping[str, str] = {
     "answered": "trials answered from an earlier measurement",
     "retried": "trials begun again after an interruption",
     "unfinished": "trials that are running or waiting",
+    "baseline": "network that a scaling study starts from",
+    "rule": "how it has grown: baseline (not at all), depth, width, resolution, compound, fast",
+    "factor": "MACs that were asked for over the baseline's",
+    "target": "MACs that were asked for",
+    "seeds": "trainings, one a seed, of which the accuracy is the mean",
 }
 
 
@@ -103,13 +108,13 @@ def names(text: str) -> list[str]:
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
     "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings "
-    "classes trials baseline_macs"
+    "classes trials baseline_macs seeds"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward "
-    "baseline_accuracy depth_share width_share resolution_share"
+    "baseline_accuracy depth_share width_share resolution_share factor target"
 )
 
 

@@ -6,31 +6,34 @@ alone), names its lines beside them, and is the same file to the byte for the sa
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports.columns import rows
 from reports.load import Run
 from reports.search_tables import pareto
+from reports.style import (
+    BASELINE,
+    FAINT,
+    FAMILY,
+    FRONT,
+    PRUNED,
+    QUIET,
+    TRIAL,
+    count_axis,
+    legend,
+    new_figure,
+    percent_axis,
+    plain,
+)
 from reports.tables import Tables
 from reports.ternary import CORNERS, GRID, place
-from reports.text import printable, short
-from space.files import write_file
-from space.validation import InvalidInput, one_of
+from space.validation import one_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-
-INK, QUIET, FAINT = "#1f2933", "#66727f", "#e4e7eb"
-TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
-#: Okabe and Ito's vermilion and a darkened blue of theirs: apart in hue and in lightness.
-BASELINE, FAMILY = "#d55e00", "#0b5fa5"
 
 #: The costs that accuracy is drawn against, as an axis names them.
 COSTS = {
@@ -38,45 +41,10 @@ COSTS = {
     "params": "parameters",
     "activations": "activations (convolution outputs)",
 }
-DPI = 200
 #: Candidates that the coefficient figure has room for.
 MOST_CANDIDATES = 40
 #: Candidates that a figure names one by one.
 MOST_NAMED = 25
-
-#: For each format, what keeps the time and the versions out of the file.
-_UNDATED: Mapping[str, Any] = {
-    "svg": {"Date": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None},
-}
-
-_STYLE: Mapping[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": TRIAL,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 12,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.7,
-    "xtick.color": TRIAL,
-    "ytick.color": TRIAL,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.hashsalt": "phiscale",
-}
 
 
 def accuracy(
@@ -90,7 +58,7 @@ def accuracy(
     The search's accuracy is on held-out images after its short training, the family's on the test
     images after its long one; the intervals are 95 % Wilson. `cost` is one of `COSTS`.
     """
-    with _figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
+    with new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
         searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
         for state, colour, label in (
             ("pruned", PRUNED, "pruned trials"),
@@ -122,9 +90,9 @@ def accuracy(
         axes.set_xscale("log")
         axes.margins(x=0.08, y=0.09)
         axes.set(xlabel=COSTS[cost], ylabel="accuracy")
-        _count_axis(axes)
-        _percent_axis(axes.yaxis)
-        _legend(figure, axes)
+        count_axis(axes)
+        percent_axis(axes.yaxis)
+        legend(figure, axes)
     return figure
 
 
@@ -165,7 +133,7 @@ def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
         known["name"], spent, known["high"].fillna(known["accuracy"]), strict=True
     ):
         axes.annotate(
-            _plain(member).upper(),
+            plain(member).upper(),
             (x, y),
             xytext=(0, 4),
             textcoords="offset points",
@@ -180,7 +148,7 @@ def search_progress(progress: pd.DataFrame) -> Figure:
     """The reward of each finished training of the search, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
-    with _figure("Search progress", 6.8, 3.4) as (figure, axes):
+    with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
         for state in ("pruned", "complete"):
             some = progress[(progress["state"] == state) & progress["reward"].notna()]
             _draw_dots(axes, some["trial"], some["reward"], TRIAL, state == "complete", state)
@@ -200,7 +168,7 @@ def search_progress(progress: pd.DataFrame) -> Figure:
         axes.margins(x=0.03, y=0.12)
         axes.set(xlabel="trial", ylabel="reward")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend(figure, axes)
+        legend(figure, axes)
     return figure
 
 
@@ -210,7 +178,7 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
     title = "Candidates of the coefficient grid"
     if len(shown) < len(coefficients):
         title += f": {len(shown)} of {len(coefficients)}"
-    with _figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
+    with new_figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
         rows = range(len(shown))
         for row, candidate in zip(rows, shown.to_dict("records"), strict=True):
             colour, marker = (BASELINE, "D") if candidate["winner"] else (FRONT, "o")
@@ -242,14 +210,14 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
             ha="right",
             color=QUIET,
         )
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
     return figure
 
 
 def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
     """The candidates on the triangle of shares; the darker, the more accurate."""
     shown = rows(coefficients[coefficients["accuracy"].notna()])
-    with _figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
+    with new_figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
         axes.set_aspect("equal")
         axes.set_axis_off()
         for begin, end in GRID:
@@ -316,69 +284,3 @@ def draw(kind: str, run: Run, tables: Tables) -> Figure:
     if kind not in KINDS:
         raise one_of("figure", kind, KINDS)
     return KINDS[kind](run, tables)
-
-
-def encode(figure: Figure, suffix: str) -> bytes:
-    """`figure` as png, svg or pdf: the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=_UNDATED[suffix])
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` in the format of `path`'s suffix, whole or not at all.
-
-    Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
-    """
-    if path.suffix[1:] not in _UNDATED:
-        raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
-    write_file(path, encode(figure, path.suffix[1:]))
-
-
-def _plain(text: str) -> str:
-    """`text` without what matplotlib would read as mathematics."""
-    return printable(text).replace("$", r"\$")
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
-
-
-@contextmanager
-def _figure(title: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """One figure of `width` × `height` inches with one pair of axes, in this module's style."""
-    from matplotlib.figure import Figure
-
-    with _style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title)
-        yield figure, axes
-
-
-def _percent_axis(axis: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g} %"))
-
-
-def _count_axis(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the axes, where no point can lie under it."""
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside lower left", ncols=3, labelcolor=QUIET)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import figures, html, tables, text, view
+from reports import figures, html, style, tables, text, view
 from reports.charts import chart_data, networks_of, points_table
 from reports.columns import glossary, rows
 from reports.load import Run, load
@@ -53,7 +53,7 @@ def content(name: str, run: Run, found: Tables) -> bytes:
     if name == "index.html":
         return render(run, found).encode()
     if suffix != "csv":
-        return figures.encode(figures.draw(stem, run, found), suffix)
+        return style.encode(figures.draw(stem, run, found), suffix)
     more = _MORE_TABLES.get(stem)
     return text.to_csv(more(run, found) if more else getattr(found, stem)).encode()
 

@@ -61,3 +61,44 @@ NETWORKS = tuple(
 def for_classes(classes: int) -> tuple[Published, ...]:
     """The networks that a run with so many classes may be drawn beside: all, or none."""
     return NETWORKS if classes == IMAGENET_CLASSES else ()
+
+
+class Scaled(NamedTuple):
+    """A network grown by `rule` (`baseline`: not at all), as the EfficientNet paper prints it."""
+
+    base: str
+    rule: str
+    macs: int
+    accuracy: float
+
+
+#: Scaling of four networks on ImageNet (EfficientNet, tables 3 and 7).
+SCALED = tuple(
+    Scaled(base, rule, round(macs * 1e9), top1 / 100)
+    for base, rule, macs, top1 in (
+        ("mobilenet_v1", "baseline", 0.6, 70.6),
+        ("mobilenet_v1", "width", 2.2, 74.2),
+        ("mobilenet_v1", "resolution", 2.2, 72.7),
+        ("mobilenet_v1", "compound", 2.3, 75.6),
+        ("mobilenet_v2", "baseline", 0.3, 72.0),
+        ("mobilenet_v2", "depth", 1.2, 76.8),
+        ("mobilenet_v2", "width", 1.1, 76.4),
+        ("mobilenet_v2", "resolution", 1.2, 74.8),
+        ("mobilenet_v2", "compound", 1.3, 77.4),
+        ("resnet50", "baseline", 4.1, 76.0),
+        ("resnet50", "depth", 16.2, 78.1),
+        ("resnet50", "width", 14.7, 77.7),
+        ("resnet50", "resolution", 16.4, 77.5),
+        ("resnet50", "compound", 16.7, 78.8),
+        ("efficientnet_b0", "baseline", 0.4, 77.3),
+        ("efficientnet_b0", "depth", 1.8, 79.0),
+        ("efficientnet_b0", "width", 1.8, 78.9),
+        ("efficientnet_b0", "resolution", 1.9, 79.1),
+        ("efficientnet_b0", "compound", 1.8, 81.1),
+    )
+)
+
+
+def scaled(base: str) -> tuple[Scaled, ...]:
+    """The published rows of a baseline."""
+    return tuple(row for row in SCALED if row.base == base)

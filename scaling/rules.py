@@ -89,9 +89,11 @@ def along(path: Sequence[Architecture]) -> Rule:
 #: that activations, and with them time, grow with little more than the root of MACs.
 FAST = Shares(0.1, 0.8, 0.1)
 
+WIDTH = Uniform(Shares(0, 1, 0))
+
 _RULES: Mapping[str, Rule] = {
     "depth": Uniform(Shares(1, 0, 0)),
-    "width": Uniform(Shares(0, 1, 0)),
+    "width": WIDTH,
     "resolution": Uniform(Shares(0, 0, 1)),
     "fast": Uniform(FAST),
 }

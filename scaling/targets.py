@@ -79,23 +79,26 @@ def reach(
     *,
     measure: Measure = macs,
     multiple: int = 1,
+    pixels: bool = True,
 ) -> Reached:
     """The network nearest `target` on the way on which `rule` makes `architecture` grow.
 
     Of those within 1 % it is the one least strained; where rounding leaves none, the nearest. Its
-    resolution is a multiple of `multiple` pixels.
+    resolution is a multiple of `multiple` pixels; with `pixels` it may leave the rule's to hit the
+    target.
     """
     solved = _solve(rule, architecture, target, measure)
     best: Reached | None = None
     for rounding in _roundings(rule, architecture, solved):
         if best is not None and abs(best.miss) <= HIT and best.strain <= rounding.strain:
             break
-        for network in resolutions_near(rounding.network, target, measure, multiple):
-            pixels = network.resolution / rounding.network.resolution
+        options = resolutions_near(rounding.network, target, measure, multiple)
+        for network in options if pixels else (rounding.network,):
+            finer = network.resolution / rounding.network.resolution
             found = Reached(
                 network,
                 factor=2.0**solved,
-                strain=rounding.strain + 2 * abs(math.log2(pixels)),
+                strain=rounding.strain + 2 * abs(math.log2(finer)),
                 target=target,
                 found=measure(network),
             )

@@ -11,6 +11,7 @@ import typer
 from experiments import config
 from experiments.commands.terminal import AsJson, out, print_json, print_rows, wrote
 from experiments.run import environment
+from experiments.studies.recipe import StudyRecipe
 from space import choices, presets
 from space.architecture import Architecture
 from space.cost import cost as cost_of
@@ -137,8 +138,10 @@ def list_spaces(as_json: AsJson = False) -> None:
 
 
 def list_recipes(as_json: AsJson = False) -> None:
-    """The shipped recipes."""
-    rows = [{"name": n, "description": config.load(n).description} for n in config.names()]
+    """The shipped recipes, of runs and of scaling studies."""
+    recipes = [config.load(name) for name in config.names()]
+    studies = [config.load_as(StudyRecipe, name) for name in config.study_names()]
+    rows = [{"name": each.name, "description": each.description} for each in (*recipes, *studies)]
     if as_json:
         print_json(rows)
         return

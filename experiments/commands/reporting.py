@@ -59,7 +59,7 @@ def plot(
     file: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
 ) -> None:
     """Draw one figure of a run."""
-    from reports import figures, tables
+    from reports import figures, style, tables
     from reports.load import load
 
     if kind not in figures.KINDS:
@@ -68,7 +68,7 @@ def plot(
         raise InvalidInput(f"--out {file}: a .png, .svg or .pdf file is needed")
     opened = _existing(run)
     loaded = load(opened.folder, opened.storage)
-    figures.save(figures.draw(kind, loaded, tables.collect(loaded)), file)
+    style.save(figures.draw(kind, loaded, tables.collect(loaded)), file)
     wrote(file)
 
 

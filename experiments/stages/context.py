@@ -11,7 +11,7 @@ from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
-from experiments.run import Run, environment
+from experiments.run import Folder, Run, environment
 from experiments.training import machine
 from search.executors.local import Local
 from search.executors.processes import Processes
@@ -41,13 +41,7 @@ class Context:
     @cached_property
     def data(self) -> Data:
         """The images, divided; what they are is noted in the manifest."""
-        resolution = self.recipe.data.resolution
-        assert resolution is not None  # settled when the run was opened
-        data = load(self.recipe.data, resolution=resolution, seed=self.recipe.seed)
-        self.run.note(data=data.summary.to_dict())
-        for line in data.summary.warnings:
-            log.remark(line)
-        return data
+        return load_data(self.run)
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -108,7 +102,18 @@ class Context:
     def _carry(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
         """Carries out a proposer's jobs with the recipe's executor."""
         executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
-        executor.run(_Tidied(proposer, evaluate), evaluate)
+        executor.run(Tidied(proposer, evaluate), evaluate)
+
+
+def load_data(run: Folder) -> Data:
+    """The images that a recipe names, divided; what they are is noted in the manifest."""
+    resolution = run.recipe.data.resolution
+    assert resolution is not None  # settled when the run was opened
+    data = load(run.recipe.data, resolution=resolution, seed=run.recipe.seed)
+    run.note(data=data.summary.to_dict())
+    for line in data.summary.warnings:
+        log.remark(line)
+    return data
 
 
 def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) -> Executor:
@@ -122,7 +127,7 @@ def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) ->
             raise InvalidInput(f"executor.kind: {settings.kind!r} is not built yet; use `local`")
 
 
-class _Tidied:
+class Tidied:
     """A proposer that removes the checkpoint of a training once its result is recorded."""
 
     def __init__(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
@@ -130,5 +135,6 @@ class _Tidied:
         self._tell, self._forget = proposer.tell, evaluate.forget
 
     def tell(self, job: Job, measurement: Measurement) -> None:
+        """Passes a result on, then removes the checkpoint."""
         self._tell(job, measurement)
         self._forget(job.architecture, job.budget)

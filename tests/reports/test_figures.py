@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from reports import figures, search_tables, tables, ternary
+from reports import figures, search_tables, style, tables, ternary
 from reports.columns import rows
 from reports.load import load
 from space.validation import InvalidInput
@@ -64,7 +64,7 @@ def test_the_coefficient_figure_has_a_row_a_candidate(found):
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_the_same_file_each_time(found, tmp_path, suffix):
     for name in ("one", "two"):
-        figures.save(figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}")
+        style.save(figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}")
     one = (tmp_path / f"one.{suffix}").read_bytes()
     assert one == (tmp_path / f"two.{suffix}").read_bytes()
     assert b"202" not in one[:2000] or suffix != "svg", "an SVG carries no date"
@@ -84,7 +84,7 @@ def test_text_is_inside_the_figure(run, found, kind):
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_what_has_not_begun_gives_an_empty_figure(tmp_path, kind):
     run = load(tmp_path)
-    figures.save(figures.draw(kind, run, tables.collect(run)), tmp_path / f"{kind}.png")
+    style.save(figures.draw(kind, run, tables.collect(run)), tmp_path / f"{kind}.png")
 
 
 @pytest.mark.parametrize("cost", figures.COSTS)
@@ -108,13 +108,13 @@ def test_an_unknown_kind_and_an_unknown_format_are_refused(run, found, tmp_path)
         figures.draw("acuracy_macs", run, found)
     figure = figures.draw("search_progress", run, found)
     with pytest.raises(InvalidInput, match=r"ends in .png, .svg or .pdf"):
-        figures.save(figure, tmp_path / "a.gif")
+        style.save(figure, tmp_path / "a.gif")
 
 
 def test_a_members_name_is_no_formula(run, found, tmp_path):
     family = found.family.assign(name="b$\\frac{")
     figure = figures.accuracy(found.trials, run.baseline, family)
-    figures.save(figure, tmp_path / "a.svg")
+    style.save(figure, tmp_path / "a.svg")
 
 
 def test_the_styles_of_others_are_left_alone(found):

@@ -1,0 +1,1 @@
+"""Scaling studies: how accuracy grows with each dimension of a network."""

@@ -1,0 +1,133 @@
+"""The recipe of a scaling study: baselines × rules × costs × seeds, all trained alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from experiments.config import BudgetConfig, Common, Quantity, Section
+from scaling import rules
+from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.compound import scale
+from scaling.design import Point, grown, narrowed, sized, small_image_form
+from scaling.rules import Rule
+from space import presets
+from space.architecture import Architecture
+from space.validation import InvalidInput
+
+RuleName = Literal["compound", "depth", "width", "resolution", "fast"]
+
+
+class BaselineConfig(Section):
+    """A network that is scaled."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w .,×+()-]{0,39}$")]
+    """What figures and tables call it."""
+    network: str | dict[str, Any]
+    """A preset's name, the path of an `architecture.json`, or the architecture itself."""
+    resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Pixels of its input; none: the network's own."""
+    small_images: bool = False
+    """Whether early strides become 1, so that the last maps keep at least 2 pixels."""
+    divisor: Annotated[int, Field(ge=1, le=64)] | None = None
+    """What its channels stay multiples of; none: the network's own, 8 for most, which is coarse for
+    networks of few channels."""
+    depth: Annotated[float, Field(gt=0)] = 1.0
+    """How many times as deep it is made."""
+    macs: Quantity | None = None
+    """Multiply–adds that it is narrowed or widened to, once it is as deep; none: as it is."""
+    rules: tuple[RuleName, ...] = ()
+    """How this one grows; none: as the study's `rules` say."""
+    published: Literal["", "mobilenet_v1", "mobilenet_v2", "resnet50", "efficientnet_b0"] = ""
+    """Whose published scaling on ImageNet is drawn beside it; empty: nobody's."""
+
+    def build(self, num_classes: int, in_channels: int) -> Architecture:
+        """The network for so many classes and colour channels.
+
+        Without dropout and stochastic depth: a study trains all its networks alike, and briefly.
+        """
+        network = replace(
+            self._load(),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            dropout=0.0,
+            stochastic_depth=0.0,
+        )
+        pixels = self.resolution or network.resolution
+        network = replace(network, resolution=pixels)
+        if self.small_images:
+            network = small_image_form(network)
+        if self.divisor is not None:
+            scaling = replace(network.scaling, divisor=self.divisor)
+            network = replace(network, scaling=scaling)
+        network = scale(network, depth=self.depth)
+        return network if self.macs is None else narrowed(network, self.macs)
+
+    def _load(self) -> Architecture:
+        where = f"baselines: {self.name}: network"
+        if isinstance(self.network, dict):
+            return Architecture.from_dict(self.network, source=where)
+        if not self.network.endswith(".json"):
+            return presets.load(self.network)
+        try:
+            data = json.loads(Path(self.network).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{where}: {self.network} cannot be read ({error})") from None
+        return Architecture.from_dict(data, source=self.network)
+
+
+class StudyRecipe(Common, BudgetConfig):
+    """A scaling study."""
+
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """Trainings of each network, with the seeds from `seed` on."""
+    baselines: Annotated[tuple[BaselineConfig, ...], Field(min_length=1)]
+    """The networks that are scaled."""
+    rules: Annotated[tuple[RuleName, ...], Field(min_length=1)]
+    """How they grow."""
+    coefficients: tuple[float, float, float] = (PUBLISHED.alpha, PUBLISHED.beta, PUBLISHED.gamma)
+    """α, β and γ of the rule `compound`."""
+    factors: tuple[Annotated[float, Field(gt=1)], ...] = ()
+    """What each rule multiplies a baseline's own MACs by; rules are compared."""
+    targets: tuple[Quantity, ...] = ()
+    """MACs that every baseline is scaled to instead; baselines are compared."""
+    best: str
+    """The rule (of `factors`) or baseline (of `targets`) that is claimed to be the best at equal
+    MACs: what the study's sentence is about."""
+    metric: Literal["top1", "balanced"] = "top1"
+    """Accuracy over all images, or the mean over classes."""
+
+    @model_validator(mode="after")
+    def _one_design(self) -> Self:
+        if bool(self.factors) == bool(self.targets):
+            raise ValueError("either `factors` or `targets` must be given, and not both")
+        names = [baseline.name for baseline in self.baselines]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"names of baselines must be unique, but got {min(twice)!r} twice")
+        known = self.rules if self.factors else names
+        if self.best not in known:
+            raise ValueError(f"`best` must be one of {', '.join(known)}, but got {self.best!r}")
+        if self.targets and any(len(each.rules or self.rules) > 1 for each in self.baselines):
+            raise ValueError("with `targets` each baseline must grow by one rule alone")
+        return self
+
+    def points(self, num_classes: int) -> tuple[Point, ...]:
+        """The networks of the study, in order of cost where rules are compared."""
+        found: list[Point] = []
+        for baseline in self.baselines:
+            network = baseline.build(num_classes, self.data.channels)
+            ways = self._rules(baseline)
+            if self.factors:
+                found += grown(baseline.name, network, ways, self.factors)
+            else:
+                found += sized(baseline.name, network, ways, self.targets)
+        return tuple(found)
+
+    def _rules(self, baseline: BaselineConfig) -> Mapping[str, Rule]:
+        coefficients = Coefficients(*self.coefficients)
+        return {name: rules.load(name, coefficients) for name in baseline.rules or self.rules}

@@ -1,0 +1,164 @@
+"""A scaling study carried out: every network trained with every seed, and what came of it.
+
+    runs/NAME/  recipe.yaml  manifest.json  study.db  study.json  checkpoints/  report/
+
+It may be stopped and started again at any time: what the storage holds is not trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import config
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.progress import Watched
+from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
+from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
+from experiments.studies.recipe import StudyRecipe
+from scaling import design
+from scaling.design import Point
+from scaling.jobs import InOrder
+from search.recorded import Recorded, accuracy
+from search.study import open_study
+from space.cost import cost
+from space.evaluation import Budget, Job, Measurement, Status
+
+#: Keys that may change between two starts: each asks for more trainings or for fewer, and those
+#: that are recorded keep their meaning.
+_MAY_CHANGE = (
+    "description",
+    "executor",
+    "seeds",
+    "baselines",
+    "rules",
+    "coefficients",
+    "factors",
+    "targets",
+    "best",
+    "train.checkpoint_seconds",
+    "data.cache",
+    "data.cache_limit",
+)
+
+
+@dataclass(frozen=True)
+class StudyRun(Folder):
+    """A study's folder, and what it is to do."""
+
+    recipe: StudyRecipe
+
+
+def open_study_run(target: str, out: Path | None = None, overrides: Sequence[str] = ()) -> StudyRun:
+    """The study in folder `target`, or that of the recipe `target`, made ready to be run.
+
+    Raises `InvalidInput` where the folder holds a study whose numbers mean something else.
+    """
+    saved = Path(target) / "recipe.yaml"
+    source = str(saved) if saved.is_file() else target
+    recipe = with_absolute_source(config.load_as(StudyRecipe, source, overrides))
+    folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
+    run = StudyRun(folder.resolve(), _settled(recipe, folder))
+    refuse_changes(run, _MAY_CHANGE)
+    record_start(run)
+    return run
+
+
+def _settled(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
+    """The recipe with the resolution of its stored images said; the first start decides it."""
+    if recipe.data.resolution is not None:
+        return recipe
+    saved = folder / "recipe.yaml"
+    if saved.is_file():
+        resolution = config.load_as(StudyRecipe, str(saved)).data.resolution
+    else:  # that classes are few or many moves a network by a pixel at most
+        resolution = max(point.architecture.resolution for point in recipe.points(num_classes=10))
+    data = recipe.data.model_copy(update={"resolution": resolution})
+    return recipe.model_copy(update={"data": data})
+
+
+def run(opened: StudyRun) -> dict[str, Any]:
+    """Trains what is not trained yet, and writes and gives study.json (`described`).
+
+    Seeds come one after the other, so that a study that is stopped has all its points. Raises
+    `StageFailed` where a training failed.
+    """
+    recipe, data = opened.recipe, load_data(opened)
+    points = recipe.points(len(data.classes))
+    budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
+    table = design.jobs(points, budget, recipe.seeds)
+    in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
+    evaluate = TrainingEvaluator(
+        train=data.full_train,
+        held_out=data.test,
+        config=recipe.train,
+        metric=recipe.metric,
+        device=recipe.executor.device,
+        threads=recipe.executor.threads,
+        checkpoints=opened.checkpoints,
+        weights=opened.checkpoints / "weights",
+    )
+    trained = InOrder(in_turn)
+    study = open_study(opened.storage, "study")
+    executor = executor_of(recipe.executor)
+    try:
+        with (
+            opened.timed("study"),
+            Watched(trained, "study", in_turn, accuracy) as watched,  # inside: answers count, too
+        ):
+            recorded = Recorded(watched, study, accuracy, environment())
+            executor.run(Tidied(recorded, evaluate), evaluate)
+    finally:  # what is known so far, also of a study that is stopped
+        found = described(recipe, points, table, trained.told)
+        opened.write("study.json", found)
+    for name, told in trained.told.items():
+        if told.status is not Status.COMPLETE:
+            raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")
+    return found
+
+
+def described(
+    recipe: StudyRecipe,
+    points: Sequence[Point],
+    table: Sequence[Sequence[Job]],
+    told: Mapping[str, Measurement],
+) -> dict[str, Any]:
+    """The content of study.json: the points with the accuracy and the seconds of each seed.
+
+    Points of one `group` are compared, under their `label`; null where a training is missing.
+    """
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "data": recipe.data.source,
+        "epochs": recipe.epochs,
+        "seeds": recipe.seeds,
+        "best": recipe.best,
+        "compared": "rules" if recipe.factors else "baselines",
+        "published": {each.name: each.published for each in recipe.baselines if each.published},
+        "points": [
+            {
+                "baseline": point.baseline,
+                "rule": point.rule,
+                "factor": point.factor,
+                "target": point.target,
+                **cost(point.architecture)._asdict(),
+                "resolution": point.architecture.resolution,
+                "key": point.architecture.key,
+                "architecture": point.architecture.to_dict(),
+                "trainings": [_training(job, told.get(job.name)) for job in jobs],
+            }
+            for point, jobs in zip(points, table, strict=True)
+        ],
+    }
+
+
+def _training(job: Job, told: Measurement | None) -> dict[str, Any]:
+    complete = told is not None and told.status is Status.COMPLETE
+    return {
+        "seed": job.budget.seed,
+        "accuracy": told.accuracy if told and complete else None,
+        "seconds": round(told.train_seconds, 3) if told and complete else None,
+    }

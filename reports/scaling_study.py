@@ -1,0 +1,377 @@
+"""A scaling study as tables, a figure and a sentence: does the paper's finding hold here?
+
+Read from the study.json that `phiscale study` writes. Accuracies are fractions on the test images,
+MACs multiply–adds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from reports import published, style
+from reports.columns import frame, names, rows
+from reports.text import short, to_csv
+from scaling.statistics import compare, half_width
+from space.files import write_file
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_POINTS = names(
+    "baseline rule factor target macs params activations resolution accuracy low high seeds "
+    "seconds key"
+)
+_TRAININGS = names("baseline rule factor macs resolution seed accuracy seconds")
+
+#: The level of all intervals and comparisons.
+LEVEL = 0.95
+
+#: The rule of a network that has not grown.
+UNSCALED = "baseline"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What study.json says."""
+
+    name: str
+    description: str
+    data: str
+    epochs: int
+    seeds: int
+    best: str
+    compared: str
+    published: Mapping[str, str]
+    points: Sequence[Mapping[str, Any]]
+
+
+def load(folder: Path) -> Study:
+    """The study in a folder; raises `InvalidInput` where it has none."""
+    path = folder / "study.json"
+    try:
+        return Study(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(
+            f"{path}: must be what `phiscale study` wrote, but {error}; run it again"
+        ) from None
+
+
+# --------------------------------------------------------------------------------------- tables
+
+
+def points(study: Study) -> pd.DataFrame:
+    """A row for each network: mean accuracy over its seeds, `low` to `high` its 95 % interval.
+
+    The interval is Student's, with a training's deviation pooled over the networks of a baseline.
+    """
+    found = []
+    for baseline in dict.fromkeys(point["baseline"] for point in study.points):
+        own = [point for point in study.points if point["baseline"] == baseline]
+        measured = [values for point in own if (values := _accuracies(point))]
+        half = half_width(measured, LEVEL) if measured else math.inf
+        found += [_row(point, half) for point in own]
+    return frame(found, _POINTS)
+
+
+def _row(point: Mapping[str, Any], half: float) -> dict[str, Any]:
+    values = _accuracies(point)
+    mean = fmean(values) if values else None
+    known = mean is not None and math.isfinite(half)
+    return {name: point.get(name) for name in _POINTS} | {
+        "accuracy": mean,
+        "low": max(0.0, mean - half) if known and mean is not None else None,
+        "high": min(1.0, mean + half) if known and mean is not None else None,
+        "seeds": len(values),
+        "seconds": sum(each["seconds"] or 0.0 for each in point["trainings"]),
+    }
+
+
+def _accuracies(point: Mapping[str, Any]) -> list[float]:
+    return [each["accuracy"] for each in point["trainings"] if each["accuracy"] is not None]
+
+
+def trainings(study: Study) -> pd.DataFrame:
+    """A row for each training."""
+    found = [
+        {name: point.get(name) for name in _TRAININGS} | training
+        for point in study.points
+        for training in point["trainings"]
+        if training["accuracy"] is not None
+    ]
+    return frame(found, _TRAININGS)
+
+
+# -------------------------------------------------------------------------------------- findings
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Networks of equal MACs compared over the same seeds (`scaling.statistics.compare`).
+
+    `means` are their accuracies, `tied` those that cannot be told from the best at `LEVEL`, and
+    `verdict` what that says of the claimed one: best, tied or behind.
+    """
+
+    where: str
+    claimed: str
+    means: Mapping[str, float]
+    tied: tuple[str, ...]
+    gap: float
+
+    @property
+    def verdict(self) -> str:
+        """`best`: told apart from all others; `tied`: from some; `behind`: another is better."""
+        if self.claimed not in self.tied:
+            return "behind"
+        return "best" if len(self.tied) == 1 else "tied"
+
+    @property
+    def rival(self) -> str:
+        """The most accurate of the others."""
+        others = [label for label in self.means if label != self.claimed]
+        return max(others, key=lambda label: self.means[label])
+
+
+def standings(study: Study) -> tuple[Standing, ...]:
+    """One for each cost at which all seeds of at least two networks, the claimed one too, ended."""
+    groups: dict[tuple[str, float], dict[str, list[float]]] = {}
+    for point in study.points:
+        values = _accuracies(point)
+        if point["rule"] == UNSCALED or len(values) < study.seeds:
+            continue
+        if study.compared == "rules":
+            group, label = (point["baseline"], point["factor"]), point["rule"]
+        else:
+            group, label = ("", point["target"]), point["baseline"]
+        groups.setdefault(group, {})[label] = values
+    return tuple(
+        _standing(study, *group, accuracies)
+        for group, accuracies in groups.items()
+        if study.best in accuracies and len(accuracies) > 1
+    )
+
+
+def _standing(
+    study: Study, baseline: str, cost: float, accuracies: Mapping[str, list[float]]
+) -> Standing:
+    found = compare(list(accuracies.values()), LEVEL)
+    labels = list(accuracies)
+    rules = study.compared == "rules"
+    return Standing(
+        where=f"{baseline} × {cost:.3g}" if rules else f"{short(cost)} MACs",
+        claimed=study.best,
+        means=dict(zip(labels, found.means, strict=True)),
+        tied=tuple(labels[index] for index in found.tied),
+        gap=found.gap,
+    )
+
+
+def sentence(study: Study) -> str:
+    """Whether the claim holds here, in one sentence with its numbers."""
+    found = standings(study)
+    if not found:
+        return f"Nothing can be said yet: no cost has {study.seeds} trainings of each network."
+    verdicts = [each.verdict for each in found]
+    if all(verdict == "best" for verdict in verdicts):
+        holds = "holds here"
+    elif "behind" not in verdicts:
+        holds = "is neither confirmed nor refuted here"
+    elif "best" in verdicts or "tied" in verdicts:
+        holds = "holds here in part"
+    else:
+        holds = "does not hold here"
+    what = "single dimension" if study.compared == "rules" else "other"
+    told = {"best": "told apart", "tied": "not told apart", "behind": "behind"}
+    numbers = "; ".join(
+        f"{each.where}: {each.means[each.claimed]:.1%} against {each.means[each.rival]:.1%} "
+        f"({each.rival}; {told[each.verdict]})"
+        for each in found
+    )
+    return (
+        f"That {study.best} is more accurate than every {what} at equal MACs {holds} "
+        f"({study.seeds} seeds, level {LEVEL:.0%}): {numbers}."
+    )
+
+
+def saturation(study: Study) -> str | None:
+    """Whether the gain from each dimension alone falls as it grows (figure 3), in one sentence.
+
+    None for a study without single dimensions at two costs. The gain is that of a doubling of MACs.
+    """
+    gains: dict[str, list[float]] = {}
+    table = points(study)
+    for (baseline, rule), some in table.groupby(["baseline", "rule"], sort=False):
+        start = table[(table["baseline"] == baseline) & (table["rule"] == UNSCALED)]
+        way = [*rows(start), *rows(some)]
+        if rule not in ("depth", "width", "resolution") or len(way) < 3 or start.empty:
+            continue
+        if any(each["accuracy"] is None for each in way):
+            continue
+        gains[f"{rule} of {baseline}"] = [
+            (after["accuracy"] - before["accuracy"]) / math.log2(after["macs"] / before["macs"])
+            for before, after in pairwise(way)
+        ]
+    if not gains:
+        return None
+    falling = [name for name, each in gains.items() if each[-1] < each[0]]
+    numbers = "; ".join(
+        f"{name} {' then '.join(f'{100 * gain:+.1f}' for gain in each)}"
+        for name, each in gains.items()
+    )
+    return (
+        f"The gain from a single dimension falls as it grows for {len(falling)} of {len(gains)} "
+        f"(points of accuracy per doubling of MACs): {numbers}."
+    )
+
+
+# ---------------------------------------------------------------------------------------- figure
+
+#: Marker, colour and line style.
+_Look = tuple[str, str, str]
+
+#: How a line is drawn: apart in shape and lightness, not in hue alone.
+_LOOKS: Mapping[str, _Look] = {
+    "depth": ("v", "#9aa5b1", "--"),
+    "width": ("s", "#66727f", "-."),
+    "resolution": ("^", style.BASELINE, ":"),
+    "compound": ("o", style.FAMILY, "-"),
+    "fast": ("P", style.INK, "-"),
+}
+_OTHERS = (("v", "#9aa5b1", "--"), ("s", "#66727f", "-."), ("^", style.BASELINE, ":"))
+
+
+def draw(study: Study) -> Figure:
+    """Accuracy against MACs, a panel for each baseline, the paper's own points below it."""
+    from matplotlib.figure import Figure
+
+    table = points(study)
+    table = table[table["accuracy"].notna()]
+    by_rule = study.compared == "rules"
+    panels = list(dict.fromkeys(table["baseline"])) if by_rule else [""]
+    beside = by_rule and bool(study.published)
+    with style.applied():
+        figure = Figure(
+            figsize=(max(6.4, 3.3 * len(panels)), 3.4 * (1 + beside)), layout="constrained"
+        )
+        grid = figure.subplots(1 + beside, len(panels), squeeze=False)
+        for column, panel in enumerate(panels):
+            own = table[table["baseline"] == panel] if by_rule else table
+            _draw_panel(grid[0][column], own, study, panel)
+            if beside:
+                _draw_published(grid[1][column], study.published.get(panel, ""))
+        style.legend(figure, grid[0][0])
+    return figure
+
+
+def _draw_panel(axes: Axes, table: pd.DataFrame, study: Study, title: str) -> None:
+    axes.set_title(f"{title}: here" if title else "Here")
+    for label, some, look in _lines(table, study):
+        _draw_line(axes, label, some, look)
+    axes.set_ylabel(f"test accuracy, {study.seeds} seeds")
+    _finish(axes)
+
+
+def _lines(table: pd.DataFrame, study: Study) -> Iterator[tuple[str, list[dict[str, Any]], _Look]]:
+    """Each line's label, its points by cost, and its look."""
+    if study.compared == "rules":
+        start = rows(table[table["rule"] == UNSCALED])
+        for rule in dict.fromkeys(table["rule"]):
+            if rule != UNSCALED:
+                yield rule, start + rows(table[table["rule"] == rule]), _LOOKS[rule]
+        return
+    others = iter(_OTHERS * len(table))
+    for baseline in dict.fromkeys(table["baseline"]):
+        look = _LOOKS["compound"] if baseline == study.best else next(others)
+        yield baseline, rows(table[table["baseline"] == baseline]), look
+
+
+def _draw_line(axes: Axes, label: str, way: Sequence[Mapping[str, Any]], look: _Look) -> None:
+    marker, colour, dashes = look
+    way = sorted(way, key=lambda row: row["macs"])
+    spread = None
+    if all(row.get("low") is not None for row in way):
+        spread = [
+            [row["accuracy"] - row["low"] for row in way],
+            [row["high"] - row["accuracy"] for row in way],
+        ]
+    axes.errorbar(
+        [row["macs"] for row in way],
+        [row["accuracy"] for row in way],
+        yerr=spread,
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linestyle=dashes,
+        linewidth=1.4,
+        elinewidth=0.9,
+        capsize=2,
+        label=label,
+    )
+
+
+def _draw_published(axes: Axes, base: str) -> None:
+    found = [row._asdict() for row in published.scaled(base)]
+    axes.set_title(f"{base}: published, ImageNet")
+    start = [row for row in found if row["rule"] == UNSCALED]
+    for rule, look in _LOOKS.items():
+        own = [row for row in found if row["rule"] == rule]
+        if own:
+            _draw_line(axes, rule, start + own, look)
+    axes.set_ylabel("top-1 accuracy")
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.margins(x=0.08, y=0.1)
+    axes.set_xlabel("MACs (multiply–adds)")
+    style.count_axis(axes)
+    style.percent_axis(axes.yaxis)
+
+
+# ----------------------------------------------------------------------------------------- files
+
+
+def write(folder: Path) -> tuple[str, ...]:
+    """The study's tables, figure and sentences in `folder`/report; gives the sentences."""
+    study = load(folder)
+    report = folder / "report"
+    write_file(report / "points.csv", to_csv(points(study)))
+    write_file(report / "trainings.csv", to_csv(trainings(study)))
+    figure = draw(study)
+    for suffix in ("png", "svg"):
+        style.save(figure, report / f"accuracy.{suffix}")
+    told = tuple(each for each in (sentence(study), saturation(study)) if each)
+    write_file(report / "README.md", _readme(folder, study, told))
+    return told
+
+
+def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
+    """Where the numbers are from: command, hardware, date, seconds; then what they say."""
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    start = manifest["starts"][-1]
+    machine = start["environment"]
+    table = points(study)
+    lines = [
+        f"# {study.name}",
+        "",
+        f"{study.description}.",
+        "",
+        *(f"{each}\n" for each in told),
+        f"`{start['command']}`, {start['time'][:10]}, on {machine['processor']}, "
+        f"{machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch {machine['torch']}. "
+        f"{int(table['seeds'].sum())} trainings of {study.epochs} epochs took "
+        f"{table['seconds'].sum() / 60:.0f} minutes of training.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""How figures for print look and are written: one style, and the same bytes for the same data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.text import printable, short
+from space.files import write_file
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+INK, QUIET, FAINT = "#1f2933", "#66727f", "#e4e7eb"
+TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
+#: Okabe and Ito's vermilion and a darkened blue of theirs: apart in hue and in lightness.
+BASELINE, FAMILY = "#d55e00", "#0b5fa5"
+
+DPI = 200
+
+#: For each format, what keeps the time and the versions out of the file.
+_UNDATED: Mapping[str, Any] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+
+_STYLE: Mapping[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": TRIAL,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 12,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": TRIAL,
+    "ytick.color": TRIAL,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "phiscale",
+}
+
+
+def encode(figure: Figure, suffix: str) -> bytes:
+    """`figure` as png, svg or pdf: the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with applied():
+        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=_UNDATED[suffix])
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes `figure` in the format of `path`'s suffix, whole or not at all.
+
+    Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
+    """
+    if path.suffix[1:] not in _UNDATED:
+        raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
+    write_file(path, encode(figure, path.suffix[1:]))
+
+
+def plain(text: str) -> str:
+    """`text` without what matplotlib would read as mathematics."""
+    return printable(text).replace("$", r"\$")
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Inside, matplotlib draws in this style; afterwards as before."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+@contextmanager
+def new_figure(title: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """One figure of `width` × `height` inches with one pair of axes, in this style."""
+    from matplotlib.figure import Figure
+
+    with applied():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title)
+        yield figure, axes
+
+
+def percent_axis(axis: Axis) -> None:
+    """Labels fractions as percent."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g} %"))
+
+
+def count_axis(axes: Axes) -> None:
+    """Labels a logarithmic axis of counts: 1M, 2M, 5M."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, where no point can lie under it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, labelcolor=QUIET)

@@ -1,0 +1,130 @@
+"""The design of a scaling study: networks grown by several rules to the same costs.
+
+EfficientNet compares depth, width, resolution and compound scaling at equal MACs (tables 3 and 7,
+figures 3, 4 and 8). Here that is a list of points, each trained with the same seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scaling import rules
+from scaling.rules import Rule
+from scaling.targets import macs, reach
+from space.architecture import Architecture, Stem
+from space.evaluation import Budget, Job
+
+#: What the rule of a point is called where nothing has grown.
+UNSCALED = "baseline"
+
+#: MACs of points that are compared may differ by this part (the paper's rows differ by 13 %:
+#: ResNet-50 by width 14.7, by resolution 16.4 billion, table 3).
+SAME_COST = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A network of a study: `baseline` grown by `rule` to about `target` MACs.
+
+    `factor` is the target over the baseline's MACs; for the baseline itself it is 1.
+    """
+
+    baseline: str
+    rule: str
+    factor: float
+    target: float
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        """What its trainings are called: `mobilenet_v2, width × 4`."""
+        own = self.rule if self.rule == UNSCALED else f"{self.rule} × {self.factor:.3g}"
+        return f"{self.baseline}, {own}"
+
+    @property
+    def miss(self) -> float:
+        """How far its MACs are from the target, as a signed fraction."""
+        return macs(self.architecture) / self.target - 1
+
+
+def grown(
+    name: str, baseline: Architecture, ways: Mapping[str, Rule], factors: Iterable[float]
+) -> Iterator[Point]:
+    """The baseline, and what each rule makes of it at each factor of its MACs.
+
+    A rule grows nothing but what it says: depth alone never changes a pixel, so whole repeats may
+    leave a point some way from its target.
+    """
+    own = macs(baseline)
+    yield Point(name, UNSCALED, 1.0, own, baseline)
+    for factor in factors:
+        yield from _at(name, baseline, ways, factor * own)
+
+
+def sized(
+    name: str, baseline: Architecture, ways: Mapping[str, Rule], targets: Iterable[float]
+) -> Iterator[Point]:
+    """What each rule makes of the baseline at each target of MACs, smaller or larger."""
+    for target in targets:
+        yield from _at(name, baseline, ways, target)
+
+
+def _at(
+    name: str, baseline: Architecture, ways: Mapping[str, Rule], target: float
+) -> Iterator[Point]:
+    for rule_name, rule in ways.items():
+        found = reach(rule, baseline, target, pixels=_changes_pixels(rule))
+        yield Point(name, rule_name, target / macs(baseline), target, found.architecture)
+
+
+def _changes_pixels(rule: Rule) -> bool:
+    return not isinstance(rule, rules.Uniform) or rule.shares.resolution > 0
+
+
+def jobs(points: Sequence[Point], budget: Budget, seeds: int) -> tuple[tuple[Job, ...], ...]:
+    """The trainings of each point (rows) with each seed (columns), named for both."""
+    return tuple(
+        tuple(
+            Job(
+                f"{point.name}, seed {budget.seed + number}",
+                point.architecture,
+                replace(budget, seed=budget.seed + number),
+            )
+            for number in range(seeds)
+        )
+        for point in points
+    )
+
+
+#: Pixels along a side of the last maps, at least (assumed: below it a 3×3 kernel sees mostly
+#: padding).
+_LEAST_MAP = 2
+
+
+def small_image_form(architecture: Architecture) -> Architecture:
+    """The network with early strides of 1, so that its last maps keep at least 2 pixels a side.
+
+    First the stem becomes a 3×3 convolution of stride 1 without pooling, as ResNet's own form for
+    32 pixels begins (He et al. 2016, section 4.2); then the earliest strides become 1 (assumed).
+    """
+
+    def last(network: Architecture) -> float:
+        pooling = 2 if network.stem.pool else 1
+        strides = (network.stem.stride, pooling, *(stage.stride for stage in network.stages))
+        return network.resolution / math.prod(strides)
+
+    network = architecture
+    if last(network) < _LEAST_MAP:
+        network = replace(network, stem=Stem(network.stem.channels, kernel=3, stride=1))
+    for index, stage in enumerate(architecture.stages):
+        if last(network) < _LEAST_MAP:
+            before, after = network.stages[:index], network.stages[index + 1 :]
+            network = replace(network, stages=(*before, replace(stage, stride=1), *after))
+    return network
+
+
+def narrowed(architecture: Architecture, target: float) -> Architecture:
+    """The network made narrower, or wider, until it has about `target` MACs."""
+    return reach(rules.WIDTH, architecture, target, pixels=False).architecture
