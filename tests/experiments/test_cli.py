@@ -81,7 +81,7 @@ def test_lists_name_everything_that_is_shipped(monkeypatch, capsys):
     for command, names in (
         ("presets", presets.names()),
         ("spaces", choices.names()),
-        ("recipes", config.names()),
+        ("recipes", [*config.names(), *config.study_names()]),
     ):
         assert phiscale(monkeypatch, command, "--json") == 0
         assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(names)
