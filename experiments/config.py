@@ -36,6 +36,7 @@ def _quantity(value: Any) -> Any:
 #: A count that may be written 40M, 1.5G or 4e7.
 Quantity = Annotated[int, BeforeValidator(_quantity), Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Scale = Annotated[float, Field(gt=0, le=1)]
 
 
 def _share(value: float) -> float:
@@ -124,8 +125,8 @@ class TrainConfig(Section):
     """Of SGD and RMSprop; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Not applied to batch norm and biases."""
-    schedule: Literal["cosine", "exponential"] = "cosine"
-    """Cosine to zero, or a stepwise exponential decay."""
+    schedule: Literal["cosine", "linear", "exponential"] = "cosine"
+    """Cosine or line to zero, or a stepwise exponential decay."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Epochs of linear warm-up, at most a quarter of the training."""
     decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.97
@@ -140,6 +141,17 @@ class TrainConfig(Section):
     """Random shift by an eighth, or random resized crop, or neither."""
     flip: bool = True
     """Random horizontal flip."""
+    resolutions: tuple[Scale, Scale] = (1.0, 1.0)
+    """Pixels in the first and the last epoch, as parts of the network's resolution, at which it is
+    measured in any case; in between they change evenly (progressive resizing)."""
+    colour: Fraction = 0.0
+    """Most by which brightness, contrast and saturation are changed, as a part of what they are."""
+    randaugment: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Magnitude of one random change of colour and one of shape in every image; 0: none."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Parameter of the Beta distribution by which two images are blended; 0: none."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """The same for a box of one image in another; with `mixup` too, each step draws one of both."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest gradient norm; none: no clipping."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -24,8 +24,8 @@ from safetensors.torch import save
 from experiments.cam import activation_maps
 from experiments.data.images import Images, Indices
 from experiments.training.augment import normalise, resize
-from experiments.training.batches import in_order, open_reader
 from experiments.training.learner import mixed_precision
+from experiments.training.readers import Kept, in_order, open_reader
 from space.files import write_file
 from space.network import Network
 
@@ -76,11 +76,11 @@ class Predictions:
 
     @torch.inference_mode()
     def _predict(self, network: Network) -> pa.Table:
-        read = open_reader(self.test, self.device, network.architecture.resolution)
+        read = open_reader(self.test, self.device, network.architecture.resolution, Kept())
         answers = []
-        for indices in in_order(len(self.test), _BATCH):
+        for pixels in read(in_order(len(self.test), _BATCH)):
             with mixed_precision(self.device):
-                logits = network(normalise(read(indices).permute(0, 3, 1, 2)))
+                logits = network(normalise(pixels.permute(0, 3, 1, 2)))
             answers.append(logits.float().softmax(1).max(1))
         return pa.table(
             {

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +23,37 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.training import checkpoints, machine
-from experiments.training.batches import open_batches, open_reader, stratified_part
+from experiments.training.batches import Batch, Batches, divide, open_batches, stratified_part
 from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
+from experiments.training.readers import Kept, open_reader
+from experiments.training.recorded import CudaGraph, RecordedStep, Step
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 
 #: Images of a validation batch, in training batches; it keeps no gradients, so it takes less memory
 #: all the same (measured: 1.2 to 1.5 times as fast as one training batch, on one core).
 _VALIDATION_BATCHES = 4
+#: Of what resolutions of a training that grows are multiples: a GPU records a step for each
+#: (assumed).
+_RESOLUTION_STEP = 4
 #: Steps between two looks at the loss: on a GPU a look waits for all work handed to it (assumed).
 _LOSS_CHECK_STEPS = 50
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned, and on which images and by which metric it is judged."""
+    """What is learned, and on which images and by which metric it is judged.
+
+    Trainings of one process that have the same `kept` share what is on their device.
+    """
 
     train: Images
     held_out: Images
     num_classes: int
     metric: Metric = "top1"
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ def train(
     device: torch.device,
     report: Report,
     checkpoint: Path | None = None,
+    alone: bool = True,
 ) -> Trained:
     """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
 
@@ -76,23 +87,26 @@ def train(
     which is PRUNED then. What a network can do wrong (a loss that is not finite, an exception, too
     much memory) makes it FAILED, and is raised as `TrainingFailed` where it cannot begin.
     `checkpoint` is written while there is more to do, and where `report` interrupts the training;
-    the caller removes it.
+    the caller removes it. Where the training is not `alone` in its process, its memory is not
+    measured.
     """
-    machine.reset_peak_memory(device)
-    training = _Training(network, task, config, budget, device)
-    status, reason = Status.COMPLETE, None
-    try:
-        for epoch in training.epochs(checkpoint):
-            if report(epoch) and epoch.epoch < budget.epochs:
-                status = Status.PRUNED
-                break
-    except Interrupted:
-        if checkpoint is not None:
-            training.save(checkpoint)
-        raise
-    except TrainingFailed as failure:
-        status, reason = Status.FAILED, str(failure)
-    return training.result(status, reason)
+    with machine.own_stream(device):
+        if alone:
+            machine.reset_peak_memory(device)
+        training = _Training(network, task, config, budget, device)
+        status, reason = Status.COMPLETE, None
+        try:
+            for epoch in training.epochs(checkpoint):
+                if report(epoch) and epoch.epoch < budget.epochs:
+                    status = Status.PRUNED
+                    break
+        except Interrupted:
+            if checkpoint is not None:
+                training.save(checkpoint)
+            raise
+        except TrainingFailed as failure:
+            status, reason = Status.FAILED, str(failure)
+        return training.result(status, reason, machine.peak_memory(device) if alone else None)
 
 
 class _Training:
@@ -108,13 +122,15 @@ class _Training:
     ) -> None:
         assert budget.resolution is not None
         part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
-        self._batches = open_batches(task.train.subset(part), config, budget.resolution, device)
-        self._read_held_out = open_reader(task.held_out, device, budget.resolution)
+        self._images = task.train.subset(part)
+        self._division = divide(len(part), config.batch_size)
+        self._read_held_out = open_reader(task.held_out, device, budget.resolution, task.kept)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
         self._fingerprint = _fingerprint(network, task, config, budget)
         with network_errors(f"moving the network to {device}"):
             self._learner = Learner(network, config, device)
         self._task, self._config, self._budget, self._device = task, config, budget, device
+        self._batches: Batches | None = None
         self._history: list[Epoch] = []
         self._train_seconds = self._validation_seconds = 0.0
         self._evaluation: Evaluation | None = None
@@ -144,7 +160,7 @@ class _Training:
             self._learner.averaged,
             self._read_held_out,
             self._labels,
-            _VALIDATION_BATCHES * self._batches.division.batch_size,
+            _VALIDATION_BATCHES * self._division.batch_size,
         )
         end = time.perf_counter()
         self._train_seconds += trained - start
@@ -156,24 +172,47 @@ class _Training:
 
     def _train(self, number: int) -> float:
         """Trains epoch `number`; gives the mean loss per image."""
-        steps, batch_size = self._batches.division
+        batches, step = self._at(_resolution(self._config, self._budget, number))
+        for_network, for_data = seeds(self._budget.seed, number)
+        self._learner.generator.manual_seed(for_network)
         self._learner.network.train()
         total = torch.zeros((), device=self._device)
-        with random_numbers(self._budget.seed, number, self._device) as generator:
-            for step, (images, labels) in enumerate(self._batches.epoch(generator)):
-                rate = learning_rate(
-                    self._learner.steps,
-                    config=self._config,
-                    batch_size=batch_size,
-                    steps_per_epoch=steps,
-                    epochs=self._budget.epochs,
-                )
-                with network_errors(f"training with batches of {tuple(images.shape)}"):
-                    total += self._learner.step(images, labels, rate)
-                if step % _LOSS_CHECK_STEPS == 0:
-                    _check_finite(total.item(), f"training in epoch {number}")
+        drawn = batches.epoch(torch.Generator().manual_seed(for_data))
+        for index, batch in enumerate(drawn):
+            self._learner.turn_to(self._rate())
+            with network_errors(f"training with batches of {_shape(batches, batch)}"):
+                total += step(batch)
+            if index % _LOSS_CHECK_STEPS == 0:
+                _check_finite(total.item(), f"training in epoch {number}")
         _check_finite(total.item(), f"training in epoch {number}")
-        return total.item() / steps
+        return total.item() / self._division.steps
+
+    def _at(self, resolution: int) -> tuple[Batches, Step]:
+        """The batches of `resolution` pixels and the step that they take."""
+        if self._batches is None or self._batches.resolution != resolution:
+            batches = open_batches(
+                self._images,
+                self._task.num_classes,
+                self._config,
+                resolution,
+                self._device,
+                self._task.kept,
+            )
+            learner = self._learner
+            self._step: Step = lambda batch: learner.step(*batches.inputs(batch))
+            if self._device.type == "cuda":
+                self._step = RecordedStep(self._step, CudaGraph(self._device, learner.generator))
+            self._batches = batches
+        return self._batches, self._step
+
+    def _rate(self) -> float:
+        return learning_rate(
+            self._learner.steps,
+            config=self._config,
+            batch_size=self._division.batch_size,
+            steps_per_epoch=self._division.steps,
+            epochs=self._budget.epochs,
+        )
 
     def _accuracy(self) -> float:
         assert self._evaluation is not None
@@ -181,8 +220,8 @@ class _Training:
             self._evaluation.predictions, self._labels, self._task.num_classes, self._task.metric
         )
 
-    def result(self, status: Status, reason: str | None) -> Trained:
-        """What the training has come to."""
+    def result(self, status: Status, reason: str | None, memory: int | None) -> Trained:
+        """What the training has come to, with at most `memory` bytes."""
         last = self._history[-1] if self._history else None
         measurement = Measurement(
             status,
@@ -190,7 +229,7 @@ class _Training:
             loss=last.loss if last else None,
             train_seconds=self._train_seconds,
             validation_seconds=self._validation_seconds,
-            peak_memory=machine.peak_memory(self._device),
+            peak_memory=memory,
             images=len(self._labels),
             epochs=tuple(self._history),
             reason=reason,
@@ -232,13 +271,37 @@ def _check_finite(loss: float, doing: str) -> None:
         raise TrainingFailed(f"{doing} diverged: the loss is {loss}; try a lower learning rate")
 
 
-@contextmanager
-def random_numbers(seed: int, epoch: int, device: torch.device) -> Iterator[torch.Generator]:
-    """Inside, torch's random numbers are those of an epoch (0: of the initial weights).
+def _resolution(config: TrainConfig, budget: Budget, number: int) -> int:
+    """The pixels at which epoch `number` trains: even steps from the first to the last's."""
+    assert budget.resolution is not None
+    first, last = config.resolutions
+    progress = (number - 1) / (budget.epochs - 1) if budget.epochs > 1 else 1.0
+    part = first + (last - first) * progress
+    if part == 1:
+        return budget.resolution
+    return max(1, round(part * budget.resolution / _RESOLUTION_STEP)) * _RESOLUTION_STEP
 
-    Also gives a generator on the CPU, for what is drawn alike on every device.
-    """
-    for_torch, for_data = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(for_torch))
-        yield torch.Generator().manual_seed(int(for_data))
+
+def _shape(batches: Batches, batch: Batch) -> tuple[int, ...]:
+    """N × C × H × W of a network's inputs."""
+    count, *_, channels = batch["pixels"].shape
+    return count, channels, batches.resolution, batches.resolution
+
+
+def seeds(seed: int, epoch: int) -> tuple[int, int]:
+    """What seeds the random numbers of an epoch (0: of the initial weights): those of the network,
+    and those of its data, which are drawn alike on every device."""
+    for_network, for_data = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
+    return int(for_network), int(for_data)
+
+
+#: torch's own random numbers, which draw initial weights, are one sequence for all threads.
+_initialising = threading.Lock()
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Inside, torch's random numbers on the CPU are those of a training's initial weights."""
+    with _initialising, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seeds(seed, 0)[0])
+        yield

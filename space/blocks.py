@@ -4,10 +4,11 @@ Each takes a resolved `Block`; what a block costs is in `space.cost`, in the sam
 are maps N × C × H × W → N × C' × ⌈H/stride⌉ × ⌈W/stride⌉, and keep channels-last memory as it is.
 """
 
-# ruff: noqa: D102 (what `forward` and `branch` compute is the first line of each class)
+# ruff: noqa: D102 (what `forward`, `branch` and `mask_shape` give is the first line of each class)
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -111,24 +112,44 @@ def squeeze_excite(block: Block) -> nn.Module:
     return SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
 
 
-class StochasticDepth(nn.Module):
-    """In training, drops a branch for whole images with probability `rate` (Huang et al. 2016).
+class Dropped(nn.Module):
+    """In training, zeros what a mask of random zeros and ones says, with probability `rate`.
 
-    What stays is divided by 1 − rate, so that its expectation is what evaluation computes.
+    What stays is divided by 1 − rate, so that its expectation is what evaluation computes. Random
+    numbers are those of `generator`, or torch's where it is None.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.generator: torch.Generator | None = None
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
         kept = 1 - self.rate
-        return x * x.new_empty((len(x), 1, 1, 1)).bernoulli_(kept).div_(kept)
+        mask = x.new_empty(self.mask_shape(x)).bernoulli_(kept, generator=self.generator)
+        return x * mask.div_(kept)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
+
+
+class Dropout(Dropped):
+    """Drops single values (Srivastava et al. 2014)."""
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape)
+
+
+class StochasticDepth(Dropped):
+    """Drops a branch for whole images (Huang et al. 2016)."""
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        return (len(x), 1, 1, 1)
 
 
 class PoolShortcut(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture, Numerics
-from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, MaxPool
+from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, Dropout, MaxPool
 
 
 class FeatureMap(NamedTuple):
@@ -57,7 +57,7 @@ class Network(nn.Module):
         )
         self.mean = nn.AdaptiveAvgPool2d(1)
         self.hidden = _hidden(channels, head.hidden, numerics) if head.hidden else nn.Identity()
-        self.dropout = nn.Dropout(architecture.dropout)
+        self.dropout = Dropout(architecture.dropout)
         self.classifier = nn.Linear(head.hidden or channels, architecture.num_classes)
         self._levels, self.feature_maps = _feature_maps(architecture)
         self.apply(initialise)

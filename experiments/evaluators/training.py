@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,10 +14,11 @@ from torch import nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.train import Task, Trained, random_numbers, train
+from experiments.train import Task, Trained, initial_weights, train
 from experiments.training import machine
 from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.measure import Metric, class_accuracies
+from experiments.training.readers import Kept
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file
@@ -31,7 +32,8 @@ class TrainingEvaluator:
     The folder `checkpoints` holds unfinished trainings; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
-    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`.
+    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
+    `alone` in `train`.
     """
 
     train: Images
@@ -42,6 +44,8 @@ class TrainingEvaluator:
     device: str = "auto"
     threads: int | None = None
     weights: Path | None = None
+    alone: bool = True
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """Trains `architecture` within `budget`; see `space.evaluation.Evaluate`."""
@@ -58,16 +62,17 @@ class TrainingEvaluator:
 
     def _train(self, architecture: Architecture, budget: Budget, report: Report) -> Trained:
         device = machine.choose_device(self.device)
-        with network_errors("building the network"), random_numbers(budget.seed, 0, device):
+        with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
         return train(
             network,
-            Task(self.train, self.held_out, architecture.num_classes, self.metric),
+            Task(self.train, self.held_out, architecture.num_classes, self.metric, self.kept),
             self.config,
             replace(budget, resolution=budget.resolution or architecture.resolution),
             device=device,
             report=report,
             checkpoint=self.checkpoint_path(architecture, budget),
+            alone=self.alone,
         )
 
     def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path:

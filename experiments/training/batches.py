@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,16 +12,12 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images, Indices
-from experiments.training import augment
+from experiments.training import augment, distort, mixing
+from experiments.training.readers import Kept, Reader, open_reader
 
-#: Gives the images at some indices (N, on the CPU), on the device: uint8 N × H × W × C.
-Reader = Callable[[Tensor], Tensor]
-
-#: Bytes of decoded or resized images that a training keeps on a CPU, and the part of a GPU's free
-#: memory that images may take; what exceeds it is read batch by batch (assumed).
-_CPU_ROOM = 2**30
-_GPU_ROOM = 0.5
-_READ_AT_ONCE = 1024
+#: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
+#: them, all on their device. Of one training and resolution all have the same names and shapes.
+Batch = dict[str, Tensor]
 
 
 class Division(NamedTuple):
@@ -53,40 +49,6 @@ def stratified_part(labels: Indices, fraction: float, seed: int) -> Indices:
     return np.sort(np.concatenate(parts))
 
 
-def open_reader(images: Images, device: torch.device, resolution: int) -> Reader:
-    """Reads `images` onto `device`, resized to `resolution` pixels.
-
-    They are kept there as bytes, decoded and resized, where they fit; a CPU keeps none that the
-    memory map already holds like that.
-    """
-
-    def fetch(indices: Tensor) -> Tensor:
-        pixels = torch.from_numpy(images.read(indices.numpy())).to(device)
-        return augment.resize(pixels, resolution)
-
-    shape = (len(images), resolution, resolution, images.channels)
-    mapped = images.pixels is not None and resolution == images.resolution
-    if np.prod(shape, dtype=np.int64) > _room(device) or (mapped and device.type == "cpu"):
-        return fetch
-
-    kept = torch.empty(shape, dtype=torch.uint8, device=device)
-    for indices in in_order(len(images), _READ_AT_ONCE):
-        kept[indices[0] : indices[-1] + 1] = fetch(indices)
-    return lambda indices: kept[indices.to(device)]
-
-
-def in_order(count: int, batch_size: int) -> Iterator[Tensor]:
-    """The indices 0 … count − 1 in batches, the last of which may be smaller."""
-    for start in range(0, count, batch_size):
-        yield torch.arange(start, min(start + batch_size, count))
-
-
-def _room(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] * _GPU_ROOM
-    return _CPU_ROOM
-
-
 @dataclass(frozen=True)
 class Batches:
     """The training images of a budget, cut into batches: `labels` (N) is on their device.
@@ -96,34 +58,78 @@ class Batches:
 
     read: Reader
     labels: Tensor
+    num_classes: int
     stored: int
     resolution: int
     config: TrainConfig
     division: Division
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The network inputs and labels of each step of an epoch that `generator` draws."""
-        count, config = len(self.labels), self.config
-        order = torch.randperm(count, generator=generator)
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The batch of each step of an epoch that `generator`, on the CPU, draws."""
+        steps, size = self.division
+        device = self.labels.device
+        order = torch.randperm(len(self.labels), generator=generator)[: steps * size]
+        of_images = {"labels": self.labels[order.to(device)]} | {
+            name: drawn[: steps * size].to(device) for name, drawn in self._draw(generator).items()
+        }
+        mixes = self._draw_mixes(generator)
+        for step, pixels in enumerate(self.read(torch.split(order, size))):
+            part = slice(step * size, (step + 1) * size)
+            batch = {name: drawn[part] for name, drawn in of_images.items()} | {"pixels": pixels}
+            yield batch if mixes is None else batch | {"mix": mixes[step]}
+
+    def _draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        config, count = self.config, len(self.labels)
         views = augment.draw_views(
             count, self.stored, crop=config.crop, flip=config.flip, generator=generator
         )
-        for step in range(self.division.steps):
-            part = slice(step * self.division.batch_size, (step + 1) * self.division.batch_size)
-            labels = self.labels[order[part].to(self.labels.device)]
-            yield self._look(self.read(order[part]), views[part]), labels
+        drawn = {"views": views}
+        if config.randaugment:
+            drawn["warps"] = distort.draw_warps(
+                count, magnitude=config.randaugment, generator=generator
+            )
+        if config.randaugment or config.colour:
+            drawn["tones"] = distort.draw_tones(
+                count, colour=config.colour, magnitude=config.randaugment, generator=generator
+            )
+        return drawn
+
+    def _draw_mixes(self, generator: torch.Generator) -> Tensor | None:
+        mixup, cutmix = self.config.mixup, self.config.cutmix
+        if not (mixup or cutmix):
+            return None
+        steps = self.division.steps
+        mixes = mixing.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
+        return mixes.to(self.labels.device)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The network's inputs (N × C × H × W, normalised), and what it should say of them: the
+        classes (N), or their probabilities (N × classes) where images are mixed.
+
+        Waits for nothing and draws nothing, so that a graph can hold it.
+        """
+        x, labels = self._look(batch["pixels"], batch["views"]), batch["labels"]
+        if "warps" in batch:
+            x = distort.warp(x.float(), batch["warps"])
+        if "tones" in batch:
+            x = distort.recolour(x.float(), batch["tones"])
+        if "mix" in batch:
+            x, labels = mixing.mix(x.float(), labels, batch["mix"], self.num_classes)
+        return augment.normalise(x), labels
 
     def _look(self, pixels: Tensor, views: Tensor) -> Tensor:
-        views = views.to(pixels.device)
         if self.config.crop == "resized":
-            seen = augment.look(pixels, views, self.resolution)
-        else:
-            seen = augment.shift(pixels, views).permute(0, 3, 1, 2)
-        return augment.normalise(seen)
+            return augment.look(pixels, views, self.resolution)
+        return augment.shift(pixels, views).permute(0, 3, 1, 2)
 
 
 def open_batches(
-    images: Images, config: TrainConfig, resolution: int, device: torch.device
+    images: Images,
+    num_classes: int,
+    config: TrainConfig,
+    resolution: int,
+    device: torch.device,
+    kept: Kept,
 ) -> Batches:
     """The batches of `images` for a network of `resolution` pixels on `device`.
 
@@ -131,8 +137,9 @@ def open_batches(
     """
     stored = images.resolution if config.crop == "resized" else resolution
     return Batches(
-        read=open_reader(images, device, stored),
+        read=open_reader(images, device, stored, kept),
         labels=torch.from_numpy(images.labels).to(device),
+        num_classes=num_classes,
         stored=stored,
         resolution=resolution,
         config=config,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.training.optimizers import make_optimizer
+from space.blocks import Dropped
 
 
 class Learner:
@@ -18,35 +21,47 @@ class Learner:
 
     `averaged` is what is measured: a copy whose weights and batch norm statistics are moving
     averages of the network's (or the network itself, where the configuration does not average).
+    `generator` draws what the network drops. What changes from step to step (rates, decays) are
+    tensors on the device, so that a recorded step is the same as the next one.
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, device: torch.device) -> None:
         self.network = _on(network, device)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
-        self.optimizer = make_optimizer(self.network, config)
+        self.generator = torch.Generator(device)
         self.steps = 0
         self._config, self._device = config, device
-        self._norms = [
-            (module, module.momentum or 0.0)
-            for module in self.network.modules()
-            if isinstance(module, nn.BatchNorm2d)
-        ]
+        self._rate, self._decay, self._norm_decay = (
+            torch.zeros((), device=device) for _ in range(3)
+        )
+        self.optimizer = make_optimizer(self.network, config, self._rate)
+        self._norms = _Norms(self.network)
         self._averages, self._average_counts = _by_type(self.averaged)
         self._values, self._counts = _by_type(self.network)
+        for module in self.network.modules():
+            if isinstance(module, Dropped):
+                module.generator = self.generator
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One step of the optimiser at learning rate `rate`; gives the mean loss, on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def turn_to(self, rate: float) -> None:
+        """Makes the next step the one after the last, at learning rate `rate`."""
         self.steps += 1
-        for norm, momentum in self._norms:
-            norm.momentum = 1 - warm_decay(self.steps, 1 - momentum)
-        with mixed_precision(self._device):
-            logits = self.network(images)
-        smoothing = self._config.label_smoothing
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        self._rate.fill_(rate)
+        self._decay.fill_(warm_decay(self.steps, self._config.ema_decay))
+        self._norm_decay.fill_(warm_decay(self.steps, 1 - self._norms.momentum))
+
+    def step(self, images: Tensor, targets: Tensor) -> Tensor:
+        """One step of the optimiser; gives the mean loss, on the device.
+
+        `targets` are classes (N) or their probabilities (N × classes). Waits for nothing, so that a
+        graph can hold it.
+        """
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self._norms.averaged(self._norm_decay):
+            with mixed_precision(self._device):
+                logits = self.network(images)
+            smoothing = self._config.label_smoothing
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
@@ -57,8 +72,7 @@ class Learner:
     def _average(self) -> None:
         if not self._config.ema_decay:
             return
-        decay = warm_decay(self.steps, self._config.ema_decay)
-        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        _blend(self._averages, self._values, self._decay)
         if self._counts:
             torch._foreach_copy_(self._average_counts, self._counts)
 
@@ -76,7 +90,57 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate
         self.steps = state["steps"]
+
+
+class _Norms:
+    """The batch norms of a network, whose statistics are averaged by a decay that is a tensor.
+
+    torch takes their momentum as a number, which a recorded step would repeat for ever. At momentum
+    1 a step leaves its own statistics alone, which are then blended with those before it.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+        momenta = {norm.momentum or 0.0 for norm in self._norms} or {0.0}
+        assert len(momenta) == 1, "the batch norms of a network have one momentum"
+        (self.momentum,) = momenta
+        self._running = [
+            tensor
+            for norm in self._norms
+            for tensor in (norm.running_mean, norm.running_var)
+            if tensor is not None
+        ]
+        self._before = [tensor.clone() for tensor in self._running]
+
+    @contextmanager
+    def averaged(self, decay: Tensor) -> Iterator[None]:
+        """Inside, one pass forward and back, which then finds the statistics as it left them:
+        statistics ← decay · statistics + (1 − decay) · its own."""
+        if not self._norms:
+            yield
+            return
+        torch._foreach_copy_(self._before, self._running)
+        for norm in self._norms:
+            norm.momentum = 1.0
+        yield
+        for norm in self._norms:
+            norm.momentum = self.momentum
+        with torch.no_grad():
+            _blend(self._before, self._running, decay)
+            torch._foreach_copy_(self._running, self._before)
+
+
+def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
+    """averages ← decay · averages + (1 − decay) · values."""
+    if decay.is_cuda:  # a few launches for all tensors, of which `lerp` would need one for each
+        torch._foreach_sub_(averages, values)
+        torch._foreach_mul_(averages, decay)
+        torch._foreach_add_(averages, values)
+    else:
+        torch._foreach_lerp_(averages, values, [1 - decay] * len(averages))
 
 
 def _on(network: nn.Module, device: torch.device) -> nn.Module:

@@ -100,6 +100,18 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Inside, a GPU does this thread's work beside other threads', and all is done at the end."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        yield
+        stream.synchronize()
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Begins a new measurement for `peak_memory`, after returning memory that is not used."""
     if device.type == "cuda":

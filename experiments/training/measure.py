@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.training import augment
-from experiments.training.batches import Reader, in_order
 from experiments.training.failures import network_errors
 from experiments.training.learner import mixed_precision
+from experiments.training.readers import Reader, in_order
 
 Metric = Literal["top1", "balanced"]
 
@@ -32,8 +32,9 @@ def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) 
     network.eval()
     total = torch.zeros((), device=labels.device)
     predictions = []
-    for indices in in_order(len(labels), batch_size):
-        images = augment.normalise(read(indices).permute(0, 3, 1, 2))
+    batches = list(in_order(len(labels), batch_size))
+    for indices, pixels in zip(batches, read(batches), strict=True):
+        images = augment.normalise(pixels.permute(0, 3, 1, 2))
         with network_errors("validation"), mixed_precision(labels.device):
             logits = network(images).float()
         expected = labels[indices[0] : indices[-1] + 1]

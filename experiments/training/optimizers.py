@@ -36,10 +36,10 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     ]
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The configured optimiser over `parameter_groups`; a step's rate is set from outside."""
+def make_optimizer(network: nn.Module, config: TrainConfig, rate: Tensor) -> torch.optim.Optimizer:
+    """The configured optimiser over `parameter_groups`; a step's rate is what `rate` holds then."""
     groups = parameter_groups(network, config.weight_decay)
-    rate, momentum = config.learning_rate, config.momentum
+    momentum, recordable = config.momentum, rate.is_cuda
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
@@ -47,12 +47,20 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
             )
         case "rmsprop":
             return torch.optim.RMSprop(
-                groups, rate, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=momentum, foreach=True
+                groups,
+                rate,
+                alpha=RMSPROP_DECAY,
+                eps=RMSPROP_EPS,
+                momentum=momentum,
+                foreach=True,
+                capturable=recordable,
             )
         case "rmsprop_tf":
             return RMSpropTF(groups, rate, momentum=momentum)
         case "adamw":
-            return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), fused=True)
+            return torch.optim.AdamW(
+                groups, rate, betas=(momentum, 0.999), fused=True, capturable=recordable
+            )
 
 
 class RMSpropTF(torch.optim.Optimizer):
@@ -65,7 +73,7 @@ class RMSpropTF(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float,
+        lr: Tensor,
         *,
         decay: float = RMSPROP_DECAY,
         momentum: float = 0.9,
@@ -99,7 +107,9 @@ class RMSpropTF(torch.optim.Optimizer):
         roots = torch._foreach_add(squares, group["eps"])
         torch._foreach_sqrt_(roots)
         torch._foreach_mul_(moments, group["momentum"])
-        torch._foreach_addcdiv_(moments, gradients, roots, group["lr"])
+        updates = torch._foreach_div(gradients, roots)
+        torch._foreach_mul_(updates, group["lr"])
+        torch._foreach_add_(moments, updates)
         torch._foreach_sub_(weights, moments)
 
 
@@ -109,9 +119,9 @@ def learning_rate(
     """The rate of step 0, 1 … of a training of `epochs` · `steps_per_epoch` steps.
 
     The peak is `config.learning_rate` · batch_size / 256. It is reached linearly over the warm-up,
-    of at most a quarter of the training (assumed), after which a cosine falls to zero at the end
-    (SGDR, equation 5, one cycle); or the rate is the peak times `decay_rate` for every whole
-    `decay_epochs` passed since the start (the official EfficientNet code).
+    of at most a quarter of the training (assumed), after which a cosine (SGDR, equation 5, one
+    cycle) or a line falls to zero at the end; or the rate is the peak times `decay_rate` for every
+    whole `decay_epochs` passed since the start (the official EfficientNet code).
     """
     peak = config.learning_rate * batch_size / REFERENCE_BATCH
     warmup = round(min(config.warmup_epochs, epochs / 4) * steps_per_epoch)
@@ -121,4 +131,6 @@ def learning_rate(
         decays = step // (config.decay_epochs * steps_per_epoch)
         return float(peak * config.decay_rate**decays)
     progress = (step - warmup) / (epochs * steps_per_epoch - warmup)
+    if config.schedule == "linear":
+        return peak * (1 - progress)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))

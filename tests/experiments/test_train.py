@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.train import Task, Trained, random_numbers, train
+from experiments.train import Task, Trained, initial_weights, train
 from experiments.training.learner import Learner, warm_decay
 from experiments.training.measure import accuracy, class_accuracies
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
@@ -55,7 +55,7 @@ def architecture(channels: int = 3, resolution: int = 8) -> Architecture:
 
 
 def built(seed: int = 0, **facts: Any) -> nn.Module:
-    with random_numbers(seed, 0, CPU):
+    with initial_weights(seed):
         return build(architecture(**facts))
 
 
@@ -343,7 +343,7 @@ def test_a_data_fraction_takes_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> N
     sizes = []
     step = Learner.step
     monkeypatch.setattr(
-        Learner, "step", lambda self, x, y, rate: sizes.append(len(x)) or step(self, x, y, rate)
+        Learner, "step", lambda self, x, y: sizes.append(len(x)) or step(self, x, y)
     )
     run(budget=Budget(epochs=1, data_fraction=0.5, resolution=8))
     assert sizes == [16, 16]
@@ -360,7 +360,8 @@ def test_averaged_weights_and_statistics_follow_the_formula() -> None:
     expected = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     for step in range(1, 4):
-        learner.step(torch.randn(8, 3, 8, 8), torch.arange(8) % 2, 0.1)
+        learner.turn_to(0.1)
+        learner.step(torch.randn(8, 3, 8, 8), torch.arange(8) % 2)
         decay = (1 + step) / (10 + step)
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -382,7 +383,8 @@ def test_early_statistics_of_batch_norm_are_those_of_the_images() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3, momentum=0.01), nn.Flatten(), nn.Linear(48, 2))
     learner = Learner(network, CONFIG, CPU)
     for _ in range(30):
-        learner.step(5 + torch.randn(32, 3, 4, 4), torch.arange(32) % 2, 0.0)
+        learner.turn_to(0.0)
+        learner.step(5 + torch.randn(32, 3, 4, 4), torch.arange(32) % 2)
     found = network[0].running_mean
     assert isinstance(found, Tensor)
     torch.testing.assert_close(found, torch.full((3,), 5.0), atol=0.1, rtol=0)
@@ -393,7 +395,8 @@ def test_a_gradient_norm_is_clipped() -> None:
     before = network[1].weight.detach().clone()
     settings = {"clip_norm": 0.5, "momentum": 0.0, "weight_decay": 0.0}
     learner = Learner(network, CONFIG.model_copy(update=settings), CPU)
-    learner.step(100 * torch.ones(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64), 1.0)
+    learner.turn_to(1.0)
+    learner.step(100 * torch.ones(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64))
     step = (network[1].weight.detach() - before).norm()
     assert step.item() == pytest.approx(0.5, rel=1e-4)
 

@@ -1,20 +1,18 @@
 """Which images a training sees, and in which batches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.training.batches import (
-    divide,
-    in_order,
-    open_batches,
-    open_reader,
-    stratified_part,
-)
+from experiments.training.batches import Batches, divide, open_batches, stratified_part
+from experiments.training.readers import Kept, in_order, open_reader
 
 CPU = torch.device("cpu")
 
@@ -24,6 +22,16 @@ def numbered(count: int, resolution: int = 8) -> DecodedImages:
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None]
     pixels = np.broadcast_to(pixels, (count, resolution, resolution, 3)).copy()
     return DecodedImages(pixels, np.arange(count), np.arange(count))
+
+
+def opened(count: int, resolution: int, **settings: object) -> Batches:
+    config = TrainConfig.model_validate({"batch_size": 4} | settings)
+    return open_batches(numbered(count), count, config, resolution, CPU, Kept())
+
+
+def shown(batches: Batches, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """The inputs and targets of an epoch."""
+    return [batches.inputs(each) for each in batches.epoch(torch.Generator().manual_seed(seed))]
 
 
 @settings(deadline=None)
@@ -44,9 +52,7 @@ def test_no_batch_has_a_single_image(images: int, batch_size: int) -> None:
 
 
 def test_an_epoch_shows_every_image_once_with_its_label() -> None:
-    config = TrainConfig(batch_size=4, crop="pad")
-    batches = open_batches(numbered(12), config, 8, CPU)
-    seen = list(batches.epoch(torch.Generator().manual_seed(0)))
+    seen = shown(opened(12, 8, crop="pad"))
     labels = torch.cat([labels for _, labels in seen])
     assert sorted(labels.tolist()) == list(range(12))
     assert labels.tolist() != list(range(12))
@@ -58,38 +64,70 @@ def test_an_epoch_shows_every_image_once_with_its_label() -> None:
 @pytest.mark.parametrize("crop", ["none", "pad", "resized"])
 @pytest.mark.parametrize("resolution", [5, 8, 11])
 def test_batches_have_the_networks_resolution(crop: str, resolution: int) -> None:
-    config = TrainConfig.model_validate({"batch_size": 4, "crop": crop})
-    batches = open_batches(numbered(8), config, resolution, CPU)
-    images, _ = next(batches.epoch(torch.Generator().manual_seed(0)))
+    images, _ = shown(opened(8, resolution, crop=crop))[0]
     assert images.shape == (4, 3, resolution, resolution)
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_same_generator_gives_the_same_epoch() -> None:
-    batches = open_batches(numbered(12), TrainConfig(batch_size=4, crop="resized"), 6, CPU)
+    batches = opened(12, 6, crop="resized")
     first, again, other = (
-        torch.cat([images for images, _ in batches.epoch(torch.Generator().manual_seed(seed))])
-        for seed in (1, 1, 2)
+        torch.cat([images for images, _ in shown(batches, seed)]) for seed in (1, 1, 2)
     )
     assert first.equal(again)
     assert not first.equal(other)
 
 
 def test_a_reader_resizes_and_gives_what_is_asked() -> None:
-    read = open_reader(numbered(20), CPU, 4)
-    pixels = read(torch.tensor([3, 17, 3]))
+    (pixels,) = open_reader(numbered(20), CPU, 4, Kept())([torch.tensor([3, 17, 3])])
     assert pixels.shape == (3, 4, 4, 3)
     assert pixels[:, 0, 0, 0].tolist() == [3, 17, 3]
 
 
-def test_what_is_kept_is_what_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+def test_images_that_stream_are_those_that_are_kept(
+    crop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (10, 9, 9, 1), np.uint8)
-    images = DecodedImages(pixels, np.arange(10), np.zeros(10, np.int64))
-    kept = open_reader(images, CPU, 6)
-    monkeypatch.setattr("experiments.training.batches._CPU_ROOM", 0)
-    indices = torch.tensor([9, 0, 4])
-    assert open_reader(images, CPU, 6)(indices).equal(kept(indices))
+    pixels = generator.integers(0, 256, (30, 9, 9, 1), np.uint8)
+    images = DecodedImages(pixels, np.arange(30), np.zeros(30, np.int64))
+    config = TrainConfig.model_validate({"batch_size": 4, "crop": crop})
+
+    def epoch() -> list[tuple[Tensor, Tensor]]:
+        return shown(open_batches(images, 10, config, 6, CPU, Kept()))
+
+    kept = epoch()
+    assert len(kept) == 8
+    monkeypatch.setattr("experiments.training.readers._CPU_ROOM", 0)
+    for (x, labels), (also_x, also_labels) in zip(kept, epoch(), strict=True):
+        assert x.equal(also_x)
+        assert labels.equal(also_labels)
+
+
+def test_an_error_of_reading_ahead_is_raised_where_the_batch_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(DecodedImages, "read", read)
+    monkeypatch.setattr("experiments.training.readers._CPU_ROOM", 0)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(open_reader(numbered(8), CPU, 4, Kept())([torch.arange(4)]))
+
+
+def test_trainings_share_what_is_kept_and_the_oldest_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, images = Kept(), numbered(10)
+    first = kept.get(images, CPU, 4)
+    assert kept.get(images.subset(np.arange(10)), CPU, 4) is first
+    assert kept.get(images.subset(np.arange(9)), CPU, 4) is not first
+    monkeypatch.setattr("experiments.training.readers._CPU_ROOM", 1000)
+    assert kept.get(images, CPU, 5) is not None  # 750 bytes: there is room for nothing else
+    assert kept.get(images, CPU, 4) is not first
+    assert kept.get(images, CPU, 6) is None
+    assert pickle.loads(pickle.dumps(kept)).get(images, CPU, 6) is None
 
 
 @settings(deadline=None)

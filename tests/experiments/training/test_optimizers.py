@@ -42,8 +42,8 @@ def test_rmsprop_tf_adds_weight_decay_to_the_gradient() -> None:
     decayed = nn.Parameter(torch.tensor([2.0]))
     plain = nn.Parameter(torch.tensor([2.0]))
     decayed.grad, plain.grad = torch.tensor([0.1]), torch.tensor([0.1 + 0.01 * 2.0])
-    RMSpropTF([{"params": [decayed], "weight_decay": 0.01}], 0.1).step()
-    RMSpropTF([plain], 0.1).step()
+    RMSpropTF([{"params": [decayed], "weight_decay": 0.01}], torch.tensor(0.1)).step()
+    RMSpropTF([plain], torch.tensor(0.1)).step()
     torch.testing.assert_close(decayed, plain)
 
 
@@ -53,7 +53,7 @@ def test_the_two_forms_of_rmsprop_differ() -> None:
         network = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(network.weight)
         optimizer = make_optimizer(
-            network, TrainConfig(optimizer=name, weight_decay=0, learning_rate=0.1)
+            network, TrainConfig(optimizer=name, weight_decay=0), torch.tensor(0.1)
         )
         network.weight.grad = torch.full_like(network.weight, 1e-3)
         optimizer.step()
@@ -67,7 +67,7 @@ def test_the_two_forms_of_rmsprop_differ() -> None:
 def test_batch_norm_and_biases_do_not_decay(name: str) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     config = TrainConfig.model_validate({"optimizer": name, "weight_decay": 0.5})
-    optimizer = make_optimizer(network, config)
+    optimizer = make_optimizer(network, config, torch.tensor(0.1))
     nn.init.ones_(network[0].bias)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     for parameter in network.parameters():
@@ -94,6 +94,12 @@ def test_warm_up_rises_linearly_to_the_peak() -> None:
 def test_cosine_falls_from_the_peak_to_zero() -> None:
     expected = [0.5 * (1 + math.cos(math.pi * step / 180)) for step in range(181)]
     assert [rate(20 + step, warmup_epochs=2) for step in range(181)] == pytest.approx(expected)
+
+
+def test_a_line_falls_from_the_peak_to_zero() -> None:
+    expected = [1 - step / 180 for step in range(181)]
+    found = [rate(20 + step, warmup_epochs=2, schedule="linear") for step in range(181)]
+    assert found == pytest.approx(expected)
 
 
 def test_exponential_decay_steps_down_by_whole_periods_since_the_start() -> None:

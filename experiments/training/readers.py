@@ -1,0 +1,143 @@
+"""Stored images on a device: kept there as bytes where they fit, streamed where they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.data.images import Images
+from experiments.training import augment
+
+T = TypeVar("T")
+
+#: Gives, for batches of indices (N, on the CPU), the images on the device: uint8 N × H × W × C.
+Reader = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+
+#: Bytes of decoded or resized images that are kept on a CPU, and the part of a GPU's free memory
+#: that images may take; what exceeds it is read batch by batch (assumed).
+_CPU_ROOM = 2**30
+_GPU_ROOM = 0.5
+_READ_AT_ONCE = 1024
+#: Batches that are read before they are needed (assumed: enough for an uneven disk).
+_AHEAD = 2
+
+
+class Kept:
+    """Images that are on a device, resized, for all trainings of this process.
+
+    Those used last are kept, as many as there is room for. Threads may share it; pickled, it is
+    empty.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, str], Tensor] = OrderedDict()
+
+    def get(self, images: Images, device: torch.device, resolution: int) -> Tensor | None:
+        """All of `images` (N × resolution × resolution × C, uint8); None where they do not fit."""
+        shape = (len(images), resolution, resolution, images.channels)
+        size = int(np.prod(shape, dtype=np.int64))
+        key = (_identity(images), resolution, str(device))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            while self._kept and size > self._room(device):
+                self._kept.popitem(last=False)
+            if size > self._room(device):
+                return None
+            kept = torch.empty(shape, dtype=torch.uint8, device=device)
+            for indices in in_order(len(images), _READ_AT_ONCE):
+                kept[indices[0] : indices[-1] + 1] = _fetch(images, indices, device, resolution)
+            if device.type == "cuda":  # other streams will read it
+                torch.cuda.current_stream(device).synchronize()
+            self._kept[key] = kept
+            return kept
+
+    def _room(self, device: torch.device) -> float:
+        if device.type == "cuda":
+            return torch.cuda.mem_get_info(device)[0] * _GPU_ROOM
+        return _CPU_ROOM - sum(each.nbytes for each in self._kept.values() if not each.is_cuda)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, ()
+
+
+def _identity(images: Images) -> str:
+    """Equal for equal rows of the same array or file."""
+    where = getattr(images.pixels, "filename", None) or getattr(images, "path", None)
+    rows = hashlib.blake2b(images.rows.tobytes(), digest_size=16).hexdigest()
+    return f"{where or id(images.pixels)} {rows}"
+
+
+def open_reader(images: Images, device: torch.device, resolution: int, kept: Kept) -> Reader:
+    """Reads `images` onto `device`, resized to `resolution` pixels.
+
+    They are `kept` there where they fit; a CPU keeps none that the memory map already holds like
+    that. Else batches are read, resized and copied while the ones before them are worked on.
+    """
+
+    def fetch(indices: Tensor) -> Tensor:
+        return _fetch(images, indices, device, resolution)
+
+    mapped = images.pixels is not None and resolution == images.resolution
+    if mapped and device.type == "cpu":
+        return lambda batches: map(fetch, batches)
+    resident = kept.get(images, device, resolution)
+    if resident is not None:
+        return lambda batches: (resident[indices.to(device)] for indices in batches)
+    if device.type == "cuda":
+        return lambda batches: _streamed(images, batches, device, resolution)
+    return lambda batches: _ahead(fetch, batches)
+
+
+def _fetch(images: Images, indices: Tensor, device: torch.device, resolution: int) -> Tensor:
+    pixels = torch.from_numpy(images.read(indices.numpy())).to(device)
+    return augment.resize(pixels, resolution)
+
+
+def _streamed(
+    images: Images, batches: Iterable[Tensor], device: torch.device, resolution: int
+) -> Iterator[Tensor]:
+    """Batches that a stream of its own copies from pinned memory, ahead of the current stream."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copy(indices: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+        pinned = torch.from_numpy(images.read(indices.numpy())).pin_memory()
+        with torch.cuda.stream(stream):
+            pixels = augment.resize(pinned.to(device, non_blocking=True), resolution)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(stream)
+        return pixels, copied
+
+    current = torch.cuda.current_stream(device)
+    for pixels, copied in _ahead(copy, batches):
+        current.wait_event(copied)
+        pixels.record_stream(current)  # its memory is not given away before it was read
+        yield pixels
+
+
+def _ahead(function: Callable[[Tensor], T], batches: Iterable[Tensor]) -> Iterator[T]:
+    """`function` of each batch, computed by a thread a few batches ahead."""
+    with ThreadPoolExecutor(1, "read ahead") as thread:
+        pending: deque[Future[T]] = deque()
+        for batch in batches:
+            pending.append(thread.submit(function, batch))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        for future in pending:
+            yield future.result()
+
+
+def in_order(count: int, batch_size: int) -> Iterator[Tensor]:
+    """The indices 0 … count − 1 in batches, the last of which may be smaller."""
+    for start in range(0, count, batch_size):
+        yield torch.arange(start, min(start + batch_size, count))
