@@ -7,49 +7,97 @@ Results go to standard output, progress and errors to standard error. Exit statu
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from experiments import log
-from experiments.commands import latency, networks, reporting, running, studies
+from experiments.commands import drawing, latency, networks, reporting, running, runs, studies
 from space.validation import InvalidInput
+
+#: Columns of help texts at most.
+_HELP_COLUMNS = 80
+
+_ENDS = "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted."
 
 app = typer.Typer(
     name="phiscale",
     help="Designs a family of convolutional networks for your data and compute budget.",
+    epilog=f"Begin with: phiscale run demo. {_ENDS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-for _command, _name, _example in (
-    (running.run, "run", "run demo --set search.trials=20"),
-    (running.search, "search", "search cifar10 --out runs/mine"),
-    (running.coefficients, "coefficients", "coefficients runs/demo"),
-    (running.family, "family", "family runs/demo --set 'family.phi=[0, 1, 2]'"),
-    (reporting.report, "report", "report runs/demo"),
-    (reporting.watch, "watch", "watch runs/demo"),
-    (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
-    (studies.study, "study", "study study-dimensions --set seeds=1"),
-    (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
-    (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
-    (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
-    (networks.list_presets, "presets", "presets --json"),
-    (networks.list_spaces, "spaces", "spaces"),
-    (networks.list_recipes, "recipes", "recipes"),
-    (networks.doctor, "doctor", "doctor"),
-):
-    app.command(_name, epilog=f"Example: phiscale {_example}")(_command)
+#: Commands by what they are for: the function, its name, and an example of its use.
+_COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
+    "Design a family": (
+        (running.run, "run", "run demo --set search.trials=20"),
+        (running.search, "search", "search cifar10 --out runs/mine"),
+        (running.coefficients, "coefficients", "coefficients runs/demo"),
+        (running.family, "family", "family runs/demo --set 'family.phi=[0, 1, 2]'"),
+        (reporting.report, "report", "report runs/demo"),
+        (studies.study, "study", "study study-dimensions --set seeds=1"),
+    ),
+    "Look at runs": (
+        (runs.status, "status", "status runs/demo"),
+        (runs.best, "best", "best runs/demo --top 3"),
+        (runs.trials, "trials", "trials runs/demo --sort reward --csv"),
+        (runs.list_runs, "runs", "runs"),
+        (reporting.watch, "watch", "watch runs/demo"),
+        (runs.dashboard, "dashboard", "dashboard runs/demo"),
+        (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
+    ),
+    "Look at networks": (
+        (drawing.show, "show", "show runs/demo:b1"),
+        (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
+        (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
+        (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
+        (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
+    ),
+    "What there is": (
+        (networks.list_presets, "presets", "presets --json"),
+        (networks.list_spaces, "spaces", "spaces"),
+        (networks.list_recipes, "recipes", "recipes"),
+        (networks.doctor, "doctor", "doctor"),
+    ),
+}
+
+for _panel, _entries in _COMMANDS.items():
+    for _command, _name, _example in _entries:
+        app.command(_name, epilog=f"Example: phiscale {_example}", rich_help_panel=_panel)(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"phiscale {metadata.version('phiscale')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit."),
+    ] = False,
+) -> None:
+    """Designs a family of convolutional networks for your data and compute budget."""
 
 
 def main() -> None:
     """The entry point: a user's mistake is a sentence and status 2, never a traceback."""
+    # Lines of help longer than this are hard to read; typer asks for it when it first needs it.
+    columns = shutil.get_terminal_size().columns
+    os.environ.setdefault("TERMINAL_WIDTH", str(min(columns, _HELP_COLUMNS)))
     # Before torch is loaded: how long its threads spin while they wait for each other, then sleep.
     # Two threads on two idle cores lose 7 % by it; beside other work a step took 0.12 s instead of
     # 0.61 s, which libgomp's own 300,000 costs (measured, 1.5M MACs, 64 images).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        app()
+        app(prog_name="phiscale")
     except InvalidInput as error:
         log.trouble(str(error))
         sys.exit(2)

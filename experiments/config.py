@@ -7,7 +7,7 @@ what must hold, what was found, and the nearest valid name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -377,6 +377,16 @@ def study_names() -> list[str]:
 def _shipped() -> list[str]:
     files = (file.name for file in _SHIPPED.iterdir())
     return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+
+def value_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """All keys of a recipe that hold a value, as `--set` writes them: `search.trials`."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from value_keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

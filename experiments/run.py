@@ -25,6 +25,7 @@ from typing import Any
 
 from experiments import config
 from experiments.config import Common, R, Recipe
+from space import choices
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -87,6 +88,13 @@ class Folder:
         manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         self.write("manifest.json", manifest | facts)
 
+    def plan(self, stage: str, trainings: int) -> None:
+        """Notes how many trainings a stage has, at most, for who asks how far it is."""
+        path = self.folder / "manifest.json"
+        planned = json.loads(path.read_text("utf-8")).get("planned", {})
+        if planned.get(stage) != trainings:
+            self.note(planned=planned | {stage: trainings})
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Adds the wall-clock seconds of a stage to the manifest, over all starts."""
@@ -126,6 +134,7 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
     else:
         recipe = config.load(target, overrides)
         folder = out or Path("runs") / recipe.name
+    choices.load(recipe.space)  # found wrong now, and not once the images are decoded
     recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), folder)
     run = Run(folder.resolve(), recipe)
     refuse_changes(run, _MAY_CHANGE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.networks import load_architecture
+from experiments.commands.naming import load_architecture
 from experiments.commands.terminal import AsJson, err, out, print_json, print_rows, wrote
 from scaling.family import ARCHITECTURE, FAMILY, load_family
 from space import choices

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from experiments import config
+from experiments.commands.naming import Network, load_architecture
 from experiments.commands.terminal import AsJson, out, print_json, print_rows, wrote
 from experiments.run import environment
 from experiments.studies.recipe import StudyRecipe
@@ -19,11 +19,10 @@ from space.cost import parts
 from space.explain import explain as explained
 from space.explain import operations
 from space.memory import peak_memory
-from space.validation import InvalidInput
 
 
 def cost(
-    architecture: Annotated[str, typer.Argument(help="A preset's name, or an architecture.json.")],
+    architecture: Network,
     resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
     explain: Annotated[
         bool, typer.Option(help="Why other tools give other totals, and what each counts.")
@@ -73,18 +72,6 @@ def _print_explanation(network: Architecture, pixels: int) -> None:
     out.print("\nwhat there is to count:")
     kinds = operations(network, pixels)._asdict().items()
     print_rows(("kind", "operations"), [[name.replace("_", " "), f"{n:,}"] for name, n in kinds])
-
-
-def load_architecture(name_or_file: str) -> Architecture:
-    """A preset by name, or the architecture in a JSON file."""
-    if not name_or_file.endswith(".json"):
-        return presets.load(name_or_file)
-    path = Path(name_or_file)
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read as JSON ({error})") from None
-    return Architecture.from_dict(data, source=str(path))
 
 
 def list_presets(as_json: AsJson = False) -> None:

@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from experiments import config
 from experiments.commands.running import run_stages
+from experiments.commands.runs import RunFolder, existing
 from experiments.commands.terminal import AsJson, err, out, wrote
-from experiments.run import Run
 from space.validation import InvalidInput, one_of
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
 def report(
@@ -43,7 +40,7 @@ def watch(
     """Serve the report of a run on this machine while it runs."""
     from reports.live import serve
 
-    opened = _existing(run)
+    opened = existing(run)
     err.print("Ctrl-C stops serving; the run goes on.")
     serve(
         opened.folder,
@@ -66,14 +63,7 @@ def plot(
         raise one_of("figure", kind, figures.KINDS)
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise InvalidInput(f"--out {file}: a .png, .svg or .pdf file is needed")
-    opened = _existing(run)
+    opened = existing(run)
     loaded = load(opened.folder, opened.storage)
     style.save(figures.draw(kind, loaded, tables.collect(loaded)), file)
     wrote(file)
-
-
-def _existing(folder: Path) -> Run:
-    """The run in `folder`, which is looked at and not changed."""
-    if not (folder / "recipe.yaml").is_file():
-        raise InvalidInput(f"{folder}: must be a run's folder, but it has no recipe.yaml")
-    return Run(folder.resolve(), config.load(str(folder / "recipe.yaml")))

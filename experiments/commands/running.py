@@ -11,14 +11,27 @@ import typer
 from rich.table import Table
 
 from experiments import log
+from experiments.commands.naming import complete_set, complete_target
 from experiments.commands.terminal import AsJson, out, print_json, short
 from experiments.run import Run, open_run
 
-Target = Annotated[str, typer.Argument(help="A run's folder, a recipe's name, or a YAML file.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_RECIPE",
+        help="A run's folder, a recipe's name, or a YAML file.",
+        autocompletion=complete_target,
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in search.trials=20."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, as in search.trials=20.",
+        autocompletion=complete_set,
+    ),
 ]
 
 

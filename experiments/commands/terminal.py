@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -41,6 +42,8 @@ def print_rows(
     table = Table(*headers, box=None)
     for index in range(1, len(headers)) if numeric is None else numeric:
         table.columns[index].justify = "right"
+    for column in table.columns:
+        column.no_wrap = column.justify == "right"
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)

@@ -68,6 +68,7 @@ class Context:
     ) -> None:
         """Carries out a proposer's jobs, recorded in the study named after the stage."""
         study = open_study(self.run.storage, stage)
+        self.run.plan(stage, plan if isinstance(plan, int) else len(plan))
         # Inside, so that what the study answers is shown as done.
         with Watched(proposer, stage, plan, value) as watched:
             self._carry(Recorded(watched, study, value, self.environment), evaluate)

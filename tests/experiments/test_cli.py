@@ -1,5 +1,8 @@
 import json
+import os
+import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,16 +23,68 @@ def phiscale(monkeypatch, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-COMMANDS = (
-    *("run", "search", "coefficients", "family", "report", "watch", "plot"),
-    *("cost", "latency", "convert", "presets", "spaces", "recipes", "doctor"),
-)
+COMMANDS = [command.name for command in cli.app.registered_commands]
+
+
+def words(text: str) -> str:
+    """What a box of help says, without its lines and line ends."""
+    return " ".join(text.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     assert phiscale(monkeypatch, command, "--help") == 0
-    assert f"Example: phiscale {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"Example: phiscale {command}" in words(said)
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [(), ("run",)])
+def test_help_stays_readable_on_a_wide_terminal(command):
+    program = [sys.executable, "-m", "experiments", *command, "--help"]
+    environment = os.environ | {"COLUMNS": "200"}
+    said = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+def test_help_says_what_exit_statuses_mean(monkeypatch, capsys):
+    assert phiscale(monkeypatch, "--help") == 0
+    said = words(capsys.readouterr().out)
+    assert "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted." in said
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys):
+    assert phiscale(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"phiscale {metadata.version('phiscale')}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("phiscale stat", {"status"}),
+        ("phiscale show efficientnet_b", {f"efficientnet_b{n}" for n in range(9)}),
+        ("phiscale run cif", {"cifar10", "cifar10-gpu"}),
+        ("phiscale run demo --set search.tri", {"search.trials="}),
+        ("phiscale status runs/", {"runs/mine"}),
+    ],
+)
+def test_the_shell_completes_commands_names_and_keys(typed, offered, tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "recipe.yaml").touch()
+    completion = {
+        "_PHISCALE_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments"],
+        env=os.environ | completion,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert offered <= set(found.stdout.split())
+    assert all(name.startswith(typed.split()[-1]) for name in found.stdout.split())
 
 
 def test_cost_prints_exact_json(monkeypatch, capsys):
@@ -93,6 +148,11 @@ def test_lists_name_everything_that_is_shipped(monkeypatch, capsys):
         (("cost", "eficientnet_b7"), "did you mean 'efficientnet_b7'?"),
         (("cost", "nowhere.json"), "nowhere.json: cannot be read as JSON"),
         (("run", "dmo"), "did you mean 'demo'?"),
+        (("serch", "demo"), "Did you mean 'search'?"),
+        (("run", "demo", "--quite"), "--quiet"),
+        (("run", "demo", "--set", "serach.trials=3"), "did you mean 'search'?"),
+        (("run", "demo", "--set", "space=mnasnet_smal"), "did you mean 'mnasnet_small'?"),
+        (("run", "demo", "--set", "data.format=foldr"), "did you mean 'folder'?"),
         (("run", "demo", "--set", "search.trails=3"), "did you mean 'trials'?"),
     ],
 )
@@ -106,7 +166,7 @@ def test_a_users_mistake_is_a_sentence_and_status_2(arguments, message, monkeypa
 
 def test_wrong_use_is_status_2(monkeypatch, capsys):
     assert phiscale(monkeypatch, "cost") == 2
-    assert "architecture" in capsys.readouterr().err
+    assert "NETWORK" in capsys.readouterr().err
 
 
 def test_a_stage_without_its_input_names_the_stage_to_run(tmp_path, monkeypatch, capsys):

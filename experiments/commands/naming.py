@@ -1,0 +1,92 @@
+"""Names that people type: what they stand for, and how a shell completes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments import config
+from space import presets
+from space.architecture import Architecture
+from space.validation import InvalidInput, one_of
+
+
+def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """What a shell offers for the beginning of one of `names`."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Recipes by name, runs and YAML files by path."""
+    here = [str(path.parent) for path in sorted(Path("runs").glob("*/recipe.yaml"))]
+    here += [str(path) for path in sorted(Path().glob("*.yaml"))]
+    return [name for name in [*config.names(), *here] if name.startswith(incomplete)]
+
+
+def complete_set(incomplete: str) -> list[str]:
+    """Keys of a recipe, as `--set` takes them."""
+    keys = [f"{key}=" for key in config.value_keys()]
+    return [key for key in keys if key.startswith(incomplete)]
+
+
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="A preset, an architecture.json, a run, or RUN:NAME (b1, trial-3 …).",
+        autocompletion=completed(presets.names),
+    ),
+]
+
+
+def load_architecture(name: str) -> Architecture:
+    """The network that is called `name`: a preset, a JSON file, or one that a run has found.
+
+    `RUN` is a run's baseline, `RUN:b1` a member of its family, `RUN:trial-3` a trial by its job's
+    name. Raises `InvalidInput` with the nearest name.
+    """
+    run, _, part = name.rpartition(":")
+    if run and _is_run(Path(run)):
+        return _of_run(Path(run), part)
+    if _is_run(Path(name)):
+        return _of_run(Path(name), "baseline")
+    if not name.endswith(".json"):
+        return presets.load(name)
+    return _read(Path(name))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.yaml").is_file()
+
+
+def _of_run(folder: Path, part: str) -> Architecture:
+    from reports.load import STUDIES, load
+    from reports.tables import networks
+
+    loaded = load(folder)
+    found = networks(loaded)
+    if part in found:
+        return found[part]
+    if part == "baseline":
+        raise InvalidInput(
+            f"{folder}: the run has no baseline yet; find it with: phiscale search {folder}"
+        )
+    jobs = {t.job: t.architecture for name in STUDIES for t in loaded.study(name) if t.job}
+    if part not in jobs:
+        raise one_of(f"networks of {folder}", part, [*found, *jobs])
+    return Architecture.from_dict(jobs[part], source=f"{folder}: {part}")
+
+
+def _read(path: Path) -> Architecture:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"{path}: cannot be read as JSON ({error}); give an architecture.json, or a preset's "
+            "name (phiscale presets)"
+        ) from None
+    return Architecture.from_dict(data, source=str(path))

@@ -1,0 +1,50 @@
+"""optuna-dashboard on a run's storage, served on the loopback interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from experiments.optional import needed
+from search.study import open_storage
+from space.validation import InvalidInput
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """The terminal belongs to who reads the address."""
+
+
+def serve(storage: str, port: int, *, ready: Callable[[str], None]) -> None:
+    """Serves the dashboard of the storage at a URL until it is interrupted.
+
+    `ready` is told the address; port 0 takes a free one. Raises `InvalidInput` where the package is
+    not installed or the port is taken.
+    """
+    package = needed("optuna_dashboard", "dashboard", "phiscale dashboard")
+    app = package.wsgi(open_storage(storage))
+    try:
+        server = make_server("127.0.0.1", port, _local_only(app), handler_class=_Silent)
+    except OSError as error:
+        raise InvalidInput(
+            f"--port {port}: cannot be served on ({error.strerror}); choose another, or 0 for "
+            "a free one"
+        ) from None
+    with server:
+        ready(f"http://127.0.0.1:{server.server_port}/")
+        server.serve_forever()
+
+
+def _local_only(app: Any) -> Any:
+    """Refuses what another site sends whose name was pointed at this machine."""
+
+    def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST", "").rpartition(":")[0]
+        if host not in ("127.0.0.1", "localhost"):
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"only for this machine\n"]
+        answer: Iterable[bytes] = app(environ, start_response)
+        return answer
+
+    return guarded

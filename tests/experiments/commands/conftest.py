@@ -1,0 +1,78 @@
+"""The command line in process, and one small real run that all may look at."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from experiments import cli
+
+#: A whole run in seconds: glyphs of three letters, networks of under a million multiply–adds.
+TINY = (
+    "resolution=16",
+    "data.glyphs.classes=3",
+    "data.glyphs.train_images=90",
+    "data.glyphs.test_images=30",
+    "objective.target=400K",
+    "objective.bounds={macs: [100K, 900K]}",
+    "search.trials=3",
+    "search.epochs=1",
+    "search.finalists=2",
+    "search.final_epochs=1",
+    "coefficients.step=0.5",
+    "coefficients.tolerance=0.5",
+    "coefficients.epochs=1",
+    "family.phi=[0, 1]",
+    "family.epochs=1",
+    "executor.threads=1",
+)
+
+
+class Said(NamedTuple):
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[..., int]:
+    """Runs the command line in process; gives its exit status."""
+
+    def run(*arguments: object) -> int:
+        before, sys.argv = sys.argv, ["phiscale", *map(str, arguments)]
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            sys.argv = before
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def phiscale(command_line, capsys, monkeypatch) -> Callable[..., Said]:
+    """Runs `phiscale ARGUMENTS` on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        status = command_line(*arguments)
+        return Said(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, command_line) -> Path:
+    """A finished run; whoever changes it copies it first."""
+    folder = tmp_path_factory.mktemp("tiny")
+    changes = [f"--set={change}" for change in (*TINY, f"data.cache={folder / 'cache'}")]
+    assert command_line("run", "demo", "--out", folder / "run", "--quiet", *changes) == 0
+    return folder / "run"

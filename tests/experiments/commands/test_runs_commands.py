@@ -1,0 +1,183 @@
+"""Runs are looked at as they are, finished, working or stopped, and never changed."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+
+from experiments import log
+
+
+@pytest.fixture
+def copied(tiny_run, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "runs" / "tiny"))
+
+
+def unfinished(folder: Path) -> Path:
+    """As if the family were being trained: its first training runs, its second failed."""
+    for name in ("family/family.json", "study.db-wal", "study.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    study = optuna.load_study(study_name="family", storage=f"sqlite:///{folder / 'study.db'}")
+    storage, trials = study._storage, study.get_trials()
+    for name, state in (("b0", "running"), ("b1", "fail")):
+        trial = next(t for t in trials if t.user_attrs["job"] == name)
+        attributes = dict(trial.user_attrs)
+        new = storage.create_new_trial(study._study_id)
+        attributes["job"] = f"{name} again"
+        if state == "fail":
+            attributes["measurement"] |= {"status": "failed", "reason": "the loss is [nan]"}
+        for key, value in attributes.items():
+            storage.set_trial_user_attr(new, key, value)
+        if state == "fail":
+            storage.set_trial_state_values(new, optuna.trial.TrialState.FAIL)
+    return folder
+
+
+def test_status_of_a_finished_run_counts_every_stage(phiscale, tiny_run):
+    said = phiscale("status", tiny_run)
+    assert said.status == 0
+    assert "finished; the family is in" in said.out
+    assert [line.split()[:3] for line in said.out.splitlines()[3:7]] == [
+        ["search", "done", "3/3"],
+        ["finalists", "done", "2/2"],
+        ["coefficients", "done", "5/5"],
+        ["family", "done", "2/2"],
+    ]
+    assert max(map(len, said.out.splitlines())) <= 80 + len(str(tiny_run))
+
+
+def test_status_while_it_works_shows_what_runs_and_what_failed(phiscale, copied):
+    folder = unfinished(copied)
+    (folder / log.FILE).touch()
+    said = phiscale("status", folder)
+    assert "working, last sign of life" in said.out
+    assert "b0 again" in said.out
+    assert "failed 1 ×: the loss is [nan]" in said.out
+    data = json.loads(phiscale("status", folder, "--json").out)
+    assert data["working"]
+    assert data["stages"][3]["running"] == 1
+    assert data["failures"] == {"the loss is [nan]": 1}
+
+
+def test_status_of_a_silent_run_says_how_to_continue(phiscale, copied):
+    folder = unfinished(copied)
+    long_ago = time.time() - 10_000
+    for file in folder.iterdir():
+        os.utime(file, (long_ago, long_ago))
+    storage = folder / "study.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.commands.runs.time.time", lambda: time.time_ns() / 1e9 + 9_000)
+        said = phiscale("status", folder)
+    os.utime(storage)
+    assert f"continue with: phiscale run {folder}" in " ".join(said.out.split())
+
+
+def test_a_run_is_found_by_its_name_and_a_wrong_one_is_corrected(phiscale, copied, monkeypatch):
+    monkeypatch.chdir(copied.parent.parent)
+    assert phiscale("status", "tiny").status == 0
+    said = phiscale("status", "tony")
+    assert said.status == 2
+    assert "there is no 'tony'; did you mean 'tiny'?" in said.err
+    assert "this folder has no recipe.yaml" in phiscale("best", "runs").err
+    assert "there is no such folder" in phiscale("best", "elsewhere/run").err
+
+
+def test_looking_changes_nothing(phiscale, copied):
+    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    for command in ("status", "best", "trials", "show"):
+        assert phiscale(command, copied).status == 0
+    left = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    assert {p.name for p in left.keys() - before.keys()} <= {"study.db-wal", "study.db-shm"}
+    assert all(left[path] == content for path, content in before.items())
+
+
+def test_best_ranks_by_reward_and_names_the_baseline(phiscale, tiny_run):
+    found = json.loads(phiscale("best", tiny_run, "--json").out)
+    rewards = [trial["value"] for trial in found["trials"]]
+    assert rewards == sorted(rewards, reverse=True)
+    assert {trial["study"] for trial in found["trials"]} == {"finalists"}
+    assert found["baseline"] == json.loads((tiny_run / "baseline.json").read_text("utf-8"))
+    shown = phiscale("best", tiny_run, "--top", "1").out
+    assert shown.count("finalist of") == 1
+    assert "baseline:" in shown
+    assert "b1:" in shown
+
+
+def test_trials_are_sorted_filtered_and_written_as_csv(phiscale, tiny_run):
+    text = phiscale("trials", tiny_run, "--study", "search", "--sort", "reward", "--csv").out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 3
+    assert [float(row["reward"]) for row in rows] == sorted(
+        (float(row["reward"]) for row in rows), reverse=True
+    )
+    cheapest = json.loads(phiscale("trials", tiny_run, "--sort=macs", "--top=1", "--json").out)
+    every = json.loads(phiscale("trials", tiny_run, "--json").out)
+    assert cheapest[0]["macs"] == min(row["macs"] for row in every)
+    assert json.loads(phiscale("trials", tiny_run, "--state", "failed", "--json").out) == []
+    assert "did you mean 'reward'?" in phiscale("trials", tiny_run, "--sort", "rewards").err
+    assert "did you mean 'search'?" in phiscale("trials", tiny_run, "--study", "serch").err
+
+
+def test_trials_fit_80_columns(phiscale, tiny_run):
+    lines = phiscale("trials", tiny_run).out.splitlines()
+    assert len(lines) == 1 + len(json.loads(phiscale("trials", tiny_run, "--json").out))
+    assert max(map(len, lines)) <= 80
+
+
+def test_runs_lists_what_is_below_a_folder_and_passes_over_what_is_broken(phiscale, copied):
+    broken = copied.parent / "broken"
+    broken.mkdir()
+    (broken / "recipe.yaml").write_text("nonsense: 1\n", "utf-8")
+    said = phiscale("runs", copied.parent, "--json")
+    (row,) = json.loads(said.out)
+    assert (row["name"], row["state"]) == ("demo", "finished")
+    assert row["trials"] == len(json.loads(phiscale("trials", copied, "--json").out))
+    assert "broken: passed over" in said.err
+    assert "finished" in phiscale("runs", copied.parent).out
+    assert phiscale("runs", copied.parent / "nowhere").status == 2
+
+
+def test_a_run_keeps_a_log_of_every_start_and_training(tiny_run):
+    lines = (tiny_run / log.FILE).read_text("utf-8").splitlines()
+    assert sum("  search 3/3  trial-2:" in line for line in lines) == 1
+    assert any("family: 2 of 2 done, best b" in line for line in lines)
+
+
+def test_the_dashboard_serves_the_runs_studies_to_this_machine_alone(copied):
+    pytest.importorskip("optuna_dashboard")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", "dashboard", str(copied), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}api/studies") as answer:
+            studies = json.load(answer)["study_summaries"]
+        assert {study["study_name"] for study in studies} >= {"search", "family"}
+        strange = urllib.request.Request(address, headers={"Host": "evil.example:80"})
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(strange)
+        refused.value.close()
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(phiscale, tiny_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    said = phiscale("dashboard", tiny_run)
+    assert said.status == 2
+    assert "pip install 'phiscale[dashboard]'" in said.err
