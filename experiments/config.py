@@ -315,6 +315,13 @@ class ExecutorConfig(Section):
     """`auto` takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of a training; none: the cores, divided among the workers."""
+    address: str | None = None
+    """HOST:PORT of a running Ray cluster (`kind: ray`); none: one on this machine, for the run."""
+    checkpoints: str | None = None
+    """Folder or fsspec URL (s3://…) of checkpoints and weights, one for all machines of a cluster;
+    none: the run's folder."""
+    gpus_per_trial: Annotated[float, Field(gt=0)] | None = None
+    """GPUs of a training (`kind: ray`), 0.5 for two on one; none: one where the cluster has any."""
 
     @model_validator(mode="after")
     def _local_is_alone(self) -> Self:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
 from experiments.training.recorded import CudaGraph, RecordedStep, Step
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 #: Images of a validation batch, in training batches; it keeps no gradients, so it takes less memory
 #: all the same (measured: 1.2 to 1.5 times as fast as one training batch, on one core).
@@ -78,7 +82,7 @@ def train(
     *,
     device: torch.device,
     report: Report,
-    checkpoint: Path | None = None,
+    checkpoint: Path | UPath | None = None,
     alone: bool = True,
 ) -> Trained:
     """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
@@ -135,7 +139,7 @@ class _Training:
         self._train_seconds = self._validation_seconds = 0.0
         self._evaluation: Evaluation | None = None
 
-    def epochs(self, checkpoint: Path | None) -> Iterator[Epoch]:
+    def epochs(self, checkpoint: Path | UPath | None) -> Iterator[Epoch]:
         """Each epoch once it is over, those that `checkpoint` holds at once."""
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -148,7 +152,7 @@ class _Training:
                 self.save(checkpoint)
                 saved = time.monotonic()
 
-    def save(self, checkpoint: Path) -> None:
+    def save(self, checkpoint: Path | UPath) -> None:
         """Writes what the training has come to."""
         checkpoints.save(checkpoint, self._fingerprint, self._state())
 
@@ -245,7 +249,7 @@ class _Training:
             "validation_seconds": self._validation_seconds,
         }
 
-    def _restore(self, checkpoint: Path) -> None:
+    def _restore(self, checkpoint: Path | UPath) -> None:
         state = checkpoints.load(checkpoint, self._fingerprint)
         if state is not None:
             self._learner.load(state["learner"])

@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Writes `content` to a temporary file beside `path`, then renames it (text as UTF-8)."""
+def write_file(path: Path | UPath, content: str | bytes) -> None:
+    """Writes `content` to a temporary file beside `path`, then renames it (text as UTF-8).
+
+    A file in a store elsewhere (a `UPath` of a URL) is replaced by what is uploaded, as a whole.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(path, Path):
+        path.write_bytes(data)
+        return
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:

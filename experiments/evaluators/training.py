@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
@@ -24,6 +25,9 @@ from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file
 from space.network import build
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 
 @dataclass(frozen=True)
 class TrainingEvaluator:
@@ -39,11 +43,11 @@ class TrainingEvaluator:
     train: Images
     held_out: Images
     config: TrainConfig
-    checkpoints: Path
+    checkpoints: Path | UPath
     metric: Metric = "top1"
     device: str = "auto"
     threads: int | None = None
-    weights: Path | None = None
+    weights: Path | UPath | None = None
     alone: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
@@ -75,7 +79,7 @@ class TrainingEvaluator:
             alone=self.alone,
         )
 
-    def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path:
+    def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:
         """Where an unfinished training is."""
         return self.checkpoints / f"{_name(architecture, budget)}.pt"
 
@@ -83,7 +87,7 @@ class TrainingEvaluator:
         """Removes the checkpoint of a training whose result is recorded."""
         self.checkpoint_path(architecture, budget).unlink(missing_ok=True)
 
-    def weights_path(self, architecture: Architecture, budget: Budget) -> Path:
+    def weights_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:
         """Where the weights of a complete training are: safetensors, `build`'s names.
 
         The evaluator must have a folder for weights.
@@ -102,7 +106,7 @@ class TrainingEvaluator:
         }
 
 
-def write_weights(network: nn.Module, path: Path) -> None:
+def write_weights(network: nn.Module, path: Path | UPath) -> None:
     """Writes the network's parameters and buffers as safetensors."""
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     write_file(path, save(state))

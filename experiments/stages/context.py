@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+
+from upath import UPath
 
 from experiments import log
 from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
+from experiments.evaluators.anywhere import Anywhere
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
 from experiments.run import Folder, Run, environment
 from experiments.training import machine
 from search.executors.local import Local
 from search.executors.processes import Processes
+from search.executors.ray import Ray
 from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
 from space.cost import Cost
-from space.evaluation import Budget, Executor, Job, Measurement, Proposer
-from space.validation import InvalidInput
+from space.evaluation import Budget, Evaluate, Executor, Job, Measurement, Proposer
 
 
 class StageFailed(Exception):
@@ -96,14 +101,28 @@ class Context:
             metric=recipe.objective.metric,
             device=recipe.executor.device,
             threads=recipe.executor.threads,
-            checkpoints=self.run.checkpoints,
-            weights=self.run.checkpoints / "weights" if final else None,
+            checkpoints=self._checkpoints,
+            weights=self._checkpoints / "weights" if final else None,
         )
 
     def _carry(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
         """Carries out a proposer's jobs with the recipe's executor."""
         executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
-        executor.run(Tidied(proposer, evaluate), evaluate)
+        executor.run(Tidied(proposer, evaluate), self._portable(evaluate))
+
+    @property
+    def _checkpoints(self) -> Path | UPath:
+        """Where unfinished trainings and the family's weights are kept."""
+        given = self.recipe.executor.checkpoints
+        return self.run.checkpoints if given is None else UPath(given) / self.recipe.name
+
+    def _portable(self, evaluate: TrainingEvaluator) -> Evaluate:
+        """`evaluate` as the executor's machines need it."""
+        recipe = self.recipe
+        if recipe.executor.address is None:
+            return evaluate
+        assert recipe.data.resolution is not None
+        return Anywhere(evaluate, recipe.data, recipe.data.resolution, recipe.seed)
 
 
 def load_data(run: Folder) -> Data:
@@ -125,7 +144,20 @@ def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) ->
         case "processes":
             return Processes(machine.worker_variables(settings), trial_timeout)
         case "ray":
-            raise InvalidInput(f"executor.kind: {settings.kind!r} is not built yet; use `local`")
+            return Ray(
+                workers=None if isinstance(settings.workers, str) else settings.workers,
+                threads=settings.threads,
+                gpus=0.0 if settings.device == "cpu" else settings.gpus_per_trial,
+                address=settings.address,
+                code=_code(),
+                trial_timeout=trial_timeout,
+            )
+
+
+def _code() -> list[Path]:
+    """The folders of the packages that make up phiscale."""
+    names = ("space", "scaling", "search", "reports", "experiments")
+    return [Path(import_module(name).__path__[0]) for name in names]
 
 
 class Tidied:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from experiments import log
 from experiments.data.images import Images
@@ -136,5 +136,5 @@ def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
         log.remark(f"{job.name}: {path} is gone; its training is repeated")
         evaluate(job.architecture, job.budget, lambda _: False)
     network = build(job.architecture)
-    network.load_state_dict(load_file(path))
+    network.load_state_dict(load(path.read_bytes()))
     return network

@@ -6,23 +6,26 @@ import io
 import logging
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from space.files import write_file
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 _logger = logging.getLogger(__name__)
 
 
-def save(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
+def save(path: Path | UPath, fingerprint: str, state: dict[str, Any]) -> None:
     """Writes `state` (tensors and plain values), whole or not at all."""
     buffer = io.BytesIO()
     torch.save({"fingerprint": fingerprint, "state": state}, buffer)
     write_file(path, buffer.getvalue())
 
 
-def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def load(path: Path | UPath, fingerprint: str) -> dict[str, Any] | None:
     """The state that `save` wrote with the same fingerprint, on the CPU; None where there is none.
 
     A file that cannot be read, or is of another training, is reported and left out of account.
@@ -30,7 +33,8 @@ def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())
+        content = torch.load(file, map_location="cpu", weights_only=True)
         found, state = content["fingerprint"], content["state"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]

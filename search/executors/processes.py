@@ -41,11 +41,11 @@ class Processes:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more."""
         pickled = pickle.dumps(evaluate)
-        starts = [partial(_Process, environment, pickled) for environment in self._environments]
+        starts = [partial(Process, environment, pickled) for environment in self._environments]
         carry(proposer, starts, self._timeout)
 
 
-class _Process:
+class Process:
     """A `Worker` that is a process."""
 
     def __init__(self, environment: Mapping[str, str], pickled: bytes) -> None:

@@ -1,0 +1,246 @@
+"""Jobs on a Ray cluster, by Ray Tune: of this machine alone, or one that runs already."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.executors.carrying import RETRIES
+from search.executors.stopping import Stopping, stopping
+from space.evaluation import Evaluate, Proposer
+from space.validation import InvalidInput
+
+_logger = logging.getLogger(__name__)
+
+#: Bytes of Ray's object store on a machine of its own: jobs and results are a few kilobytes each.
+_OBJECT_STORE = 128 * 2**20
+
+#: Seconds for which the size of the cluster is remembered (assumed).
+_CLUSTER_SECONDS = 5.0
+
+#: What Tune takes from the environment alone. It writes no logs of trials and no snapshots of its
+#: own state beside the last (the study is all the state there is), leaves Ctrl-C to us, and stays
+#: in the folder where it was started.
+_TUNE = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e12",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "1e12",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@dataclass(frozen=True)
+class Ray:
+    """An `Executor` that hands jobs to workers of a Ray cluster.
+
+    `address` is a running cluster's; None starts one on this machine for this process. `workers` is
+    how many jobs run at a time, None as many as fit: one per GPU (or per `gpus` of one) where there
+    are GPUs and `gpus` is not 0, else one per CPU core (or per `threads` cores). `code` are the
+    packages that a cluster's machines are sent. A job whose worker or machine dies is begun again
+    elsewhere, `RETRIES` times; one that gives no sign of life for `trial_timeout` seconds FAILS.
+    """
+
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float | None = None
+    address: str | None = None
+    code: Sequence[Path] = ()
+    trial_timeout: float | None = None
+
+    def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
+        """Runs `proposer`'s jobs until it has no more.
+
+        Raises `InvalidInput` where there is no such cluster, or none of its machines has room.
+        """
+        self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
+        with stopping() as stop, _variables(_TUNE), redirect_stdout(io.StringIO()):
+            try:
+                self._tune(proposer, evaluate, stop)
+            except BaseException:
+                _disconnect()  # which ends all workers
+                raise
+
+    def _tune(self, proposer: Proposer, evaluate: Evaluate, stop: Stopping) -> None:
+        from ray import cloudpickle, tune
+
+        from search.executors import tuning
+
+        need = self._need()
+        room = _Room(need, self.workers)
+        if not room():
+            raise InvalidInput(_no_room(need))
+        feed = tuning.Feed(proposer, room, stop)
+        worker = tune.with_parameters(
+            tuning.Worker,
+            evaluate=cloudpickle.dumps(evaluate),
+            variables={"OMP_NUM_THREADS": str(int(need["CPU"]))},
+        )
+        watch = [tuning.Watch(feed, self.trial_timeout)] if self.trial_timeout else []
+        with tempfile.TemporaryDirectory(prefix="phiscale-tune-") as folder:
+            tuner = tune.Tuner(
+                tune.with_resources(worker, tune.PlacementGroupFactory([need])),
+                tune_config=tune.TuneConfig(
+                    search_alg=feed,
+                    scheduler=tuning.Judge(proposer, feed, stop),
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    verbose=0,
+                    callbacks=watch,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                ),
+            )
+            try:
+                tuner.fit()
+            except tuning.Failed as failed:
+                raise failed.error from None
+
+    def _connect(self) -> None:
+        """Connects this process to the cluster, where it is not connected already."""
+        import ray
+
+        if ray.is_initialized():
+            return
+        quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        if self.address is None:
+            cores = max(_cores(), (self.workers or 1) * (self.threads or 1))
+            # "local" and not None, which would connect to whatever cluster once left its address.
+            ray.init(
+                "local",
+                num_cpus=cores,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _temp_dir=_session_folder(),
+                **quiet,
+            )
+            return
+        _warn_where_open(self.address)
+        code = {"py_modules": [str(package) for package in self.code]}
+        try:
+            ray.init(self.address, runtime_env=code, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            told = str(error).strip().partition("\n")[0]
+            raise InvalidInput(
+                f"executor.address: no Ray cluster answers at {self.address}: {told}; give the "
+                "HOST:PORT that `ray start --head` printed, or none for this machine alone"
+            ) from None
+
+    def _need(self) -> dict[str, float]:
+        """What one job takes, in Ray's resources."""
+        import ray
+
+        cluster = ray.cluster_resources()
+        cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+        share = self.gpus if self.gpus is not None else float(gpus > 0)
+        if self.threads:
+            threads = self.threads
+        elif self.workers:
+            threads = int(cpus // self.workers)
+        else:
+            threads = int(cpus * share / gpus) if share and gpus else 1
+        need = {"CPU": float(max(1, threads))}
+        return need | {"GPU": share} if share else need
+
+
+class _Room:
+    """How many jobs the living machines of the cluster can run: `workers` at most."""
+
+    def __init__(self, need: Mapping[str, float], workers: int | None) -> None:
+        self._need, self._workers = need, workers
+        self._fits, self._known_until = 0, 0.0
+
+    def __call__(self) -> int:
+        import ray
+
+        if time.monotonic() >= self._known_until:
+            machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._fits = sum(_times(self._need, machine) for machine in machines)
+            self._known_until = time.monotonic() + _CLUSTER_SECONDS
+        return min(self._fits, self._workers or self._fits)
+
+
+def _times(need: Mapping[str, float], machine: Mapping[str, float]) -> int:
+    """How often `need` fits a machine."""
+    return min(int(machine.get(name, 0.0) / amount + 1e-9) for name, amount in need.items())
+
+
+def _no_room(need: Mapping[str, float]) -> str:
+    asked = " and ".join(f"{amount:g} {name}s" for name, amount in need.items())
+    return (
+        f"executor: a training takes {asked}, which no machine of the Ray cluster has; "
+        "lower executor.threads or executor.gpus_per_trial"
+    )
+
+
+def _warn_where_open(address: str) -> None:
+    """Warns of a cluster beyond this machine that anyone who reaches it may run code on."""
+    host = address.removeprefix("ray://").rpartition(":")[0].strip("[]")
+    loopback = host in ("", "localhost", "::1") or host.startswith("127.")
+    if not loopback and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        _logger.warning(
+            "The Ray cluster at %s is used without token authentication: whoever reaches its "
+            "ports can run code on it. Start it with RAY_AUTH_MODE=token, and set that here.",
+            address,
+        )
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _session_folder() -> str:
+    """A folder for Ray's sockets and logs, which Ray itself never removes; gone with this process.
+
+    Removes those that killed processes left, too.
+    """
+    prefix = "phiscale-ray-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
+        process = left.name.removeprefix(prefix).partition("-")[0]
+        if not Path("/proc", process).exists() and Path("/proc").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-")
+
+    def remove() -> None:
+        _disconnect()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def _disconnect() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+@contextmanager
+def _variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment holds `variables`."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,235 @@
+"""What Ray Tune sees of a proposer and its jobs: a searcher, a scheduler and a trainable.
+
+Searcher and scheduler are called from Tune's one loop in the driver, so the proposer is called from
+one thread; the trainable serves in a worker process, one job after the other. A job is a trial of
+Tune's, each of its epochs a result. Tune never stops a trial: it is told to go on, and the job's
+evaluation to stop, so that every job ends with a measurement of its own.
+
+This module needs ray, and is imported at first use.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.executors.carrying import RETRIES, Answer, Sign, hung, serve
+from search.executors.stopping import Stopping
+from space.architecture import Architecture
+from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
+from space.validation import InvalidInput
+
+_logger = logging.getLogger(__name__)
+
+#: The one key of a trial's configuration: its job, as JSON.
+_JOB = "job"
+
+
+class Failed(BaseException):
+    """Carries what a proposer raised through Tune, which keeps every Exception to itself."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Failed(error) from error
+
+
+class _Unwritten:
+    """What Tune writes into its folder without its content: the study is all the state there is."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Feed(_Unwritten, Searcher):  # type: ignore[misc]
+    """Asks a proposer for jobs while there is `room` for more, and tells it what they gave."""
+
+    def __init__(self, proposer: Proposer, room: Callable[[], int], stop: Stopping) -> None:
+        super().__init__()
+        self.jobs: dict[str, Job] = {}
+        self._deaths: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+        self._proposer, self._room, self._stop = proposer, room, stop
+        self._dry = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job as a trial's configuration; None where there is none now."""
+        with _untouched():
+            if not self._dry and not self._stop.asked and len(self.jobs) < self._room():
+                job = self._proposer.ask()
+                if job is not None:
+                    self.jobs[trial_id] = job
+                    return {_JOB: _packed(job)}
+                self._dry = True  # until a job has ended
+        return None if self.jobs or not (self._dry or self._stop.asked) else Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells the proposer what a job gave; nothing where it was interrupted."""
+        job = self.jobs.pop(trial_id)
+        self._deaths.pop(trial_id, None)
+        self._dry = False
+        with _untouched():
+            if error or result is None:
+                reason = self._reasons.pop(trial_id)
+                self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
+                return
+            match result["message"]:
+                case Measurement() as measurement:
+                    self._proposer.tell(job, measurement)
+                case InvalidInput() as refusal:
+                    raise refusal
+
+    def lost(self, trial_id: str, fate: str) -> None:
+        """Notes how a job's worker ended; another goes on with the job, but not for ever."""
+        deaths = self._deaths[trial_id] = self._deaths.get(trial_id, 0) + 1
+        if trial_id in self._reasons:
+            return  # it was ended
+        if deaths > RETRIES:
+            self._reasons[trial_id] = f"its worker died {deaths} times; the last {fate}"
+        else:
+            name = self.jobs[trial_id].name
+            _logger.warning("%s: its worker %s; another goes on with it", name, fate)
+
+    def hung(self, trial_id: str, seconds: float) -> None:
+        """Notes that a job's worker is ended for giving no sign of life."""
+        self._reasons[trial_id] = str(hung(seconds).reason)
+
+    def save(self, _: str) -> None:
+        """Nothing."""
+
+
+class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
+    """Reports epochs to a proposer, and answers the jobs."""
+
+    def __init__(self, proposer: Proposer, feed: Feed, stop: Stopping) -> None:
+        super().__init__()
+        self._proposer, self._feed, self._stop = proposer, feed, stop
+
+    def on_trial_result(self, _: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Go on, in any case: what the job does is said to its worker."""
+        job, epoch = self._feed.jobs[trial.trial_id], result["message"]
+        with _untouched():
+            stop = self._proposer.report(job, epoch)
+        if stop:
+            _say(trial, Answer.STOP)
+        elif self._stop.after(epoch, job):
+            _say(trial, Answer.INTERRUPT)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, _: Any, trial: Trial) -> None:
+        """Notes how a trial's worker ended; Tune begins the trial again, but not for ever."""
+        self._feed.lost(trial.trial_id, _fate(trial))
+
+
+class Watch(_Unwritten, Callback):  # type: ignore[misc]
+    """Ends the workers of jobs that give no sign of life for `seconds`."""
+
+    def __init__(self, feed: Feed, seconds: float) -> None:
+        self._feed, self._seconds = feed, seconds
+        self._deadlines: dict[Trial, float] = {}
+
+    def on_trial_start(self, trial: Trial, **_: Any) -> None:
+        """A job begins."""
+        self._deadlines[trial] = time.monotonic() + self._seconds
+
+    on_trial_result = on_trial_start
+
+    def on_trial_complete(self, trial: Trial, **_: Any) -> None:
+        """A job has ended."""
+        self._deadlines.pop(trial, None)
+
+    on_trial_error = on_trial_recover = on_trial_complete
+
+    def on_step_end(self, **_: Any) -> None:
+        """Several times a second."""
+        for trial, deadline in tuple(self._deadlines.items()):
+            if time.monotonic() > deadline:
+                del self._deadlines[trial]
+                trial.max_failures = 0  # it would hang again
+                self._feed.hung(trial.trial_id, self._seconds)
+                ray.kill(trial.temporary_state.ray_actor)
+
+
+def _say(trial: Trial, answer: Answer) -> None:
+    # Calls of one actor arrive in order: before the `train` that the answer is for.
+    trial.temporary_state.ray_actor.answer.remote(answer)
+
+
+def _fate(trial: Trial) -> str:
+    """How a trial's worker ended, from what Ray tells at length."""
+    told = Path(trial.error_file).read_text("utf-8").rpartition("Failure # ")[2]
+    if "low on memory" in told:
+        return "was ended, its machine being short of memory"
+    if "node has died" in told or "node was terminated" in told:
+        return "was lost with its machine"
+    if "worker process has died" in told:
+        return "died (out of memory?)"
+    return f"failed: {told.strip().splitlines()[-1]}"
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """Evaluates jobs, one after the other: a step of Tune's is an epoch, or the end of a job."""
+
+    def setup(self, config: dict[str, Any], evaluate: bytes, variables: dict[str, str]) -> None:
+        """Takes the pickled `evaluate` in after setting environment variables: some count before
+        the first import only."""
+        os.environ.update(variables)
+        self._connection, other = multiprocessing.Pipe()
+        thread = threading.Thread(target=serve, args=(other, cloudpickle.loads(evaluate)))
+        thread.daemon = True
+        thread.start()
+        assert self._connection.recv() is Sign.READY
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes another job."""
+        self._say: Job | Answer = _unpacked(new_config[_JOB])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next epoch of the job, or how it ended."""
+        self._connection.send(self._say)
+        self._say = Answer.GO_ON
+        message = self._connection.recv()
+        return {"message": message, "done": not isinstance(message, Epoch)}
+
+    def answer(self, answer: Answer) -> None:
+        """What the job is to do after its epoch."""
+        self._say = answer
+
+
+def _packed(job: Job) -> str:
+    """A job as JSON."""
+    architecture, budget = job.architecture.to_dict(), asdict(job.budget)
+    return json.dumps({"name": job.name, "architecture": architecture, "budget": budget})
+
+
+def _unpacked(text: str) -> Job:
+    data = json.loads(text)
+    architecture = Architecture.from_dict(data["architecture"], source=data["name"])
+    return Job(data["name"], architecture, Budget(**data["budget"]))
