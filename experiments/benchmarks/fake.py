@@ -84,3 +84,17 @@ class FakeEvaluate:
 def accuracy_of(architecture: Architecture) -> float:
     """Between 0.1 and 0.9, decided by the network alone."""
     return 0.1 + 0.8 * int(hashlib.sha256(architecture.key.encode()).hexdigest()[:8], 16) / 2**32
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """Sleeps `seconds` and reports no epoch: what a job takes longer is what carrying it costs."""
+
+    seconds: float = 0.0
+
+    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:  # noqa: ARG002
+        """An accuracy that the network alone decides."""
+        time.sleep(self.seconds)
+        return Measurement(
+            Status.COMPLETE, accuracy=accuracy_of(architecture), train_seconds=self.seconds
+        )

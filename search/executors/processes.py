@@ -58,6 +58,7 @@ class Process:
         other.close()
 
     def fate(self) -> str:
+        """How it ended."""
         self._process.join(_END_SECONDS)
         code = self._process.exitcode
         if code is None:
@@ -69,6 +70,7 @@ class Process:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def kill(self) -> None:
+        """Ends it at once."""
         self._process.kill()
         self._process.join()
 

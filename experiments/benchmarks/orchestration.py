@@ -1,0 +1,379 @@
+"""What carrying a trial costs beside its training, and what more workers bring.
+
+    python -m experiments.benchmarks.orchestration overhead
+    python -m experiments.benchmarks.orchestration speedup --data FOLDER
+    python -m experiments.benchmarks.orchestration width --workers 128
+
+Each part prints its table and its ratios and replaces its section of
+`experiments/results/orchestration.json`. Plain Optuna and plain Ray Tune with `OptunaSearch` are
+measured beside ours, in the same run: the same 28 choices and sampler, trials that do nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+
+from experiments.benchmarks.cost import hardware
+from experiments.benchmarks.fake import Sleeper
+from search import samplers
+from search.candidates import Candidates
+from search.executors.local import Local
+from search.executors.processes import Processes
+from search.executors.ray import Ray
+from search.objective import Objective
+from search.search import Search
+from search.study import open_storage, open_study
+from space import choices
+from space.architecture import Architecture
+from space.choices import Space
+from space.evaluation import Budget, Epoch, Evaluate, Executor, Job, Measurement, Proposer, Status
+from space.files import write_file
+
+CHOICES = 28
+SEED = 0
+#: Trials that are not counted: processes start, and TPE draws its first ten at random.
+WARM_UP = 20
+RESULT = Path(__file__).parents[1] / "results" / "orchestration.json"
+
+
+def space() -> Space:
+    """The first 28 choices of the space `mnasnet`."""
+    whole = choices.load("mnasnet")
+    return replace(whole, choices=dict(islice(whole.choices.items(), CHOICES)))
+
+
+class Clock:
+    """A proposer that notes when jobs come and go, and the least memory free meanwhile (bytes)."""
+
+    def __init__(self, inner: Proposer) -> None:
+        self._inner = inner
+        self.told: list[float] = []
+        self.asked: list[float] = []
+        self.least = _available()
+
+    def ask(self) -> Job | None:
+        """The next job."""
+        job = self._inner.ask()
+        if job is not None:
+            self.asked.append(time.monotonic())
+        return job
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Passes an epoch on."""
+        return self._inner.report(job, epoch)
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Passes a result on."""
+        assert measurement.finished, measurement.reason
+        self._inner.tell(job, measurement)
+        self.told.append(time.monotonic())
+        self.least = min(self.least, _available())
+
+    @property
+    def seconds(self) -> float:
+        """Per trial, without the first ones."""
+        return (self.told[-1] - self.told[WARM_UP - 1]) / (len(self.told) - WARM_UP)
+
+
+def ours(executor: Executor, storage: str, sampler: str, trials: int, evaluate: Evaluate) -> Clock:
+    """A search of ours."""
+    candidates = Candidates(space(), Objective(target=300_000_000))
+    search = Search(
+        open_study(storage, "search"),
+        samplers.create(sampler, candidates, SEED),
+        Budget(epochs=1),
+        trials=trials,
+    )
+    clock = Clock(search)
+    executor.run(clock, evaluate)
+    return clock
+
+
+# ------------------------------------------------------------------------------------ overhead
+
+
+def overhead(trials: int, postgresql: str | None) -> dict[str, float]:
+    """Seconds per trial that does nothing, by executor, storage and sampler."""
+    found: dict[str, float] = {}
+
+    def note(name: str, seconds: float) -> None:
+        found[name] = round(seconds, 5)
+        print(f"{name:44} {1e3 * seconds:9.1f} ms a trial", flush=True)
+
+    for sampler in ("tpe", "random"):
+        for storage, url in storages(postgresql):
+            note(f"plain Optuna, {storage}, {sampler}", _plain_optuna(url(), sampler, trials))
+            clock = ours(Local(), url(), sampler, trials, Sleeper())
+            note(f"in process, {storage}, {sampler}", clock.seconds)
+    executors: dict[str, Executor] = {
+        "2 processes": Processes([{"OMP_NUM_THREADS": "1"}] * 2),
+        "Ray": Ray(workers=2),
+    }
+    for name, executor in executors.items():
+        for storage, url in storages(postgresql):
+            clock = ours(executor, url(), "tpe", trials, Sleeper())
+            note(f"{name}, {storage}, tpe", clock.seconds)
+    note("plain Tune + OptunaSearch, memory, tpe, reuse", _plain_tune(trials, reuse=True))
+    few = WARM_UP + 15  # each takes a new process
+    note("plain Tune + OptunaSearch, memory, tpe", _plain_tune(few, reuse=False))
+    return found
+
+
+def storages(postgresql: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Storages by name, and what gives the URL of an empty one."""
+    folder = Path(tempfile.mkdtemp(prefix="phiscale-orchestration-"))
+    names = (f"{number}" for number in range(1_000_000))
+    yield "sqlite", lambda: f"sqlite:///{folder / next(names)}.db"
+    yield "journal", lambda: f"journal:///{folder / next(names)}.log"
+    yield "memory", lambda: "sqlite:///:memory:"
+    if postgresql:
+        yield "postgresql", lambda: _emptied(postgresql)
+
+
+def _emptied(url: str) -> str:
+    storage = open_storage(url)
+    for study in storage.get_all_studies():
+        storage.delete_study(study._study_id)
+    return url
+
+
+def _plain_optuna(url: str, sampler: str, trials: int) -> float:
+    """Optuna as its documentation uses it: `suggest_categorical` in an objective."""
+    offered = space().choices
+    ended: list[float] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        values = [trial.suggest_categorical(name, values) for name, values in offered.items()]
+        ended.append(time.monotonic())
+        return float(hash(tuple(map(str, values))) % 1_000) / 1_000
+
+    made = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
+    study = optuna.create_study(
+        storage=_optunas(url), sampler=made(seed=SEED), direction="maximize"
+    )
+    study.optimize(objective, n_trials=trials)
+    return (ended[-1] - ended[WARM_UP - 1]) / (trials - WARM_UP)
+
+
+def _optunas(url: str) -> Any:
+    """A storage as Optuna opens it by default."""
+    if url.startswith("journal://"):
+        from optuna.storages.journal import JournalFileBackend
+
+        path = url.removeprefix("journal://")
+        return optuna.storages.JournalStorage(JournalFileBackend(path))
+    return None if ":memory:" in url else url
+
+
+def _plain_tune(trials: int, *, reuse: bool) -> float:
+    """Ray Tune with `OptunaSearch`, as their documentation uses them, with one worker a core."""
+    import ray
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    if not ray.is_initialized():
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    told: list[float] = []
+
+    class Clocked(OptunaSearch):  # type: ignore[misc]
+        def on_trial_complete(self, *args: Any, **options: Any) -> None:
+            super().on_trial_complete(*args, **options)
+            told.append(time.monotonic())
+
+    class Idle(tune.Trainable):  # type: ignore[misc]
+        def step(self) -> dict[str, Any]:
+            return {"value": 0.5, "done": True}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002
+            return True
+
+    offered = {name: CategoricalDistribution(values) for name, values in space().choices.items()}
+    sampler = optuna.samplers.TPESampler(seed=SEED)
+    search = Clocked(offered, metric="value", mode="max", sampler=sampler)
+    with tempfile.TemporaryDirectory() as folder:
+        tune.Tuner(
+            Idle,
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                num_samples=trials,
+                max_concurrent_trials=2,
+                reuse_actors=reuse,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    return (told[-1] - told[WARM_UP - 1]) / (len(told) - WARM_UP)
+
+
+# -------------------------------------------------------------------------------------- speedup
+
+
+def speedup(data: str, jobs: int) -> dict[str, Any]:
+    """Seconds for the same CIFAR-10 trainings by one and by two workers of one thread, and by one
+    of two. The clock starts when every worker has ended a first training."""
+    from experiments import config
+    from experiments.data.load import load
+    from experiments.evaluators.training import TrainingEvaluator
+
+    recipe = config.load("cifar10", [f"data.source={data}", "data.limit=8000"])
+    images = load(recipe.data, resolution=recipe.resolution, seed=SEED)
+    adapted = choices.load(recipe.space).adapted(
+        num_classes=len(images.classes), resolution=recipe.resolution, in_channels=3
+    )
+    seconds: dict[str, float] = {}
+    for name, workers, threads in (
+        ("one worker, one thread", 1, 1),
+        ("two workers, one thread each", 2, 1),
+        ("one worker, two threads", 1, 2),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            evaluate = TrainingEvaluator(
+                images.train, images.held_out, recipe.train, Path(folder), device="cpu"
+            )
+            timed = _Timed(adapted.base, workers, jobs)
+            Processes([{"OMP_NUM_THREADS": str(threads)}] * workers).run(timed, evaluate)
+        seconds[name] = round(timed.seconds, 3)
+        print(f"{name:32} {timed.seconds:8.2f} s for {jobs} trainings", flush=True)
+    one, two, wide = seconds.values()
+    print(f"two workers over one: {one / two:.2f}×; two threads over one: {one / wide:.2f}×")
+    return {
+        "seconds": seconds,
+        "trainings": jobs,
+        "images": len(images.train),
+        "two_workers_over_one": round(one / two, 3),
+        "two_threads_over_one": round(one / wide, 3),
+    }
+
+
+class _Timed:
+    """The same training again and again, `jobs` times once each of `workers` has made one."""
+
+    def __init__(self, architecture: Architecture, workers: int, jobs: int) -> None:
+        self._first = [Job(f"first-{n}", architecture, Budget(1, seed=n)) for n in range(workers)]
+        self._jobs = [Job(f"job-{n}", architecture, Budget(2, seed=n)) for n in range(jobs)]
+        self._starting = workers
+        self._began = self._ended = 0.0
+
+    def ask(self) -> Job | None:
+        """The next training; none while a worker is at its first."""
+        if self._first:
+            return self._first.pop()
+        if self._starting or not self._jobs:
+            return None
+        self._began = self._began or time.monotonic()
+        return self._jobs.pop()
+
+    def report(self, *_: object) -> bool:
+        """Never stops a training."""
+        return False
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Notes the time."""
+        assert measurement.status is Status.COMPLETE, measurement.reason
+        if job.name.startswith("first-"):
+            self._starting -= 1
+        self._ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Between the first training asked for and the last told."""
+        return self._ended - self._began
+
+
+# ---------------------------------------------------------------------------------------- width
+
+
+def width(workers: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """How busy many Ray workers are whose trials sleep, SQLite and TPE included.
+
+    The part of their time that workers sleep, from when every worker has ended a trial to when the
+    last is handed out; and what the driver, which is one thread, spends on a trial.
+    """
+    free, began = _available(), time.monotonic()
+    spent = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        storage = f"sqlite:///{folder}/study.db"
+        executor = Ray(workers=workers, threads=1)
+        clock = ours(executor, storage, "tpe", workers * rounds, Sleeper(seconds))
+        spent = time.process_time() - spent
+    start, end = clock.told[workers - 1], clock.asked[-1]
+    done = sum(start < told <= end for told in clock.told)
+    found = {
+        "workers": workers,
+        "trial_seconds": seconds,
+        "trials": len(clock.told),
+        "utilisation": round(done * seconds / (workers * (end - start)), 4),
+        "start_seconds": round(clock.told[workers - 1] - seconds - began, 1),
+        "driver_cpu_seconds_per_trial": round(spent / len(clock.told), 4),
+        "megabytes_per_worker": round((free - clock.least) / workers / 2**20),
+    }
+    for name, value in found.items():
+        print(f"{name:32} {value}")
+    return found
+
+
+def _available() -> int:
+    """Bytes of memory that are free for new processes."""
+    lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+    fields = {name: value.split()[0] for name, value in (line.split(":") for line in lines)}
+    return int(fields["MemAvailable"]) * 1024
+
+
+# ----------------------------------------------------------------------------------------- main
+
+
+def main() -> None:
+    """Measures one part, prints its table, and replaces its section of the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("overhead")
+    part.add_argument("--trials", type=int, default=150)
+    part.add_argument("--postgresql", help="URL of a database that is emptied")
+    part = parts.add_parser("speedup")
+    part.add_argument("--data", required=True, help="folder of CIFAR-10")
+    part.add_argument("--jobs", type=int, default=8)
+    part = parts.add_parser("width")
+    part.add_argument("--workers", type=int, default=128)
+    part.add_argument("--rounds", type=int, default=6)
+    part.add_argument("--seconds", type=float, default=10.0)
+    given = vars(parser.parse_args())
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = given.pop("part")
+    measure: dict[str, Callable[..., dict[str, Any]]]
+    measure = {"overhead": overhead, "speedup": speedup, "width": width}
+    found = measure[name](**given)
+    packages = ("optuna", "ray", "torch", "sqlalchemy")
+    result = json.loads(RESULT.read_text("utf-8")) if RESULT.is_file() else {}
+    result[name] = {
+        "command": f"python -m experiments.benchmarks.orchestration {name}",
+        "arguments": {
+            key: value for key, value in given.items() if key not in ("postgresql", "data")
+        },
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in packages},
+        "seed": SEED,
+        "found": found,
+    }
+    write_file(RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
