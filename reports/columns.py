@@ -96,6 +96,19 @@ COLUMNS: Mapping[str, str] = {
     "factor": "MACs that were asked for over the baseline's",
     "target": "MACs that were asked for",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
+    "member": "member of the family",
+    "class": "class of the images, by its name",
+    "image": "number of a test image, from 0",
+    "label": "class of the image, by its name",
+    "predicted": "class that the member took it for",
+    "probability": "what the member gave for that class, a fraction",
+    "backend": "what ran the network: eager, compile, graph or onnxruntime",
+    "batch": "images of one call",
+    "threads": "threads of the CPU",
+    "median_seconds": "seconds of one call, the median of many",
+    "low_seconds": "lower quartile of the seconds of one call",
+    "high_seconds": "upper quartile of the seconds of one call",
+    "images_per_second": "images answered in a second",
 }
 
 
@@ -108,13 +121,14 @@ def names(text: str) -> list[str]:
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
     "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings "
-    "classes trials baseline_macs seeds"
+    "classes trials baseline_macs seeds image batch threads"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward "
-    "baseline_accuracy depth_share width_share resolution_share factor target"
+    "baseline_accuracy depth_share width_share resolution_share factor target probability median_seconds "
+    "low_seconds high_seconds images_per_second"
 )
 
 

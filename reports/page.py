@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import figures, html, style, tables, text, view
+from reports import figures, html, mistakes, style, tables, text, view
 from reports.charts import chart_data, networks_of, points_table
 from reports.columns import glossary, rows
 from reports.load import Run, load
@@ -95,6 +95,8 @@ def render(run: Run, found: Tables) -> str:
         candidates=candidates,
         triangle=view.triangle(candidates),
         forest=view.Forest.around(candidates),
+        mistakes=mistakes.panels(run, found),
+        activations=list(mistakes.activation_rows(run, found)),
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
         provenance=list(view.facts(run.manifest)),

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import insight, search_tables
-from reports.columns import frame, names
+from reports import insight, predictions, search_tables
+from reports.columns import frame, names, rows
+from reports.intervals import interval
 from reports.load import Run, Trial
 from scaling.coefficients import Coefficients
 from scaling.rules import compound
 from space.architecture import Architecture, Block, Operator, Stage
 from space.cost import parts
+from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,10 @@ _FAMILY = names(
 _STAGES = names(
     "stage operator kernel stride expansion se skip channels repeats resolution macs params "
     "activations"
+)
+_LATENCY = names(
+    "member accuracy backend device batch threads median_seconds low_seconds high_seconds "
+    "images_per_second"
 )
 _LETTERS = ("alpha", "beta", "gamma")
 _EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
@@ -55,11 +61,17 @@ class Tables:
     choices: pd.DataFrame
     importance: pd.DataFrame
     ranks: pd.DataFrame
+    latency: pd.DataFrame
+    class_accuracy: pd.DataFrame
+    confusions: pd.DataFrame
+    confused: pd.DataFrame
+    activation_maps: pd.DataFrame
 
 
 def collect(run: Run) -> Tables:
     """All tables of a run."""
     every = search_tables.trials(run)
+    answers = predictions.answers(run)
     return Tables(
         trials=every,
         pareto=search_tables.pareto(every),
@@ -74,6 +86,11 @@ def collect(run: Run) -> Tables:
         choices=insight.choices(run),
         importance=insight.importance(run),
         ranks=insight.ranks(run),
+        latency=latency(run),
+        class_accuracy=predictions.class_accuracy(answers),
+        confusions=predictions.confusions(answers),
+        confused=predictions.confused(answers),
+        activation_maps=predictions.mapped(answers, predictions.pictures(run)),
     )
 
 
@@ -90,7 +107,7 @@ def coefficients(run: Run) -> pd.DataFrame:
         for each in stage.get("candidates", ())
     ]
     for row in found:
-        row |= _interval(row.get("accuracy"), row.get("images"))
+        row |= interval(row.get("accuracy"), row.get("images"))
     best = next((row for row in found if row["winner"]), {})
     for row in found:
         label = str(Coefficients(*(row[name] for name in _LETTERS)))  # as the race calls it
@@ -145,10 +162,26 @@ def family(run: Run) -> pd.DataFrame:
     rows = [
         {name: member.get(name) for name in _FAMILY}
         | dict(member.get("cost", {}))
-        | _interval(member.get("accuracy"), member.get("images"))
+        | interval(member.get("accuracy"), member.get("images"))
         for member in (run.family or {}).get("members", ())
     ]
     return frame(rows, _FAMILY)
+
+
+def latency(run: Run) -> pd.DataFrame:
+    """How long the members took to answer, by backend, device and batch, as far as it was measured.
+
+    Raises `InvalidInput` where `family/latency.csv` is not the table that it is to be.
+    """
+    import pandas as pd
+
+    path = run.path / "family" / "latency.csv"
+    if not path.is_file():
+        return frame([], _LATENCY)
+    try:
+        return frame(rows(pd.read_csv(path)[_LATENCY]), _LATENCY)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{path}: a table of latencies is needed, but {error}") from None
 
 
 def networks(run: Run) -> dict[str, Architecture]:
@@ -206,21 +239,3 @@ def _stage_row(stage: Stage, block: Block) -> dict[str, Any]:
         "skip": str(stage.skip),
         "repeats": stage.repeats,
     }
-
-
-def wilson(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """The binomial interval of an accuracy measured on `images` images, 95 % at the default z.
-
-    It covers the choice of images alone, not the variation between trainings. Source: Wilson 1927.
-    """
-    centre = accuracy + z * z / (2 * images)
-    spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
-    scale = 1 + z * z / images
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def _interval(accuracy: float | None, images: int | None) -> dict[str, Any]:
-    if accuracy is None or not images:
-        return {"images": images}
-    low, high = wilson(accuracy, images)
-    return {"low": low, "high": high, "images": images}

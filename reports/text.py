@@ -76,6 +76,12 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """`text`, of which the end is left out where it has more than `most` letters."""
+    shown = printable(text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
 def _hidden(letter: str) -> bool:
     return letter not in _SHOWN and unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 

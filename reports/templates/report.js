@@ -137,7 +137,8 @@
 
     draw() {
       const { x, y } = this.spec;
-      const width = (this.drawnWidth = this.figure.clientWidth);
+      const width = (this.drawnWidth = this.paper ?? this.figure.clientWidth);
+      if (!width) return; // not laid out: the observer tells when it is
       const height = this.spec.height(width);
       const box = { left: 46, right: width - (this.spec.right ?? 12), top: 28, bottom: height - 44 };
       const domain = this.zoomed ?? this.domains();
@@ -590,6 +591,16 @@
     const widest = Math.max(...all.map((stages) => drawing(stages, most).width));
     shown.forEach((place, i) => place.append(drawn(all[i], most, widest)));
   }
+
+  // — one member's mistakes at a time
+
+  const choices = [...document.querySelectorAll(".choice")];
+  const choose = (chosen) => {
+    for (const choice of choices) choice.setAttribute("aria-pressed", choice.dataset.panel === chosen);
+    for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.dataset.panel !== chosen;
+  };
+  for (const choice of choices) choice.addEventListener("click", () => choose(choice.dataset.panel));
+  if (choices.length) choose(choices.at(-1).dataset.panel);
 
   // — theme and print
 

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from reports import search_tables, tables
 from reports.columns import COLUMNS, rows
+from reports.intervals import wilson
 from reports.load import load
 from reports.text import to_csv
 from space import presets
@@ -29,7 +30,7 @@ def found(run):
 @given(st.integers(1, 50_000), st.data())
 def test_intervals_are_wilsons(images, data):
     right = data.draw(st.integers(0, images))
-    low, high = tables.wilson(right / images, images)
+    low, high = wilson(right / images, images)
     truth = binomtest(right, images).proportion_ci(method="wilson")
     assert low == pytest.approx(truth.low, abs=1e-6)
     assert high == pytest.approx(truth.high, abs=1e-6)
@@ -134,7 +135,7 @@ def test_candidates_beyond_the_images_resolution_are_told_apart(found):
 def test_members_have_the_interval_of_their_images(run, found):
     for row, member in zip(rows(found.family), run.family["members"], strict=True):
         assert row["macs"] == member["cost"]["macs"]
-        assert (row["low"], row["high"]) == tables.wilson(member["accuracy"], member["images"])
+        assert (row["low"], row["high"]) == wilson(member["accuracy"], member["images"])
         assert row["low"] < row["accuracy"] < row["high"]
 
 
