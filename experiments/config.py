@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from scaling import rules
+from space import presets
 from space.validation import InvalidInput, one_of, validate
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
@@ -292,6 +294,19 @@ class FamilyConfig(BudgetConfig):
     scaling."""
     multiple: Annotated[int, Field(ge=1)] = 1
     """Resolutions are multiples of this many pixels."""
+    rivals: tuple[str, ...] = ()
+    """Trained and tested beside the family, for the report to compare: rules of growth (depth,
+    width, resolution, fast, compound), each at the members' MACs, and presets, each as it is."""
+
+    @model_validator(mode="after")
+    def _known_rivals(self) -> Self:
+        known = [*rules.NAMES, *presets.names()]
+        for name in self.rivals:
+            if name not in known:
+                raise ValueError(str(one_of("rivals", name, known)))
+            if name == self.rule:
+                raise ValueError(f"rivals: the family itself grows by the rule {name!r}")
+        return self
 
     @model_validator(mode="after")
     def _some_member(self) -> Self:

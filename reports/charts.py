@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from reports import published
 from reports.columns import frame, rows
+from reports.intervals import interval
 from reports.load import STUDIES, Run
 from reports.tables import Tables, collect, stage_rows
-from reports.text import printable
+from reports.text import number, printable
 from space.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _STAGE = (
 )  # fmt: skip
 _POINT = (
     "layer", "name", "note", "macs", "params", "activations", "resolution", "accuracy", "low",
-    "high", "reward", "seconds", "network",
+    "high", "reward", "seconds", "network", "rule",
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
             "rows": [[_json(point.get(name)) for name in _POINT] for point in points],
         },
         "curves": list(_curves(tables, place)),
+        "latency": _latencies(tables),
         "front": [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)],
         "progress": [
             [row["trial"], _json(row["best_reward"]), place[row["state"], row["trial"]]]
@@ -75,6 +77,7 @@ def _points(run: Run, tables: Tables) -> list[dict[str, Any]]:
         *_trial_points(tables),
         *_baseline_points(run),
         *_family_points(tables),
+        *_rival_points(tables),
         *_published_points(run),
     ]
 
@@ -145,7 +148,7 @@ def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:
     trials = tables.trials
     seen = trials[trials["accuracy"].notna() & trials["answered_from"].isna()]
     for row in rows(seen):
-        if row["study"] == "family" or row["state"] not in ("complete", "pruned"):
+        if row["study"] in ("family", "rivals") or row["state"] not in ("complete", "pruned"):
             continue
         layer = row["state"] if row["study"] == "search" else row["study"]
         name = f"trial {row['trial']}" if row["study"] == "search" else row["job"]
@@ -157,11 +160,19 @@ def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:
 def _baseline_points(run: Run) -> Iterable[dict[str, Any]]:
     if not run.baseline or run.baseline.get("accuracy") is None:
         return
+    images = next(
+        (
+            trial.measurement.get("images")
+            for trial in run.study(run.baseline.get("study", "finalists"))
+            if trial.key == run.baseline["key"]
+        ),
+        None,
+    )
     yield {
         "layer": "baseline",
         "name": "baseline",
         "note": "held-out images",
-        "accuracy": run.baseline["accuracy"],
+        **interval(run.baseline["accuracy"], images),
         "reward": run.baseline.get("reward"),
         "resolution": run.baseline["architecture"].get("resolution"),
         "key": run.baseline["key"],
@@ -180,6 +191,32 @@ def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
             "note": "test images",
             "seconds": row["train_seconds"],
         }
+
+
+def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
+    trials = tables.trials
+    trained = trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]
+    for row in rows(trained):
+        rule, _, member = row["job"].partition(" ")
+        name = f"{rule} {member.upper()}".strip()
+        note = f"test images, {row['epochs']} epochs"
+        yield row | {"layer": "rivals", "rule": rule, "name": name, "note": note}
+
+
+def _latencies(tables: Tables) -> list[dict[str, Any]]:
+    """How long the members took, a list a setting: member, milliseconds of a call, quartiles."""
+    settings: dict[str, list[list[Any]]] = {}
+    for row in rows(tables.latency):
+        times = [row[f"{name}_seconds"] for name in ("median", "low", "high")]
+        call = [_json(str(row["member"]).upper()), *(_json(1000 * each) for each in times)]
+        settings.setdefault(latency_setting(row), []).append(call)
+    return [{"name": printable(name), "calls": calls} for name, calls in settings.items()]
+
+
+def latency_setting(row: Mapping[str, Any]) -> str:
+    """How a latency was measured, in a few words."""
+    threads = f", {number(row['threads'], 'thread')}" if row["device"] == "cpu" else ""
+    return f"{row['backend']} on {row['device']}{threads}, batch {row['batch']}"
 
 
 def _published_points(run: Run) -> Iterable[dict[str, Any]]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS: Mapping[str, str] = {
-    "study": "stage of the run: search, finalists, coefficients or family",
+    "study": "stage of the run: search, finalists, coefficients, family or rivals",
     "trial": "number of the trial in its study",
     "job": "what the run calls this evaluation",
     "state": "complete, pruned, failed, running or waiting",
@@ -54,6 +54,7 @@ COLUMNS: Mapping[str, str] = {
     "winner": "whether this candidate was chosen",
     "tied": "whether it was as long trained as the winner and is not told apart from it",
     "layer": "what a point of the figure is: complete, pruned, finalists, coefficients …",
+    "rule": "of a rival: how it was grown, or the preset that it is",
     "note": "on which images, after how much training, the accuracy was measured",
     "name": "member of the family, trial or other point",
     "phi": "compound coefficient φ",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import optuna
 
 #: A run's studies, in the order of its stages.
-STUDIES = ("search", "finalists", "coefficients", "family")
+STUDIES = ("search", "finalists", "coefficients", "family", "rivals")
 
 #: Optuna's trial states in the words of `space.evaluation.Status`, and the two of unfinished ones.
 _STATES = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reports.columns import frame, names
+from reports.intervals import interval
 from reports.load import STUDIES, Run, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TRIALS = names(
-    "study trial job state reward accuracy loss macs params activations resolution epochs "
+    "study trial job state reward accuracy low high loss macs params activations resolution epochs "
     "epochs_trained data_fraction seed train_seconds validation_seconds seconds peak_memory images "
     "device answered_from retries rejected reason key"
 )
@@ -38,7 +39,7 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
         "job": trial.job,
         "state": trial.state,
         "reward": reward if trial.study in ("search", "finalists") else None,
-        "accuracy": measured.get("accuracy"),
+        **interval(measured.get("accuracy"), measured.get("images")),
         "loss": measured.get("loss"),
         **{name: trial.cost.get(name) for name in ("macs", "params", "activations")},
         "resolution": budget.get("resolution") or trial.architecture.get("resolution"),
@@ -50,7 +51,6 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
         "validation_seconds": measured.get("validation_seconds"),
         "seconds": trial.seconds,
         "peak_memory": measured.get("peak_memory"),
-        "images": measured.get("images"),
         "device": trial.environment.get("device"),
         "answered_from": trial.answered_from,
         "retries": trial.retries,

@@ -14,6 +14,7 @@ from experiments import log
 from experiments.data.images import Images
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.predictions import Predictions
+from experiments.stages import rivals
 from experiments.stages.context import Context, StageFailed
 from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
@@ -52,7 +53,9 @@ def run(context: Context) -> dict[str, Any]:
     if failed:
         name, reason = next(iter(failed.items()))
         raise StageFailed(f"family: {name} was not trained to its end: {reason}")
-    return _export(context, family, members, evaluate)
+    exported = _export(context, family, members, evaluate)
+    rivals.train(context, family)
+    return exported
 
 
 def _family(context: Context) -> Family:

@@ -457,6 +457,18 @@
     );
   }
 
+  // What others would have made: a line a rule of growth, which begins at the baseline.
+  function rivals() {
+    const made = layerOf("rivals");
+    const first = layerOf("family").find((point) => !made.some((rival) => rival.x <= point.x));
+    return [...new Set(made.map((point) => point.rule))].map((rule, i) => {
+      const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
+      const grown = own.length > 1 || own[0].name !== rule;
+      const points = grown && first ? [first, ...own] : own;
+      return { name: rule, label: rule, kind: "family", tone: `rival${i % 4}`, points, shown: false };
+    });
+  }
+
   function accuracyChart(figure) {
     new Chart(figure, {
       title: "Accuracy against MACs", zoom: true,
@@ -470,6 +482,7 @@
         { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
         { name: "α β γ candidates", kind: "dots", tone: "coefficients", points: layerOf("coefficients"), shown: false },
         { name: "published", kind: "dots", tone: "published", points: layerOf("published"), shown: false },
+        ...rivals(),
         { name: "baseline", kind: "diamonds", tone: "baseline", points: layerOf("baseline") },
         { name: "family", kind: "family", tone: "family", points: layerOf("family") },
       ],
@@ -547,6 +560,23 @@
     });
   }
 
+  function latencyChart(figure) {
+    const members = new Map(layerOf("family").map((point) => [point.name, point]));
+    const layers = data.latency.map(({ name, calls }, i) => ({
+      name, kind: "family", tone: `run${i % 6}`, shown: i === 0,
+      points: calls.filter(([member]) => members.has(member)).map(([member, median, low, high]) =>
+        ({ ...members.get(member), x: median, spread: `${trimmed(low)} to ${trimmed(high)} ms`, setting: name })),
+    }));
+    new Chart(figure, {
+      title: "Accuracy against latency",
+      height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
+      x: { log: true, label: "milliseconds of one call, log scale", format: trimmed, margin: 0.12 },
+      y: percents,
+      layers,
+      describe: (point) => [...describe(point), `${trimmed(point.x)} ms, quartiles ${point.spread}`, point.setting],
+    });
+  }
+
   function secondsChart(figure) {
     const longest = Math.max(...points.map((point) => point.seconds ?? 0));
     const [unit, name] = longest < 120 ? [1, "seconds"] : longest < 7200 ? [60, "minutes"] : [3600, "hours"];
@@ -578,6 +608,7 @@
     "chart-params": (figure) => familyChart(figure, "params", "parameters", short),
     "chart-activations": (figure) => familyChart(figure, "activations", "activations", short),
     "chart-seconds": secondsChart,
+    "chart-latency": latencyChart,
   };
   for (const [id, draw] of Object.entries(drawers)) {
     const figure = document.getElementById(id);
@@ -612,13 +643,19 @@
     root.dataset.theme = dark ? "light" : "dark";
     store((storage) => storage.setItem("phiscale-theme", root.dataset.theme));
   });
+  const PAPER = 688; // pixels between the margins of a sheet of A4
   const closed = [];
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details:not([open])")) closed.push(part), (part.open = true);
-    for (const chart of charts) chart.draw();
+    const page = document.querySelector("main").clientWidth - 40;
+    for (const chart of charts) {
+      const part = chart.figure.closest(".split") ? 1 : chart.figure.clientWidth / page;
+      chart.paper = Math.round(PAPER * Math.min(1, part));
+      chart.draw();
+    }
   });
   addEventListener("afterprint", () => {
     while (closed.length) closed.pop().open = false;
-    for (const chart of charts) chart.draw();
+    for (const chart of charts) chart.paper = null, chart.draw();
   });
 })();

@@ -97,3 +97,32 @@ def test_lost_weights_are_trained_again_to_the_same_numbers(searched):
 def test_a_rule_without_phi_needs_targets():
     with pytest.raises(InvalidInput, match=r"the rule 'depth' needs `targets`"):
         config.load("demo", ["family.rule=depth"])
+
+
+def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
+    pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
+    run = again(searched, *pinned, "family.phi=[0, 1]", "family.rivals=[width, mobilenet_v3_small]")
+    found = stages.run(run, ["coefficients", "family"])["family"]
+    trials = {
+        trial.user_attrs["job"]: trial.user_attrs
+        for trial in finished(open_study(run.storage, "rivals").get_trials())
+    }
+    assert set(trials) == {"width b1", "mobilenet_v3_small"}
+    width, b1 = trials["width b1"], found["members"][1]
+    stages_of = [
+        [stage["channels"] for stage in each["stages"]]
+        for each in (width["architecture"], run.read("baseline.json")["architecture"])
+    ]
+    assert all(wide > own for wide, own in zip(*stages_of, strict=True))
+    assert width["cost"]["macs"] == pytest.approx(b1["cost"]["macs"], rel=0.1)
+    assert trials["mobilenet_v3_small"]["architecture"]["num_classes"] == 3
+    assert width["budget"] == trials["mobilenet_v3_small"]["budget"] | {
+        "resolution": width["budget"]["resolution"]
+    }
+    assert width["measurement"]["images"] == b1["images"]
+
+
+@pytest.mark.parametrize("rivals", ["[widht]", "[compound]"])
+def test_a_rival_is_a_known_rule_or_network_and_not_the_familys_own(rivals):
+    with pytest.raises(InvalidInput, match="rivals"):
+        config.load("demo", (f"family.rivals={rivals}",))

@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -20,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from reports.load import Run, Trial
 from reports.load import load as load_run
 from scaling.compound import scale
+from space import presets
 from space.architecture import Architecture
 from space.choices import Space, load
 from space.cost import cost
@@ -190,6 +193,9 @@ def build_run(
     baseline = _finalists(folder, url, searched)
     _coefficients(folder, url, baseline)
     _family(folder, url, baseline)
+    _rivals(url, baseline)
+    _answers(folder)
+    _latency(folder)
     return folder
 
 
@@ -303,6 +309,85 @@ def _family(folder: Path, url: str, baseline: Architecture) -> None:
             "preprocessing": {},
         },
     )
+
+
+def _rivals(url: str, baseline: Architecture) -> None:
+    made = [
+        recorded(scale(baseline, **factors), number, job=job, epochs=30, images=TEST, noise=-0.02)
+        for number, (job, factors) in enumerate(
+            (
+                ("width b1", {"width": 1.41}),
+                ("width b2", {"width": 2.0}),
+                ("depth b1", {"depth": 2.0}),
+            )
+        )
+    ]
+    made.append(
+        recorded(
+            replace(presets.load("mobilenet_v2", num_classes=10), resolution=64),
+            len(made),
+            job="mobilenet_v2",
+            epochs=30,
+            images=TEST,
+        )
+    )
+    add_study(url, "rivals", made)
+
+
+def _answers(folder: Path) -> None:
+    """Answers as right as the members are, and pictures of noise."""
+    draw = np.random.default_rng(3)
+    members = json.loads((folder / "family" / "family.json").read_text("utf-8"))["members"]
+    label = np.arange(TEST) % len(CLASSES)
+    (folder / "predictions").mkdir()
+    shown: set[int] = set()
+    for member in members:
+        predicted = label.copy()
+        wrong = draw.permutation(TEST)[: TEST - round(TEST * member["accuracy"])]
+        predicted[wrong] = (label[wrong] + draw.choice([1, 1, 1, 2, 5], len(wrong))) % 10
+        answers = pd.DataFrame(
+            {
+                "image": np.arange(TEST, dtype=np.int32),
+                "label": label.astype(np.int32),
+                "predicted": predicted.astype(np.int32),
+                "probability": draw.uniform(0.3, 1, TEST).astype(np.float32),
+            }
+        )
+        answers.to_parquet(folder / "predictions" / f"{member['name']}.parquet")
+        surest = answers.loc[wrong].sort_values("probability", ascending=False)
+        shown |= set(surest["image"][:12])
+    index = np.array(sorted(shown | {0, 4, 9}), dtype=np.int64)
+    pixels = draw.integers(0, 256, (len(index), 24, 24, 3), dtype=np.uint8)
+    np.savez_compressed(folder / "predictions" / "images.npz", index=index, pixels=pixels)
+    maps = {
+        member["name"]: draw.normal(size=(3, size, size)).astype(np.float16)
+        for size, member in enumerate(members, start=2)
+    }
+    np.savez_compressed(
+        folder / "predictions" / "activation_maps.npz", index=np.array([0, 4, 9]), **maps
+    )
+
+
+def _latency(folder: Path) -> None:
+    members = json.loads((folder / "family" / "family.json").read_text("utf-8"))["members"]
+    pd.DataFrame(
+        [
+            {
+                "member": member["name"],
+                "accuracy": member["accuracy"],
+                "backend": backend,
+                "device": "cpu",
+                "batch": 1,
+                "threads": 1,
+                "median_seconds": member["cost"]["macs"] / speed,
+                "low_seconds": member["cost"]["macs"] / speed * 0.97,
+                "high_seconds": member["cost"]["macs"] / speed * 1.05,
+                "images_per_second": speed / member["cost"]["macs"],
+            }
+            for backend, speed in (("eager", 1e9), ("onnxruntime", 3e9))
+            for member in members
+        ]
+    ).to_csv(folder / "family" / "latency.csv", index=False)
 
 
 def _write(path: Path, data: object) -> None:

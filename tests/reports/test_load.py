@@ -18,6 +18,7 @@ def test_a_run_is_read_whole(finished_run):
         "finalists": 5,
         "coefficients": 0,
         "family": 4,
+        "rivals": 4,
     }
     assert len(run.study("coefficients")) == len(run.coefficients["candidates"])
     assert run.baseline["key"] in {trial.key for trial in run.study("finalists")}
