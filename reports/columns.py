@@ -54,7 +54,6 @@ COLUMNS: Mapping[str, str] = {
     "winner": "whether this candidate was chosen",
     "tied": "whether it was as long trained as the winner and is not told apart from it",
     "layer": "what a point of the figure is: complete, pruned, finalists, coefficients …",
-    "rule": "of a rival: how it was grown, or the preset that it is",
     "note": "on which images, after how much training, the accuracy was measured",
     "name": "member of the family, trial or other point",
     "phi": "compound coefficient φ",
@@ -93,7 +92,7 @@ COLUMNS: Mapping[str, str] = {
     "retried": "trials begun again after an interruption",
     "unfinished": "trials that are running or waiting",
     "baseline": "network that a scaling study starts from",
-    "rule": "how it has grown: baseline (not at all), depth, width, resolution, compound, fast",
+    "rule": "how it has grown: baseline (not at all), depth, width … fast; or the preset that it is",
     "factor": "MACs that were asked for over the baseline's",
     "target": "MACs that were asked for",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
@@ -128,8 +127,8 @@ _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward "
-    "baseline_accuracy depth_share width_share resolution_share factor target probability median_seconds "
-    "low_seconds high_seconds images_per_second"
+    "baseline_accuracy depth_share width_share resolution_share factor target "
+    "probability median_seconds low_seconds high_seconds images_per_second"
 )
 
 
