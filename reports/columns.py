@@ -92,7 +92,7 @@ COLUMNS: Mapping[str, str] = {
     "retried": "trials begun again after an interruption",
     "unfinished": "trials that are running or waiting",
     "baseline": "network that a scaling study starts from",
-    "rule": "how it has grown: baseline (not at all), depth, width … fast; or the preset that it is",
+    "rule": "how it has grown: baseline (not at all), depth, width … fast; or a preset",
     "factor": "MACs that were asked for over the baseline's",
     "target": "MACs that were asked for",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
