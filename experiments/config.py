@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -55,6 +55,11 @@ def _workers(value: int | str) -> int | str:
 
 #: A part of the images: a fraction where below 1, else a count.
 Share = Annotated[float, Field(gt=0), AfterValidator(_share)]
+
+
+def _kind(value: Any) -> Any:
+    """A section whose kind alone is given."""
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -113,6 +118,20 @@ class GlyphsConfig(Section):
     """Draws the images; the same seed gives the same set."""
 
 
+class EvaluatorConfig(Section):
+    """What measures the networks of the search: trainings, or records of trainings made before."""
+
+    kind: Literal["train", "records"] = "train"
+    """`train`: train them on `data`; `records`: look them up, which needs no images. Records know
+    the networks of one space alone, so that coefficients and family need trainings."""
+    records: Path | None = None
+    """The records: the archive of Accel-NASBench, as it is published."""
+    surrogate: Literal["none", "gaussian_process", "boosting", "mean"] = "mean"
+    """What predicts networks that are not recorded; `none`: these fail; `mean`: of both models."""
+    noise: Fraction = 0.0
+    """Standard deviation added to predicted accuracies, as a fraction; 0.003 is realistic."""
+
+
 class TrainConfig(Section):
     """How every network of the run is trained; only the budget differs between trainings."""
 
@@ -160,6 +179,23 @@ class TrainConfig(Section):
     """A training writes a checkpoint after an epoch when the last is this old."""
 
 
+def _amount(value: Any) -> Any:
+    """`5ms` as 0.005; anything else as a count."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d.]+)\s*(s|ms|us|µs)\s*", value)):
+        return float(match[1]) * _SECONDS[match[2]]
+    return _quantity(value)
+
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+
+#: A latency in seconds that may be written 5ms, or 800us.
+Seconds = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
+#: A count or a latency.
+Amount = Annotated[int | float, BeforeValidator(_amount), Field(gt=0)]
+
+CostKind = Literal["macs", "params", "activations", "latency"]
+
+
 class Bounds(Section):
     """Hard bounds on the exact cost, both ends included."""
 
@@ -169,10 +205,12 @@ class Bounds(Section):
     """Least and most parameters."""
     activations: tuple[Quantity, Quantity] | None = None
     """Least and most elements of convolution outputs."""
+    latency: tuple[Seconds, Seconds] | None = None
+    """Least and most seconds, by the latency table; `5ms` may be written."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for name in ("macs", "params", "activations"):
+        for name in get_args(CostKind):
             pair = getattr(self, name)
             if pair is not None and pair[0] > pair[1]:
                 raise ValueError(f"{name}: `least <= most` must hold, but got {list(pair)}")
@@ -180,20 +218,44 @@ class Bounds(Section):
 
 
 class ObjectiveConfig(Section):
-    """The reward: accuracy · (cost / target)^w (MnasNet, section 3.1)."""
+    """The reward: accuracy · (cost / target)^w (MnasNet, section 3.1); or several objectives."""
 
     metric: Literal["top1", "balanced"] = "top1"
     """Accuracy over all images, or the mean over classes."""
-    cost: Literal["macs", "params", "activations"] = "macs"
+    cost: CostKind = "macs"
     """Which cost enters the reward."""
-    target: Quantity
-    """T, in units of `cost`."""
+    target: Amount
+    """T, in units of `cost`: a count, or seconds, which may be written `5ms`."""
     exponent_below: Annotated[float, Field(le=0)] = -0.07
     """w where cost <= target."""
     exponent_above: Annotated[float, Field(le=0)] = -0.07
     """w where cost > target."""
     bounds: Bounds = Bounds()
     """Candidates outside are rejected before training."""
+    pareto: tuple[CostKind, ...] = ()
+    """Costs that are minimised beside accuracy: the search then looks for a Pareto front, and the
+    reward only chooses the baseline from it. Not with a pruner."""
+    latency_table: Path | None = None
+    """What `latency` means: the table that `phiscale latency SPACE --build-table FILE` measured."""
+
+    @model_validator(mode="after")
+    def _meant(self) -> Self:
+        latency = "latency" in (self.cost, *self.pareto) or self.bounds.latency is not None
+        if latency and self.latency_table is None:
+            raise ValueError(
+                "latency_table: must name a table where latency is a cost; measure one with "
+                "phiscale latency SPACE --resolution N --build-table FILE"
+            )
+        if "latency" in self.pareto and self.bounds.latency is None:
+            raise ValueError(
+                "bounds.latency: least and most seconds are needed where `pareto` names latency, "
+                "since a hypervolume needs an end"
+            )
+        if len(set(self.pareto)) < len(self.pareto):
+            raise ValueError(f"pareto: costs must differ, but got {list(self.pareto)}")
+        if self.cost != "latency" and self.target != int(self.target):
+            raise ValueError(f"target: must be a whole number of {self.cost}, got {self.target}")
+        return self
 
 
 class BudgetConfig(Section):
@@ -225,6 +287,10 @@ class SearchConfig(BudgetConfig):
     """Finished trainings (complete or pruned)."""
     sampler: str = "tpe"
     """Which sampler proposes candidates."""
+    warm_start: tuple[str, ...] = ()
+    """Earlier searches (run folders or storage URLs) and files of records that the sampler
+    `predictor` learns from, also of other data; the space must offer the same choices. They are
+    read once, when the search begins. No other sampler can use them."""
     pruner: PrunerConfig = PrunerConfig()
     """Early stopping of trials."""
     finalists: Annotated[int, Field(ge=1)] = 5
@@ -371,10 +437,20 @@ class Recipe(Common):
     """Name of a shipped space, or path of a YAML file."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Pixels at which the baseline is searched."""
+    evaluator: Annotated[EvaluatorConfig, BeforeValidator(_kind)] = EvaluatorConfig()
     objective: ObjectiveConfig
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()
     family: FamilyConfig
+
+    @model_validator(mode="after")
+    def _prunable(self) -> Self:
+        if self.objective.pareto and self.search.pruner.kind != "none":
+            raise ValueError(
+                "search.pruner.kind: must be none with `objective.pareto`, since a pruner judges "
+                f"one reward, but got {self.search.pruner.kind}"
+            )
+        return self
 
 
 _SHIPPED = resources.files("experiments") / "recipes"

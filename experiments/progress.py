@@ -99,7 +99,7 @@ class Watched:
     """A proposer whose work is shown as it happens; it changes nothing of it.
 
     `plan` is what there is to do: the jobs, where they are known, or how many trainings at most.
-    `value` is what the stage maximises, of an accuracy and an exact cost. Results that are not
+    `value` is what the stage maximises, of a job's accuracy. Results that are not
     trained but answered from a study count as done, and say nothing of the pace.
     """
 
@@ -108,7 +108,7 @@ class Watched:
         proposer: Proposer,
         stage: str,
         plan: Sequence[Job] | int,
-        value: Callable[[float, Cost], float],
+        value: Callable[[float, Job], float],
         before: Earlier | None = None,
     ) -> None:
         self._proposer, self._stage, self._value = proposer, stage, value
@@ -177,7 +177,7 @@ class Watched:
             return
         tally.done += 1
         tally.pruned += measurement.status is Status.PRUNED
-        value = self._value(accuracy, running.cost)
+        value = self._value(accuracy, running.job)
         better = tally.best is None or value > tally.best.value
         if better and measurement.status is Status.COMPLETE:
             tally.best = Best(value, running.job.name, accuracy, running.cost.macs)

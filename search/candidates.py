@@ -6,7 +6,7 @@ costed at once; a `Candidate` is one of them with its architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from search.objective import UNITS, Objective
+from search.objective import UNITS, Objective, Price
 from space import moves
 from space.architecture import Architecture
 from space.choices import Space, Value
@@ -49,7 +49,12 @@ class Candidate:
     choices: dict[str, Value]
     architecture: Architecture
     key: str
-    cost: Cost
+    price: Price
+
+    @property
+    def cost(self) -> Cost:
+        """The exact counts alone."""
+        return Cost(*self.price[:3])
 
 
 class Exhausted(Exception):
@@ -69,6 +74,8 @@ class Candidates:
         self.resolution = resolution
         self._bounds = objective.bounds
         self._remembered = lru_cache(_REMEMBERED)(self._make)
+        self._latency = lru_cache(_REMEMBERED)(self._predict)
+        self._placed = lru_cache(_REMEMBERED)(self._place)
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -89,7 +96,19 @@ class Candidates:
 
     def row(self, choices: Choices) -> Rows:
         """The indices of `choices`, in the space's order."""
-        return np.array([place[choices[name]] for name, place in self._places.items()])
+        return np.array(self._indices(choices))
+
+    def rows(self, many: Iterable[Choices]) -> Rows:
+        """The indices of each of `many` choices, N × choices."""
+        found = [self._indices(choices) for choices in many]
+        return np.array(found, np.int64).reshape(len(found), len(self._places))
+
+    def _indices(self, choices: Choices) -> tuple[int, ...]:
+        return self._placed(tuple([choices[name] for name in self._places]))
+
+    def _place(self, values: tuple[Value, ...]) -> tuple[int, ...]:
+        places = self._places.values()
+        return tuple(place[value] for place, value in zip(places, values, strict=True))
 
     def at(self, choices: Choices) -> Candidate:
         """The candidate of these choices."""
@@ -101,7 +120,31 @@ class Candidates:
 
     def admits(self, candidate: Candidate) -> bool:
         """Whether the candidate lies within the bounds."""
-        return self.objective.admits(candidate.cost)
+        return self.objective.admits(candidate.price)
+
+    def prices(self, rows: Rows) -> Floats:
+        """Macs, params, activations and latency of rows, N × 4."""
+        prices = np.zeros((len(rows), len(Price._fields)))
+        prices[:, : len(Cost._fields)] = self.table(rows)
+        if self.objective.seconds is not None:
+            prices[:, -1] = [self._latency(tuple(row)) for row in rows.tolist()]
+        return prices
+
+    def factors(self, rows: Rows) -> Floats:
+        """What the reward multiplies each row's accuracy by, N."""
+        return self.objective.factors(self.prices(rows))
+
+    def most(self, name: str) -> float:
+        """A cost that no candidate exceeds: its bound, or what the stages cost at most."""
+        if name in self._bounds.given:
+            return self._bounds.given[name][1]
+        if name == "latency":
+            raise InvalidInput(
+                "objective.bounds.latency: least and most seconds are needed where "
+                "objective.pareto names latency: a hypervolume needs an end"
+            )
+        column = Cost._fields.index(name)
+        return float(sum(stage.costs[:, column].max() for stage in self.table.stages))
 
     def within(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows lie within the bounds."""
@@ -110,14 +153,22 @@ class Candidates:
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
         """Rows drawn uniformly from those within the bounds; fewer than `count` where few exist."""
-        if self._within is None:
+        if not self._bounds.given:
             return moves.uniform(self.sizes, count, rng)
         rows = np.empty((0, len(self.sizes)), np.int64)
         for _ in range(_ROUNDS):
             if len(rows) >= count:
                 break
-            rows = np.concatenate([rows, self._within.draw(max(2 * count, 16), rng)])
+            rows = np.concatenate([rows, self._draw(max(2 * count, 16), rng)])
         return rows[:count]
+
+    def _draw(self, count: int, rng: np.random.Generator) -> Rows:
+        """At most `count` rows within the bounds: drawn by counts, judged by latency."""
+        if self._within is None:
+            drawn = moves.uniform(self.sizes, count, rng)
+        else:
+            drawn = self._within.draw(count, rng)
+        return drawn if "latency" not in self._bounds.given else drawn[self.within(drawn)]
 
     def unseen(self, seen: set[str], near: Rows, rng: np.random.Generator) -> Candidate:
         """A candidate within the bounds whose key is not in `seen`, by few changes from `near`.
@@ -177,15 +228,19 @@ class Candidates:
     def _every(self) -> Iterator[Rows]:
         """All rows within the bounds, where they are few enough to be gone through."""
         if self._within is not None:
-            if self._within.count <= ENUMERABLE:
-                yield from self._within.every()
-        elif self.space.size <= ENUMERABLE:
-            yield from (np.array(row) for row in product(*map(range, self.sizes.tolist())))
+            every = self._within.every() if self._within.count <= ENUMERABLE else iter(())
+        else:
+            few = self.sizes.tolist() if self.space.size <= ENUMERABLE else [0]
+            every = (np.array(row) for row in product(*map(range, few)))
+        yield from (row for row in every if self.within(row[None])[0])
 
     def _unreachable(self, rng: np.random.Generator) -> str:
-        reached = Within(self.table, self._bounds.given, clip=False).nearest(64, rng)
+        if self._bounds.counts:
+            reached = Within(self.table, self._bounds.counts, clip=False).nearest(64, rng)
+        else:
+            reached = moves.uniform(self.sizes, 64, rng)
         reached = np.array([self._downhill(row, rng) for row in reached])
-        nearest = self.at_row(reached[self._violations(reached).argmin()]).cost
+        nearest = self.at_row(reached[self._violations(reached).argmin()]).price
         wanted = " and ".join(
             f"{least:,} to {most:,} {UNITS[name]}"
             for name, (least, most) in self._bounds.given.items()
@@ -204,15 +259,15 @@ class Candidates:
         """How far outside the bounds each row lies, as `Bounds.violation` says it."""
         outside = np.zeros(len(rows))
         if self._bounds.given and len(rows):
-            costs = self.table(rows).astype(float)
+            prices = self.prices(rows)
             for name, (least, most) in self._bounds.given.items():
-                cost = costs[:, Cost._fields.index(name)]
+                cost = prices[:, Price._fields.index(name)]
                 outside += np.maximum(0.0, np.log(np.maximum(least / cost, cost / most)))
         return outside
 
     @cached_property
     def _within(self) -> Within | None:
-        return Within(self.table, self._bounds.given) if self._bounds.given else None
+        return Within(self.table, self._bounds.counts) if self._bounds.counts else None
 
     @cached_property
     def _places(self) -> dict[str, dict[Value, int]]:
@@ -222,9 +277,17 @@ class Candidates:
         }
 
     def _make(self, indices: tuple[int, ...]) -> Candidate:
-        offers = self.space.choices.items()
-        choices = {name: values[i] for (name, values), i in zip(offers, indices, strict=True)}
+        choices = self._choices(indices)
         architecture = self.space.decode(choices)
         row = np.array(indices)
         cost = Cost(*self.table(row[None])[0].tolist())
-        return Candidate(row, choices, architecture, architecture.key, cost)
+        price = self.objective.price(architecture, cost)
+        return Candidate(row, choices, architecture, architecture.key, price)
+
+    def _predict(self, indices: tuple[int, ...]) -> float:
+        assert self.objective.seconds is not None
+        return self.objective.seconds(self.space.decode(self._choices(indices)))
+
+    def _choices(self, indices: tuple[int, ...]) -> dict[str, Value]:
+        offers = self.space.choices.items()
+        return {name: values[i] for (name, values), i in zip(offers, indices, strict=True)}

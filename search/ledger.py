@@ -12,6 +12,8 @@ user_attrs of a trial, all JSON:
   pruned_at     epoch after which the pruner stopped it (only where it did)
   rejected      proposals rejected by cost before this one (search only, where there were any)
   retries       how often the trial was begun again (only where it was)
+  reward        accuracy · (cost / target)^w (search of several objectives only)
+  latency       seconds of the network (search only, where latency is a cost)
   answered_from number of the trial that had already measured this (only where one had)
 Intermediate values are the study's value after each epoch, counted from 1.
 """
@@ -40,8 +42,11 @@ _STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 
-#: What a study maximises, from accuracy and exact cost.
-Value = Callable[[float, Cost], float]
+#: What a study maximises, from a job's accuracy.
+Value = Callable[[float, Job], float]
+
+#: The values of a study of several objectives, from a job's accuracy.
+Values = Callable[[float, Job], Sequence[float]]
 
 
 @dataclass(slots=True)
@@ -49,20 +54,28 @@ class _Open:
     """A job that runs: its trial, and what this attempt has reported."""
 
     trial_id: int
-    cost: Cost
     began: float
     values: dict[int, float] = field(default_factory=dict)
 
 
 class Ledger:
-    """Writes the jobs of one study into its storage, in as few transactions as it can."""
+    """Writes the jobs of one study into its storage, in as few transactions as it can.
+
+    `value` is what the study maximises. One of several objectives records their `values`, and
+    `value` as the trial's attribute `reward`.
+    """
 
     def __init__(
-        self, study: optuna.Study, value: Value, environment: Mapping[str, Any] | None = None
+        self,
+        study: optuna.Study,
+        value: Value,
+        environment: Mapping[str, Any] | None = None,
+        values: Values | None = None,
     ) -> None:
         self.study = study
         self._storage = study._storage
         self._value = value
+        self._values = values
         self._environment = dict(environment or {})
         self._open: dict[str, _Open] = {}
 
@@ -93,16 +106,15 @@ class Ledger:
         *,
         params: Mapping[str, Any] | None = None,
         distributions: Mapping[str, BaseDistribution] | None = None,
-        rejected: int = 0,
+        attributes: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
         """A new RUNNING trial for `job`, whole in one transaction."""
-        attributes = self._attributes(job) | ({"rejected": rejected} if rejected else {})
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(params or {}),
             distributions=dict(distributions or {}),
-            user_attrs=attributes,
+            user_attrs=self._attributes(job) | dict(attributes or {}),
             system_attrs=dict(notes or {}),
         )
         self._opened(job, self._storage.create_new_trial(self.study._study_id, template))
@@ -135,7 +147,7 @@ class Ledger:
         entry = self._open[job.name]
         if not math.isfinite(epoch.accuracy):
             return False  # the training will fail, and say why
-        value = self._value(epoch.accuracy, entry.cost)
+        value = self._value(epoch.accuracy, job)
         if epoch.epoch in entry.values:  # its worker died, and another goes on with it
             entry.values.clear()
             retries = self._storage.get_trial(entry.trial_id).user_attrs.get("retries", 0) + 1
@@ -163,7 +175,12 @@ class Ledger:
         self._storage.set_trial_user_attr(trial_id, "measurement", to_record(measurement))
         self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
         accuracy = measurement.accuracy if measurement.finished else None
-        values = None if accuracy is None else [self._value(accuracy, entry.cost)]
+        values = None
+        if accuracy is not None:
+            values = [self._value(accuracy, job)]
+            if self._values:
+                self._storage.set_trial_user_attr(trial_id, "reward", values[0])
+                values = [*self._values(accuracy, job)]
         self._storage.set_trial_state_values(trial_id, _STATES[measurement.status], values)
         return measurement
 
@@ -193,7 +210,7 @@ class Ledger:
     def _opened(self, job: Job, trial_id: int) -> None:
         if job.name in self._open:
             raise ValueError(f"the name of a job is unique, but {job.name!r} runs already")
-        self._open[job.name] = _Open(trial_id, cost_of(job), time.monotonic())
+        self._open[job.name] = _Open(trial_id, time.monotonic())
 
 
 def cost_of(job: Job) -> Cost:

@@ -10,11 +10,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.ledger import Ledger, Value, answer, budget_of, measurement_of
-from space.cost import Cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer
 
 
-def accuracy(value: float, cost: Cost) -> float:  # noqa: ARG001
+def accuracy(value: float, job: Job) -> float:  # noqa: ARG001
     """The value of a study that maximises accuracy alone."""
     return value
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.candidates import Exhausted
 from search.ledger import Ledger, answer
-from search.samplers.base import Sampler
+from search.samplers.base import Proposal, Sampler
 from search.study import finished
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
@@ -46,7 +46,8 @@ class Search:
         self._trials = trials
         self._failures: list[str] = []
         objective = sampler.candidates.objective
-        self._ledger = Ledger(study, objective.reward, environment)
+        values = objective.values if objective.pareto else None
+        self._ledger = Ledger(study, objective.value, environment, values)
         self._ledger.requeue()
 
     def ask(self) -> Job | None:
@@ -92,7 +93,7 @@ class Search:
             job,
             params=candidate.choices,
             distributions=self._sampler.candidates.distributions,
-            rejected=proposal.rejected,
+            attributes=_attributes(proposal),
             notes=proposal.notes,
         )
         return job
@@ -102,7 +103,7 @@ class Search:
         candidates = self._sampler.candidates
         candidate = candidates.at(self._completed(trial, recorded))
         job = self._job(trial.number, candidate.architecture)
-        if reason := candidates.objective.bounds.why_not(candidate.cost):
+        if reason := candidates.objective.bounds.why_not(candidate.price):
             self._ledger.refuse(trial, f"rejected before training: {reason}")
             return None
         self._ledger.resume(job, trial)
@@ -129,3 +130,10 @@ class Search:
             raise SearchFailed(
                 f"{MAX_FAILURES} trials in a row failed, the last with: {self._failures[-1]}"
             )
+
+
+def _attributes(proposal: Proposal) -> dict[str, Any]:
+    """What a trial records beside its job."""
+    latency = proposal.candidate.price.latency
+    facts = {"rejected": proposal.rejected, "latency": latency}
+    return {name: fact for name, fact in facts.items() if fact}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from search.objective import Direction
 from space.validation import InvalidInput
 
 #: Seconds for which a process waits for another's write to end (assumed: ample for one trial's).
@@ -83,19 +85,44 @@ def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
 
 
-def open_study(storage: str, name: str, pruner: BasePruner | None = None) -> optuna.Study:
+def open_study(
+    storage: str,
+    name: str,
+    pruner: BasePruner | None = None,
+    directions: Sequence[Direction] = ("maximize",),
+) -> optuna.Study:
     """The study `name` of the storage at URL `storage`, created where it does not exist.
 
-    It maximises. Names are fixed by the stages and not made up, since Hyperband draws a trial's
-    bracket from the study's name. Raises `InvalidInput` where the storage cannot be opened.
+    `directions` are those of its values. Names are fixed by the stages and not made up, since
+    Hyperband draws a trial's bracket from the study's name. Raises `InvalidInput` where the storage
+    cannot be opened.
     """
     return optuna.create_study(
         storage=open_storage(storage),
         study_name=name,
-        direction="maximize",
+        directions=directions,
         pruner=pruner or NopPruner(),
         load_if_exists=True,
     )
+
+
+def find_study(storage: str, name: str) -> optuna.Study:
+    """The study `name` of a storage that somebody else has filled; nothing is created.
+
+    Raises `InvalidInput` where there is none.
+    """
+    where = without_password(storage)
+    try:
+        address = sqlalchemy.make_url(storage)
+    except ArgumentError:
+        raise InvalidInput(f"{where}: is no URL of an Optuna storage") from None
+    file = address.database
+    if address.get_backend_name() == "sqlite" and not (file and Path(file).is_file()):
+        raise InvalidInput(f"{where}: there is no such file")
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(storage))
+    except KeyError:
+        raise InvalidInput(f"{where}: holds no study {name!r}") from None
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -173,7 +200,8 @@ def best(study: optuna.Study) -> FrozenTrial | None:
 
 
 def value_of(trial: FrozenTrial) -> float:
-    """The value of a complete trial of a study with one objective."""
-    if trial.value is None:
+    """The value of a complete trial, or its reward where the study has several objectives."""
+    value = trial.user_attrs["reward"] if len(trial.values or ()) > 1 else trial.value
+    if value is None:
         raise ValueError(f"a complete trial has a value, but trial {trial.number} has none")
-    return trial.value
+    return float(value)

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from experiments import log
+from experiments.commands import searched
 from experiments.commands.naming import complete_set, complete_target
 from experiments.commands.terminal import AsJson, out, print_json, short
 from experiments.run import Run, open_run
@@ -129,11 +130,7 @@ def _command(folder: Path) -> str:
 def _show(found: dict[str, Any]) -> None:
     """The results of a run for people: baseline, coefficients, family, where the report is."""
     if baseline := found.get("search"):
-        out.print(
-            f"baseline      {short(baseline['cost']['macs'])} MACs, "
-            f"{baseline['cost']['params'] / 1e6:.2f}M parameters, "
-            f"held-out accuracy {baseline['accuracy']:.1%}",
-        )
+        searched.show(baseline)
     if grid := found.get("coefficients"):
         accuracy = f", accuracy {grid['accuracy']:.1%}" if grid["accuracy"] is not None else ""
         out.print(

@@ -36,6 +36,12 @@ Floats = NDArray[np.float64]
 Surrogate = Callable[[Rows], Floats]
 SurrogateName = Literal["gaussian_process", "boosting", "mean"]
 
+#: What to do where there are no records.
+WHERE = (
+    "give the archive anb_dataset_jsons.tar.gz of https://github.com/afzalxo/Accel-NASBench, as in "
+    "--set evaluator.records=PATH"
+)
+
 #: Repeats of each stage of EfficientNet-B0, from which Accel-NASBench's space counts its layers.
 _B0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
@@ -63,9 +69,9 @@ def read(path: Path, space: Space) -> Records:
     try:
         records = list(_archived(path))
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read as records: {error}") from None
+        raise InvalidInput(f"{path}: cannot be read as records: {error}; {WHERE}") from None
     if not records:
-        raise InvalidInput(f"{path}: holds no records; give the archive of Accel-NASBench")
+        raise InvalidInput(f"{path}: holds no records; {WHERE}")
     measured: dict[tuple[int, ...], list[float]] = {}
     for name, record in records:
         try:
@@ -188,6 +194,23 @@ _SURROGATES: dict[str, Callable[[CostTable, Rows, Floats], Surrogate]] = {
 }
 
 
+class Unknown(Exception):
+    """The records say nothing of a network; the message says why."""
+
+
+class Expected(NamedTuple):
+    """What the records make of a network, without noise.
+
+    What is not `recorded` is predicted: `changes` choices lie between it and the nearest record,
+    and it is `extrapolated` where it costs less or more than any.
+    """
+
+    accuracy: float
+    recorded: bool
+    changes: int = 0
+    extrapolated: bool = False
+
+
 @dataclass(frozen=True)
 class RecordsEvaluator:
     """Answers from `records`; networks that are none of them from `predict`, where there is one.
@@ -203,54 +226,52 @@ class RecordsEvaluator:
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """Looks `architecture` up; FAILED where it is not of the records' space or not recorded."""
-        row = self._row(architecture)
-        if row is None:
-            space = self.records.space.name
-            reason = f"the records are of the space {space}, and this network is not in it"
-            return Measurement(Status.FAILED, reason=reason)
-        recorded = self._recorded.get(tuple(row.tolist()))
-        if recorded is None and self.predict is None:
-            reason = "there is no record of this network; name a surrogate to predict it"
-            return Measurement(Status.FAILED, reason=reason)
-        details = {"recorded": float(recorded is not None)}
-        accuracy = recorded
-        if accuracy is None:
-            assert self.predict is not None
-            accuracy = float(self.predict(row[None])[0]) + self._drawn_noise(architecture, budget)
-            details |= self._doubts(row)
+        try:
+            expected = self.expected(architecture)
+        except Unknown as reason:
+            return Measurement(Status.FAILED, reason=str(reason))
+        accuracy, details = expected.accuracy, {"recorded": float(expected.recorded)}
+        if not expected.recorded:
+            accuracy += self._drawn_noise(architecture, budget)
+            details |= {
+                "surrogate_rmse": self.rmse,
+                "changes_to_nearest_record": float(expected.changes),
+                "extrapolated": float(expected.extrapolated),
+            }
+        if expected.extrapolated:
+            _logger.warning(
+                "a surrogate extrapolates: a network costs less or more than any record"
+            )
         accuracy = min(max(accuracy, 0.0), 1.0)
         epoch = Epoch(budget.epochs, 0.0, accuracy, 0.0, 0.0)
         report(epoch)
         return Measurement(Status.COMPLETE, accuracy=accuracy, epochs=(epoch,), details=details)
 
-    def _doubts(self, row: Rows) -> dict[str, float]:
-        """What is to be known of a prediction; one beyond the records is also logged."""
-        changes = int((self.records.rows != row).sum(axis=1).min())
+    def expected(self, architecture: Architecture) -> Expected:
+        """What is recorded of `architecture`, or else predicted; raises `Unknown`."""
+        choices = self._encode(architecture)
+        if choices is None:
+            space = self.records.space.name
+            raise Unknown(f"the records are of the space {space}, and this network is not in it")
+        offers = self.records.space.choices.items()
+        row = np.array([values.index(choices[name]) for name, values in offers])
+        recorded = self._recorded.get(tuple(row.tolist()))
+        if recorded is not None:
+            return Expected(recorded, recorded=True)
+        if self.predict is None:
+            raise Unknown("there is no record of this network; name a surrogate to predict it")
         cost = self._table(row[None])[0]
-        beyond = bool(((cost < self._least) | (cost > self._most)).any())
-        if beyond:
-            _logger.warning(
-                "a surrogate extrapolates: a network costs less or more than any record"
-            )
-        return {
-            "surrogate_rmse": self.rmse,
-            "changes_to_nearest_record": float(changes),
-            "extrapolated": float(beyond),
-        }
+        return Expected(
+            float(self.predict(row[None])[0]),
+            recorded=False,
+            changes=int((self.records.rows != row).sum(axis=1).min()),
+            extrapolated=bool(((cost < self._least) | (cost > self._most)).any()),
+        )
 
     def _drawn_noise(self, architecture: Architecture, budget: Budget) -> float:
         text = f"{architecture.key} {budget.seed}".encode()
         seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
         return self.noise * float(np.random.default_rng(seed).standard_normal())
-
-    def _row(self, architecture: Architecture) -> Rows | None:
-        """The choices that make `architecture`; None where none do."""
-        choices = self._encode(architecture)
-        if choices is None:
-            return None
-        return np.array(
-            [values.index(choices[name]) for name, values in self.records.space.choices.items()]
-        )
 
     @cached_property
     def _encode(self) -> Encoder:

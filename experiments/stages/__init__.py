@@ -15,6 +15,7 @@ from experiments.stages.context import Context, StageFailed
 from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
 from search.search import SearchFailed
+from space.validation import InvalidInput
 
 #: What ends a stage with a sentence; everything recorded is kept.
 FAILURES = (StageFailed, SearchFailed, AllFailed, ExportMismatch)
@@ -26,12 +27,25 @@ def run(opened: Run, names: Iterable[str]) -> dict[str, Any]:
     Raises `InvalidInput` where a stage needs the result of one that has not ended, and
     `StageFailed` where trainings failed that it cannot do without.
     """
+    names = tuple(names)
+    _refuse_trainings(opened, names)
     context = Context(opened)
     found: dict[str, Any] = {}
     for name in names:
         with opened.timed(name):
             found[name] = _STAGES[name](context)
     return found
+
+
+def _refuse_trainings(opened: Run, names: tuple[str, ...]) -> None:
+    """A run on records can go no further than its search."""
+    training = [name for name in names if name in ("coefficients", "family")]
+    if opened.recipe.evaluator.kind == "records" and training:
+        raise InvalidInput(
+            f"evaluator.kind: records hold networks of the space {opened.recipe.space} alone, and "
+            f"the stage {training[0]} trains larger ones; run phiscale search and phiscale report, "
+            "or set evaluator.kind to train and data.source to images"
+        )
 
 
 def _report(context: Context) -> str:

@@ -24,7 +24,6 @@ from search.executors.ray import Ray
 from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
-from space.cost import Cost
 from space.evaluation import Budget, Evaluate, Executor, Job, Measurement, Proposer
 
 
@@ -68,7 +67,7 @@ class Context:
         stage: str,
         proposer: Proposer,
         plan: Sequence[Job] | int,
-        value: Callable[[float, Cost], float],
+        value: Callable[[float, Job], float],
         evaluate: TrainingEvaluator,
     ) -> None:
         """Carries out a proposer's jobs, recorded in the study named after the stage."""
@@ -82,9 +81,9 @@ class Context:
         self,
         search: Proposer,
         trials: int,
-        value: Callable[[float, Cost], float],
+        value: Callable[[float, Job], float],
         before: Earlier,
-        evaluate: TrainingEvaluator,
+        evaluate: Evaluate,
     ) -> None:
         """Carries out the jobs of a search, which records them itself."""
         with Watched(search, "search", trials, value, before) as watched:
@@ -105,8 +104,11 @@ class Context:
             weights=self._checkpoints / "weights" if final else None,
         )
 
-    def _carry(self, proposer: Proposer, evaluate: TrainingEvaluator) -> None:
-        """Carries out a proposer's jobs with the recipe's executor."""
+    def _carry(self, proposer: Proposer, evaluate: Evaluate) -> None:
+        """Carries out a proposer's jobs with the recipe's executor; what is no training, here."""
+        if not isinstance(evaluate, TrainingEvaluator):
+            Local().run(proposer, evaluate)
+            return
         executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
         executor.run(Tidied(proposer, evaluate), self._portable(evaluate))
 

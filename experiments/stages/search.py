@@ -2,62 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from experiments import log
-from experiments.config import ObjectiveConfig
 from experiments.progress import earlier
+from experiments.stages.beginning import objective_of, prior_of
 from experiments.stages.context import Context, StageFailed
+from experiments.stages.lookup import Lookup, lookup
 from scaling.jobs import InOrder
 from search import pruning, samplers
 from search.candidates import Candidates
-from search.ledger import job_of, measurement_of
-from search.objective import Bounds, Objective
+from search.ledger import Value, job_of, measurement_of
+from search.pareto import front
 from search.search import Search
 from search.study import open_study, ranked, value_of
 from space import choices
-from space.cost import Cost
+from space.choices import Space
 from space.evaluation import Job
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Stage 1: the baseline, found by short trainings and chosen by longer ones."""
-    recipe, objective = context.recipe, _objective(context.recipe.objective)
-    space = choices.load(recipe.space).adapted(
-        num_classes=len(context.data.classes),
-        resolution=recipe.resolution,
-        in_channels=recipe.data.channels,
-    )
+    """Stage 1: the baseline, found by short trainings and chosen by longer ones.
+
+    Where the recipe looks networks up, there is nothing to train longer.
+    """
+    recipe, objective = context.recipe, objective_of(context.run)
+    known = lookup(recipe) if recipe.evaluator.kind == "records" else None
+    candidates = Candidates(_space(context, known), objective)
     pruner = pruning.create(epochs=recipe.search.epochs, **recipe.search.pruner.model_dump())
-    study = open_study(context.run.storage, "search", pruner)
-    sampler = samplers.create(recipe.search.sampler, Candidates(space, objective), recipe.seed)
+    study = open_study(context.run.storage, "search", pruner, objective.directions)
     search = Search(
         study,
-        sampler,
+        samplers.create(
+            recipe.search.sampler, candidates, recipe.seed, prior_of(context.run, candidates)
+        ),
         context.budget(recipe.search.epochs, recipe.search.data_fraction),
         trials=recipe.search.trials,
         environment=context.environment,
     )
-    context.search(
-        search, recipe.search.trials, objective.reward, earlier(study), context.evaluator()
-    )
+    evaluate = known.evaluate if known else context.evaluator()
+    context.search(search, recipe.search.trials, objective.value, earlier(study), evaluate)
     if search.exhausted:
         log.remark(search.exhausted)
 
     best = ranked(study)[: recipe.search.finalists]
     if not best:
         raise StageFailed("search: no trial was trained to its end, so there is no baseline")
-    winner, searched = _final(context, best, objective.reward)
-    baseline = _result(winner) | {"choices": searched.params, "study": "finalists"}
+    if known:
+        baseline = _result(best[0]) | {"choices": best[0].params, "study": "search"}
+        baseline["lookup"] = known.about(job_of(best[0]).architecture, objective, ranked(study))
+    else:
+        winner, searched = _final(context, best, objective.value)
+        baseline = _result(winner) | {"choices": searched.params, "study": "finalists"}
+    if objective.pareto:
+        baseline["pareto"] = front(study, candidates).to_dict()
+        context.run.write("pareto.json", baseline["pareto"])
     context.run.write("baseline.json", baseline)
     return baseline
 
 
+def _space(context: Context, known: Lookup | None) -> Space:
+    """The space, for the images that networks are trained on; records have their own."""
+    space = choices.load(context.recipe.space)
+    if known:
+        return space
+    return space.adapted(
+        num_classes=len(context.data.classes),
+        resolution=context.recipe.resolution,
+        in_channels=context.recipe.data.channels,
+    )
+
+
 def _final(
-    context: Context, best: Sequence[FrozenTrial], reward: Callable[[float, Cost], float]
+    context: Context, best: Sequence[FrozenTrial], reward: Value
 ) -> tuple[FrozenTrial, FrozenTrial]:
     """The finalists trained longer: the winner's trial there, and that of the search."""
     budget = context.budget(context.recipe.search.final_epochs, context.recipe.search.data_fraction)
@@ -75,23 +95,14 @@ def _final(
     return finished[0], by_name[finished[0].user_attrs["job"]]
 
 
-def _objective(settings: ObjectiveConfig) -> Objective:
-    return Objective(
-        target=settings.target,
-        cost=settings.cost,
-        exponent_below=settings.exponent_below,
-        exponent_above=settings.exponent_above,
-        bounds=Bounds(**settings.bounds.model_dump()),
-    )
-
-
 def _result(trial: FrozenTrial) -> dict[str, Any]:
     """What a trial found, as baseline.json says it."""
     attributes = trial.user_attrs
+    latency = {"latency": attributes["latency"]} if "latency" in attributes else {}
     return {
         "architecture": attributes["architecture"],
         "key": attributes["key"],
-        "cost": attributes["cost"],
+        "cost": attributes["cost"] | latency,
         "accuracy": measurement_of(trial).accuracy,
         "reward": value_of(trial),
         "trial": trial.number,

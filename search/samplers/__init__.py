@@ -32,6 +32,10 @@ _METHODS: dict[str, Method] = {
 _LEARNERS = ("controller", "predictor")
 
 
+#: Methods that know one reward alone.
+_OF_ONE_REWARD = ("controller", "evolution", "local")
+
+
 def names() -> list[str]:
     """The names that `create` knows."""
     return sorted([*_METHODS, *_LEARNERS])
@@ -47,6 +51,12 @@ def create(
     """
     if name not in names():
         raise one_of("search.sampler", name, names())
+    if candidates.objective.pareto and name in _OF_ONE_REWARD:
+        able = ", ".join(known for known in names() if known not in _OF_ONE_REWARD)
+        raise InvalidInput(
+            f"search.sampler: {name} maximises one reward, and objective.pareto asks for several "
+            f"objectives; choose one of {able}, or leave pareto out"
+        )
     if prior is not None and name != "predictor":
         raise InvalidInput(
             f"search.warm_start: the sampler {name} cannot learn from earlier searches; "

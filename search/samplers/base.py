@@ -39,9 +39,8 @@ class History:
     def rows(self, candidates: Candidates, state: TrialState) -> Rows:
         """The choices of the trials in `state`, N × choices."""
         names = candidates.space.choices.keys()
-        chosen = [t.params for t in self.trials if t.state is state and t.params.keys() == names]
-        rows = np.array([candidates.row(params) for params in chosen], np.int64)
-        return rows.reshape(len(chosen), len(names))
+        own = (trial.params for trial in self.trials if trial.state is state)
+        return candidates.rows(params for params in own if params.keys() == names)
 
 
 class Method(Protocol):

@@ -63,7 +63,7 @@ class Controller:
         trials = history.valued
         updates = len(trials) // _BATCH
         rewards = np.array([trial.value for trial in trials[: updates * _BATCH]], float)
-        rows = np.array([candidates.row(t.params) for t in trials[: updates * _BATCH]], np.int64)
+        rows = candidates.rows(trial.params for trial in trials[: updates * _BATCH])
         learner = _Learner(Policy.fresh(candidates.sizes, np.random.default_rng(history.seed)))
         done = 0
         if self._known is not None:

@@ -36,14 +36,14 @@ class Observations:
 def observe(candidates: Candidates, trials: Sequence[FrozenTrial]) -> Observations:
     """The accuracies that `trials` hold, by number.
 
-    A trial's value is its reward, so that its accuracy is the value over the exact factor of cost.
+    Where a trial's value is its reward, its accuracy is the value over the exact factor of cost.
     """
     names = candidates.space.choices.keys()
     trials = [trial for trial in trials if trial.values and trial.params.keys() == names]
-    rows = np.array([candidates.row(trial.params) for trial in trials], np.int64)
-    rows = rows.reshape(len(trials), len(names))
-    factors = candidates.objective.factors(candidates.table(rows))
-    accuracy = np.array([trial.value for trial in trials], float) / factors
+    rows = candidates.rows(trial.params for trial in trials)
+    several = bool(candidates.objective.pareto)
+    factors = np.ones(len(rows)) if several else candidates.factors(rows)
+    accuracy = np.array([trial.values[0] for trial in trials], float) / factors
     doubt = np.zeros(len(trials))
     stopped = np.array([_stopped_at(trial) for trial in trials], np.int64)
     for epoch in set(stopped[stopped > 0].tolist()):

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from search.accuracy_model import USUAL, AccuracyModel, Features, Floats, Scales, likeness
 from search.candidates import Candidates, Rows
+from search.objective import Price
 from search.samplers.base import History
 from search.samplers.observations import Observations, observe
 from search.samplers.uniform import uniform
@@ -46,8 +47,14 @@ _FEW = 32
 #: Observations in the model: the best and the last of each half as many (measured: 0.1 s a trial).
 _ROWS = 500
 
+#: Weight of the sum of losses beside the largest (Knowles 2006).
+_SUM_WEIGHT = 0.05
+
 #: Length scales are fitted again when there are this many times more observations (assumed).
 _REFIT = 1.15
+
+#: What a trial is to make great, of N rows and their accuracies.
+Aim = Callable[[Rows, Floats], Floats]
 
 
 class Predictor:
@@ -71,10 +78,11 @@ class Predictor:
             return
         features = self._features_of(candidates)
         scales = self._scales_of(features, seen)
-        seen = _relevant(candidates, seen)
+        aim = _aim(candidates, seen, rng)
+        seen = _relevant(aim, seen)
         design = features(seen.rows)
         model = AccuracyModel(design, seen.accuracy, scales=scales, doubt=seen.doubt)
-        parents = seen.rows[np.argsort(-_reward(candidates, seen.rows, model.expect(design)))]
+        parents = seen.rows[np.argsort(-aim(seen.rows, model.expect(design)))]
         if len(pending := history.rows(candidates, TrialState.RUNNING)):
             model = model.believing(features(pending))  # so that a batch spreads out
         failed = features(history.rows(candidates, TrialState.FAIL))
@@ -83,7 +91,7 @@ class Predictor:
         def optimism(rows: Rows) -> Floats:
             new = features(rows)
             accuracy, deviation = model(new)
-            reward = _reward(candidates, rows, accuracy + boldness * deviation)
+            reward = aim(rows, accuracy + boldness * deviation)
             if len(failed):
                 ill = likeness(new, failed, scales).sum(axis=1)
                 reward /= 1 + ill / (1 + likeness(new, design, scales).sum(axis=1))
@@ -116,15 +124,37 @@ class Predictor:
         return self._scales[name]
 
 
-def _reward(candidates: Candidates, rows: Rows, accuracy: Floats) -> Floats:
-    return accuracy * candidates.objective.factors(candidates.table(rows))
+def _aim(candidates: Candidates, seen: Observations, rng: np.random.Generator) -> Aim:
+    """What a trial is to make great: the reward, or with several objectives one way to join them.
+
+    That is drawn anew for each trial, so that together they go for the whole front: the weighted
+    largest of the losses (Knowles 2006, ParEGO, equation 2), each scaled to what was seen of it.
+    """
+    objective = candidates.objective
+    if not objective.pareto:
+        return lambda rows, accuracy: accuracy * candidates.factors(rows)
+    columns = [Price._fields.index(name) for name in objective.pareto]
+    weights = rng.dirichlet(np.ones(1 + len(columns)))
+
+    def losses(rows: Rows, accuracy: Floats) -> Floats:
+        return np.column_stack([-accuracy, np.log(candidates.prices(rows)[:, columns])])
+
+    known = losses(seen.rows, seen.accuracy)
+    least, span = known.min(axis=0), np.maximum(np.ptp(known, axis=0), 1e-9)
+
+    def joined(rows: Rows, accuracy: Floats) -> Floats:
+        weighted = weights * (losses(rows, accuracy) - least) / span
+        value: Floats = np.exp(-weighted.max(axis=1) - _SUM_WEIGHT * weighted.sum(axis=1))
+        return value
+
+    return joined
 
 
-def _relevant(candidates: Candidates, seen: Observations) -> Observations:
+def _relevant(aim: Aim, seen: Observations) -> Observations:
     """The best and the last observations, where there are too many for all."""
     if len(seen) <= _ROWS:
         return seen
-    order = np.argsort(-_reward(candidates, seen.rows, seen.accuracy), kind="stable")
+    order = np.argsort(-aim(seen.rows, seen.accuracy), kind="stable")
     best = order[: _ROWS // 2]
     last = np.setdiff1d(np.arange(len(seen)), best)[-(_ROWS // 2) :]
     return seen[np.sort(np.concatenate([best, last]))]

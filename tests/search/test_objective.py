@@ -70,5 +70,5 @@ def test_bounds_in_the_wrong_order_are_refused(pair: tuple[int, int]) -> None:
 
 
 def test_objective_refuses_a_target_of_nothing() -> None:
-    with pytest.raises(ValueError, match="target >= 1"):
+    with pytest.raises(ValueError, match="target > 0"):
         Objective(target=0)

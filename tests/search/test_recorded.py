@@ -12,6 +12,7 @@ from search.ledger import job_of
 from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
+from space.cost import cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
 
@@ -142,7 +143,10 @@ def test_failed_job_is_tried_again_by_the_next_start(
 
 def test_value_is_what_the_study_maximises(storage: str, jobs: list[Job], evaluate: Any) -> None:
     study = open_study(storage, "finalists")
-    Local().run(Recorded(Listed(jobs[:1]), study, value=lambda a, cost: a / cost.macs), evaluate)
+    Local().run(
+        Recorded(Listed(jobs[:1]), study, value=lambda a, job: a / cost(job.architecture).macs),
+        evaluate,
+    )
     [trial] = study.trials
     attributes = trial.user_attrs
     assert trial.value == attributes["measurement"]["accuracy"] / attributes["cost"]["macs"]

@@ -1,0 +1,55 @@
+"""The Pareto front of a search of several objectives, and its hypervolume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna._hypervolume import compute_hypervolume
+from optuna.trial import FrozenTrial
+
+from search.candidates import Candidates
+
+
+@dataclass(frozen=True)
+class Front:
+    """The trials that no other one beats in all objectives, by rising first cost.
+
+    `hypervolume` is the part of the box between accuracy 0 and 1 and between no cost and `most`
+    that the front dominates: more is better, and all would be 1.
+    """
+
+    trials: tuple[FrozenTrial, ...]
+    most: dict[str, float]
+    hypervolume: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As pareto.json says it."""
+        return {
+            "objectives": ["accuracy", *self.most],
+            "most": self.most,
+            "hypervolume": self.hypervolume,
+            "front": [
+                {
+                    "trial": trial.number,
+                    "accuracy": trial.values[0],
+                    **trial.user_attrs["cost"],
+                    **dict(zip(self.most, trial.values[1:], strict=True)),
+                    "reward": trial.user_attrs["reward"],
+                    "key": trial.user_attrs["key"],
+                }
+                for trial in self.trials
+            ],
+        }
+
+
+def front(study: optuna.Study, candidates: Candidates) -> Front:
+    """The front of a study of `candidates`' objectives; it has complete trials."""
+
+    most: dict[str, float] = {name: candidates.most(name) for name in candidates.objective.pareto}
+    trials = sorted(study.best_trials, key=lambda trial: (trial.values[1:], trial.number))
+    values = np.array([trial.values for trial in trials])
+    losses = np.column_stack([1 - values[:, 0], values[:, 1:] / [*most.values()]])
+    return Front(tuple(trials), most, float(compute_hypervolume(losses, np.ones(1 + len(most)))))
