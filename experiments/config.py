@@ -363,6 +363,9 @@ class FamilyConfig(BudgetConfig):
     rivals: tuple[str, ...] = ()
     """Trained and tested beside the family, for the report to compare: rules of growth (depth,
     width, resolution, fast, compound), each at the members' MACs, and presets, each as it is."""
+    processes: Annotated[int | str, AfterValidator(_workers)] = 1
+    """Processes of this machine that train one member together, each with its part of every batch;
+    `auto`: one per GPU, or CPU core. With more than one, members are trained one by one."""
 
     @model_validator(mode="after")
     def _known_rivals(self) -> Self:

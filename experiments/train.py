@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.training import checkpoints, machine
+from experiments.training import checkpoints, machine, together
 from experiments.training.batches import Batch, Batches, divide, open_batches, stratified_part
 from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.learner import Learner
@@ -31,6 +31,7 @@ from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
 from experiments.training.recorded import CudaGraph, RecordedStep, Step
+from experiments.training.together import ALONE, Part
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ _LOSS_CHECK_STEPS = 50
 class Task:
     """What is learned, and on which images and by which metric it is judged.
 
-    Trainings of one process that have the same `kept` share what is on their device.
+    Trainings of one process that have the same `kept` share what is on their device. `part` is what
+    this process does of it, where several train together.
     """
 
     train: Images
@@ -58,6 +60,7 @@ class Task:
     num_classes: int
     metric: Metric = "top1"
     kept: Kept = field(default_factory=Kept)
+    part: Part = ALONE
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def train(
     the caller removes it. Where the training is not `alone` in its process, its memory is not
     measured.
     """
+    report = together.decided(report, task.part)
     with machine.own_stream(device):
         if alone:
             machine.reset_peak_memory(device)
@@ -127,12 +131,15 @@ class _Training:
         assert budget.resolution is not None
         part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
         self._images = task.train.subset(part)
-        self._division = divide(len(part), config.batch_size)
-        self._read_held_out = open_reader(task.held_out, device, budget.resolution, task.kept)
+        self._division = divide(len(part), config.batch_size, task.part.size)
+        every = np.arange(len(task.held_out))
+        judged = task.held_out.subset(every[task.part.of(len(every))])
+        self._read_held_out = open_reader(judged, device, budget.resolution, task.kept)
+        self._judged = torch.from_numpy(judged.labels).to(device)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
         self._fingerprint = _fingerprint(network, task, config, budget)
         with network_errors(f"moving the network to {device}"):
-            self._learner = Learner(network, config, device)
+            self._learner = Learner(network, config, device, task.part)
         self._task, self._config, self._budget, self._device = task, config, budget, device
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
@@ -154,18 +161,14 @@ class _Training:
 
     def save(self, checkpoint: Path | UPath) -> None:
         """Writes what the training has come to."""
-        checkpoints.save(checkpoint, self._fingerprint, self._state())
+        if self._task.part.first:
+            checkpoints.save(checkpoint, self._fingerprint, self._state())
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()
         train_loss = self._train(number)
         trained = time.perf_counter()
-        self._evaluation = evaluate(
-            self._learner.averaged,
-            self._read_held_out,
-            self._labels,
-            _VALIDATION_BATCHES * self._division.batch_size,
-        )
+        self._evaluation = self._evaluated()
         end = time.perf_counter()
         self._train_seconds += trained - start
         self._validation_seconds += end - trained
@@ -174,11 +177,20 @@ class _Training:
         self._history.append(epoch)
         return epoch
 
+    def _evaluated(self) -> Evaluation:
+        part, batch_size = self._task.part, _VALIDATION_BATCHES * self._division.batch_size
+        own = evaluate(self._learner.averaged, self._read_held_out, self._judged, batch_size)
+        if part.size == 1:
+            return own
+        weight = part.size * len(self._judged) / len(self._labels)
+        loss = together.mean(torch.tensor(own.loss * weight, device=self._device), part)
+        return Evaluation(loss.item(), together.gathered(own.predictions, part))
+
     def _train(self, number: int) -> float:
         """Trains epoch `number`; gives the mean loss per image."""
         batches, step = self._at(_resolution(self._config, self._budget, number))
         for_network, for_data = seeds(self._budget.seed, number)
-        self._learner.generator.manual_seed(for_network)
+        self._learner.generator.manual_seed(for_network + self._task.part.rank)
         self._learner.network.train()
         total = torch.zeros((), device=self._device)
         drawn = batches.epoch(torch.Generator().manual_seed(for_data))
@@ -188,8 +200,9 @@ class _Training:
                 total += step(batch)
             if index % _LOSS_CHECK_STEPS == 0:
                 _check_finite(total.item(), f"training in epoch {number}")
-        _check_finite(total.item(), f"training in epoch {number}")
-        return total.item() / self._division.steps
+        loss = together.mean(total, self._task.part).item() / self._division.steps
+        _check_finite(loss, f"training in epoch {number}")
+        return loss
 
     def _at(self, resolution: int) -> tuple[Batches, Step]:
         """The batches of `resolution` pixels and the step that they take."""
@@ -201,10 +214,11 @@ class _Training:
                 resolution,
                 self._device,
                 self._task.kept,
+                self._task.part,
             )
             learner = self._learner
             self._step: Step = lambda batch: learner.step(*batches.inputs(batch))
-            if self._device.type == "cuda":
+            if self._device.type == "cuda" and self._task.part.size == 1:
                 self._step = RecordedStep(self._step, CudaGraph(self._device, learner.generator))
             self._batches = batches
         return self._batches, self._step

@@ -16,10 +16,11 @@ from torch import nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.train import Task, Trained, initial_weights, train
-from experiments.training import machine
+from experiments.training import machine, together
 from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.measure import Metric, class_accuracies
 from experiments.training.readers import Kept
+from experiments.training.together import ALONE, Part
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file
@@ -37,7 +38,8 @@ class TrainingEvaluator:
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
     images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
-    `alone` in `train`.
+    `alone` in `train`. Several processes that train together each have their `part`, and meet at
+    the path `meeting`; the first reports and writes.
     """
 
     train: Images
@@ -50,27 +52,42 @@ class TrainingEvaluator:
     weights: Path | UPath | None = None
     alone: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    part: Part = ALONE
+    meeting: Path | None = None
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """Trains `architecture` within `budget`; see `space.evaluation.Evaluate`."""
         try:
-            with machine.prepared(self.threads):
-                trained = self._train(architecture, budget, report)
+            device = machine.choose_device(self.device)
+            with (
+                machine.prepared(self.threads),
+                together.joined(self.part, self.meeting, device),
+            ):
+                trained = self._train(architecture, budget, report, device)
         except TrainingFailed as failure:
             return Measurement(Status.FAILED, reason=str(failure))
-        if self.weights is None or trained.measurement.status is not Status.COMPLETE:
+        complete = trained.measurement.status is Status.COMPLETE
+        if self.weights is None or not complete or not self.part.first:
             return trained.measurement
         write_weights(trained.network, self.weights_path(architecture, budget))
         details = self._class_accuracies(trained, architecture.num_classes)
         return replace(trained.measurement, details=details)
 
-    def _train(self, architecture: Architecture, budget: Budget, report: Report) -> Trained:
-        device = machine.choose_device(self.device)
+    def _train(
+        self, architecture: Architecture, budget: Budget, report: Report, device: torch.device
+    ) -> Trained:
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
         return train(
             network,
-            Task(self.train, self.held_out, architecture.num_classes, self.metric, self.kept),
+            Task(
+                self.train,
+                self.held_out,
+                architecture.num_classes,
+                self.metric,
+                self.kept,
+                self.part,
+            ),
             self.config,
             replace(budget, resolution=budget.resolution or architecture.resolution),
             device=device,

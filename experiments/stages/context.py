@@ -14,6 +14,7 @@ from experiments import log
 from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.anywhere import Anywhere
+from experiments.evaluators.shared import Shared
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
 from experiments.run import Folder, Run, environment
@@ -109,8 +110,14 @@ class Context:
         if not isinstance(evaluate, TrainingEvaluator):
             Local().run(proposer, evaluate)
             return
-        executor = executor_of(self.recipe.executor, self.recipe.search.trial_timeout)
-        executor.run(Tidied(proposer, evaluate), self._portable(evaluate))
+        settings, timeout = self.recipe.executor, self.recipe.search.trial_timeout
+        executor, work = executor_of(settings, timeout), self._portable(evaluate)
+        if evaluate.weights is not None:  # a member of the family
+            sharing = settings.model_copy(update={"workers": self.recipe.family.processes})
+            together = machine.worker_variables(sharing)
+            if len(together) > 1:
+                executor, work = Local(timeout), Shared(evaluate, together)
+        executor.run(Tidied(proposer, evaluate), work)
 
     @property
     def _checkpoints(self) -> Path | UPath:

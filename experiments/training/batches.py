@@ -13,7 +13,9 @@ from torch import Tensor
 from experiments.config import TrainConfig
 from experiments.data.images import Images, Indices
 from experiments.training import augment, distort, mixing
+from experiments.training.failures import TrainingFailed
 from experiments.training.readers import Kept, Reader, open_reader
+from experiments.training.together import ALONE, Part
 
 #: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
 #: them, all on their device. Of one training and resolution all have the same names and shapes.
@@ -27,13 +29,17 @@ class Division(NamedTuple):
     batch_size: int
 
 
-def divide(images: int, batch_size: int) -> Division:
-    """The fewest equal steps of at most `batch_size` images.
+def divide(images: int, batch_size: int, parts: int = 1) -> Division:
+    """The fewest equal steps of at most `batch_size` images, which divide into equal `parts`.
 
     No small batch ends an epoch, which batch norm could not use, and hardly an image is left out.
+    Raises `TrainingFailed` where a part would be empty.
     """
     steps = -(-images // batch_size)
-    return Division(steps, images // steps)
+    size = images // steps // parts * parts
+    if not size:
+        raise TrainingFailed(f"{images} images are too few to train on in {parts} processes")
+    return Division(steps, size)
 
 
 def stratified_part(labels: Indices, fraction: float, seed: int) -> Indices:
@@ -63,18 +69,21 @@ class Batches:
     resolution: int
     config: TrainConfig
     division: Division
+    part: Part = ALONE
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """The batch of each step of an epoch that `generator`, on the CPU, draws."""
+        """This process's part of the batch of each step of an epoch that `generator`, on the CPU,
+        draws."""
         steps, size = self.division
+        own = self.part.of(size)
         device = self.labels.device
         order = torch.randperm(len(self.labels), generator=generator)[: steps * size]
         of_images = {"labels": self.labels[order.to(device)]} | {
             name: drawn[: steps * size].to(device) for name, drawn in self._draw(generator).items()
         }
         mixes = self._draw_mixes(generator)
-        for step, pixels in enumerate(self.read(torch.split(order, size))):
-            part = slice(step * size, (step + 1) * size)
+        for step, pixels in enumerate(self.read(each[own] for each in torch.split(order, size))):
+            part = slice(step * size + own.start, step * size + own.stop)
             batch = {name: drawn[part] for name, drawn in of_images.items()} | {"pixels": pixels}
             yield batch if mixes is None else batch | {"mix": mixes[step]}
 
@@ -130,6 +139,7 @@ def open_batches(
     resolution: int,
     device: torch.device,
     kept: Kept,
+    part: Part = ALONE,
 ) -> Batches:
     """The batches of `images` for a network of `resolution` pixels on `device`.
 
@@ -143,5 +153,6 @@ def open_batches(
         stored=stored,
         resolution=resolution,
         config=config,
-        division=divide(len(images), config.batch_size),
+        division=divide(len(images), config.batch_size, part.size),
+        part=part,
     )

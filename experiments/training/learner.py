@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.config import TrainConfig
+from experiments.training import together
 from experiments.training.optimizers import make_optimizer
+from experiments.training.together import ALONE, Part
 from space.blocks import Dropped
 
 
@@ -22,11 +24,14 @@ class Learner:
     `averaged` is what is measured: a copy whose weights and batch norm statistics are moving
     averages of the network's (or the network itself, where the configuration does not average).
     `generator` draws what the network drops. What changes from step to step (rates, decays) are
-    tensors on the device, so that a recorded step is the same as the next one.
+    tensors on the device, so that a recorded step is the same as the next one. Where several
+    processes learn together, each sees its `part` of a batch and takes the whole batch's step.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig, device: torch.device) -> None:
-        self.network = _on(network, device)
+    def __init__(
+        self, network: nn.Module, config: TrainConfig, device: torch.device, part: Part = ALONE
+    ) -> None:
+        self.network = together.with_shared_norms(_on(network, device), part)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = torch.Generator(device)
         self.steps = 0
@@ -41,6 +46,7 @@ class Learner:
         for module in self.network.modules():
             if isinstance(module, Dropped):
                 module.generator = self.generator
+        self._differentiated = together.differentiated(self.network, part)
 
     def turn_to(self, rate: float) -> None:
         """Makes the next step the one after the last, at learning rate `rate`."""
@@ -58,7 +64,7 @@ class Learner:
         self.optimizer.zero_grad()
         with self._norms.averaged(self._norm_decay):
             with mixed_precision(self._device):
-                logits = self.network(images)
+                logits = self._differentiated(images)
             smoothing = self._config.label_smoothing
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
             loss.backward()  # type: ignore[no-untyped-call]

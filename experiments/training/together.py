@@ -1,0 +1,163 @@
+"""Several processes that train one network: each its part of every batch, all the same weights.
+
+Gradients are averaged by torch's DistributedDataParallel, and batch norm sees the whole batch, so
+that the result is the one of a single process, but for the order in which numbers are added, and
+for what the network drops at random, which every process draws for its own part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from space.evaluation import Epoch, Interrupted, Report
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of `size` processes this is: 0 is the one that reports and writes."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks for all."""
+        return self.rank == 0
+
+    def of(self, count: int) -> slice:
+        """Which of `count` things in a row are this process's, the same number or one more."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+
+#: A process that trains by itself.
+ALONE = Part()
+
+
+class _Decision(IntEnum):
+    GO_ON = 0
+    STOP = 1
+    INTERRUPT = 2
+
+
+@contextmanager
+def joined(part: Part, meeting: Path | None, device: torch.device) -> Iterator[None]:
+    """Inside, this process belongs to the group that meets in the file `meeting`."""
+    if part.size == 1:
+        yield
+        return
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=f"file://{meeting}",
+        rank=part.rank,
+        world_size=part.size,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def differentiated(network: nn.Module, part: Part) -> nn.Module:
+    """What to call instead of `network`, so that its gradients are those of the whole batch."""
+    if part.size == 1:
+        return network
+    return DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def decided(report: Report, part: Part) -> Report:
+    """A report whose answer the first process asks for, and all obey."""
+    if part.size == 1:
+        return report
+
+    def ask(epoch: Epoch) -> bool:
+        decision = _Decision.GO_ON
+        if part.first:
+            try:
+                decision = _Decision(report(epoch))
+            except Interrupted:
+                decision = _Decision.INTERRUPT
+        answer = [decision]
+        dist.broadcast_object_list(answer)
+        if answer[0] is _Decision.INTERRUPT:
+            raise Interrupted
+        return answer[0] is _Decision.STOP
+
+    return ask
+
+
+def mean(value: Tensor, part: Part) -> Tensor:
+    """The mean of a tensor over all processes."""
+    if part.size > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value / part.size
+
+
+def gathered(rows: Tensor, part: Part) -> Tensor:
+    """All processes' rows, in their order."""
+    if part.size == 1:
+        return rows
+    parts: list[Tensor | None] = [None] * part.size
+    dist.all_gather_object(parts, rows.cpu())
+    return torch.cat([each for each in parts if each is not None]).to(rows.device)
+
+
+def with_shared_norms(network: nn.Module, part: Part) -> nn.Module:
+    """`network`, with batch norms that see the images of all processes."""
+    if part.size > 1:
+        for module in list(network.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.BatchNorm2d:
+                    setattr(module, name, _SharedBatchNorm.like(child))
+    return network
+
+
+def _sum(value: Tensor) -> Tensor:
+    """The sum over all processes, whose gradient is such a sum, too."""
+    summed: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    return summed
+
+
+class _SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes; torch's SyncBatchNorm works on GPUs alone."""
+
+    @classmethod
+    def like(cls, norm: nn.BatchNorm2d) -> _SharedBatchNorm:
+        """A norm with the settings and the very tensors of `norm`."""
+        made = cls(norm.num_features, norm.eps, norm.momentum)
+        made._parameters, made._buffers = norm._parameters, norm._buffers
+        return made.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N × C × H × W, normalised per channel."""
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        count = x.numel() / x.shape[1] * dist.get_world_size()  # the parts are equal
+        mean = _sum(values.sum((0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = _sum((centred * centred).sum((0, 2, 3))) / count
+        self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        y: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        return y.to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
