@@ -96,7 +96,9 @@ def measure(
     with machine.prepared(threads):
         network, images = ready(build(architecture), chosen), example(shape, chosen)
         with _explained(backend, chosen):
-            seconds = time_calls(runner(network, images, backend), chosen)
+            run = runner(network, images, backend)
+            with torch.inference_mode():
+                seconds = time_calls(run, chosen)
         low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
         count = torch.get_num_threads()
     return Latency(median, low, high, len(seconds), batch, chosen.type, backend, count)
@@ -243,7 +245,6 @@ def _onnx(network: nn.Module, images: Tensor) -> bytes:
     return data
 
 
-@torch.inference_mode()
 def time_calls(run: Runner, device: torch.device, *, at_least: float = 0.5) -> list[float]:
     """Seconds of each of some calls, for `at_least` seconds together, after a warm-up."""
     timed = _timer(device)

@@ -259,7 +259,9 @@ class _Stopwatch:
         module = latency.ready(piece.make(), self.device)
         shape = (self.batch, piece.channels, piece.side, piece.side)
         run = latency.runner(module, latency.example(shape, self.device), self.backend)
-        return statistics.median(latency.time_calls(run, self.device, at_least=_PIECE_SECONDS))
+        with torch.inference_mode():
+            seconds = latency.time_calls(run, self.device, at_least=_PIECE_SECONDS)
+        return statistics.median(seconds)
 
 
 def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> Judged:
