@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000, help="training images")
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
-    config = DataConfig(source=given.data, held_out=1, limit=given.images)
+    config = DataConfig(source=given.data, held_out=10, limit=given.images)
     data = load(config, resolution=32, seed=0)
     network = small()
     ways: dict[str, Callable[[int], float]] = {

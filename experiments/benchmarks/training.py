@@ -49,6 +49,8 @@ from space.files import write_file
 
 SPACE = "mnasnet_small"
 ARCHITECTURES = 16
+#: Images that measure, of those that there are for training.
+HELD_OUT = 2_000
 #: Of the networks, every which one the slowest way trains; its ratio to `advised` is over those.
 TUTORIAL_EVERY = 4
 RESULT = Path(__file__).parents[1] / "results" / "training.json"
@@ -76,13 +78,14 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/cifar10", help="CIFAR-10")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--architectures", type=int, default=ARCHITECTURES)
+    parser.add_argument("--images", type=int, help="of the training set, with those that measure")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--fresh", action="store_true", help="forget what is finished")
     given = parser.parse_args()
     on_gpu = given.device == "cuda"
     setting = Setting(
         device=given.device,
-        images=None if on_gpu else 12_000,  # with those that measure
+        images=given.images or (None if on_gpu else 10_000 + HELD_OUT),
         epochs=5 if on_gpu else 2,
         architectures=given.architectures,
     )
@@ -100,7 +103,7 @@ class Benchmark:
         batch_size = 256 if setting.device == "cuda" else 64
         self._config = TrainConfig(batch_size=batch_size, **SHORT)
         self._data = load(
-            DataConfig(source=data, held_out=2_000, limit=setting.images), resolution=32, seed=0
+            DataConfig(source=data, held_out=HELD_OUT, limit=setting.images), resolution=32, seed=0
         )
         space = choices.load(SPACE).adapted(num_classes=10, resolution=32)
         self._networks = sample(space, setting.architectures)

@@ -241,6 +241,40 @@ def test_how_often_checkpoints_are_written_does_not_make_another_training(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"randaugment": 9.0, "colour": 0.4},
+        {"mixup": 0.2, "cutmix": 1.0},
+        {"resolutions": (0.5, 1.0), "crop": "resized"},
+        {"mixup": 0.5, "randaugment": 5.0, "crop": "resized", "resolutions": (0.5, 0.5)},
+    ],
+)
+def test_an_augmented_training_repeats_itself_and_continues(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = TrainConfig.model_validate(CONFIG.model_dump() | settings)
+    path = tmp_path / "training.pt"
+    with pytest.raises(Interrupted):
+        run(config=config, report=interrupt_after(3), checkpoint=path)
+    whole = run(config=config)
+    assert whole.measurement.status is Status.COMPLETE
+    assert_same(run(built(seed=7), config=config, checkpoint=path), whole)
+
+
+def test_a_training_grows_to_the_networks_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    step = Learner.step
+    monkeypatch.setattr(
+        Learner, "step", lambda self, x, y: seen.append(x.shape[2]) or step(self, x, y)
+    )
+    config = CONFIG.model_copy(update={"resolutions": (0.5, 1.0), "batch_size": 64})
+    on = task(resolution=18)
+    measured = run(on=on, config=config, budget=Budget(epochs=3, resolution=18)).measurement
+    assert seen == [8, 12, 18]  # multiples of 4 pixels on the way
+    assert measured.status is Status.COMPLETE
+
+
 def test_a_report_prunes_at_once() -> None:
     trained = run(report=lambda epoch: epoch.epoch == 2)
     measured = trained.measurement
