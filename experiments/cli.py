@@ -54,6 +54,7 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
     "Look at networks": (
         (drawing.show, "show", "show runs/demo:b1"),
         (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
+        (studies.transfer, "transfer", "transfer runs/demo --data photos --set epochs=10"),
         (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
         (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
         (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),

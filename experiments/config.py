@@ -313,15 +313,19 @@ class CoefficientsConfig(Section):
     """Pins γ."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Distance of two grid values of one coefficient."""
-    tolerance: Annotated[float, Field(ge=0)] = 0.1
-    """Largest |α·β²·γ² − factor|."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.2
+    """How far from `factor` a candidate may be: its MACs over the baseline's, or where `constraint`
+    is `nominal` its α·β²·γ²."""
     factor: Annotated[float, Field(gt=1)] = 2.0
     """What one step of φ multiplies MACs by."""
-    phi: Annotated[float, Field(gt=0)] = 1.0
-    """The φ at which candidates are compared."""
-    constraint: Literal["nominal", "realised", "equal_cost"] = "nominal"
-    """Whether α·β²·γ² or the MACs after rounding must be near `factor`; `equal_cost` chooses γ's
-    pixels so that all candidates cost alike."""
+    phi: float = 1.0
+    """The φ at which candidates are compared: above 1 around a larger network, which the paper
+    notes to be better where affordable, below 0 around a smaller one; not 0."""
+    compare_phi: float | None = None
+    """Another φ at which the same grid is trained, to see whether its answer carries over."""
+    constraint: Literal["realised", "equal_cost", "nominal"] = "realised"
+    """Whether the MACs after rounding must be near `factor` for each step of φ, or, as in the
+    paper, α·β²·γ²; `equal_cost` chooses γ's pixels so that all candidates cost alike."""
     method: Literal["grid", "race"] = "grid"
     """`grid` trains every candidate alike; `race` trains the better ones longer, with several
     seeds, until the best is told apart."""
@@ -340,6 +344,18 @@ class CoefficientsConfig(Section):
             raise ValueError(f"{rule}, but got only {' and '.join(pinned)}")
         return self
 
+    @model_validator(mode="after")
+    def _grown(self) -> Self:
+        if 0 in (self.phi, self.compare_phi):
+            raise ValueError("at φ = 0 all candidates are the baseline; choose another phi")
+        if self.compare_phi == self.phi:
+            raise ValueError(f"compare_phi must be another φ than phi, but both are {self.phi:g}")
+        if self.compare_phi is not None and self.method != "grid":
+            raise ValueError(
+                "compare_phi needs `method: grid`: a race trains its candidates unequally"
+            )
+        return self
+
     @property
     def pinned(self) -> bool:
         """Whether the recipe gives α, β and γ, so that there is nothing to search."""
@@ -355,9 +371,10 @@ class FamilyConfig(BudgetConfig):
     """Costs to hit instead, one member each; φ follows from them."""
     cost: Literal["macs", "params", "activations"] = "macs"
     """Which cost `targets` are of."""
-    rule: Literal["compound", "depth", "width", "resolution", "fast"] = "compound"
-    """How the baseline grows to `targets`: by α, β, γ, in one dimension alone, or by pycls' fast
-    scaling."""
+    rule: Literal["compound", "depth", "width", "resolution", "fast", "per_stage"] = "compound"
+    """How the baseline grows to `targets`: by α, β, γ, in one dimension alone, by pycls' fast
+    scaling, or `per_stage`: the best single stage at a time, made deeper or wider, each step chosen
+    by trainings like those of the coefficients."""
     multiple: Annotated[int, Field(ge=1)] = 1
     """Resolutions are multiples of this many pixels."""
     rivals: tuple[str, ...] = ()
@@ -383,6 +400,8 @@ class FamilyConfig(BudgetConfig):
             raise ValueError("the family needs at least one value in `phi` or in `targets`")
         if self.rule != "compound" and not self.targets:
             raise ValueError(f"the rule {self.rule!r} needs `targets`: it has no φ to grow by")
+        if self.rule == "per_stage" and self.cost != "macs":
+            raise ValueError(f"the rule 'per_stage' grows to MACs, but `cost` is {self.cost!r}")
         return self
 
 
@@ -513,8 +532,8 @@ def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> 
     data = _parse(text, name_or_path)
     if not isinstance(data, dict):
         raise InvalidInput(f"{name_or_path}: a recipe is a mapping of keys, but got {data!r:.80}")
-    for override in overrides:
-        _override(data, override)
+    for change in overrides:
+        override(data, change)
     return validate(kind, data, source=name_or_path)
 
 
@@ -562,13 +581,14 @@ def _parse(text: str, source: str) -> Any:
         raise InvalidInput(f"{source}: is not valid YAML: {error}") from None
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(data: dict[str, Any], change: str) -> None:
+    """Sets the key that `change` (key.key=value) names; raises `InvalidInput` for a bad one."""
+    key, equals, text = change.partition("=")
     if not equals or not key:
-        raise InvalidInput(f"--set {override}: must have the form key.key=value")
+        raise InvalidInput(f"--set {change}: must have the form key.key=value")
     *sections, last = key.strip().split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise InvalidInput(f"--set {override}: {section} is a value and has no keys of its own")
-    data[last] = _parse(text, f"--set {override}")
+            raise InvalidInput(f"--set {change}: {section} is a value and has no keys of its own")
+    data[last] = _parse(text, f"--set {change}")

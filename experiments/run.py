@@ -181,7 +181,7 @@ def largest_resolution(recipe: Recipe) -> int:
     """
     settings, family = recipe.coefficients, recipe.family
     growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)
-    steps = [settings.phi, *family.phi]
+    steps = [settings.phi, settings.compare_phi or 0.0, *family.phi]
     if family.targets:
         least = recipe.objective.bounds.macs[0] if recipe.objective.bounds.macs else 1
         steps = [settings.phi, math.log(max(family.targets) / least, settings.factor)]

@@ -95,6 +95,7 @@ COLUMNS: Mapping[str, str] = {
     "rule": "how it has grown: baseline (not at all), depth, width … fast; or a preset",
     "factor": "MACs that were asked for over the baseline's",
     "target": "MACs that were asked for",
+    "way": "how a family's member was trained on other images: fine-tuned, or from scratch",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
     "member": "member of the family",
     "class": "class of the images, by its name",

@@ -136,6 +136,14 @@ class Standing:
         return "best" if len(self.tied) == 1 else "tied"
 
     @property
+    def told(self) -> str:
+        """The verdict with what it rests on."""
+        if self.verdict == "behind":
+            return "behind"
+        ties = [label for label in self.tied if label != self.claimed]
+        return f"not told apart from {', '.join(ties)}" if ties else "told apart from all"
+
+    @property
     def rival(self) -> str:
         """The most accurate of the others."""
         others = [label for label in self.means if label != self.claimed]
@@ -191,10 +199,9 @@ def sentence(study: Study) -> str:
     else:
         holds = "does not hold here"
     what = "single dimension" if study.compared == "rules" else "other"
-    told = {"best": "told apart", "tied": "not told apart", "behind": "behind"}
     numbers = "; ".join(
-        f"{each.where}: {each.means[each.claimed]:.1%} against {each.means[each.rival]:.1%} "
-        f"({each.rival}; {told[each.verdict]})"
+        f"{each.where}: {each.means[each.claimed]:.1%} against {each.means[each.rival]:.1%} of "
+        f"{each.rival} ({each.told})"
         for each in found
     )
     return (
@@ -259,17 +266,18 @@ def draw(study: Study) -> Figure:
     by_rule = study.compared == "rules"
     panels = list(dict.fromkeys(table["baseline"])) if by_rule else [""]
     beside = by_rule and bool(study.published)
+    shape = (1 + beside, len(panels)) if len(panels) > 1 else (1, 1 + beside)
     with style.applied():
         figure = Figure(
-            figsize=(max(6.4, 3.3 * len(panels)), 3.4 * (1 + beside)), layout="constrained"
+            figsize=(max(6.4, 3.3 * shape[1]), 0.5 + 3.1 * shape[0]), layout="constrained"
         )
-        grid = figure.subplots(1 + beside, len(panels), squeeze=False)
-        for column, panel in enumerate(panels):
+        grid = list(figure.subplots(*shape, squeeze=False).flat)
+        for place, panel in enumerate(panels):
             own = table[table["baseline"] == panel] if by_rule else table
-            _draw_panel(grid[0][column], own, study, panel)
+            _draw_panel(grid[place], own, study, panel)
             if beside:
-                _draw_published(grid[1][column], study.published.get(panel, ""))
-        style.legend(figure, grid[0][0])
+                _draw_published(grid[len(panels) + place], study.published.get(panel, ""))
+        style.legend(figure, grid[0])
     return figure
 
 
@@ -321,7 +329,7 @@ def _draw_line(axes: Axes, label: str, way: Sequence[Mapping[str, Any]], look: _
 
 def _draw_published(axes: Axes, base: str) -> None:
     found = [row._asdict() for row in published.scaled(base)]
-    axes.set_title(f"{base}: published, ImageNet")
+    axes.set_title("On ImageNet, published" if base else "")
     start = [row for row in found if row["rule"] == UNSCALED]
     for rule, look in _LOOKS.items():
         own = [row for row in found if row["rule"] == rule]
@@ -339,6 +347,46 @@ def _finish(axes: Axes) -> None:
     style.percent_axis(axes.yaxis)
 
 
+def draw_maps(folder: Path) -> Figure | None:
+    """What the compared networks look at in the same images (figure 7); None without their maps.
+
+    Class activation maps for the true class: red where a network finds what speaks for it.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    files = [folder / "predictions" / f"{name}.npz" for name in ("images", "activation_maps")]
+    if not all(file.is_file() for file in files):
+        return None
+    images, maps = (dict(np.load(file, allow_pickle=False)) for file in files)
+    shown = {int(index): pixels for index, pixels in zip(*images.values(), strict=True)}
+    index = maps.pop("index")[:_MAPPED]
+    with style.applied():
+        size = (1.25 * (1 + len(maps)), 1.25 * len(index) + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(index), 1 + len(maps), squeeze=False)
+        for row, image in zip(grid, index, strict=True):
+            pixels = shown[int(image)].squeeze()
+            for axes in row:
+                axes.set_axis_off()
+                axes.imshow(pixels, cmap="gray")
+        for column, (name, found) in enumerate(maps.items(), 1):
+            grid[0][column].set_title(style.plain(name), fontsize=8, loc="center")
+            for row, heat in zip(grid, found.astype(float), strict=False):
+                side, other = row[0].get_images()[0].get_array().shape[:2]
+                row[column].imshow(
+                    heat,
+                    cmap="inferno",
+                    alpha=0.6,
+                    interpolation="bilinear",
+                    extent=(-0.5, other - 0.5, side - 0.5, -0.5),
+                )
+    return figure
+
+
+#: Images in the figure of activation maps.
+_MAPPED = 4
+
 # ----------------------------------------------------------------------------------------- files
 
 
@@ -351,6 +399,8 @@ def write(folder: Path) -> tuple[str, ...]:
     figure = draw(study)
     for suffix in ("png", "svg"):
         style.save(figure, report / f"accuracy.{suffix}")
+    if (maps := draw_maps(folder)) is not None:
+        style.save(maps, report / "activation_maps.png")
     told = tuple(each for each in (sentence(study), saturation(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
     return told
@@ -359,7 +409,7 @@ def write(folder: Path) -> tuple[str, ...]:
 def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
     """Where the numbers are from: command, hardware, date, seconds; then what they say."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    start = manifest["starts"][-1]
+    start = manifest["starts"][0]
     machine = start["environment"]
     table = points(study)
     lines = [
@@ -368,10 +418,10 @@ def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
         f"{study.description}.",
         "",
         *(f"{each}\n" for each in told),
-        f"`{start['command']}`, {start['time'][:10]}, on {machine['processor']}, "
-        f"{machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch {machine['torch']}. "
-        f"{int(table['seeds'].sum())} trainings of {study.epochs} epochs took "
-        f"{table['seconds'].sum() / 60:.0f} minutes of training.",
+        f"`{start['command']}` on {start['time'][:10]}; {machine['processor']}, {machine['cores']} "
+        f"cores, {machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch "
+        f"{machine['torch']}; {int(table['seeds'].sum())} trainings of {study.epochs} epochs took "
+        f"{table['seconds'].sum() / 60:.0f} minutes in all.",
         "",
     ]
     return "\n".join(lines)

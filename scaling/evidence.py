@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import correlation, fmean
 from typing import Any
 
@@ -150,6 +150,22 @@ def agreement(small: Answer, large: Answer) -> Agreement:
         correlation=_spearman([few[name] for name in shared], [many[name] for name in shared]),
         regret=best - fmean(taken) if taken and best is not None else None,
     )
+
+
+def compared(answer: Answer, other: Answer) -> Answer:
+    """`answer` with what a full grid at another φ says of it, as `comparison`.
+
+    `shared`, `correlation` and `regret` are those of `agreement`; `phi`, and α, β and γ as the
+    other chose them.
+    """
+    small, large = sorted((answer, other), key=lambda each: each.phi)
+    comparison = {
+        "phi": other.phi,
+        **asdict(other.chosen.coefficients),
+        "candidates": len(other.candidates),
+        **asdict(agreement(small, large)),
+    }
+    return replace(answer, evidence={**answer.evidence, "comparison": comparison})
 
 
 def _by_name(answer: Answer) -> Mapping[Coefficients, float]:

@@ -74,6 +74,12 @@ class Stagewise:
         self._told: dict[str, Measurement] = {}
         self._begin()
 
+    @property
+    def most(self) -> int:
+        """How many trainings it takes, at most, as each step grows by at least about `step`."""
+        growth = math.log(self._target / cost(self.path[0]).macs, self._step)
+        return max(0, math.ceil(growth)) * len(self.path[0].stages) * len(Dimension)
+
     def ask(self) -> Job | None:
         """The next enlargement of this round; None until it is told, and at the end."""
         if self._asked == len(self._round):

@@ -1,9 +1,11 @@
-"""The command that runs scaling studies."""
+"""The commands that study how a family grows and what it is worth on other images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,24 +35,13 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """How accuracy grows with depth, width, resolution, or all; run again, it continues."""
-    import optuna
-
-    from experiments.stages.context import StageFailed
     from experiments.studies import run as studies
     from reports import scaling_study
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened = studies.open_study_run(recipe, folder, tuple(changes or ()))
-    resume = f"every finished training is kept; continue with: phiscale study {opened.folder}"
-    with log.recorded(opened.folder, quiet=quiet):
-        try:
-            found = studies.run(opened)
-        except KeyboardInterrupt:
-            log.trouble(f"interrupted; {resume}")
-            raise typer.Exit(130) from None
-        except StageFailed as failure:
-            log.trouble(f"{failure}; {resume}")
-            raise typer.Exit(1) from None
+    found = _found(
+        opened.folder, quiet, lambda: studies.run(opened), f"phiscale study {opened.folder}"
+    )
     sentences = scaling_study.write(opened.folder)
     if as_json:
         print_json(found | {"findings": sentences})
@@ -61,8 +52,66 @@ def study(
     wrote(opened.folder / "report")
 
 
+def transfer(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a family.")],
+    data: Annotated[str, typer.Option("--data", help="The other images, as data.source says.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Default: RUN/transfer/NAME of the images.")
+    ] = None,
+    changes: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a family on other images, beside training it from scratch."""
+    from experiments.studies import transfer as transfers
+    from reports import transfer as reported
+
+    opened = transfers.open_transfer(run, data, folder, tuple(changes or ()))
+    again = f"phiscale transfer {run} --data {data}"
+    found = _found(opened.folder, quiet, lambda: transfers.run(opened), again)
+    sentence = reported.write(opened.folder)
+    if as_json:
+        print_json(found | {"findings": [sentence]})
+        return
+    headers = ("member", "parameters", "MACs", "resolution", "fine-tuned", "from scratch")
+    cells = [
+        [
+            member["name"],
+            short(member["params"]),
+            short(member["macs"]),
+            f"{member['resolution']} px",
+            *(f"{fmean(member['accuracies'][way]):.1%}" for way in headers[-2:]),
+        ]
+        for member in found["members"]
+    ]
+    print_rows(headers, cells)
+    out.print(sentence, markup=False)
+    wrote(opened.folder / "report")
+
+
+def _found(
+    folder: Path, quiet: bool, work: Callable[[], dict[str, Any]], again: str
+) -> dict[str, Any]:
+    """What `work` finds; ends the command where it cannot go on, saying how to."""
+    import optuna
+
+    from experiments.stages.context import StageFailed
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    resume = f"every finished training is kept; continue with: {again}"
+    with log.recorded(folder, quiet=quiet):
+        try:
+            return work()
+        except KeyboardInterrupt:
+            log.trouble(f"interrupted; {resume}")
+            raise typer.Exit(130) from None
+        except StageFailed as failure:
+            log.trouble(f"{failure}; {resume}")
+            raise typer.Exit(1) from None
+
+
 def _show(points: pd.DataFrame) -> None:
-    headers = ("baseline", "rule", "MACs", "parameters", "resolution", "test accuracy", "95 %")
+    headers = ("baseline", "rule", "MACs", "parameters", "resolution", "test accuracy")
     cells = [
         [
             str(row["baseline"]),
@@ -70,9 +119,16 @@ def _show(points: pd.DataFrame) -> None:
             short(row["macs"]),
             short(row["params"]),
             f"{row['resolution']} px",
-            "" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
-            "" if row["low"] is None else f"{row['low']:.1%} to {row['high']:.1%}",
+            _accuracy(row),
         ]
         for row in rows(points)
     ]
-    print_rows(headers, cells, numeric=(2, 3, 4, 5, 6))
+    print_rows(headers, cells, numeric=(2, 3, 4, 5))
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    """The mean over seeds, with half its interval."""
+    if row["accuracy"] is None:
+        return ""
+    half = "" if row["low"] is None else f" ± {100 * (row['high'] - row['low']) / 2:.1f}"
+    return f"{100 * row['accuracy']:.1f}{half} %"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from experiments.config import TrainConfig
@@ -24,7 +25,7 @@ from experiments.training.together import ALONE, Part
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file
-from space.network import build
+from space.network import Network, build
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -50,6 +51,7 @@ class TrainingEvaluator:
     device: str = "auto"
     threads: int | None = None
     weights: Path | UPath | None = None
+    initial: Mapping[str, Path] = field(default_factory=dict)
     alone: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     part: Part = ALONE
@@ -78,6 +80,8 @@ class TrainingEvaluator:
     ) -> Trained:
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
+            if architecture.key in self.initial:
+                _begin_with(network, self.initial[architecture.key])
         return train(
             network,
             Task(
@@ -121,6 +125,15 @@ class TrainingEvaluator:
             for index, value in enumerate(found)
             if not math.isnan(value)
         }
+
+
+def _begin_with(network: Network, path: Path) -> None:
+    """Loads the weights in `path` that fit: all but a classifier of other classes."""
+    state, own = load_file(path), network.state_dict()
+    for name in ("classifier.weight", "classifier.bias"):
+        if state[name].shape != own[name].shape:
+            state[name] = own[name]
+    network.load_state_dict(state)
 
 
 def write_weights(network: nn.Module, path: Path | UPath) -> None:

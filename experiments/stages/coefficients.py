@@ -28,16 +28,37 @@ def _answer(context: Context, baseline: Architecture) -> Answer:
     if settings.alpha and settings.beta and settings.gamma:
         given = Coefficients(settings.alpha, settings.beta, settings.gamma)
         return grids.pinned(baseline, given, phi=phi, factor=factor)
-
+    if settings.method == "race":
+        return _raced(context, baseline)
     candidates = _candidates(settings, baseline)
-    budget = context.budget(settings.epochs, settings.data_fraction)
-    if settings.method == "grid":
-        grid = grids.Grid(candidates, budget)
-        context.record("coefficients", grid, grid.jobs, accuracy, context.evaluator())
-        return grid.answer(phi=phi, factor=factor)
+    found = _trained(context, "coefficients", candidates, phi)
+    if settings.compare_phi is None:
+        return found
+    same = grids.candidates(
+        baseline,
+        [name for candidate in candidates for name in candidate.names],
+        phi=settings.compare_phi,
+        factor=factor,
+    )
+    other = _trained(context, "coefficients to compare", same, settings.compare_phi)
+    return evidence.compared(found, other)
 
+
+def _trained(context: Context, study: str, candidates: tuple[Candidate, ...], phi: float) -> Answer:
+    """The answer of a full grid at φ, recorded in `study`."""
+    settings = context.recipe.coefficients
+    grid = grids.Grid(candidates, context.budget(settings.epochs, settings.data_fraction))
+    context.record(study, grid, grid.jobs, accuracy, context.evaluator())
+    return grid.answer(phi=phi, factor=settings.factor)
+
+
+def _raced(context: Context, baseline: Architecture) -> Answer:
+    settings = context.recipe.coefficients
+    phi, factor = settings.phi, settings.factor
+    candidates = _candidates(settings, baseline)
     rungs = ladder(len(candidates), settings.epochs, settings.seeds)
     (published,) = grids.candidates(baseline, [grids.PUBLISHED], phi=phi, factor=factor)
+    budget = context.budget(settings.epochs, settings.data_fraction)
     race = Race(candidates, rungs, budget, guest=published)
     most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
     context.record("coefficients", race, most, accuracy, context.evaluator())
@@ -46,12 +67,13 @@ def _answer(context: Context, baseline: Architecture) -> Answer:
 
 def _candidates(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
     """The networks that the coefficients are chosen from."""
-    step, tolerance, factor = settings.step, settings.tolerance, settings.factor
+    step, tolerance = settings.step, settings.tolerance
+    factor, phi = settings.factor, settings.phi
     match settings.constraint:
         case "nominal":
             combinations = grids.grid(step, tolerance, factor)
-            return grids.candidates(baseline, combinations, phi=settings.phi, factor=factor)
+            return grids.candidates(baseline, combinations, phi=phi, factor=factor)
         case "realised":
-            return realised(baseline, step, tolerance, factor, phi=settings.phi)
+            return realised(baseline, step, tolerance, factor, phi=phi)
         case "equal_cost":
-            return equal_cost(baseline, step, tolerance, factor, phi=settings.phi)
+            return equal_cost(baseline, step, tolerance, factor, phi=phi)

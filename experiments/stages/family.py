@@ -23,6 +23,8 @@ from scaling.coefficients import Coefficients
 from scaling.family import Preprocessing
 from scaling.jobs import InOrder
 from scaling.members import Family, family_at, family_for
+from scaling.rules import Rule
+from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES
 from search.recorded import accuracy
 from space.evaluation import Job, Measurement, Status
@@ -68,10 +70,21 @@ def _family(context: Context) -> Family:
         baseline,
         coefficients,
         settings.targets,
-        rule=rules.load(settings.rule, coefficients),
+        rule=_rule(context, coefficients),
         measure=MEASURES[settings.cost],
         multiple=settings.multiple,
     )
+
+
+def _rule(context: Context, coefficients: Coefficients) -> Rule:
+    """The rule by which the members grow; `per_stage` is found by trainings on held-out images."""
+    settings, grid = context.recipe.family, context.recipe.coefficients
+    if settings.rule != "per_stage":
+        return rules.load(settings.rule, coefficients)
+    budget = context.budget(grid.epochs, grid.data_fraction)
+    growth = Stagewise(context.baseline, max(settings.targets), budget)
+    context.record("growth", growth, growth.most, accuracy, context.evaluator())
+    return rules.along(growth.path)
 
 
 def _export(

@@ -1,6 +1,7 @@
 """A scaling study carried out: every network trained with every seed, and what came of it.
 
-    runs/NAME/  recipe.yaml  manifest.json  study.db  study.json  checkpoints/  report/
+    runs/NAME/  recipe.yaml  manifest.json  study.db  study.json
+                checkpoints/  predictions/  report/
 
 It may be stopped and started again at any time: what the storage holds is not trained again.
 """
@@ -12,12 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load
+
 from experiments import config
+from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
+from experiments.predictions import Predictions
 from experiments.progress import Watched
 from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from experiments.studies.recipe import StudyRecipe
+from experiments.training import machine
 from scaling import design
 from scaling.design import Point
 from scaling.jobs import InOrder
@@ -25,6 +31,7 @@ from search.recorded import Recorded, accuracy
 from search.study import open_study
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status
+from space.network import build
 
 #: Keys that may change between two starts: each asks for more trainings or for fewer, and those
 #: that are recorded keep their meaning.
@@ -116,7 +123,35 @@ def run(opened: StudyRun) -> dict[str, Any]:
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
             raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")
+    _keep_maps(opened, data, points, table, evaluate)
     return found
+
+
+def _keep_maps(
+    opened: StudyRun,
+    data: Data,
+    points: Sequence[Point],
+    table: Sequence[Sequence[Job]],
+    evaluate: TrainingEvaluator,
+) -> None:
+    """What networks of the greatest cost look at in the same images, after the first seed.
+
+    Those compared there, of the first baseline where rules are compared, which stands beside them.
+    """
+    first = points[0].baseline
+    most = max(point.target for point in points if point.baseline == first)
+    device = machine.choose_device(opened.recipe.executor.device)
+    kept = Predictions(opened.folder / "predictions", data.test, device)
+    for point, (job, *_) in zip(points, table, strict=True):
+        label = point.rule if opened.recipe.factors else point.baseline
+        beside = bool(opened.recipe.factors) and point.baseline != first
+        path = evaluate.weights_path(job.architecture, job.budget)
+        wanted = point.rule == design.UNSCALED or point.target == most
+        if wanted and not beside and path.is_file():
+            network = build(job.architecture)
+            network.load_state_dict(load(path.read_bytes()))
+            kept.add(label, network)
+    kept.write_images()
 
 
 def described(

@@ -61,6 +61,17 @@ def test_candidates_may_be_held_to_what_they_really_cost(searched, constraint):
     assert all(abs(row["realised_ratio"] - 2) <= 0.5 for row in found["candidates"])
 
 
+def test_a_cheaper_grid_says_how_its_answer_carries_over(searched):
+    run = again(searched, "coefficients.method=grid", "coefficients.compare_phi=-1")
+    found = stages.run(run, ["coefficients"])["coefficients"]
+    other = found["comparison"]
+    assert other["phi"] == -1
+    assert other["shared"] == sum(len(row["names"]) for row in found["candidates"])
+    smaller = open_study(run.storage, "coefficients to compare").get_trials()
+    assert all(trial.user_attrs["cost"]["macs"] < found["cost"]["macs"] for trial in smaller)
+    again(searched, "coefficients.compare_phi=null")
+
+
 def test_pinned_coefficients_are_taken_without_training(searched):
     pins = ("coefficients.alpha=1.2", "coefficients.beta=1.1", "coefficients.gamma=1.15")
     before = len(open_study(searched.storage, "coefficients").get_trials())
@@ -83,6 +94,22 @@ def test_a_family_grows_by_any_rule_to_its_targets_and_loads_again(searched):
         member.load()
 
 
+def test_a_family_may_grow_stage_by_stage(searched):
+    baseline = searched.read("baseline.json")
+    run = again(
+        searched, "family.rule=per_stage", f"family.targets=[{int(1.3 * baseline['cost']['macs'])}]"
+    )
+    stages.run(run, ["family"])
+    (member,) = load_family(run.folder / "family")
+    pairs = zip(member.architecture.stages, baseline["architecture"]["stages"], strict=True)
+    changed = [
+        stage.channels != old["channels"] or stage.repeats != old["repeats"] for stage, old in pairs
+    ]
+    assert sum(changed) == 1
+    trained = open_study(run.storage, "growth").get_trials()
+    assert len(trained) == 2 * len(changed)
+
+
 def test_lost_weights_are_trained_again_to_the_same_numbers(searched):
     run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
     stages.run(run, ["family"])
@@ -92,6 +119,13 @@ def test_lost_weights_are_trained_again_to_the_same_numbers(searched):
         file.unlink()
     stages.run(run, ["family"])
     assert weights.read_bytes() == before
+
+
+def test_grids_that_cannot_be_compared_are_refused():
+    for change in ("phi=0", "compare_phi=1", "{method: race, compare_phi: -1}"):
+        key = "coefficients" if change.startswith("{") else "coefficients."
+        with pytest.raises(InvalidInput, match=r"phi"):
+            config.load("demo", [f"{key}={change}" if change.startswith("{") else key + change])
 
 
 def test_a_rule_without_phi_needs_targets():

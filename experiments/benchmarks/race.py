@@ -1,0 +1,120 @@
+"""Does the race find what the full grid finds, for a quarter of its training?
+
+The full grid around a baseline is really trained, every candidate with every seed; then the race
+runs over the same trainings, making only the short ones that the grid does not have. Its winner is
+right where the full grid cannot tell it from its own (`scaling.statistics.compare`).
+
+`python -m experiments.benchmarks.race FOLDER` trains on glyphs into FOLDER, which it may be stopped
+and started with again, prints the result and writes `experiments/results/race.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from experiments.config import DataConfig, GlyphsConfig, TrainConfig, load_as
+from experiments.data.load import load
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.progress import Watched
+from experiments.run import environment
+from experiments.studies.recipe import StudyRecipe
+from scaling.coefficients import Candidate, candidates, grid
+from scaling.jobs import InOrder
+from scaling.race import Race, ladder
+from scaling.statistics import Comparison, compare
+from search.executors.local import Local
+from search.recorded import Recorded, accuracy
+from search.study import open_study
+from space.evaluation import Budget, Job, Proposer
+from space.files import write_file
+
+#: Small enough for half an hour on one core: 16 candidates, 3 seeds.
+DATA = DataConfig(
+    source="glyphs", resolution=48, glyphs=GlyphsConfig(train_images=1500, test_images=1500)
+)
+TRAIN = TrainConfig(batch_size=64, learning_rate=1.6, flip=False)
+EPOCHS, SEEDS = 10, 3
+RESULT = Path(__file__).parents[1] / "results" / "race.json"
+
+
+def main() -> None:
+    """Trains what is missing, and writes and prints what the race found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = result(arguments.folder)
+    write_file(arguments.result, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """The race's winner and its part of the training, beside the full grid's confidence set."""
+    recipe = load_as(StudyRecipe, "study-dimensions")
+    baseline = recipe.baselines[0].build(DATA.glyphs.classes, DATA.channels)
+    field = candidates(baseline, grid(step=0.1, tolerance=0.1))
+    every = InOrder(
+        Job(f"{candidate.label}, seed {seed}", candidate.architecture, Budget(EPOCHS, seed=seed))
+        for seed in range(SEEDS)
+        for candidate in field
+    )
+    race = Race(field, ladder(len(field), EPOCHS, SEEDS), Budget(EPOCHS))
+    trainer = _Trainer(folder)
+    trainer.run(every, "full grid", every.jobs)
+    trainer.run(race, "race", sum(rung.entrants * rung.seeds for rung in race.rungs))
+    full = compare([_accuracies(every, candidate) for candidate in field])
+    return _described(field, full, race)
+
+
+class _Trainer:
+    """Carries jobs out on glyphs; all of them in one study, so that none is trained twice."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        data = load(DATA, resolution=48, seed=0)
+        self._study = open_study(f"sqlite:///{folder / 'study.db'}", "grid")
+        self._evaluate = TrainingEvaluator(
+            data.full_train, data.test, TRAIN, folder / "checkpoints", threads=1
+        )
+
+    def run(self, proposer: Proposer, name: str, plan: tuple[Job, ...] | int) -> None:
+        """Carries out a proposer's jobs."""
+        with Watched(proposer, name, plan, accuracy) as watched:
+            Local().run(Recorded(watched, self._study, accuracy, environment()), self._evaluate)
+
+
+def _accuracies(trained: InOrder, candidate: Candidate) -> list[float]:
+    told = [trained.told[f"{candidate.label}, seed {seed}"] for seed in range(SEEDS)]
+    return [each.accuracy or 0.0 for each in told]
+
+
+def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> dict[str, Any]:
+    tied = [field[index].label for index in full.tied]
+    winner = race.winner
+    return {
+        "candidates": len(field),
+        "epochs": EPOCHS,
+        "seeds": SEEDS,
+        "level": full.level,
+        "grid_winner": field[full.best].label,
+        "grid_confidence_set": tied,
+        "grid_gap": full.gap,
+        "grid_accuracies": {
+            candidate.label: mean for candidate, mean in zip(field, full.means, strict=True)
+        },
+        "race_winner": winner.label,
+        "race_winner_in_confidence_set": winner.label in tied,
+        "race_regret": full.means[full.best] - full.means[field.index(winner)],
+        "race_part_of_training": race.part,
+        "environment": environment(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A family on other images: its members fine-tuned, and the same networks trained from scratch.
+
+EfficientNet, section 5.3, table 5. Beside the run that made the family:
+
+    RUN/transfer/NAME/  recipe.yaml  manifest.json  study.db  transfer.json  checkpoints/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from experiments import config
+from experiments.config import BudgetConfig, Common, Recipe
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.progress import Watched
+from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
+from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
+from scaling.family import WEIGHTS, SavedFamily, SavedMember, load_family
+from scaling.jobs import InOrder
+from search.recorded import Recorded, accuracy
+from search.study import open_study
+from space.architecture import Architecture
+from space.evaluation import Budget, Job, Status
+from space.validation import InvalidInput, validate
+
+_MAY_CHANGE = ("description", "executor", "seeds", "train.checkpoint_seconds", "data.cache")
+
+#: The two ways in which each member is trained, each a study in the storage.
+FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
+
+
+class TransferRecipe(Common, BudgetConfig):
+    """A transfer of a family to other images."""
+
+    family: Path
+    """Folder of the family."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    """Trainings of each member either way, with the seeds from `seed` on."""
+    fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Learning rate of fine-tuning over that of training from scratch."""
+
+
+@dataclass(frozen=True)
+class TransferRun(Folder):
+    """A transfer's folder, and what it is to do."""
+
+    recipe: TransferRecipe
+
+
+def open_transfer(
+    run: Path, source: str, out: Path | None = None, overrides: Sequence[str] = ()
+) -> TransferRun:
+    """The transfer of the family in the run's folder to the images `source`, made ready.
+
+    It trains as the run did, in as many epochs as its family, but for `overrides`. Raises
+    `InvalidInput` where there is no family, or where numbers recorded before mean something else.
+    """
+    saved = run / "recipe.yaml"
+    if not saved.is_file() or not (run / "family").is_dir():
+        raise InvalidInput(f"{run}: must be the folder of a run that has its family")
+    recipe = _recipe(config.load(str(saved)), run, source, overrides)
+    folder = out or run / "transfer" / Path(source).name
+    opened = TransferRun(folder.resolve(), with_absolute_source(recipe))
+    refuse_changes(opened, _MAY_CHANGE)
+    record_start(opened)
+    return opened
+
+
+def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> TransferRecipe:
+    family = load_family(run / "family")
+    data = {
+        "name": base.name,
+        "description": f"The family of {base.name} on {Path(source).name}",
+        "seed": base.seed,
+        "data": {
+            "source": source,
+            "resolution": max(member.architecture.resolution for member in family),
+            "channels": base.data.channels,
+        },
+        "train": base.train.model_dump(mode="json"),
+        "executor": base.executor.model_dump(mode="json"),
+        "epochs": base.family.epochs,
+        "family": str((run / "family").resolve()),
+    }
+    for override in overrides:
+        config.override(data, override)
+    return validate(TransferRecipe, data, source="phiscale transfer")
+
+
+def run(opened: TransferRun) -> dict[str, Any]:
+    """Trains each member both ways, and writes and gives transfer.json.
+
+    Raises `StageFailed` where a training failed.
+    """
+    recipe, data = opened.recipe, load_data(opened)
+    family = load_family(recipe.family)
+    networks = {
+        member.name: replace(member.architecture, num_classes=len(data.classes))
+        for member in family
+    }
+    trained = {way: InOrder(_jobs(recipe, networks)) for way in (FINE_TUNED, SCRATCH)}
+    for way, jobs in trained.items():
+        rate = recipe.fine_tuning_rate if way == FINE_TUNED else 1.0
+        evaluate = TrainingEvaluator(
+            train=data.full_train,
+            held_out=data.test,
+            config=recipe.train.model_copy(
+                update={"learning_rate": rate * recipe.train.learning_rate}
+            ),
+            device=recipe.executor.device,
+            threads=recipe.executor.threads,
+            checkpoints=opened.checkpoints / way,
+            initial=_weights(family, networks) if way == FINE_TUNED else {},
+        )
+        study = open_study(opened.storage, way)
+        with opened.timed(way), Watched(jobs, way, jobs.jobs, accuracy) as watched:
+            recorded = Recorded(watched, study, accuracy, environment())
+            executor_of(recipe.executor).run(Tidied(recorded, evaluate), evaluate)
+        for name, told in jobs.told.items():
+            if told.status is not Status.COMPLETE:
+                raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")
+    found = {
+        "name": recipe.name,
+        "data": recipe.data.source,
+        "epochs": recipe.epochs,
+        "members": [_member(member, recipe, trained) for member in family],
+    }
+    opened.write("transfer.json", found)
+    return found
+
+
+def _jobs(recipe: TransferRecipe, networks: Mapping[str, Architecture]) -> list[Job]:
+    return [
+        Job(_job(name, seed), network, Budget(recipe.epochs, recipe.data_fraction, seed=seed))
+        for seed in _seeds(recipe)
+        for name, network in networks.items()
+    ]
+
+
+def _seeds(recipe: TransferRecipe) -> range:
+    return range(recipe.seed, recipe.seed + recipe.seeds)
+
+
+def _job(name: str, seed: int) -> str:
+    return f"{name}, seed {seed}"
+
+
+def _weights(family: SavedFamily, networks: Mapping[str, Architecture]) -> dict[str, Path]:
+    return {networks[member.name].key: member.folder / WEIGHTS for member in family}
+
+
+def _member(
+    member: SavedMember, recipe: TransferRecipe, trained: Mapping[str, InOrder]
+) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "resolution": member.architecture.resolution,
+        **member.cost._asdict(),
+        "accuracies": {
+            way: [jobs.told[_job(member.name, seed)].accuracy for seed in _seeds(recipe)]
+            for way, jobs in trained.items()
+        },
+    }

@@ -1,0 +1,103 @@
+"""Studies on small real trainings: they end, continue, and refuse to mix numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import stages
+from experiments.config import load_as, study_names
+from experiments.run import open_run
+from experiments.studies import run as studies
+from experiments.studies import transfer
+from experiments.studies.recipe import StudyRecipe
+from search.study import open_study
+from space.cost import cost
+from space.validation import InvalidInput
+
+TINY = (
+    "epochs=1",
+    "seeds=1",
+    "factors=[2]",
+    "rules=[width, compound]",
+    "data.glyphs.train_images=64",
+    "data.glyphs.test_images=20",
+)
+
+
+def tiny(folder: Path, *changes: str) -> studies.StudyRun:
+    cache = f"data.cache={folder / 'cache'}"
+    return studies.open_study_run("study-dimensions", folder / "study", (*TINY, cache, *changes))
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_shipped_studies_are_small_enough_and_compare_equal_costs(name):
+    recipe = load_as(StudyRecipe, name)
+    assert recipe.description
+    for point in recipe.points(10):
+        assert abs(point.miss) < 0.12, point.name
+        assert name.endswith("gpu") or cost(point.architecture).macs < 40e6
+
+
+def test_a_study_goes_on_with_more_seeds_and_trains_nothing_twice(tmp_path):
+    first = studies.run(tiny(tmp_path))
+    more = tiny(tmp_path, "seeds=2")
+    second = studies.run(more)
+    trained = open_study(more.storage, "study").get_trials()
+    assert len(trained) == 2 * len(first["points"])
+    for before, after in zip(first["points"], second["points"], strict=True):
+        assert after["trainings"][0] == before["trainings"][0]
+        assert after["trainings"][1]["seed"] == 1
+
+
+def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
+    tiny(tmp_path)
+    with pytest.raises(InvalidInput, match=r"keeps its epochs, which is 1"):
+        tiny(tmp_path, "epochs=2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("targets=[2M]", r"either `factors` or `targets`"),
+        ("best=fast", r"`best` must be one of width, compound"),
+        ("baselines=[]", r"baselines"),
+    ],
+)
+def test_designs_that_cannot_be_compared_are_refused(tmp_path, change, message):
+    with pytest.raises(InvalidInput, match=message):
+        tiny(tmp_path, change)
+
+
+def test_a_family_is_carried_to_other_images(tmp_path):
+    cache = f"data.cache={tmp_path / 'cache'}"
+    sizes = ("data.glyphs.classes=3", "data.glyphs.train_images=90", "data.glyphs.test_images=30")
+    run = open_run(
+        "demo",
+        tmp_path / "run",
+        (
+            *sizes,
+            cache,
+            "resolution=16",
+            "objective={target: 400K, bounds: {macs: [100K, 900K]}}",
+            "search={trials: 1, epochs: 1, finalists: 1, final_epochs: 1}",
+            "coefficients={alpha: 1.2, beta: 1.1, gamma: 1.15}",
+            "family={phi: [0, 1], epochs: 1}",
+        ),
+    )
+    stages.run(run, ["search", "coefficients", "family"])
+    others = ("data.glyphs.classes=4", "data.glyphs.train_images=40", "data.glyphs.test_images=20")
+    found = transfer.run(
+        transfer.open_transfer(run.folder, "glyphs", overrides=(*others, cache, "seeds=2"))
+    )
+    assert [member["name"] for member in found["members"]] == ["b0", "b1"]
+    for member in found["members"]:
+        assert {len(values) for values in member["accuracies"].values()} == {2}
+    folder = run.folder / "transfer" / "glyphs"
+    tuned = open_study(f"sqlite:///{folder / 'study.db'}", transfer.FINE_TUNED).get_trials()
+    scratch = open_study(f"sqlite:///{folder / 'study.db'}", transfer.SCRATCH).get_trials()
+    assert len(tuned) == len(scratch) == 4
+    losses = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in tuned]
+    fresh = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in scratch]
+    assert losses != fresh
+    with pytest.raises(InvalidInput, match=r"must be the folder of a run that has its family"):
+        transfer.open_transfer(tmp_path, "glyphs")

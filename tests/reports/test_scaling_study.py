@@ -1,0 +1,114 @@
+"""What a report says of a scaling study, from accuracies that are known."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from reports import scaling_study
+from reports.scaling_study import Study
+from space.validation import InvalidInput
+
+SEEDS = 3
+NOISE = ((-0.001, 0.0, 0.001), (0.001, -0.001, 0.0), (0.0, 0.001, -0.001))
+
+
+def study(accuracies: dict[tuple[str, float], float], best: str = "compound") -> Study:
+    """One baseline, with each rule and factor at an accuracy that varies little."""
+    points = [
+        {
+            "baseline": "net",
+            "rule": rule,
+            "factor": factor,
+            "target": 1e6 * factor,
+            "macs": int(1e6 * factor),
+            "params": 1000,
+            "activations": 1000,
+            "resolution": 24,
+            "key": f"{rule} {factor}",
+            "trainings": [
+                {"seed": seed, "accuracy": accuracy + noise, "seconds": 1.0}
+                for seed, noise in enumerate(NOISE[order % 3])
+            ],
+        }
+        for order, ((rule, factor), accuracy) in enumerate(accuracies.items())
+    ]
+    return Study("s", "d", "glyphs", 2, SEEDS, best, "rules", {"net": "mobilenet_v2"}, points)
+
+
+HOLDS = {
+    ("baseline", 1.0): 0.5,
+    ("depth", 2.0): 0.6,
+    ("width", 2.0): 0.61,
+    ("compound", 2.0): 0.7,
+    ("depth", 4.0): 0.62,
+    ("width", 4.0): 0.64,
+    ("compound", 4.0): 0.8,
+}
+
+
+def test_a_clear_winner_is_said_to_hold_with_the_numbers():
+    told = scaling_study.sentence(study(HOLDS))
+    assert "equal MACs holds here (3 seeds" in told
+    assert "net × 4: 80.0% against 64.0% of width (told apart from all)" in told
+
+
+def test_a_clear_loser_is_said_not_to_hold():
+    worse = HOLDS | {("compound", 2.0): 0.3, ("compound", 4.0): 0.3}
+    assert "does not hold here" in scaling_study.sentence(study(worse))
+
+
+def test_equals_are_said_to_be_neither():
+    same = HOLDS | {("compound", 2.0): 0.6102, ("compound", 4.0): 0.6402}
+    told = scaling_study.sentence(study(same))
+    assert "is neither confirmed nor refuted here" in told
+    assert "not told apart from width" in told
+
+
+def test_a_cost_with_a_missing_training_is_not_judged():
+    partial = study(HOLDS)
+    cut = [
+        point | {"trainings": point["trainings"][:2]} if point["factor"] == 4 else point
+        for point in partial.points
+    ]
+    told = scaling_study.sentence(replace(partial, points=cut))
+    assert "net × 2" in told
+    assert "net × 4" not in told
+    assert "Nothing can be said yet" in scaling_study.sentence(replace(partial, points=[]))
+
+
+def test_falling_gains_are_counted():
+    told = scaling_study.saturation(study(HOLDS))
+    assert told is not None
+    assert "for 2 of 2" in told
+    assert "depth of net +10.0 then +2.0" in told
+
+
+def test_intervals_hold_the_mean_and_are_one_width_for_a_baseline():
+    table = scaling_study.points(study(HOLDS))
+    assert ((table["low"] < table["accuracy"]) & (table["accuracy"] < table["high"])).all()
+    assert (table["high"] - table["low"]).std() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_files_of_a_study_are_written_from_its_folder(tmp_path):
+    found = study(HOLDS)
+    (tmp_path / "study.json").write_text(json.dumps(vars(found)))
+    start = {
+        "command": "phiscale study s",
+        "time": "2026-01-02T03:04:05+00:00",
+        "environment": {"processor": "a processor", "cores": "2", "gpus": "none", "torch": "2"},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({"starts": [start]}))
+    scaling_study.write(tmp_path)
+    report = tmp_path / "report"
+    assert (report / "points.csv").read_text().startswith("baseline,rule,factor")
+    assert (report / "accuracy.png").stat().st_size > 10_000
+    readme = (report / "README.md").read_text()
+    assert "phiscale study s" in readme
+    assert "a processor" in readme
+    assert "21 trainings" in readme
+
+
+def test_a_folder_without_a_study_is_said_to_have_none(tmp_path):
+    with pytest.raises(InvalidInput, match=r"must be what `phiscale study` wrote"):
+        scaling_study.load(tmp_path)
