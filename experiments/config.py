@@ -414,6 +414,9 @@ class ExecutorConfig(Section):
     workers: Annotated[int | str, AfterValidator(_workers)] = "auto"
     """Trainings at a time; `auto`: one per GPU, or without one per CPU core, or as many as
     `threads` leaves room for."""
+    pack: Annotated[int | str, AfterValidator(_workers)] = 1
+    """Trainings at a time in this process on one GPU (`kind: local`), as far as its memory is
+    foreseen to hold them; `auto`: 4 on a GPU, 1 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -432,6 +435,10 @@ class ExecutorConfig(Section):
             raise ValueError(
                 "`kind: local` makes one training at a time, but got "
                 f"`workers: {self.workers}`; choose `kind: processes`, or `workers: auto`"
+            )
+        if self.kind != "local" and self.pack != 1:
+            raise ValueError(
+                f"`pack` is of `kind: local`, but got `pack: {self.pack}` with `kind: {self.kind}`"
             )
         return self
 

@@ -14,6 +14,7 @@ from experiments import log
 from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.anywhere import Anywhere
+from experiments.evaluators.packed import AUTO, packed
 from experiments.evaluators.shared import Shared
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
@@ -22,6 +23,7 @@ from experiments.training import machine
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
+from search.executors.threads import Threads
 from search.recorded import Recorded
 from search.study import open_study
 from space.architecture import Architecture
@@ -112,6 +114,8 @@ class Context:
             return
         settings, timeout = self.recipe.executor, self.recipe.search.trial_timeout
         executor, work = executor_of(settings, timeout), self._portable(evaluate)
+        if isinstance(executor, Threads):
+            work = packed(evaluate, machine.choose_device(settings.device))
         if evaluate.weights is not None:  # a member of the family
             sharing = settings.model_copy(update={"workers": self.recipe.family.processes})
             together = machine.worker_variables(sharing)
@@ -149,7 +153,8 @@ def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) ->
     """The way to get jobs done that a recipe asks for; hanging ones end after `trial_timeout`."""
     match settings.kind:
         case "local":
-            return Local(trial_timeout)
+            count = pack_size(settings)
+            return Local(trial_timeout) if count == 1 else Threads(count)
         case "processes":
             return Processes(machine.worker_variables(settings), trial_timeout)
         case "ray":
@@ -161,6 +166,13 @@ def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) ->
                 code=_code(),
                 trial_timeout=trial_timeout,
             )
+
+
+def pack_size(settings: ExecutorConfig) -> int:
+    """How many trainings are packed into this process."""
+    if not isinstance(settings.pack, str):
+        return settings.pack
+    return AUTO if machine.choose_device(settings.device).type == "cuda" else 1
 
 
 def _code() -> list[Path]:

@@ -15,19 +15,23 @@ from search.executors.carrying import RETRIES
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
+from search.executors.threads import Threads
 from space.evaluation import Epoch, Executor, Job, Measurement, Status
 from space.validation import InvalidInput
 
 #: How each is made, from the seconds without an epoch after which a trial hangs.
 EXECUTORS: dict[str, Callable[[float | None], Executor]] = {
     "local": Local,
+    "threads": lambda _: Threads(2),
     "processes": lambda timeout: Processes([{}, {}], timeout),
     # One worker, since starting one takes seconds; more of them in test_ray.py.
     "ray": lambda timeout: Ray(workers=1, trial_timeout=timeout),
 }
 
 #: Those whose workers may die without the driver.
-APART = sorted(EXECUTORS.keys() - {"local"})
+APART = sorted(EXECUTORS.keys() - {"local", "threads"})
+#: Those that can end a job that hangs.
+ENDING = sorted(EXECUTORS.keys() - {"threads"})
 
 
 @pytest.fixture(params=EXECUTORS)
@@ -86,6 +90,7 @@ def test_failure_ends_one_trial_and_not_the_search(
     assert reasons(bench) == [reason]
 
 
+@pytest.mark.parametrize("kind", ENDING)
 def test_hanging_trial_fails_and_the_search_goes_on(
     kind: str, bench: Any, fake: MakesEvaluate
 ) -> None:
