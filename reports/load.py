@@ -199,12 +199,14 @@ def _storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
 
 
 def _trial(study: str, trial: optuna.trial.FrozenTrial) -> Trial:
+    from search.study import value_of
+
     attributes = trial.user_attrs
     return Trial(
         study=study,
         number=trial.number,
         state=_STATES[trial.state.name],
-        value=trial.value if trial.state.name == "COMPLETE" else None,
+        value=value_of(trial) if trial.state.name == "COMPLETE" else None,
         choices=dict(trial.params),
         reports=dict(trial.intermediate_values),
         job=attributes.get("job", ""),

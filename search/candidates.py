@@ -238,7 +238,7 @@ class Candidates:
         if self._bounds.counts:
             reached = Within(self.table, self._bounds.counts, clip=False).nearest(64, rng)
         else:
-            reached = moves.uniform(self.sizes, 64, rng)
+            reached = moves.uniform(self.sizes, 4, rng)  # latencies are slow to look up
         reached = np.array([self._downhill(row, rng) for row in reached])
         nearest = self.at_row(reached[self._violations(reached).argmin()]).price
         wanted = " and ".join(

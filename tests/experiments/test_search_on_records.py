@@ -1,0 +1,215 @@
+"""`phiscale search accel-nasbench`: a search without images, on records of trainings."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import stages
+from experiments.commands import searched
+from experiments.config import load
+from experiments.run import Run, open_run
+from reports import load as reports
+from search.study import open_study, value_of
+from space import choices, moves, presets
+from space.cost import cost
+from space.cost_table import tabulate
+from space.validation import InvalidInput
+
+SPACE = choices.load("accel_nasbench")
+
+
+def _record(row: list[int], accuracy: float) -> dict[str, Any]:
+    """As Accel-NASBench would write it."""
+    chosen = {n: v[i] for (n, v), i in zip(SPACE.choices.items(), row, strict=True)}
+    repeats = (1, 2, 2, 3, 3, 4, 1)
+    architecture = {}
+    for place in range(7):
+        own = {n.split(".")[1]: v for n, v in chosen.items() if n.startswith(f"stage{place + 1}.")}
+        architecture |= {
+            f"block{place}_e": int(str(own["operator"]).removeprefix("inverted_e")),
+            f"block{place}_k": own["kernel"],
+            f"block{place}_se": bool(own["se"]),
+            f"block{place}_l": int(own["layers"]) + repeats[place],
+        }
+    return {"architecture": architecture, "metrics": {"val_top1": 100 * accuracy}}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """250 networks whose accuracy rises with parameters and kernels."""
+    rows = moves.uniform(tabulate(SPACE).sizes, 250, np.random.default_rng(0))
+    accuracy = 0.1 + 0.03 * np.log(tabulate(SPACE)(rows)[:, 1]) + 0.001 * rows[:, 1::4].sum(axis=1)
+    path = tmp_path_factory.mktemp("records") / "anb.tar.gz"
+    with tarfile.open(path, "w:gz") as file:
+        for number, (row, value) in enumerate(zip(rows.tolist(), accuracy.tolist(), strict=True)):
+            data = json.dumps(_record(row, value)).encode()
+            member = tarfile.TarInfo(f"results/{number}.json")
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+def opened(folder: Path, archive: Path, *overrides: str) -> Run:
+    settings = (f"evaluator.records={archive}", "evaluator.surrogate=gaussian_process")
+    return open_run("accel-nasbench", folder, (*settings, "search.trials=24", *overrides))
+
+
+@pytest.fixture(scope="module")
+def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = opened(tmp_path_factory.mktemp("runs") / "whole", archive)
+    stages.run(run, ["search"])
+    return run
+
+
+def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: Run) -> None:
+    study = open_study(run.storage, "search")
+    assert len(study.trials) == 24
+    found = run.read("baseline.json")
+    best = max(study.trials, key=value_of)
+    assert found["key"] == best.user_attrs["key"]
+    assert found["cost"]["macs"] <= 385_000_000
+    reference = found["lookup"]["reference"]
+    assert reference["cost"] == cost(presets.load("efficientnet_b0"))._asdict()
+    assert 0 < reference["accuracy"] < 1
+    judged = found["lookup"]["cross_validation"]
+    assert judged["kendall_tau"] > 0.7
+    assert 0 < judged["rmse"] < 0.01
+
+
+def test_user_sees_accuracy_error_and_comparison(run: Run, capsys: Any) -> None:
+    searched.show(run.read("baseline.json"))
+    said = capsys.readouterr().out
+    for part in ("surrogate accuracy", "Kendall τ", "R²", "RMSE", "efficientnet_b0", "points"):
+        assert part in said
+    assert "24 predicted" in said
+
+
+def test_user_is_told_loudly_of_an_extrapolated_baseline(run: Run, capsys: Any) -> None:
+    found = run.read("baseline.json")
+    found["lookup"]["expected"]["extrapolated"] = True
+    searched.show(found)
+    assert "EXTRAPOLATED" in capsys.readouterr().out
+
+
+def test_interrupted_search_on_records_ends_as_the_whole_one(
+    run: Run, archive: Path, tmp_path: Path
+) -> None:
+    for trials in (9, 24):
+        again = opened(tmp_path / "again", archive, f"search.trials={trials}")
+        stages.run(again, ["search"])
+    keys = [
+        [trial.user_attrs["key"] for trial in open_study(each.storage, "search").trials]
+        for each in (run, again)
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_report_can_be_written_of_a_search_alone(run: Run) -> None:
+    page = stages.run(run, ["report"])["report"]
+    assert Path(page).is_file()
+
+
+def test_later_stages_are_refused_before_anything_runs(archive: Path, tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", archive)
+    with pytest.raises(InvalidInput, match=r"evaluator\.kind: records .* coefficients trains"):
+        stages.run(run, ["search", "coefficients"])
+    assert not (tmp_path / "run" / "study.db").exists()
+
+
+def test_recipe_without_its_archive_says_where_to_get_it(tmp_path: Path) -> None:
+    run = open_run("accel-nasbench", tmp_path / "run")
+    with pytest.raises(InvalidInput, match=r"evaluator\.records: .*Accel-NASBench.*--set"):
+        stages.run(run, ["search"])
+
+
+def test_records_are_of_one_resolution(archive: Path, tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", archive, "resolution=192")
+    with pytest.raises(InvalidInput, match="see 224 pixels, but got 192"):
+        stages.run(run, ["search"])
+
+
+def test_only_exact_records_answer_without_a_surrogate(archive: Path, tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", archive, "evaluator.surrogate=none")
+    with pytest.raises(stages.FAILURES, match="no record of this network"):
+        stages.run(run, ["search"])
+
+
+def test_evaluator_may_be_named_by_its_kind_alone() -> None:
+    assert load("accel-nasbench", ("evaluator=records",)).evaluator.kind == "records"
+
+
+def test_front_is_written_shown_and_reported(archive: Path, tmp_path: Path, capsys: Any) -> None:
+    run = opened(tmp_path / "run", archive, "objective.pareto=[macs, params]")
+    found = stages.run(run, ["search"])["search"]
+    front = run.read("pareto.json")
+    assert found["pareto"] == front
+    assert 0 < front["hypervolume"] < 1
+    assert front["objectives"] == ["accuracy", "macs", "params"]
+    assert found["key"] in {each["key"] for each in front["front"]}
+    searched.show(found)
+    assert "hypervolume" in capsys.readouterr().out
+    loaded = reports.load(run.folder)
+    rewards = [trial.value for trial in loaded.study("search")]
+    assert max(each for each in rewards if each is not None) == pytest.approx(found["reward"])
+    assert Path(stages.run(run, ["report"])["report"]).is_file()
+
+
+def test_several_objectives_refuse_a_pruner() -> None:
+    with pytest.raises(InvalidInput, match=r"pruner\.kind: must be none with `objective\.pareto`"):
+        load("demo", ("objective.pareto=[macs]",))
+
+
+@pytest.mark.parametrize("source", ["run", "storage", "records"])
+def test_earlier_searches_help_the_predictor(
+    source: str, run: Run, archive: Path, tmp_path: Path
+) -> None:
+    earlier = {"run": str(run.folder), "storage": run.storage, "records": str(archive)}[source]
+    warm = opened(tmp_path / "warm", archive, f"search.warm_start=['{earlier}']", "search.trials=8")
+    stages.run(warm, ["search"])
+    assert len(warm.read("warm_start.json")["rows"]) == (250 if source == "records" else 24)
+    first, cold = (
+        [value_of(trial) for trial in open_study(each.storage, "search").trials[4:8]]
+        for each in (warm, run)
+    )
+    assert np.mean(first) > np.mean(cold)
+
+
+def test_prior_is_kept_as_it_was_at_the_start(archive: Path, tmp_path: Path) -> None:
+    earlier = opened(tmp_path / "earlier", archive, "search.trials=6")
+    stages.run(earlier, ["search"])
+    warm = opened(tmp_path / "warm", archive, f"search.warm_start=['{earlier.folder}']")
+    stages.run(warm, ["search"])
+    kept = warm.read("warm_start.json")
+    stages.run(opened(tmp_path / "earlier", archive, "search.trials=9"), ["search"])
+    stages.run(warm, ["search"])
+    assert warm.read("warm_start.json") == kept
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("absent", "cannot be read as records"),
+        ("sqlite:///absent.db", "there is no such file"),
+        (".", "is no folder of a run"),
+    ],
+)
+def test_warm_start_that_is_nothing_is_refused(
+    source: str, message: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = opened(tmp_path / "run", archive, f"search.warm_start=['{source}']")
+    with pytest.raises(InvalidInput, match=message):
+        stages.run(run, ["search"])
+
+
+def test_other_samplers_refuse_a_warm_start(run: Run, archive: Path, tmp_path: Path) -> None:
+    settings = (f"search.warm_start=['{run.folder}']", "search.sampler=tpe")
+    with pytest.raises(InvalidInput, match=r"search\.warm_start: the sampler tpe cannot learn"):
+        stages.run(opened(tmp_path / "run", archive, *settings), ["search"])
