@@ -270,14 +270,14 @@ class BudgetConfig(Section):
 class PrunerConfig(Section):
     """Which unpromising trainings end early, judged on the reward after each epoch."""
 
-    kind: Literal["none", "median", "hyperband"] = "median"
-    """Optuna's pruner."""
+    kind: Literal["none", "median", "hyperband", "asha"] = "median"
+    """Optuna's pruner; on Ray, `asha` is Ray Tune's scheduler."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     """Epochs before the first judgement."""
     startup_trials: Annotated[int, Field(ge=0)] = 5
     """Finished trials before the median pruner judges."""
     reduction: Annotated[int, Field(ge=2)] = 3
-    """Hyperband's reduction factor."""
+    """Hyperband's and ASHA's reduction factor: one in so many goes on."""
 
 
 class SearchConfig(BudgetConfig):
@@ -471,6 +471,11 @@ class Recipe(Common):
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()
     family: FamilyConfig
+
+    @property
+    def tune_prunes(self) -> bool:
+        """Whether Ray Tune's scheduler prunes the search, in place of the study's pruner."""
+        return self.executor.kind == "ray" and self.search.pruner.kind == "asha"
 
     @model_validator(mode="after")
     def _prunable(self) -> Self:

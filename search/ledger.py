@@ -56,6 +56,7 @@ class _Open:
     trial_id: int
     began: float
     values: dict[int, float] = field(default_factory=dict)
+    stopped: bool = False
 
 
 class Ledger:
@@ -158,6 +159,7 @@ class Ledger:
             return False
         stop, notes = pruning.judge(self.study, entry.trial_id, entry.values)
         if stop:  # written before the notes, which would let the trial pass when it runs again
+            entry.stopped = True
             self._storage.set_trial_user_attr(entry.trial_id, "pruned_at", epoch.epoch)
         for name, note in notes.items():
             self._storage.set_trial_system_attr(entry.trial_id, name, note)
@@ -174,6 +176,9 @@ class Ledger:
         seconds = round(time.monotonic() - entry.began, 3)
         self._storage.set_trial_user_attr(trial_id, "measurement", to_record(measurement))
         self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
+        if measurement.status is Status.PRUNED and entry.values and not entry.stopped:
+            # By who carried it out: Ray Tune's scheduler.
+            self._storage.set_trial_user_attr(trial_id, "pruned_at", max(entry.values))
         accuracy = measurement.accuracy if measurement.finished else None
         values = None
         if accuracy is not None:

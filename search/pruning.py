@@ -9,11 +9,17 @@ from copy import copy
 from typing import Any, Literal
 
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
 
 from search.snapshot import Snapshot
 
-PrunerName = Literal["none", "median", "hyperband"]
+PrunerName = Literal["none", "median", "hyperband", "asha"]
 
 
 def create(
@@ -28,8 +34,10 @@ def create(
 
     `median` stops what is below the median of earlier trials at the same epoch, once
     `startup_trials` are complete. `hyperband` divides the trials into brackets of successive
-    halving by the factor `reduction` (Li et al. 2018).
+    halving by the factor `reduction` (Li et al. 2018). `asha` is one such bracket, judged as
+    trainings come along (Li et al. 2020).
     """
+    first = min(warmup_epochs + 1, epochs)
     match kind:
         case "none":
             return NopPruner()
@@ -37,10 +45,12 @@ def create(
             return MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_epochs + 1)
         case "hyperband":
             return HyperbandPruner(
-                min_resource=min(warmup_epochs + 1, epochs),
+                min_resource=first,
                 max_resource=epochs,
                 reduction_factor=reduction,
             )
+        case "asha":
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=reduction)
 
 
 def judge(

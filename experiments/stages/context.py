@@ -22,10 +22,10 @@ from experiments.run import Folder, Run, environment
 from experiments.training import machine
 from search.executors.local import Local
 from search.executors.processes import Processes
-from search.executors.ray import Ray
+from search.executors.ray import Halving, Ray
 from search.executors.threads import Threads
 from search.recorded import Recorded
-from search.study import open_study
+from search.study import finished, open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Evaluate, Executor, Job, Measurement, Proposer
 
@@ -90,7 +90,18 @@ class Context:
     ) -> None:
         """Carries out the jobs of a search, which records them itself."""
         with Watched(search, "search", trials, value, before) as watched:
-            self._carry(watched, evaluate)
+            self._carry(watched, evaluate, self._halving(value))
+
+    def _halving(self, value: Callable[[float, Job], float]) -> Halving | None:
+        """How Tune prunes the search, where it is to; it knows what an earlier start has seen."""
+        recipe = self.recipe
+        if not recipe.tune_prunes:
+            return None
+        epochs, pruner = recipe.search.epochs, recipe.search.pruner
+        trials = open_study(self.run.storage, "search").get_trials(deepcopy=False)
+        seen = [trial.intermediate_values for trial in finished(trials)]
+        first = min(pruner.warmup_epochs + 1, epochs)
+        return Halving(epochs, first, pruner.reduction, value, seen)
 
     def evaluator(self, *, final: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them."""
@@ -107,13 +118,15 @@ class Context:
             weights=self._checkpoints / "weights" if final else None,
         )
 
-    def _carry(self, proposer: Proposer, evaluate: Evaluate) -> None:
+    def _carry(
+        self, proposer: Proposer, evaluate: Evaluate, halving: Halving | None = None
+    ) -> None:
         """Carries out a proposer's jobs with the recipe's executor; what is no training, here."""
         if not isinstance(evaluate, TrainingEvaluator):
             Local().run(proposer, evaluate)
             return
         settings, timeout = self.recipe.executor, self.recipe.search.trial_timeout
-        executor, work = executor_of(settings, timeout), self._portable(evaluate)
+        executor, work = executor_of(settings, timeout, halving), self._portable(evaluate)
         if isinstance(executor, Threads):
             work = packed(evaluate, machine.choose_device(settings.device))
         if evaluate.weights is not None:  # a member of the family
@@ -149,8 +162,13 @@ def load_data(run: Folder) -> Data:
     return data
 
 
-def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) -> Executor:
-    """The way to get jobs done that a recipe asks for; hanging ones end after `trial_timeout`."""
+def executor_of(
+    settings: ExecutorConfig, trial_timeout: float | None = None, halving: Halving | None = None
+) -> Executor:
+    """The way to get jobs done that a recipe asks for; hanging ones end after `trial_timeout`.
+
+    `halving` is for Ray alone.
+    """
     match settings.kind:
         case "local":
             count = pack_size(settings)
@@ -165,6 +183,7 @@ def executor_of(settings: ExecutorConfig, trial_timeout: float | None = None) ->
                 address=settings.address,
                 code=_code(),
                 trial_timeout=trial_timeout,
+                halving=halving,
             )
 
 

@@ -32,7 +32,10 @@ def run(context: Context) -> dict[str, Any]:
     recipe, objective = context.recipe, objective_of(context.run)
     known = lookup(recipe) if recipe.evaluator.kind == "records" else None
     candidates = Candidates(_space(context, known), objective)
-    pruner = pruning.create(epochs=recipe.search.epochs, **recipe.search.pruner.model_dump())
+    settings = recipe.search.pruner.model_dump()
+    if recipe.tune_prunes:
+        settings["kind"] = "none"
+    pruner = pruning.create(epochs=recipe.search.epochs, **settings)
     study = open_study(context.run.storage, "search", pruner, objective.directions)
     search = Search(
         study,

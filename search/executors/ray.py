@@ -9,14 +9,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.executors.carrying import RETRIES
 from search.executors.stopping import Stopping, stopping
-from space.evaluation import Evaluate, Proposer
+from space.evaluation import Evaluate, Job, Proposer
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +42,22 @@ _TUNE = {
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving (Li et al. 2020), by Tune's scheduler.
+
+    At the epochs `first`, `first` · `reduction` …, a job whose `value` is below the best
+    1/`reduction` of those before it is stopped. `earlier` are the values of jobs of an earlier
+    start, epoch → value. The last of `epochs` epochs is never judged.
+    """
+
+    epochs: int
+    first: int
+    reduction: int
+    value: Callable[[float, Job], float]
+    earlier: Sequence[Mapping[int, float]] = ()
+
+
+@dataclass(frozen=True)
 class Ray:
     """An `Executor` that hands jobs to workers of a Ray cluster.
 
@@ -50,6 +66,7 @@ class Ray:
     are GPUs and `gpus` is not 0, else one per CPU core (or per `threads` cores). `code` are the
     packages that a cluster's machines are sent. A job whose worker or machine dies is begun again
     elsewhere, `RETRIES` times; one that gives no sign of life for `trial_timeout` seconds FAILS.
+    `halving` stops jobs beside those that the proposer does.
     """
 
     workers: int | None = None
@@ -58,6 +75,7 @@ class Ray:
     address: str | None = None
     code: Sequence[Path] = ()
     trial_timeout: float | None = None
+    halving: Halving | None = None
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more.
@@ -93,7 +111,7 @@ class Ray:
                 tune.with_resources(worker, tune.PlacementGroupFactory([need])),
                 tune_config=tune.TuneConfig(
                     search_alg=feed,
-                    scheduler=tuning.Judge(proposer, feed, stop),
+                    scheduler=tuning.Judge(proposer, feed, stop, self.halving),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 import threading
@@ -20,16 +21,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ray
 from ray import cloudpickle, tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.executors.carrying import RETRIES, Answer, Sign, hung, serve
+from search.executors.ray import Halving
 from search.executors.stopping import Stopping
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
@@ -126,15 +129,20 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
 class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
     """Reports epochs to a proposer, and answers the jobs."""
 
-    def __init__(self, proposer: Proposer, feed: Feed, stop: Stopping) -> None:
+    def __init__(
+        self, proposer: Proposer, feed: Feed, stop: Stopping, halving: Halving | None = None
+    ) -> None:
         super().__init__()
         self._proposer, self._feed, self._stop = proposer, feed, stop
+        self._halving = None if halving is None else _Halving(halving)
 
     def on_trial_result(self, _: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, in any case: what the job does is said to its worker."""
         job, epoch = self._feed.jobs[trial.trial_id], result["message"]
         with _untouched():
             stop = self._proposer.report(job, epoch)
+            if self._halving is not None:
+                stop = self._halving.stops(trial, job, epoch) or stop
         if stop:
             _say(trial, Answer.STOP)
         elif self._stop.after(epoch, job):
@@ -144,6 +152,39 @@ class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, _: Any, trial: Trial) -> None:
         """Notes how a trial's worker ended; Tune begins the trial again, but not for ever."""
         self._feed.lost(trial.trial_id, _fate(trial))
+
+
+class _Halving:
+    """Tune's scheduler, asked about one epoch at a time."""
+
+    def __init__(self, halving: Halving) -> None:
+        self._epochs, self._value = halving.epochs, halving.value
+        self._scheduler = ASHAScheduler(
+            metric="value",
+            mode="max",
+            max_t=halving.epochs,
+            grace_period=halving.first,
+            reduction_factor=halving.reduction,
+        )
+        self._known: set[str] = set()
+        for number, values in enumerate(halving.earlier):
+            trial = SimpleNamespace(trial_id=f"earlier {number}")
+            for epoch, value in sorted(values.items()):
+                self._judged(trial, epoch, value)
+
+    def stops(self, trial: Trial, job: Job, epoch: Epoch) -> bool:
+        """Whether the job of `trial` ends after `epoch`."""
+        if epoch.epoch >= self._epochs or not math.isfinite(epoch.accuracy):
+            return False
+        return self._judged(trial, epoch.epoch, self._value(epoch.accuracy, job))
+
+    def _judged(self, trial: Any, epoch: int, value: float) -> bool:
+        if trial.trial_id not in self._known:
+            self._known.add(trial.trial_id)
+            self._scheduler.on_trial_add(None, trial)
+        result = {"training_iteration": epoch, "value": value}
+        said = self._scheduler.on_trial_result(None, trial, result)
+        return bool(said == TrialScheduler.STOP)
 
 
 class Watch(_Unwritten, Callback):  # type: ignore[misc]
