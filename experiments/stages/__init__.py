@@ -14,11 +14,12 @@ from experiments.stages import coefficients, family, search
 from experiments.stages.context import Context, StageFailed
 from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
+from search.executors.ray import ClusterLost
 from search.search import SearchFailed
 from space.validation import InvalidInput
 
 #: What ends a stage with a sentence; everything recorded is kept.
-FAILURES = (StageFailed, SearchFailed, AllFailed, ExportMismatch)
+FAILURES = (StageFailed, SearchFailed, ClusterLost, AllFailed, ExportMismatch)
 
 
 def run(opened: Run, names: Iterable[str]) -> dict[str, Any]:

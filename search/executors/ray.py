@@ -7,7 +7,10 @@ import io
 import logging
 import os
 import shutil
+import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -27,6 +30,11 @@ _OBJECT_STORE = 128 * 2**20
 #: Seconds for which the size of the cluster is remembered (assumed).
 _CLUSTER_SECONDS = 5.0
 
+#: Seconds between two looks at the cluster's head, and for which it may be away, as it is while it
+#: is started again (assumed; after 60, Ray ends this process).
+_LOOK_SECONDS = 2.0
+_LOST_SECONDS = 30.0
+
 #: What Tune takes from the environment alone. It writes no logs of trials and no snapshots of its
 #: own state beside the last (the study is all the state there is), leaves Ctrl-C to us, and stays
 #: in the folder where it was started.
@@ -39,6 +47,10 @@ _TUNE = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+
+
+class ClusterLost(Exception):
+    """The cluster does not answer any more; the message says so in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +92,16 @@ class Ray:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more.
 
-        Raises `InvalidInput` where there is no such cluster, or none of its machines has room.
+        Raises `InvalidInput` where there is no such cluster, or none of its machines has room, and
+        `ClusterLost` where its head is lost.
         """
         self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
         with stopping() as stop, _variables(_TUNE), redirect_stdout(io.StringIO()):
             try:
                 self._tune(proposer, evaluate, stop)
+            except ClusterLost:
+                _leave_at_once()
+                raise
             except BaseException:
                 _disconnect()  # which ends all workers
                 raise
@@ -125,9 +141,11 @@ class Ray:
                 ),
             )
             try:
-                tuner.fit()
+                _attended(tuner.fit)
             except tuning.Failed as failed:
                 raise failed.error from None
+            finally:
+                feed.close()
 
     def _connect(self) -> None:
         """Connects this process to the cluster, where it is not connected already."""
@@ -151,7 +169,7 @@ class Ray:
         _warn_where_open(self.address)
         code = {"py_modules": [str(package) for package in self.code]}
         try:
-            ray.init(self.address, runtime_env=code, **quiet)
+            ray.init(self.address, runtime_env=code if self.code else None, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             told = str(error).strip().partition("\n")[0]
             raise InvalidInput(
@@ -174,6 +192,48 @@ class Ray:
             threads = int(cpus * share / gpus) if share and gpus else 1
         need = {"CPU": float(max(1, threads))}
         return need | {"GPU": share} if share else need
+
+
+def _attended(fit: Callable[[], object]) -> None:
+    """Runs `fit` in a thread, while this one hears signals and sees whether the head is there.
+
+    Ray itself would wait for a lost head a minute long, deaf to everything, and end the process.
+    """
+    import ray
+
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            fit()
+        except BaseException as error:
+            raised.append(error)
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    thread = threading.Thread(target=work, name="tune", daemon=True)
+    thread.start()
+    heard = looked = time.monotonic()
+    while thread.is_alive():
+        thread.join(0.2)
+        if time.monotonic() - looked > _LOOK_SECONDS:
+            looked = time.monotonic()
+            if _answers(host.strip("[]"), int(port)):
+                heard = looked
+            elif looked - heard > _LOST_SECONDS:
+                raise ClusterLost(
+                    f"the head of the Ray cluster at {host}:{port} has not answered for "
+                    f"{_LOST_SECONDS:g} seconds, and its trainings are lost with it"
+                )
+    if raised:
+        raise raised[0]
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 class _Room:
@@ -241,6 +301,17 @@ def _session_folder() -> str:
 
     atexit.register(remove)
     return folder
+
+
+def _leave_at_once() -> None:
+    """Has this process end without Ray's farewell, which would wait for the lost head in vain."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    atexit.register(leave)
 
 
 def _disconnect() -> None:

@@ -52,14 +52,6 @@ class Failed(BaseException):
         self.error = error
 
 
-@contextmanager
-def _untouched() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise Failed(error) from error
-
-
 class _Unwritten:
     """What Tune writes into its folder without its content: the study is all the state there is."""
 
@@ -76,11 +68,11 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
         self._deaths: dict[str, int] = {}
         self._reasons: dict[str, str] = {}
         self._proposer, self._room, self._stop = proposer, room, stop
-        self._dry = False
+        self._dry = self._closed = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next job as a trial's configuration; None where there is none now."""
-        with _untouched():
+        with self.open():
             if not self._dry and not self._stop.asked and len(self.jobs) < self._room():
                 job = self._proposer.ask()
                 if job is not None:
@@ -96,7 +88,7 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
         job = self.jobs.pop(trial_id)
         self._deaths.pop(trial_id, None)
         self._dry = False
-        with _untouched():
+        with self.open():
             if error or result is None:
                 reason = self._reasons.pop(trial_id)
                 self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
@@ -122,6 +114,20 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
         """Notes that a job's worker is ended for giving no sign of life."""
         self._reasons[trial_id] = str(hung(seconds).reason)
 
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Inside, the proposer may be spoken to; what it raises leaves Tune untouched."""
+        if self._closed:
+            raise Failed(RuntimeError("the run has ended"))
+        try:
+            yield
+        except Exception as error:
+            raise Failed(error) from error
+
+    def close(self) -> None:
+        """The proposer is not spoken to any more, whatever Tune still believes."""
+        self._closed = True
+
     def save(self, _: str) -> None:
         """Nothing."""
 
@@ -139,7 +145,7 @@ class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, _: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, in any case: what the job does is said to its worker."""
         job, epoch = self._feed.jobs[trial.trial_id], result["message"]
-        with _untouched():
+        with self._feed.open():
             stop = self._proposer.report(job, epoch)
             if self._halving is not None:
                 stop = self._halving.stops(trial, job, epoch) or stop

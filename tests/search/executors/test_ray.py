@@ -29,6 +29,12 @@ ARCHITECTURE = Architecture(
 )
 
 
+CODE = [
+    Path(__file__).parents[3] / name
+    for name in ("space", "scaling", "search", "reports", "experiments")
+]
+
+
 @dataclass
 class Listed:
     """Hands out `jobs`, does something at each epoch, and keeps what it is told."""
@@ -87,7 +93,7 @@ def test_job_of_a_lost_machine_goes_on_from_its_checkpoint_on_one_that_joins(
         return False
 
     proposer = Listed([Job("only", ARCHITECTURE, Budget(epochs=6))], lose_the_machine)
-    Ray(address=cluster.address, threads=1).run(proposer, evaluator)
+    Ray(address=cluster.address, threads=1, code=CODE).run(proposer, evaluator)
 
     measured = proposer.told["only"]
     assert measured.status is Status.COMPLETE
