@@ -80,8 +80,10 @@ def evaluator(tmp_path: Path) -> TrainingEvaluator:
 
 
 def test_job_of_a_lost_machine_goes_on_from_its_checkpoint_on_one_that_joins(
-    cluster: Any, evaluator: TrainingEvaluator
+    cluster: Any, evaluator: TrainingEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Which only the main thread may set, and that one waits for the run.
+    monkeypatch.setattr("ray._private.utils.set_sigterm_handler", lambda _: None)
     lost: list[Any] = []
 
     def lose_the_machine(_: Job, epoch: Epoch) -> bool:
