@@ -453,7 +453,8 @@ class Common(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random follows from it."""
     storage: str | None = None
-    """URL of an Optuna storage; none: `study.db` in the run's folder."""
+    """URL of an Optuna storage of the run's own (sqlite, journal, postgresql, mysql); none:
+    `study.db` in the run's folder; `journal`: `study.journal` there, for network drives."""
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     executor: ExecutorConfig = ExecutorConfig()

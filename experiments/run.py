@@ -56,8 +56,19 @@ class Folder:
 
     @property
     def storage(self) -> str:
-        """URL of the Optuna storage."""
-        return self.recipe.storage or f"sqlite:///{self.folder / 'study.db'}"
+        """URL of the Optuna storage; not to be shown or written down, since it has the password."""
+        from search.storage import storage_url  # optuna: not needed to look at a run's files
+
+        return storage_url(self.folder, self.recipe.storage)
+
+    @property
+    def written(self) -> Common:
+        """The recipe as it may be shown: without the storage's password."""
+        if self.recipe.storage in (None, "journal"):
+            return self.recipe
+        from search.storage import without_password
+
+        return self.recipe.model_copy(update={"storage": without_password(self.recipe.storage)})
 
     @property
     def checkpoints(self) -> Path:
@@ -146,10 +157,14 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
 def with_absolute_source(recipe: R) -> R:
     """Paths are relative to where the command is typed; a run may be continued from anywhere."""
     source = Path(recipe.data.source)
-    if not source.exists() or recipe.data.format == "glyphs":
-        return recipe
-    data = recipe.data.model_copy(update={"source": str(source.resolve())})
-    return recipe.model_copy(update={"data": data})
+    if source.exists() and recipe.data.format != "glyphs":
+        data = recipe.data.model_copy(update={"source": str(source.resolve())})
+        recipe = recipe.model_copy(update={"data": data})
+    if recipe.storage not in (None, "journal"):
+        from search.storage import absolute
+
+        recipe = recipe.model_copy(update={"storage": absolute(recipe.storage)})
+    return recipe
 
 
 def _with_absolute_space(recipe: Recipe) -> Recipe:
@@ -208,7 +223,7 @@ def refuse_changes(run: Folder, may_change: Collection[str]) -> None:
     if not path.is_file():
         return
     before = _flat(config.load_as(type(run.recipe), str(path)).model_dump(mode="json"))
-    now = _flat(run.recipe.model_dump(mode="json"))
+    now = _flat(run.written.model_dump(mode="json"))
     for key in before.keys() | now.keys():
         if before.get(key) != now.get(key) and not _one_of(key, may_change):
             raise InvalidInput(
@@ -234,15 +249,25 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def record_start(run: Folder) -> None:
     """Writes the recipe into the folder, and the start into the manifest."""
-    write_file(run.folder / "recipe.yaml", config.dump(run.recipe))
+    write_file(run.folder / "recipe.yaml", config.dump(run.written))
     path = run.folder / "manifest.json"
     starts = json.loads(path.read_text("utf-8"))["starts"] if path.is_file() else []
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["phiscale", *sys.argv[1:]]),
+        "command": " ".join(["phiscale", *map(_showable, sys.argv[1:])]),
         "environment": environment(),
     }
     run.note(name=run.recipe.name, seed=run.recipe.seed, starts=[*starts, start])
+
+
+def _showable(argument: str) -> str:
+    """A word of the command line; a storage's URL in it without password."""
+    key, equals, value = argument.rpartition("storage=")
+    if not equals or "://" not in value:
+        return argument
+    from search.storage import without_password
+
+    return f"{key}{equals}{without_password(value)}"
 
 
 def environment() -> dict[str, str]:

@@ -8,8 +8,7 @@ params, activations, accuracy as a fraction in [0, 1], resolution in pixels, tim
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports.text import without_password
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -112,7 +110,9 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         raise InvalidInput(f"{path}: a run directory is needed, and there is no such directory")
     recipe_text = _text(path / "recipe.yaml")
     recipe = _recipe(recipe_text, path / "recipe.yaml")
-    url = storage or recipe.get("storage") or f"sqlite:///{path / 'study.db'}"
+    from search.storage import storage_url
+
+    url = storage or storage_url(path, recipe.get("storage"))
     return Run(
         path=path,
         recipe_text=recipe_text,
@@ -158,11 +158,11 @@ def _json(path: Path) -> Mapping[str, Any] | None:
 
 
 def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
-    if url.startswith("sqlite:///"):
-        file = Path(url.removeprefix("sqlite:///"))
-        if not file.is_file() or file.stat().st_size == 0:  # a study that has not begun
+    from search.storage import reading
+
+    with reading(url) as storage:
+        if storage is None:  # a study that has not begun
             return {}
-    with _storage(url) as storage:
         names = {study.study_name: study._study_id for study in storage.get_all_studies()}
         return {
             name: tuple(
@@ -171,31 +171,6 @@ def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
             for name in STUDIES
             if name in names
         }
-
-
-@contextmanager
-def _storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
-    """The storage at `url`, opened so that nothing is created in it, and closed again."""
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
-
-    opened = url
-    if url.startswith("sqlite:///"):
-        # Not `mode=ro`: SQLite must be able to roll back what a killed process left half-written.
-        opened = f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=rw&uri=true"
-    try:
-        storage = RDBStorage(opened, skip_table_creation=True)
-    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise InvalidInput(
-            f"{without_password(url)}: an Optuna storage is needed, but {reason}"
-        ) from None
-    try:
-        yield storage
-    finally:
-        storage.engine.dispose()
 
 
 def _trial(study: str, trial: optuna.trial.FrozenTrial) -> Trial:

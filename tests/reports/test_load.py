@@ -103,7 +103,7 @@ def test_the_recipe_may_name_the_storage(copied_run, tmp_path):
         (
             "study.db",
             "no database",
-            "study.db: an Optuna storage is needed, but file is not a data",
+            "study.db cannot be opened: file is not a data",
         ),
     ],
 )
