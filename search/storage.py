@@ -17,6 +17,7 @@ import logging
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,7 @@ def _open(url: str) -> BaseStorage:
     else:
         storage = _RDBStorage(_with_driver(parsed), engine_kwargs=_SERVER)
         sqlalchemy.event.listen(storage.engine, "do_connect", _reconnect)
+        weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
     return optuna.storages.get_storage(storage)
 
 

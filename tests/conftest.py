@@ -1,6 +1,12 @@
 """What all tests share."""
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
@@ -20,3 +26,83 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder} (set PHISCALE_SHARED)")
     return folder
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A server of the tests' own, which asks for a password."""
+
+    binaries: Path
+    folder: Path
+    port: int
+    user: str | None
+    password: str = "hunter2-and-more"
+
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        import psycopg
+
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self._url(name)
+
+    def start(self) -> None:
+        # No fsync: it is the clients that are killed, not the machine.
+        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = str(self.folder / "log")
+        self.run("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", settings)
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", self._data)
+
+    def create(self) -> None:
+        file = self.folder / "password"
+        file.write_text(self.password, "utf-8")
+        if self.user:
+            shutil.chown(self.folder, self.user)
+            shutil.chown(file, self.user)
+        options = ("--auth=scram-sha-256", f"--pwfile={file}", "--username=phiscale", "--no-sync")
+        self.run("initdb", "-D", self._data, *options)
+
+    def run(self, program: str, *arguments: str) -> None:
+        # PostgreSQL refuses to run as root.
+        subprocess.run(
+            [str(self.binaries / program), *arguments],
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://phiscale:{self.password}@127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A running PostgreSQL server; where none is installed, the test is skipped."""
+    pytest.importorskip("psycopg", reason="needs psycopg, of the extra `postgresql`")
+    found = [shutil.which("initdb"), *map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+    binaries = [Path(path).resolve().parent for path in found if path]
+    if not binaries:
+        pytest.skip("no PostgreSQL here (initdb is neither on the path nor in /usr/lib/postgresql)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Not in pytest's folder, which no other user may enter.
+    with tempfile.TemporaryDirectory(prefix="phiscale-postgresql-") as folder:
+        user = "postgres" if os.geteuid() == 0 else None
+        server = PostgreSQL(binaries[0], Path(folder), port, user)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -3,8 +3,10 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.trial import create_trial
 
 from search.storage import without_password
 from search.study import open_study
@@ -68,3 +70,9 @@ def test_password_is_never_shown() -> None:
         open_study(url, "search")
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in without_password("user:hunter2@host")
+
+
+def test_postgresql_holds_studies(postgresql: Any) -> None:
+    study = open_study(postgresql.database("studies"), "search")
+    study.add_trial(create_trial(value=0.5, user_attrs={"key": "x"}))
+    assert [trial.value for trial in study.trials] == [0.5]
