@@ -25,6 +25,9 @@ FILE = "phiscale.log"
 
 _logger = logging.getLogger("phiscale")
 
+#: Whose warnings belong in the log, too: what happened to a training is said where it happened.
+_OTHERS = tuple(map(logging.getLogger, ("search", "experiments")))
+
 
 class _ToConsole(logging.Handler):
     """Prints what is logged above a live display, without rich's markup."""
@@ -73,10 +76,16 @@ def recorded(folder: Path, *, quiet: bool = False) -> Iterator[None]:
     console.quiet = quiet
     file = _open(folder / FILE)
     _logger.addHandler(file)
+    for logger in _OTHERS:
+        logger.addHandler(file)
+        logger.addHandler(_shown)
     try:
         yield
     finally:
-        _logger.removeHandler(file)
+        for logger in (_logger, *_OTHERS):
+            logger.removeHandler(file)
+        for logger in _OTHERS:
+            logger.removeHandler(_shown)
         file.close()
         console.quiet = before
 

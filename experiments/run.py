@@ -133,11 +133,18 @@ _STAGE_OF = {
 }
 
 
-def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = ()) -> Run:
+def open_run(
+    target: str,
+    out: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    *,
+    take_over: bool = False,
+) -> Run:
     """The run in folder `target`, or that of the recipe `target` (a name or a path), made ready.
 
     `out` is the run's folder, `runs/NAME` by default. Raises `InvalidInput` where the folder holds
-    a run whose recipe differs in what its recorded numbers depend on.
+    a run whose recipe differs in what its recorded numbers depend on, or one that another process
+    drives, and whose recipe would change under it.
     """
     saved = Path(target) / "recipe.yaml"
     if saved.is_file():
@@ -150,7 +157,7 @@ def open_run(target: str, out: Path | None = None, overrides: tuple[str, ...] = 
     run = Run(folder.resolve(), recipe)
     refuse_changes(run, _MAY_CHANGE)
     _keep_space(run)
-    record_start(run)
+    record_start(run, take_over=take_over)
     return run
 
 
@@ -247,9 +254,17 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def record_start(run: Folder) -> None:
-    """Writes the recipe into the folder, and the start into the manifest."""
-    write_file(run.folder / "recipe.yaml", config.dump(run.written))
+def record_start(run: Folder, *, take_over: bool = False) -> None:
+    """Writes the recipe into the folder, and the start into the manifest.
+
+    Raises `InvalidInput` where the recipe would change under another process that drives the run.
+    """
+    saved, text = run.folder / "recipe.yaml", config.dump(run.written)
+    if saved.is_file() and saved.read_text("utf-8") != text and not take_over:
+        from search.lease import refuse_if_driven
+
+        refuse_if_driven(run.storage)
+    write_file(saved, text)
     path = run.folder / "manifest.json"
     starts = json.loads(path.read_text("utf-8"))["starts"] if path.is_file() else []
     start = {

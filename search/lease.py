@@ -29,7 +29,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.storage import FAILURES
+from search.storage import FAILURES, reading
 from search.study import open_study
 from space.evaluation import Epoch, Job, Measurement, Proposer
 from space.validation import InvalidInput
@@ -88,9 +88,13 @@ class Lease:
         """Gives the lease back."""
         self._ended.set()
         self._thread.join()
-        if not self._lost:
+        if self._lost:
+            return
+        try:
             seconds = round(time.time() - self._since, 3)
             _end(self._storage, self._trial_id, TrialState.COMPLETE, seconds)
+        except FAILURES as error:  # it expires
+            _logger.debug("the lease could not be given back: %s", error)
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEWAL) and not self._lost:
@@ -158,6 +162,18 @@ def held(url: str, *, take_over: bool = False) -> Iterator[Lease]:
         lease.end()
 
 
+def refuse_if_driven(url: str) -> None:
+    """Raises `InvalidInput` where a process drives the run with the storage at `url`."""
+    with reading(url) as storage:
+        if storage is None:
+            return
+        try:
+            study_id = storage.get_study_id_from_name(STUDY)
+        except KeyError:
+            return
+        _refuse(_holders(storage, study_id))
+
+
 def _holders(storage: BaseStorage, study_id: int) -> list[FrozenTrial]:
     return storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
@@ -167,16 +183,21 @@ def _make_way(storage: BaseStorage, holders: list[FrozenTrial], take_over: bool)
 
     Raises `InvalidInput` for a living one that is not to be taken over.
     """
-    alive = [holder for holder in holders if _is_alive(holder)]
-    if alive and not take_over:
-        driver, renewed = _driver(alive[0]), alive[0].user_attrs["renewed"]
-        raise InvalidInput(
-            f"this run is driven by {driver}, whose last sign of life was at {renewed}; wait for "
-            "it or end it, or take the run over with --take-over"
-        )
+    if not take_over:
+        _refuse(holders)
+    alive = any(map(_is_alive, holders))
     for holder in holders:
         _end(storage, holder._trial_id, TrialState.FAIL)
-    return bool(alive)
+    return alive
+
+
+def _refuse(holders: list[FrozenTrial]) -> None:
+    alive = next(filter(_is_alive, holders), None)
+    if alive is not None:
+        raise InvalidInput(
+            f"this run is driven by {_driver(alive)}, whose last sign of life was at "
+            f"{alive.user_attrs['renewed']}; wait for it or end it, or take over with --take-over"
+        )
 
 
 def _end(
@@ -194,9 +215,9 @@ def _driver(holder: FrozenTrial) -> Driver:
 
 
 def _is_alive(holder: FrozenTrial) -> bool:
-    driver, here = _driver(holder), Driver.this()
-    if driver.machine == here.machine:
-        return driver != here and driver.began == _began(driver.process)
+    driver = _driver(holder)
+    if driver.machine == _machine():
+        return driver.began == _began(driver.process)
     renewed = datetime.fromisoformat(holder.user_attrs["renewed"])
     return (datetime.now(UTC) - renewed).total_seconds() < EXPIRY
 
@@ -227,7 +248,9 @@ def _began(process: int) -> str:
             pass
         return "unknown"
     try:  # its 22nd field; the second, the name, may hold spaces (proc(5))
-        fields = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        )
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]

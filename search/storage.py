@@ -12,6 +12,7 @@ give.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -236,9 +237,18 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(getattr(cause, "orig", None) or cause).splitlines()), repr(cause))
 
 
+def is_gone(error: BaseException) -> bool:
+    """Whether one of `FAILURES` is a storage's or a disk's: full, read-only, broken, gone."""
+    return not isinstance(error, OSError) or error.errno in _DISK
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
 def sentence(error: BaseException) -> str:
     """What a storage or disk that failed says, in a line."""
-    return f"the storage or a disk does not answer as it should ({_first_line(error)})"
+    what = "a disk" if isinstance(error, OSError) else "the storage"
+    return f"{what} does not take what is to be written ({_first_line(error)})"
 
 
 # ------------------------------------------------------------------------------------------ SQLite

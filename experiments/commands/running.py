@@ -38,6 +38,10 @@ Set = Annotated[
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, only results and errors.")]
 
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Drive the run even where another process does.")
+]
+
 STAGES = ("search", "coefficients", "family", "report")
 
 
@@ -45,44 +49,50 @@ def run(
     recipe: Target,
     folder: Out = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """All four stages; run it again, and it continues where it stopped."""
-    run_stages(recipe, folder, changes, STAGES, quiet=quiet, as_json=as_json)
+    run_stages(recipe, folder, changes, STAGES, take_over=take_over, quiet=quiet, as_json=as_json)
 
 
 def search(
     run: Target,
     folder: Out = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 1: find the baseline."""
-    run_stages(run, folder, changes, ("search",), quiet=quiet, as_json=as_json)
+    run_stages(run, folder, changes, ("search",), take_over=take_over, quiet=quiet, as_json=as_json)
 
 
 def coefficients(
     run: Target,
     folder: Out = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 2: find α (depth), β (width), γ (resolution)."""
-    run_stages(run, folder, changes, ("coefficients",), quiet=quiet, as_json=as_json)
+    run_stages(
+        run, folder, changes, ("coefficients",), take_over=take_over, quiet=quiet, as_json=as_json
+    )
 
 
 def family(
     run: Target,
     folder: Out = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 3: scale the baseline, train its family, test, export."""
-    run_stages(run, folder, changes, ("family",), quiet=quiet, as_json=as_json)
+    run_stages(run, folder, changes, ("family",), take_over=take_over, quiet=quiet, as_json=as_json)
 
 
 def run_stages(
@@ -91,34 +101,41 @@ def run_stages(
     changes: list[str] | None,
     names: Iterable[str],
     *,
+    take_over: bool = False,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Runs the stages `names` of a run or recipe and prints what they found."""
-    opened = open_run(target, folder, tuple(changes or ()))
+    opened = open_run(target, folder, tuple(changes or ()), take_over=take_over)
     with log.recorded(opened.folder, quiet=quiet):
-        found = _found(opened, names)
+        found = _found(opened, names, take_over)
     if as_json:
         print_json(found)
     else:
         _show(found)
 
 
-def _found(opened: Run, names: Iterable[str]) -> dict[str, Any]:
+def _found(opened: Run, names: Iterable[str], take_over: bool) -> dict[str, Any]:
     """What the stages find; ends the command where they cannot go on, saying how to."""
     import optuna
 
     from experiments import stages  # torch: not needed to find fault with a recipe
+    from search import storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
     try:
-        return stages.run(opened, names)
+        return stages.run(opened, names, take_over=take_over)
     except KeyboardInterrupt:
         log.trouble(f"interrupted; {resume}")
         raise typer.Exit(130) from None
     except stages.FAILURES as failure:
         log.trouble(f"{failure}; {resume}")
+        raise typer.Exit(1) from None
+    except storage.FAILURES as failure:
+        if not storage.is_gone(failure):
+            raise
+        log.trouble(f"{storage.sentence(failure)}; {resume}")
         raise typer.Exit(1) from None
 
 

@@ -7,6 +7,7 @@ a stage that had ended only writes its result once more.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from experiments.run import Run
@@ -14,28 +15,32 @@ from experiments.stages import coefficients, family, search
 from experiments.stages.context import Context, StageFailed
 from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
+from search import lease
 from search.executors.ray import ClusterLost
 from search.search import SearchFailed
 from space.validation import InvalidInput
 
 #: What ends a stage with a sentence; everything recorded is kept.
-FAILURES = (StageFailed, SearchFailed, ClusterLost, AllFailed, ExportMismatch)
+FAILURES = (StageFailed, SearchFailed, ClusterLost, AllFailed, ExportMismatch, lease.LeaseLost)
 
 
-def run(opened: Run, names: Iterable[str]) -> dict[str, Any]:
+def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[str, Any]:
     """Runs the named stages in order and gives what each found, by its name.
 
-    Raises `InvalidInput` where a stage needs the result of one that has not ended, and
-    `StageFailed` where trainings failed that it cannot do without.
+    Raises `InvalidInput` where a stage needs the result of one that has not ended, or another
+    process drives the run and is not to be taken over; and `StageFailed` where trainings failed
+    that it cannot do without.
     """
     names = tuple(names)
     _refuse_trainings(opened, names)
-    context = Context(opened)
-    found: dict[str, Any] = {}
-    for name in names:
-        with opened.timed(name):
-            found[name] = _STAGES[name](context)
-    return found
+    only_reads = set(names) <= {"report"}
+    with nullcontext() if only_reads else lease.held(opened.storage, take_over=take_over) as held:
+        context = Context(opened, held)
+        found: dict[str, Any] = {}
+        for name in names:
+            with opened.timed(name):
+                found[name] = _STAGES[name](context)
+        return found
 
 
 def _refuse_trainings(opened: Run, names: tuple[str, ...]) -> None:

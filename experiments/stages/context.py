@@ -24,6 +24,7 @@ from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Halving, Ray
 from search.executors.threads import Threads
+from search.lease import Lease, Leased
 from search.recorded import Recorded
 from search.study import finished, open_study
 from space.architecture import Architecture
@@ -36,9 +37,13 @@ class StageFailed(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """One run, its data and its environment, and the one way to get jobs done and recorded."""
+    """One run, its data and its environment, and the one way to get jobs done and recorded.
+
+    `lease` is the right to do so; None only where nothing is trained.
+    """
 
     run: Run
+    lease: Lease | None
 
     @property
     def recipe(self) -> Recipe:
@@ -122,6 +127,8 @@ class Context:
         self, proposer: Proposer, evaluate: Evaluate, halving: Halving | None = None
     ) -> None:
         """Carries out a proposer's jobs with the recipe's executor; what is no training, here."""
+        assert self.lease is not None
+        proposer = Leased(proposer, self.lease)
         if not isinstance(evaluate, TrainingEvaluator):
             Local().run(proposer, evaluate)
             return

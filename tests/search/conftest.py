@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,17 @@ def objective() -> Objective:
 @pytest.fixture
 def storage(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db"
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+def each_storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh storage of each kind."""
+    match request.param:
+        case "postgresql":
+            server = request.getfixturevalue("postgresql")
+            return str(server.database(f"test-{uuid.uuid4().hex}"))
+        case kind:
+            return f"{kind}:///{tmp_path}/study.{kind}"
 
 
 @dataclass(frozen=True)
