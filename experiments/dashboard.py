@@ -7,7 +7,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from experiments.optional import needed
-from search.study import open_storage
+from search.storage import open_storage
 from space.validation import InvalidInput
 
 

@@ -27,6 +27,7 @@ from experiments.training import machine
 from scaling import design
 from scaling.design import Point
 from scaling.jobs import InOrder
+from search import lease
 from search.recorded import Recorded, accuracy
 from search.study import open_study
 from space.cost import cost
@@ -112,11 +113,12 @@ def run(opened: StudyRun) -> dict[str, Any]:
     executor = executor_of(recipe.executor)
     try:
         with (
+            lease.held(opened.storage) as held,
             opened.timed("study"),
             Watched(trained, "study", in_turn, accuracy) as watched,  # inside: answers count, too
         ):
             recorded = Recorded(watched, study, accuracy, environment())
-            executor.run(Tidied(recorded, evaluate), evaluate)
+            executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
     finally:  # what is known so far, also of a study that is stopped
         found = described(recipe, points, table, trained.told)
         opened.write("study.json", found)
