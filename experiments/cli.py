@@ -16,7 +16,16 @@ from typing import Annotated
 import typer
 
 from experiments import log
-from experiments.commands import drawing, latency, networks, reporting, running, runs, studies
+from experiments.commands import (
+    drawing,
+    latency,
+    machine,
+    networks,
+    reporting,
+    running,
+    runs,
+    studies,
+)
 from space.validation import InvalidInput
 
 #: Columns of help texts at most.
@@ -63,7 +72,7 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (networks.list_presets, "presets", "presets --json"),
         (networks.list_spaces, "spaces", "spaces"),
         (networks.list_recipes, "recipes", "recipes"),
-        (networks.doctor, "doctor", "doctor"),
+        (machine.doctor, "doctor", "doctor"),
     ),
 }
 

@@ -10,7 +10,6 @@ import typer
 from experiments import config
 from experiments.commands.naming import Network, load_architecture
 from experiments.commands.terminal import AsJson, out, print_json, print_rows, wrote
-from experiments.run import environment
 from experiments.studies.recipe import StudyRecipe
 from space import choices, presets
 from space.architecture import Architecture
@@ -133,12 +132,3 @@ def list_recipes(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     print_rows(("recipe", "what it is"), [list(row.values()) for row in rows], numeric=())
-
-
-def doctor(as_json: AsJson = False) -> None:
-    """What this machine offers: versions, processor, GPUs."""
-    facts = environment()
-    if as_json:
-        print_json(facts)
-        return
-    print_rows(("fact", "value"), [[name, value] for name, value in facts.items()], numeric=())

@@ -1,0 +1,166 @@
+"""The command that says what a machine offers, and what of it will not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import typer
+from packaging.requirements import Requirement
+
+from experiments.commands.terminal import AsJson, out, print_json, print_rows
+from experiments.config import RUN_NAME
+from experiments.run import environment
+from space.validation import InvalidInput
+
+#: Bytes free on a disk below which a run soon fills it (assumed: a small run's weights and images).
+_LITTLE_ROOM = 2e9
+
+#: File systems whose locks SQLite cannot rely on (sqlite.org/faq.html#q5).
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "fuse.sshfs", "9p")
+
+
+class Finding(NamedTuple):
+    """One thing looked at, and what was found; `sentence` says what to do where it is not well."""
+
+    level: Literal["well", "warning", "problem"]
+    about: str
+    sentence: str
+
+
+def doctor(
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="A storage to look at, as in a recipe.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What this machine offers, and what may go wrong: versions, GPUs, storage, security."""
+    facts = environment()
+    findings = [*_torch(facts), *_room(), *_storage(storage), *_ray(), *_security()]
+    if as_json:
+        print_json({"facts": facts, "findings": [finding._asdict() for finding in findings]})
+    else:
+        print_rows(("fact", "value"), [[name, value] for name, value in facts.items()], numeric=())
+        out.print()
+        for finding in findings:
+            mark = {"well": "well   ", "warning": "WARNING", "problem": "PROBLEM"}[finding.level]
+            out.print(f"{mark}  {finding.about}: {finding.sentence}", markup=False, soft_wrap=True)
+    if any(finding.level == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _torch(facts: dict[str, str]) -> Iterator[Finding]:
+    import torch
+
+    if torch.version.cuda and not torch.cuda.is_available():
+        yield Finding(
+            "warning",
+            "GPU",
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and sees no GPU; is "
+            "there one, and is its driver new enough (nvidia-smi)?",
+        )
+    elif not torch.cuda.is_available():
+        yield Finding("well", "GPU", "torch sees none, and trains on the processor")
+    else:
+        yield Finding("well", "GPU", f"torch sees {facts['gpus']}")
+    yield _torchvision()
+
+
+def _torchvision() -> Finding:
+    """Whether torchvision was built for the torch that is installed."""
+    try:
+        version = metadata.version("torchvision")
+    except metadata.PackageNotFoundError:
+        return Finding("well", "torchvision", "not installed, and not needed")
+    torch = metadata.version("torch")
+    needs = [Requirement(text) for text in metadata.requires("torchvision") or ()]
+    wanted = next((each.specifier for each in needs if each.name == "torch"), None)
+    if wanted is not None and not wanted.contains(torch, prereleases=True):
+        sentence = f"{version} needs torch{wanted}, but torch {torch} is installed"
+        return Finding("problem", "torchvision", f"{sentence}; install the two together")
+    builds = [each.partition("+")[2] for each in (torch, version)]
+    if all(builds) and builds[0] != builds[1]:
+        sentence = f"{version} and torch {torch} are built for different devices"
+        return Finding("problem", "torchvision", f"{sentence}; install the two together")
+    return Finding("well", "torchvision", f"{version} fits torch {torch}")
+
+
+def _room() -> Iterator[Finding]:
+    from experiments.data.load import default_cache
+
+    for about, path in (("this folder", Path.cwd()), ("the image cache", default_cache())):
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        free = shutil.disk_usage(there).free
+        sentence = f"{free / 1e9:.1f} GB are free in {path}"
+        yield Finding("warning" if free < _LITTLE_ROOM else "well", about, sentence)
+        if not os.access(there, os.W_OK):
+            yield Finding("problem", about, f"{there} cannot be written to by this user")
+
+
+def _storage(url: str | None) -> Iterator[Finding]:
+    from search.storage import open_storage, storage_url, without_password
+
+    if url is None:
+        kind = _file_system(Path.cwd())
+        if kind in _NETWORK:
+            sentence = f"this folder is on a network drive ({kind}), where SQLite's locks may fail"
+            yield Finding("warning", "storage", f"{sentence}; set storage: journal")
+        else:
+            yield Finding("well", "storage", "SQLite, study.db in each run's folder")
+        return
+    try:
+        open_storage(storage_url(Path.cwd(), url))
+    except InvalidInput as error:
+        yield Finding("problem", "storage", str(error).removeprefix("storage: "))
+    else:
+        yield Finding("well", "storage", f"{without_password(url)} answers")
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of the file system that holds `folder`; empty where the system does not say."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.is_file():
+        return ""
+    lines = [line.split() for line in mounts.read_text("utf-8", "replace").splitlines()]
+    holding = [(Path(line[1]), line[2]) for line in lines if folder.is_relative_to(line[1])]
+    return max(holding, key=lambda each: len(each[0].parts), default=(folder, ""))[1]
+
+
+def _ray() -> Iterator[Finding]:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        yield Finding(
+            "warning",
+            "Ray",
+            f"RAY_ADDRESS is {address}; phiscale uses the recipe's executor.address alone",
+        )
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        yield Finding("well", "Ray", "clusters are asked for a token (RAY_AUTH_MODE)")
+        return
+    yield Finding(
+        "well",
+        "Ray",
+        "a cluster of this machine alone listens on the loopback interface, without dashboard; "
+        "before one on other machines is used, set RAY_AUTH_MODE=token there and here: without "
+        "it, whoever reaches its ports can run code",
+    )
+
+
+def _security() -> Iterator[Finding]:
+    yield Finding("well", "names", f"a run's name must match {RUN_NAME.pattern}; it is a folder")
+    yield Finding(
+        "well",
+        "files",
+        "nothing of a run's folder is unpickled, checkpoints are loaded with weights_only=True, "
+        "and YAML by its safe loader: a run of somebody else's can be looked at",
+    )
+    yield Finding(
+        "well",
+        "passwords",
+        "a storage's password is never written down; give it by PHISCALE_STORAGE_PASSWORD (a URL "
+        "that says :***@) or PostgreSQL's ~/.pgpass",
+    )

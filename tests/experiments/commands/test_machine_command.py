@@ -1,0 +1,75 @@
+"""What `phiscale doctor` finds."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from experiments.commands import machine
+
+
+def doctor(*options: str) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(app, ["doctor", "--json", *options])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def found(told: dict[str, Any], about: str) -> list[tuple[str, str]]:
+    return [
+        (each["level"], each["sentence"]) for each in told["findings"] if each["about"] == about
+    ]
+
+
+def test_a_machine_that_is_well_is_told_so() -> None:
+    status, told = doctor()
+    assert status == 0
+    assert told["facts"]["torch"] == metadata.version("torch")
+    assert found(told, "torchvision")[0][0] == "well"
+    assert {"GPU", "storage", "Ray", "names", "files", "passwords"} <= {
+        each["about"] for each in told["findings"]
+    }
+    assert "well" in CliRunner().invoke(app, ["doctor"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "level"),
+    [
+        ("2.13.0+cpu", "0.28.0+cpu", "well"),
+        ("2.13.0", "0.28.0+cpu", "well"),
+        ("2.12.1", "0.28.0", "problem"),
+        ("2.13.0+cu130", "0.28.0+cpu", "problem"),
+    ],
+)
+def test_torchvision_of_another_torch_is_found(
+    monkeypatch: pytest.MonkeyPatch, torch: str, torchvision: str, level: str
+) -> None:
+    versions = {"torch": torch, "torchvision": torchvision}
+    monkeypatch.setattr(machine.metadata, "version", versions.__getitem__)
+    monkeypatch.setattr(machine.metadata, "requires", lambda _: ["numpy", "torch==2.13.0"])
+    assert machine._torchvision().level == level
+
+
+def test_a_network_drive_needs_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_file_system", lambda _: "nfs4")
+    ((level, sentence),) = found(doctor()[1], "storage")
+    assert level == "warning"
+    assert "set storage: journal" in sentence
+
+
+def test_a_storage_that_cannot_be_opened_is_a_problem_without_its_password() -> None:
+    status, told = doctor("--storage", "postgresql://user:hunter2@127.0.0.1:1/none")
+    assert status == 1
+    ((level, sentence),) = found(told, "storage")
+    assert level == "problem"
+    assert "user:***@127.0.0.1" in sentence
+    assert "hunter2" not in json.dumps(told)
+
+
+def test_a_storage_that_answers_is_well(tmp_path: Path) -> None:
+    status, told = doctor("--storage", f"journal:///{tmp_path}/study.journal")
+    assert (status, found(told, "storage")[0][0]) == (0, "well")
