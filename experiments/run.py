@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ class Folder:
         from search.storage import without_password
 
         return self.recipe.model_copy(update={"storage": without_password(self.recipe.storage)})
+
+    @property
+    def identity(self) -> str | None:
+        """What tells the run from others in a storage outside its folder; None where it is inside.
+
+        The first start draws it.
+        """
+        if self.recipe.storage in (None, "journal"):
+            return None
+        identity: str = json.loads((self.folder / "manifest.json").read_text("utf-8"))["identity"]
+        return identity
 
     @property
     def checkpoints(self) -> Path:
@@ -266,13 +278,18 @@ def record_start(run: Folder, *, take_over: bool = False) -> None:
         refuse_if_driven(run.storage)
     write_file(saved, text)
     path = run.folder / "manifest.json"
-    starts = json.loads(path.read_text("utf-8"))["starts"] if path.is_file() else []
+    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["phiscale", *map(_showable, sys.argv[1:])]),
         "environment": environment(),
     }
-    run.note(name=run.recipe.name, seed=run.recipe.seed, starts=[*starts, start])
+    run.note(
+        name=run.recipe.name,
+        seed=run.recipe.seed,
+        identity=manifest.get("identity", uuid.uuid4().hex),
+        starts=[*manifest.get("starts", ()), start],
+    )
 
 
 def _showable(argument: str) -> str:

@@ -25,11 +25,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.storage import FAILURES, reading
+from search.storage import FAILURES, reading, without_password
 from search.study import open_study
 from space.evaluation import Epoch, Job, Measurement, Proposer
 from space.validation import InvalidInput
@@ -134,10 +135,12 @@ class Leased:
 
 
 @contextmanager
-def held(url: str, *, take_over: bool = False) -> Iterator[Lease]:
+def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterator[Lease]:
     """Inside, this process drives the run with the storage at `url`, and no other does.
 
-    Raises `InvalidInput` that names the driver where there is one, unless it is to be taken over.
+    `run` tells the run from others, where its storage may be another's by mistake. Raises
+    `InvalidInput` that names the driver where there is one, unless it is to be taken over; and
+    where the storage is another run's.
     """
     study = open_study(url, STUDY)
     storage = study._storage
@@ -157,9 +160,22 @@ def held(url: str, *, take_over: bool = False) -> Iterator[Lease]:
         _logger.warning("Waiting %d seconds for the other driver to find out", RENEWAL)
         time.sleep(RENEWAL)
     try:
+        _belong(study, run, url)
         yield lease
     finally:
         lease.end()
+
+
+def _belong(study: optuna.Study, run: str | None, url: str) -> None:
+    """Notes whose storage it is; studies have fixed names, so that it is one run's alone."""
+    owner = study.user_attrs.get("run", run)
+    if run is None or owner == run:
+        study._storage.set_study_user_attr(study._study_id, "run", owner)
+        return
+    raise InvalidInput(
+        f"storage: {without_password(url)} holds another run's trials; give each run a database "
+        "of its own, or continue the other one in its folder"
+    )
 
 
 def refuse_if_driven(url: str) -> None:

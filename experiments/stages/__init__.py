@@ -7,7 +7,7 @@ a stage that had ended only writes its result once more.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from experiments.run import Run
@@ -33,8 +33,11 @@ def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[s
     """
     names = tuple(names)
     _refuse_trainings(opened, names)
-    only_reads = set(names) <= {"report"}
-    with nullcontext() if only_reads else lease.held(opened.storage, take_over=take_over) as held:
+    if set(names) <= {"report"}:  # which only reads
+        driving: AbstractContextManager[lease.Lease | None] = nullcontext()
+    else:
+        driving = lease.held(opened.storage, run=opened.identity, take_over=take_over)
+    with driving as held:
         context = Context(opened, held)
         found: dict[str, Any] = {}
         for name in names:

@@ -113,7 +113,7 @@ def run(opened: StudyRun) -> dict[str, Any]:
     executor = executor_of(recipe.executor)
     try:
         with (
-            lease.held(opened.storage) as held,
+            lease.held(opened.storage, run=opened.identity) as held,
             opened.timed("study"),
             Watched(trained, "study", in_turn, accuracy) as watched,  # inside: answers count, too
         ):
