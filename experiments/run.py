@@ -243,13 +243,15 @@ def refuse_changes(run: Folder, may_change: Collection[str]) -> None:
         return
     before = _flat(config.load_as(type(run.recipe), str(path)).model_dump(mode="json"))
     now = _flat(run.written.model_dump(mode="json"))
-    for key in before.keys() | now.keys():
-        if before.get(key) != now.get(key) and not _one_of(key, may_change):
-            raise InvalidInput(
-                f"{path}: {key}: a run that has started keeps its {key}, which is "
-                f"{before.get(key)!r}, but the recipe now says {now.get(key)!r}; "
-                "give the changed recipe a folder of its own with --out"
-            )
+    lines = [
+        f"{path}: {key}: a run that has started keeps its {key}, which is {before.get(key)!r}, but "
+        f"the recipe now says {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _one_of(key, may_change)
+    ]
+    if lines:
+        lines[-1] += "; give the changed recipe a folder of its own with --out"
+        raise InvalidInput("\n".join(lines))
 
 
 def _one_of(key: str, allowed: Collection[str]) -> bool:

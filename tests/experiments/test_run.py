@@ -59,6 +59,13 @@ def test_what_recorded_numbers_depend_on_may_not_change(started, override, key):
     assert (started.folder / "recipe.yaml").read_bytes() == before
 
 
+def test_all_keys_that_may_not_change_are_named(started):
+    with pytest.raises(InvalidInput) as error:
+        open_run(str(started.folder), overrides=("seed=1", "search.epochs=7", "search.trials=9"))
+    named = [line.split(": ")[1] for line in str(error.value).splitlines()]
+    assert named == ["search.epochs", "seed"]
+
+
 def test_a_result_that_is_not_there_names_the_stage_that_writes_it(started):
     with pytest.raises(InvalidInput, match=r"no baseline\.json yet.*phiscale search"):
         started.read("baseline.json")
