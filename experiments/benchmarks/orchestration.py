@@ -35,7 +35,8 @@ from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.objective import Objective
 from search.search import Search
-from search.study import open_storage, open_study
+from search.storage import open_storage
+from search.study import open_study
 from space import choices
 from space.architecture import Architecture
 from space.choices import Space
