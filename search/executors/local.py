@@ -44,7 +44,11 @@ class Local:
 
         def report(epoch: Epoch) -> bool:
             alarm.clear()  # the storage is not written by halves
-            if proposer.report(job, epoch):
+            try:
+                stopped = proposer.report(job, epoch)
+            except Exception as error:
+                raise _NotReported(error) from None
+            if stopped:
                 return True
             if stop.after(epoch, job):
                 raise Interrupted
@@ -57,6 +61,8 @@ class Local:
         except _Hung:
             assert self._timeout is not None
             return hung(self._timeout)
+        except _NotReported as broken:
+            raise broken.error from None
         except InvalidInput:
             raise
         except Exception as error:  # one broken evaluation ends one trial, not the search
@@ -65,6 +71,14 @@ class Local:
 
 class _Hung(BaseException):
     """Raised in the main thread, wherever it is."""
+
+
+class _NotReported(BaseException):
+    """Carries what the proposer raised past the evaluation, which is not to blame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Alarm:

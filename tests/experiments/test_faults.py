@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from typer.testing import CliRunner, Result
 
 from experiments.benchmarks.fake import FakeEvaluate
 from experiments.benchmarks.faults import torment
+from experiments.cli import app
 from scaling.jobs import InOrder
 from search import storage as storages
 from search.executors.local import Local
@@ -27,6 +29,7 @@ from search.recorded import Recorded
 from search.study import finished, open_study
 from space import presets
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer
+from space.validation import InvalidInput
 
 TRIALS = 4
 
@@ -46,8 +49,6 @@ family: {{phi: [0], epochs: 1}}
 executor: {{kind: processes, workers: 2}}
 """
 
-Phiscale = Callable[..., "subprocess.Popen[str]"]
-
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
 @pytest.mark.parametrize("executor", ["local", "processes"])
@@ -65,33 +66,40 @@ def test_driver_killed_at_random_moments_loses_and_repeats_nothing(
 # ------------------------------------------------------------------------ the command, for real
 
 
+@dataclass(frozen=True)
+class Command:
+    """`phiscale search` on the recipe, in a process of its own or, sooner there, in this one."""
+
+    folder: Path
+
+    def start(self, *changes: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments", *self._words(changes)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *changes: str) -> Result:
+        return CliRunner().invoke(app, self._words(changes))
+
+    def _words(self, changes: tuple[str, ...]) -> list[str]:
+        recipe = self.folder / "tiny.yaml"
+        recipe.write_text(RECIPE, "utf-8")
+        options = [word for change in changes for word in ("--set", change)]
+        return ["search", str(recipe), "--out", str(self.folder / "run"), *options]
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def phiscale(tmp_path: Path, cache: Path) -> Phiscale:
-    """Starts `phiscale search` on the recipe; most bytes of a file may be limited."""
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(RECIPE, "utf-8")
-
-    def begin(*options: str, most_bytes: int | None = None) -> subprocess.Popen[str]:
-        def limit() -> None:
-            if most_bytes:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
-        command = [sys.executable, "-m", "experiments", "search", str(recipe)]
-        return subprocess.Popen(
-            [*command, "--out", str(tmp_path / "run"), *options],
-            env=os.environ | {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-        )
-
-    return begin
+def phiscale(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return Command(tmp_path)
 
 
 def trials(folder: Path) -> list[FrozenTrial]:
@@ -102,10 +110,12 @@ def trials(folder: Path) -> list[FrozenTrial]:
         return []
 
 
-def wait_until(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+def stop_while(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+    """Stops the process, without its knowing, when something holds."""
     while not holds():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)
 
 
 def both_train(folder: Path) -> Callable[[], bool]:
@@ -113,81 +123,87 @@ def both_train(folder: Path) -> Callable[[], bool]:
     return lambda: sum(bool(trial.intermediate_values) for trial in trials(folder)) >= 2
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+def end(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int, str]:
+    for number in signals:
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
     _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
-def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Phiscale, tmp_path: Path) -> None:
-    first = phiscale()
-    wait_until(first, both_train(tmp_path))
-    status, errors = end(phiscale("--set", "search.trials=9"))
-    assert status == 2
-    assert f"driven by process {first.pid} on " in errors
+def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Command, tmp_path: Path) -> None:
+    first = phiscale.start()
+    stop_while(first, both_train(tmp_path))
+    second = phiscale.run("search.trials=9")
+    assert isinstance(second.exception, InvalidInput)
+    assert f"driven by process {first.pid} on " in str(second.exception)
+    assert "trials: 9" not in (tmp_path / "run" / "recipe.yaml").read_text("utf-8")
 
-    first.send_signal(signal.SIGINT)
-    status, errors = end(first)
-    assert status == 130
-    continues = re.search(r"every finished training is kept; continue with: phiscale run", errors)
-    assert continues, errors
-    running = [trial for trial in trials(tmp_path) if trial.state is TrialState.RUNNING]
-    assert running
-    assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == len(running)
-    before = {trial.number: trial.intermediate_values for trial in running}
+    status, errors = end(first, signal.SIGINT)
+    assert status == 130, errors
+    assert "every finished training is kept; continue with: phiscale run" in errors
+    left = [trial for trial in trials(tmp_path) if trial.state is TrialState.RUNNING]
+    assert left
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == len(left)
 
-    status, errors = end(phiscale())
-    assert status == 0, errors
+    ended = phiscale.run()
+    assert ended.exit_code == 0, ended.output
     after = trials(tmp_path)
     assert [trial.state for trial in after] == [TrialState.COMPLETE] * TRIALS
-    for number, values in before.items():  # it went on, and did not begin again
-        assert values.items() <= after[number].intermediate_values.items()
-        assert after[number].user_attrs["retries"] == 1
+    for trial in left:  # it went on, and did not begin again
+        assert trial.intermediate_values.items() <= after[trial.number].intermediate_values.items()
+        assert after[trial.number].user_attrs["retries"] == 1
 
 
-def test_ctrl_c_twice_stops_at_once(phiscale: Phiscale, tmp_path: Path) -> None:
-    process = phiscale("--set", "search.epochs=100000")
-    wait_until(process, both_train(tmp_path))
-    os.kill(process.pid, signal.SIGSTOP)  # both signals are there before an epoch ends
-    process.send_signal(signal.SIGINT)
-    os.kill(process.pid, signal.SIGCONT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    status, errors = end(process)
+def test_ctrl_c_twice_stops_at_once(phiscale: Command, tmp_path: Path) -> None:
+    process = phiscale.start("search.epochs=100000")
+    stop_while(process, both_train(tmp_path))
+    status, errors = end(process, signal.SIGINT, signal.SIGINT)
     assert status == 130
     assert "continue with: phiscale run" in errors
 
 
-def test_killed_driver_goes_on_with_workers_real_trainings(
-    phiscale: Phiscale, tmp_path: Path
+def test_killed_driver_goes_on_with_its_workers_trainings(
+    phiscale: Command, tmp_path: Path
 ) -> None:
-    process = phiscale("--set", "train.checkpoint_seconds=0")
-    wait_until(process, lambda: len(finished(trials(tmp_path))) >= 1)
-    process.kill()
-    process.communicate()
+    process = phiscale.start("train.checkpoint_seconds=0")
+    stop_while(process, lambda: len(finished(trials(tmp_path))) >= 1)
     before = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}
-    status, errors = end(phiscale("--set", "train.checkpoint_seconds=0"))
-    assert status == 0, errors
+    assert end(process, signal.SIGKILL)[0] == -signal.SIGKILL
+    ended = phiscale.run("train.checkpoint_seconds=0")
+    assert ended.exit_code == 0, ended.output
     after = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}
     assert len(after) == TRIALS
     assert before.items() <= after.items()
 
 
-def test_full_disk_ends_the_run_with_a_sentence(phiscale: Phiscale, tmp_path: Path) -> None:
-    assert end(phiscale("--set", "search.trials=1"))[0] == 0
-    full = max(file.stat().st_size for file in (tmp_path / "run").glob("study.db*")) + 4096
-    status, errors = end(phiscale(most_bytes=full))
-    assert status == 1, errors
-    told = r"phiscale: (the storage|a disk) does not take what is to be written \(.*\); every"
-    assert re.search(told, errors), errors
-    assert "continue with: phiscale run" in errors
-    assert "Traceback" not in errors.rpartition("phiscale:")[2]
-    kept = finished(trials(tmp_path))
-    status, errors = end(phiscale())
-    assert status == 0, errors
-    assert len(finished(trials(tmp_path))) == TRIALS
-    assert [t.datetime_complete for t in finished(trials(tmp_path))[: len(kept)]] == [
-        trial.datetime_complete for trial in kept
-    ]
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """Lets no file of this process grow beyond some bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_ends_the_run_with_a_sentence(
+    phiscale: Command, tmp_path: Path, full_disk: Callable[[int], None]
+) -> None:
+    local = ("executor.kind=local", "executor.workers=auto", "executor.threads=1")
+    assert phiscale.run("search.trials=1", *local).exit_code == 0
+    full_disk(max(file.stat().st_size for file in (tmp_path / "run").glob("study.db*")) + 4096)
+    ended = phiscale.run("search.trials=30", *local)
+    full_disk(resource.RLIM_INFINITY)
+    assert ended.exit_code == 1, ended.output
+    told = r"(the storage|a disk) does not take what is to be written \(.*\); every"
+    assert re.search(told, ended.output), ended.output
+    assert "continue with: phiscale run" in ended.output
+    kept = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}
+
+    assert phiscale.run(f"search.trials={len(kept) + 1}", *local).exit_code == 0
+    after = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}
+    assert len(after) == len(kept) + 1
+    assert kept.items() <= after.items()
 
 
 # ------------------------------------------------------------------------- a server that is gone
