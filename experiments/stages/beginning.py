@@ -15,7 +15,8 @@ from search import prior
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from search.samplers.observations import Observations
-from search.study import find_study, without_password
+from search.storage import without_password
+from search.study import find_study
 from space.validation import InvalidInput
 
 
