@@ -412,8 +412,8 @@ class ExecutorConfig(Section):
     """`local`: one after the other in this process; `processes`: several at a time on this machine;
     `ray`: on a Ray cluster."""
     workers: Annotated[int | str, AfterValidator(_workers)] = "auto"
-    """Trainings at a time; `auto`: one per GPU, or without one per CPU core, or as many as
-    `threads` leaves room for."""
+    """Trainings at a time; `auto`: one per GPU, or without one as many as `threads` leaves cores
+    for, or as a short measurement at the run's start finds fastest."""
     pack: Annotated[int | str, AfterValidator(_workers)] = 1
     """Trainings at a time in this process on one GPU (`kind: local`), as far as its memory is
     foreseen to hold them; `auto`: 4 on a GPU, 1 on a CPU."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ from experiments.evaluators.shared import Shared
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
 from experiments.run import Folder, Run, environment
-from experiments.training import machine
+from experiments.training import division, machine
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Halving, Ray
@@ -27,6 +27,7 @@ from search.executors.threads import Threads
 from search.lease import Lease, Leased
 from search.recorded import Recorded
 from search.study import finished, open_study
+from space import choices
 from space.architecture import Architecture
 from space.evaluation import Budget, Evaluate, Executor, Job, Measurement, Proposer
 
@@ -132,7 +133,7 @@ class Context:
         if not isinstance(evaluate, TrainingEvaluator):
             Local().run(proposer, evaluate)
             return
-        settings, timeout = self.recipe.executor, self.recipe.search.trial_timeout
+        settings, timeout = self._executor, self.recipe.search.trial_timeout
         executor, work = executor_of(settings, timeout, halving), self._portable(evaluate)
         if isinstance(executor, Threads):
             work = packed(evaluate, machine.choose_device(settings.device))
@@ -142,6 +143,22 @@ class Context:
             if len(together) > 1:
                 executor, work = Local(timeout), Shared(evaluate, together)
         executor.run(Tidied(proposer, evaluate), work)
+
+    @cached_property
+    def _executor(self) -> ExecutorConfig:
+        """The recipe's, where the division of a CPU is measured if it is left open."""
+        settings, cores = self.recipe.executor, machine.cores()
+        open_ = settings.kind == "processes" and settings.workers == "auto"
+        if not open_ or settings.threads is not None or cores == 1 or machine.gpus(settings):
+            return settings
+        base = choices.load(self.recipe.space).base
+        network = replace(base, resolution=self.recipe.resolution)
+        found = division.measured(network, self.recipe.train.batch_size, cores)
+        told = ", ".join(
+            f"{each.workers} × {each.threads} threads {each.speed:,.0f}" for each in found
+        )
+        log.note(f"trainings at a time, in images a second: {told}")
+        return settings.model_copy(update={"workers": found[0].workers})
 
     @property
     def _checkpoints(self) -> Path | UPath:

@@ -39,24 +39,27 @@ def worker_variables(settings: ExecutorConfig) -> list[dict[str, str]]:
 
     Several workers of one GPU see the same one.
     """
-    gpus = [] if settings.device == "cpu" else _visible_gpus()
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    count = settings.workers
+    names, count = gpus(settings), settings.workers
     if isinstance(count, str):
-        count = len(gpus) or max(1, cores // (settings.threads or 1))
-    threads = settings.threads or max(1, cores // count)
+        count = len(names) or max(1, cores() // (settings.threads or 1))
+    threads = settings.threads or max(1, cores() // count)
     shares = {"OMP_NUM_THREADS": str(threads)}
-    if not gpus:
+    if not names:
         return [shares] * count
-    return [shares | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
+    return [shares | {"CUDA_VISIBLE_DEVICES": names[i % len(names)]} for i in range(count)]
 
 
-def _visible_gpus() -> list[str]:
-    """The GPUs that torch may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not torch.cuda.is_available():
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def gpus(settings: ExecutorConfig) -> list[str]:
+    """The GPUs that trainings may use, as CUDA_VISIBLE_DEVICES names them."""
+    if settings.device == "cpu" or not torch.cuda.is_available():
         return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
