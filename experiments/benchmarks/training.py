@@ -11,10 +11,10 @@ is kept, so that a run which was stopped goes on; `--fresh` begins anew.
   image by image, eager, in torch's default memory layout.
 
 All three have the same networks, images, epochs, batch size, optimiser, peak rate, weight decay,
-schedule and augmentation, and measure the same images after every epoch. phiscale's networks see
-fewer pixels in the first epoch (`SHORT`), and its averaged weights are measured. The loops have
-torch's batch norm momentum of 0.1, with which their short trainings end better than with the
-networks' own 0.01. Writing JPEGs and filling caches is not timed; starting workers is.
+schedule and augmentation, and measure the same images after every epoch. Of phiscale's networks
+averaged weights are measured. The loops have torch's batch norm momentum of 0.1, with which their
+short trainings end better than with the networks' own 0.01. Writing JPEGs and filling caches is not
+timed; starting workers is.
 """
 
 from __future__ import annotations
@@ -54,9 +54,6 @@ HELD_OUT = 2_000
 #: Of the networks, every which one the slowest way trains; its ratio to `advised` is over those.
 TUTORIAL_EVERY = 4
 RESULT = Path(__file__).parents[1] / "results" / "training.json"
-
-#: What a recipe's `train` says for trainings that are to be short: fewer pixels at first.
-SHORT: dict[str, Any] = {"resolutions": (0.75, 1.0)}
 
 #: Two-sided 95 % quantiles of Student's t for n − 1 = 1, 2 … degrees of freedom.
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
@@ -101,7 +98,7 @@ class Benchmark:
         self._setting, self._result = setting, result
         self._device = torch.device(setting.device)
         batch_size = 256 if setting.device == "cuda" else 64
-        self._config = TrainConfig(batch_size=batch_size, **SHORT)
+        self._config = TrainConfig(batch_size=batch_size)
         self._data = load(
             DataConfig(source=data, held_out=HELD_OUT, limit=setting.images), resolution=32, seed=0
         )
