@@ -97,6 +97,11 @@ COLUMNS: Mapping[str, str] = {
     "target": "MACs that were asked for",
     "way": "how a family's member was trained on other images: fine-tuned, or from scratch",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
+    "made": "finished trainings so far",
+    "runs": "repeats that have made so many",
+    "median": "their best rewards so far: the median",
+    "lower_quartile": "their lower quartile",
+    "upper_quartile": "their upper quartile",
     "member": "member of the family",
     "class": "class of the images, by its name",
     "image": "number of a test image, from 0",
@@ -122,14 +127,15 @@ def names(text: str) -> list[str]:
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
     "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings "
-    "classes trials baseline_macs seeds image batch threads"
+    "classes trials baseline_macs seeds image batch threads made runs"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward "
     "baseline_accuracy depth_share width_share resolution_share factor target "
-    "probability median_seconds low_seconds high_seconds images_per_second"
+    "probability median lower_quartile upper_quartile median_seconds low_seconds high_seconds "
+    "images_per_second"
 )
 
 

@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from reports.charts import latency_setting
+from reports.coefficient_figures import coefficient_grid, coefficient_surface
 from reports.columns import rows
 from reports.load import Run
+from reports.search_figures import pareto_front, search_progress
 from reports.search_tables import pareto
 from reports.style import (
     BASELINE,
-    FAINT,
     FAMILY,
     FRONT,
     PRUNED,
-    QUIET,
     TRIAL,
     count_axis,
+    dots,
     legend,
     new_figure,
     percent_axis,
     plain,
+    short_axis,
 )
 from reports.tables import Tables
-from reports.ternary import CORNERS, GRID, place
 from space.validation import one_of
 
 if TYPE_CHECKING:
@@ -41,10 +43,12 @@ COSTS = {
     "params": "parameters",
     "activations": "activations (convolution outputs)",
 }
-#: Candidates that the coefficient figure has room for.
-MOST_CANDIDATES = 40
-#: Candidates that a figure names one by one.
-MOST_NAMED = 25
+#: How rivals, and ways to measure latency, are told apart: marker and dashes.
+_RIVALS = (("s", "--"), ("^", ":"), ("v", "-."), ("P", "--"), ("X", ":"))
+_WAYS = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."))
+#: What else the family's accuracy is drawn against.
+SECONDS = "seconds of training"
+LATENCY = "milliseconds of one call"
 
 
 def accuracy(
@@ -65,7 +69,7 @@ def accuracy(
             ("complete", TRIAL, "trials of the search"),
         ):
             some = searched[searched["state"] == state]
-            _draw_dots(axes, some[cost], some["accuracy"], colour, state == "complete", label)
+            dots(axes, some[cost], some["accuracy"], colour, state == "complete", label)
         front = pareto(trials, cost)
         if len(front):
             axes.plot(
@@ -86,6 +90,7 @@ def accuracy(
                 linestyle="none",
                 label="baseline, trained longer",
             )
+        _draw_rivals(axes, trials, family, cost)
         _draw_family(axes, family, cost)
         axes.set_xscale("log")
         axes.margins(x=0.08, y=0.09)
@@ -94,21 +99,6 @@ def accuracy(
         percent_axis(axes.yaxis)
         legend(figure, axes)
     return figure
-
-
-def _draw_dots(
-    axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, full: bool, label: str
-) -> None:
-    if len(x):
-        axes.scatter(
-            x.astype(float),
-            y,
-            s=13,
-            facecolors=colour if full else "none",
-            edgecolors=colour,
-            linewidths=0.8,
-            label=label,
-        )
 
 
 def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
@@ -144,126 +134,120 @@ def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
         )
 
 
-def search_progress(progress: pd.DataFrame) -> Figure:
-    """The reward of each finished training of the search, and the best so far."""
-    from matplotlib.ticker import MaxNLocator
+def _draw_rivals(axes: Axes, trials: pd.DataFrame, family: pd.DataFrame, cost: str) -> None:
+    """A thin line a rule, from the smallest member on, named at its end; a point a preset."""
+    trained = trials[(trials["study"] == "rivals") & trials["accuracy"].notna()]
+    if trained.empty:
+        return
+    start = family[family["accuracy"].notna()].sort_values("macs").head(1)
+    for place, (rule, own) in enumerate(trained.groupby(_rules(trained), sort=False)):
+        grown = own["job"].str.contains(" ").all()
+        way = [*(rows(start) if grown else []), *rows(own.sort_values("macs"))]
+        marker, dashes = _RIVALS[place % len(_RIVALS)]
+        axes.plot(
+            [row[cost] for row in way],
+            [row["accuracy"] for row in way],
+            color=FRONT,
+            marker=marker,
+            markersize=4,
+            linestyle=dashes,
+            linewidth=1,
+        )
+        end = way[-1]
+        cheaper = family[family[cost] <= end[cost]]["accuracy"].max()
+        axes.annotate(
+            plain(str(rule)),
+            (end[cost], end["accuracy"]),
+            xytext=(0, 6 if end["accuracy"] > cheaper else -6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if end["accuracy"] > cheaper else "top",
+            color=FRONT,
+            fontsize=7.5,
+        )
 
-    with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
-        for state in ("pruned", "complete"):
-            some = progress[(progress["state"] == state) & progress["reward"].notna()]
-            _draw_dots(axes, some["trial"], some["reward"], TRIAL, state == "complete", state)
-        best = progress[progress["best_reward"].notna()]
-        if len(best):
-            x, y = best["trial"].astype(int), best["best_reward"]
-            axes.plot(x, y, color=FAMILY, linewidth=1.6, drawstyle="steps-post")
-            axes.annotate(
-                f"best so far {y.iloc[-1]:.3f}",
-                (x.iloc[-1], y.iloc[-1]),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="right",
-                color=FAMILY,
-                fontweight="bold",
-            )
-        axes.margins(x=0.03, y=0.12)
-        axes.set(xlabel="trial", ylabel="reward")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+def _rules(trained: pd.DataFrame) -> pd.Series[Any]:
+    return trained["job"].str.partition(" ")[0]
+
+
+def family_accuracy(title: str, lines: Mapping[str, list[dict[str, Any]]], label: str) -> Figure:
+    """The members' accuracy against what they take, a line each way of measuring it.
+
+    A row of a line has name, accuracy, low, high and x, and, where it varies, x_low and x_high.
+    """
+    with new_figure(f"Accuracy against {title}", 6.8, 3.8) as (figure, axes):
+        for place, (name, way) in enumerate(lines.items()):
+            _draw_way(axes, name if len(lines) > 1 else "", way, place)
+        axes.set_xscale("log")
+        axes.margins(x=0.1, y=0.12)
+        axes.set(xlabel=label, ylabel="test accuracy")
+        short_axis(axes)
+        percent_axis(axes.yaxis)
         legend(figure, axes)
     return figure
 
 
-def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
-    """The grid's candidates by accuracy with 95 % intervals; the shade is the winner's interval."""
-    shown = coefficients[coefficients["accuracy"].notna()].head(MOST_CANDIDATES)
-    title = "Candidates of the coefficient grid"
-    if len(shown) < len(coefficients):
-        title += f": {len(shown)} of {len(coefficients)}"
-    with new_figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
-        rows = range(len(shown))
-        for row, candidate in zip(rows, shown.to_dict("records"), strict=True):
-            colour, marker = (BASELINE, "D") if candidate["winner"] else (FRONT, "o")
-            ends = [candidate["low"], candidate["high"]]
-            if candidate["winner"]:
-                axes.axvspan(*ends, color=BASELINE, alpha=0.08, linewidth=0)
-            axes.plot(ends, [row, row], color=colour, linewidth=1.1)
-            axes.plot(candidate["accuracy"], row, marker=marker, markersize=4.5, color=colour)
-        axes.set_yticks(
-            rows,
-            [f"α {c.alpha:.2f}   β {c.beta:.2f}   γ {c.gamma:.2f}" for c in shown.itertuples()],
-        )
-        ratios = axes.secondary_yaxis("right")
-        ratios.set_yticks(rows, [f"{ratio:.2f} ×" for ratio in shown["realised_ratio"]])
-        ratios.spines["right"].set_visible(False)
-        for side in (axes, ratios):
-            side.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="y", visible=False)
-        axes.grid(axis="x", visible=True)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlabel("accuracy on the held-out images")
-        axes.annotate(
-            "MACs over the baseline's",
-            (1, 1),
-            xycoords="axes fraction",
-            xytext=(36, 2),
-            textcoords="offset points",
-            ha="right",
-            color=QUIET,
-        )
-        percent_axis(axes.xaxis)
-    return figure
-
-
-def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
-    """The candidates on the triangle of shares; the darker, the more accurate."""
-    shown = rows(coefficients[coefficients["accuracy"].notna()])
-    with new_figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
-        axes.set_aspect("equal")
-        axes.set_axis_off()
-        for begin, end in GRID:
-            axes.plot([begin.x, end.x], [begin.y, end.y], color=FAINT, linewidth=0.7, zorder=0)
-        outline = [corner for _, corner in (*CORNERS, CORNERS[0])]
-        axes.plot([c.x for c in outline], [c.y for c in outline], color=TRIAL, linewidth=0.9)
-        for name, corner in CORNERS:
-            top = corner.y > 0
-            axes.annotate(
-                name,
-                corner,
-                xytext=(0, 13 if top else -6),
-                textcoords="offset points",
-                ha="center",
-                va="bottom" if top else "top",
-                color=QUIET,
-            )
-        for row in shown:
-            _draw_candidate(axes, row, [each["accuracy"] for each in shown])
-        axes.margins(0.12)
-    return figure
-
-
-def _draw_candidate(axes: Axes, row: dict[str, Any], accuracies: list[float]) -> None:
-    low, high = min(accuracies), max(accuracies)
-    at = place(row["depth_share"], row["width_share"], row["resolution_share"])
-    lightness = 0.85 - 0.7 * (row["accuracy"] - low) / ((high - low) or 1)
-    edge = BASELINE if row["winner"] else QUIET
-    axes.plot(
-        *at,
-        marker="D" if row["winner"] else "o",
-        markersize=8 if row["winner"] else 6.5,
-        color=str(lightness),
-        markeredgecolor=edge,
-        markeredgewidth=1.6 if row["winner"] else 0.6,
-        zorder=3,
+def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> None:
+    marker, dashes = _WAYS[place % len(_WAYS)]
+    colour = FAMILY if place == 0 else FRONT
+    axes.errorbar(
+        [row["x"] for row in way],
+        [row["accuracy"] for row in way],
+        xerr=_ends(way, "x", "x_low", "x_high"),
+        yerr=_ends(way, "accuracy", "low", "high"),
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linestyle=dashes,
+        linewidth=1.5,
+        elinewidth=0.9,
+        capsize=2,
+        label=plain(name) or None,
     )
-    if len(accuracies) <= MOST_NAMED:
+    for row in way:
         axes.annotate(
-            f"{100 * row['accuracy']:.1f}",
-            at,
-            xytext=(6, 4),
+            plain(str(row["name"])).upper(),
+            (row["x"], row["high"] or row["accuracy"]),
+            xytext=(0, 4),
             textcoords="offset points",
-            fontsize=7,
-            color=edge,
+            ha="center",
+            va="bottom",
+            color=colour,
+            fontweight="bold",
         )
+
+
+def _ends(way: list[dict[str, Any]], middle: str, low: str, high: str) -> Any:
+    """The lengths of error bars below and above; None where they are not known."""
+    if any(row.get(low) is None for row in way):
+        return None
+    return [
+        [row[middle] - row[low] for row in way],
+        [row[high] - row[middle] for row in way],
+    ]
+
+
+def latency_lines(tables: Tables) -> dict[str, list[dict[str, Any]]]:
+    """The members' accuracy and milliseconds of one call, by how they were measured."""
+    members = {row["name"]: row for row in rows(tables.family)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows(tables.latency):
+        member = members.get(row["member"])
+        if member is None or member["accuracy"] is None:
+            continue
+        times = {
+            name: 1000 * row[f"{column}_seconds"]
+            for name, column in (("x", "median"), ("x_low", "low"), ("x_high", "high"))
+        }
+        found.setdefault(latency_setting(row), []).append(member | times)
+    return found
+
+
+def _against_seconds(_: Run, tables: Tables) -> Figure:
+    trained = [row for row in rows(tables.family) if row["accuracy"] and row["train_seconds"]]
+    way = [row | {"x": row["train_seconds"]} for row in trained]
+    return family_accuracy("training time", {"": way} if way else {}, SECONDS)
 
 
 def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
@@ -273,10 +257,30 @@ def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
 #: Every kind of figure, by the name of its file.
 KINDS: Mapping[str, Callable[[Run, Tables], Figure]] = {
     **{f"accuracy_{cost}": _accuracy(cost) for cost in COSTS},
+    "accuracy_latency": lambda _, tables: family_accuracy(
+        "latency", latency_lines(tables), LATENCY
+    ),
+    "accuracy_seconds": _against_seconds,
+    "pareto": lambda run, tables: pareto_front(tables.trials, tables.pareto, run.pareto or {}),
     "search_progress": lambda _, tables: search_progress(tables.search_progress),
     "coefficients": lambda _, tables: coefficient_grid(tables.coefficients),
     "coefficient_surface": lambda _, tables: coefficient_surface(tables.coefficients),
 }
+
+#: The table that a figure has nothing to show without.
+_NEEDS = {
+    "accuracy_latency": "latency",
+    "accuracy_seconds": "family",
+    "pareto": "pareto",
+    "search_progress": "search_progress",
+    "coefficients": "coefficients",
+    "coefficient_surface": "coefficients",
+}
+
+
+def drawable(tables: Tables) -> list[str]:
+    """The kinds that have something to show, and accuracy against each cost in any case."""
+    return [kind for kind in KINDS if kind not in _NEEDS or len(getattr(tables, _NEEDS[kind]))]
 
 
 def draw(kind: str, run: Run, tables: Tables) -> Figure:

@@ -90,7 +90,7 @@ def _answer(request: BaseHTTPRequestHandler, reader: _Reader) -> None:
         request.send_error(503, explain=str(error))
         return
     name = request.path.partition("?")[0].removeprefix("/") or "index.html"
-    if name not in ("index.html", *page.file_names()):
+    if name not in ("index.html", *page.file_names(found)):
         request.send_error(404)
         return
     content = page.content(name, run, found)

@@ -80,6 +80,7 @@ class Run:
     baseline: Mapping[str, Any] | None = None
     coefficients: Mapping[str, Any] | None = None
     family: Mapping[str, Any] | None = None
+    pareto: Mapping[str, Any] | None = None
     trials: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
 
     @property
@@ -121,6 +122,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         baseline=_json(path / "baseline.json"),
         coefficients=_json(path / "coefficients.json"),
         family=_json(path / "family" / "family.json"),
+        pareto=_json(path / "pareto.json"),
         trials=_trials(url),
     )
 

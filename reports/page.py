@@ -34,16 +34,16 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = run.path / "report"
-    for name in (*file_names(), "index.html"):
+    for name in (*file_names(found), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
 
 
-def file_names() -> list[str]:
-    """The names of the files beside a page: all tables, then all figures."""
+def file_names(found: Tables) -> list[str]:
+    """The names of the files beside a page: all tables, then the figures that show something."""
     names = [*(field.name for field in fields(Tables)), *_MORE_TABLES]
     return [f"{name}.csv" for name in names] + [
-        f"{kind}.{suffix}" for kind in figures.KINDS for suffix in _SUFFIXES
+        f"{kind}.{suffix}" for kind in figures.drawable(found) for suffix in _SUFFIXES
     ]
 
 
@@ -100,6 +100,6 @@ def render(run: Run, found: Tables) -> str:
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
         provenance=list(view.facts(run.manifest)),
-        files=file_names(),
+        files=file_names(found),
         data=chart_data(run, found, networks),
     )

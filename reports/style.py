@@ -13,6 +13,7 @@ from space.files import write_file
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
@@ -65,6 +66,31 @@ def encode(figure: Figure, suffix: str) -> bytes:
     with applied():
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=_UNDATED[suffix])
     return buffer.getvalue()
+
+
+#: The width of a column and of a page of a paper, in inches (assumed: two columns on A4).
+COLUMN, PAGE = 3.4, 6.8
+#: Letters of a legend's name of which a column does not hold two (measured).
+_LONG = 20
+
+
+def at_width(figure: Figure, width: float) -> Figure:
+    """`figure` made `width` inches wide; its text keeps its size, and it loses less of its height.
+
+    In a column it has no title, which a paper says in its caption, and a narrow legend.
+    """
+    own, height = figure.get_size_inches()
+    figure.set_size_inches(width, height * (width / own) ** 0.4)
+    if width > (COLUMN + PAGE) / 2:
+        return figure
+    for axes in figure.axes:
+        axes.set_title("", loc="left")
+    with applied():
+        for each in tuple(figure.legends):
+            longest = max(len(text.get_text()) for text in each.get_texts())
+            each.remove()
+            legend(figure, figure.axes[0], 1 if longest > _LONG else 2)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -121,8 +147,33 @@ def count_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure, axes: Axes) -> None:
+def short_axis(axes: Axes) -> None:
+    """Labels a logarithmic axis of small numbers: 0.5, 1, 2, 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Figure, axes: Axes, columns: int = 3) -> None:
     """Below the axes, where no point can lie under it."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside lower left", ncols=3, labelcolor=QUIET)
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, labelcolor=QUIET)
+
+
+def dots(
+    axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, full: bool, label: str
+) -> None:
+    """Draws points, filled or as rings; nothing where there are none."""
+    if len(x):
+        axes.scatter(
+            x.astype(float),
+            y,
+            s=13,
+            facecolors=colour if full else "none",
+            edgecolors=colour,
+            linewidths=0.8,
+            label=label,
+        )

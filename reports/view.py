@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import figures, tables, ternary, text
+from reports import coefficient_figures, tables, ternary, text
 from reports.charts import Networks
 from reports.columns import rows
 from reports.load import Run
@@ -111,7 +111,7 @@ def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
             | {"shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)), "row": row}
             for row in reversed(known)
         ],
-        "named": len(known) <= figures.MOST_NAMED,
+        "named": len(known) <= coefficient_figures.MOST_NAMED,
     }
 
 

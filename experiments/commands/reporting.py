@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.commands.running import run_stages
 from experiments.commands.runs import RunFolder, existing
 from experiments.commands.terminal import AsJson, err, out, wrote
+from reports import figures, search_figures, search_tables, style
 from space.validation import InvalidInput, one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def report(
@@ -51,19 +56,49 @@ def watch(
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="accuracy_macs, search_progress, coefficients …")],
-    run: RunFolder,
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(figures.KINDS)}, scaling.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="A run; for search_progress also repeats; for scaling a study."
+        ),
+    ],
     file: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
+    width: Annotated[
+        float, typer.Option(min=2, max=20, help="Inches: 3.4 is a column, 6.8 a page.")
+    ] = style.PAGE,
 ) -> None:
-    """Draw one figure of a run."""
-    from reports import figures, style, tables
-    from reports.load import load
+    """Draw one figure for print.
 
-    if kind not in figures.KINDS:
-        raise one_of("figure", kind, figures.KINDS)
+    Example: phiscale plot accuracy_macs runs/demo --out accuracy.pdf --width 3.4
+    """
+    kinds = (*figures.KINDS, "scaling")
+    if kind not in kinds:
+        raise one_of("figure", kind, kinds)
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise InvalidInput(f"--out {file}: a .png, .svg or .pdf file is needed")
-    opened = existing(run)
-    loaded = load(opened.folder, opened.storage)
-    style.save(figures.draw(kind, loaded, tables.collect(loaded)), file)
+    if len(runs) > 1 and kind != "search_progress":
+        raise InvalidInput(
+            f"{kind}: this figure is of one run, but got {len(runs)}; only search_progress "
+            "takes repeats"
+        )
+    style.save(style.at_width(_figure(kind, runs), width), file)
     wrote(file)
+
+
+def _figure(kind: str, runs: list[Path]) -> Figure:
+    from reports import scaling_study, tables
+    from reports.load import load
+
+    if kind == "scaling":
+        return scaling_study.draw(scaling_study.load(runs[0]))
+    opened = [existing(run) for run in runs]
+    loaded = [load(each.folder, each.storage) for each in opened]
+    if len(loaded) == 1:
+        return figures.draw(kind, loaded[0], tables.collect(loaded[0]))
+    groups: dict[str, list[pd.DataFrame]] = {}
+    for run in loaded:
+        made = search_tables.progress(search_tables.trials(run))
+        groups.setdefault(run.name, []).append(made)
+    bands = {name: search_figures.bands(repeats) for name, repeats in groups.items()}
+    return search_figures.repeated_progress(bands)

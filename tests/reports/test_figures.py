@@ -1,8 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 
-from reports import figures, search_tables, style, tables, ternary
+from reports import (
+    coefficient_figures,
+    figures,
+    search_figures,
+    search_tables,
+    style,
+    tables,
+    ternary,
+)
 from reports.columns import rows
 from reports.load import load
 from space.validation import InvalidInput
@@ -36,13 +47,14 @@ def test_accuracy_against_macs_shows_every_measured_trial_the_front_and_the_fami
     assert list(bars.lines[0].get_ydata()) == list(found.family["accuracy"])
     ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
     np.testing.assert_allclose(ends, found.family[["low", "high"]].to_numpy())
-    assert {text.get_text() for text in axes.texts} == {"B0", "B1", "B2", "B3"}
+    named = {"B0", "B1", "B2", "B3", "width", "depth", "mobilenet_v2"}
+    assert {text.get_text() for text in axes.texts} == named
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "MACs (multiply–adds)"
 
 
 def test_search_progress_shows_rewards_and_the_best_so_far(found):
-    (axes,) = figures.search_progress(found.search_progress).axes
+    (axes,) = search_figures.search_progress(found.search_progress).axes
     (line,) = axes.lines
     assert list(line.get_ydata()) == list(found.search_progress["best_reward"])
     assert len(_scattered(axes)) == len(found.search_progress)
@@ -50,7 +62,7 @@ def test_search_progress_shows_rewards_and_the_best_so_far(found):
 
 
 def test_the_coefficient_figure_has_a_row_a_candidate(found):
-    (axes,) = figures.coefficient_grid(found.coefficients).axes
+    (axes,) = coefficient_figures.coefficient_grid(found.coefficients).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(labels) == len(found.coefficients)
     best = found.coefficients.iloc[0]
@@ -64,7 +76,9 @@ def test_the_coefficient_figure_has_a_row_a_candidate(found):
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_the_same_file_each_time(found, tmp_path, suffix):
     for name in ("one", "two"):
-        style.save(figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}")
+        style.save(
+            search_figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}"
+        )
     one = (tmp_path / f"one.{suffix}").read_bytes()
     assert one == (tmp_path / f"two.{suffix}").read_bytes()
     assert b"202" not in one[:2000] or suffix != "svg", "an SVG carries no date"
@@ -95,7 +109,7 @@ def test_the_front_is_of_the_cost_that_is_drawn(run, found, cost):
 
 
 def test_the_triangle_shows_every_candidate_at_its_shares(found):
-    (axes,) = figures.coefficient_surface(found.coefficients).axes
+    (axes,) = coefficient_figures.coefficient_surface(found.coefficients).axes
     drawn = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in ("o", "D")}
     named = ("depth_share", "width_share", "resolution_share")
     assert drawn == {
@@ -121,6 +135,78 @@ def test_the_styles_of_others_are_left_alone(found):
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 31.0}):
-        figure = figures.search_progress(found.search_progress)
+        figure = search_figures.search_progress(found.search_progress)
         assert figure.axes[0].title.get_fontsize() == 10
         assert mpl.rcParams["font.size"] == 31.0
+
+
+def test_rivals_begin_at_the_smallest_member_and_are_named_at_their_ends(run, found):
+    (axes,) = figures.accuracy(found.trials, run.baseline, found.family).axes
+    lines = {line.get_marker(): line for line in axes.lines if line.get_linewidth() == 1}
+    trials = found.trials[found.trials["study"] == "rivals"]
+    widths = trials[trials["job"].str.startswith("width")]
+    first = found.family.iloc[0]
+    assert list(lines["s"].get_xdata()) == [first["macs"], *widths["macs"]]
+    assert list(lines["s"].get_ydata()) == [first["accuracy"], *widths["accuracy"]]
+    ends = {text.get_text(): text.xy for text in axes.texts}
+    assert ends["width"] == (widths.iloc[-1]["macs"], widths.iloc[-1]["accuracy"])
+    (alone,) = [line for line in lines.values() if len(line.get_xdata()) == 1]
+    assert alone.get_xdata()[0] == trials[trials["job"] == "mobilenet_v2"]["macs"].item()
+
+
+def test_latency_is_a_line_a_setting_in_milliseconds(run, found):
+    lines = figures.latency_lines(found)
+    assert list(lines) == [
+        "eager on cpu, one thread, batch 1",
+        "onnxruntime on cpu, one thread, batch 1",
+    ]
+    for name, way in lines.items():
+        measured = rows(found.latency[found.latency["backend"] == name.split()[0]])
+        assert [row["x"] for row in way] == [1000 * row["median_seconds"] for row in measured]
+        assert [row["accuracy"] for row in way] == list(found.family["accuracy"])
+    (axes,) = figures.draw("accuracy_latency", run, found).axes
+    drawn = [list(bars.lines[0].get_xdata()) for bars in axes.containers]
+    assert drawn == [[row["x"] for row in way] for way in lines.values()]
+
+
+def test_bands_are_the_quartiles_of_the_best_so_far_where_all_repeats_have_come():
+    def progress(*rewards):
+        best = np.maximum.accumulate(rewards)
+        return pd.DataFrame({"best_reward": best})
+
+    found = search_figures.bands([progress(1, 3, 2, 9), progress(2, 1, 5), progress(4, 4, 4)])
+    assert rows(found) == [
+        {"made": 1, "runs": 3, "median": 2, "lower_quartile": 1.5, "upper_quartile": 3},
+        {"made": 2, "runs": 3, "median": 3, "lower_quartile": 2.5, "upper_quartile": 3.5},
+        {"made": 3, "runs": 3, "median": 4, "lower_quartile": 3.5, "upper_quartile": 4.5},
+    ]
+    (axes,) = search_figures.repeated_progress({"tpe": found, "none": found.head(0)}).axes
+    (line,) = axes.lines
+    assert list(line.get_ydata()) == [2, 3, 4]
+    assert [text.get_text() for text in axes.texts] == ["tpe, 3 runs"]
+
+
+def test_the_front_is_drawn_with_the_hypervolume_of_a_search_of_several_objectives(found):
+    several = {"objectives": ["accuracy", "macs"], "hypervolume": 0.4321}
+    (axes,) = search_figures.pareto_front(found.trials, found.pareto, several).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata())[:-1] == list(found.pareto["macs"])
+    assert list(line.get_ydata())[:-1] == list(found.pareto["accuracy"])
+    told = [text.get_text() for text in axes.texts if "hypervolume" in text.get_text()]
+    assert told == ["hypervolume 0.432 (accuracy and macs; 1: all)"]
+
+
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_text_is_inside_a_figure_of_a_papers_column(run, found, kind):
+    figure = style.at_width(figures.draw(kind, run, found), style.COLUMN)
+    figure.draw_without_rendering()
+    inside = figure.get_tightbbox()
+    assert inside.x0 >= 0
+    assert inside.y0 >= 0
+    assert inside.x1 <= style.COLUMN
+    assert inside.y1 <= figure.get_figheight()
+
+
+def test_a_run_without_latencies_has_no_figure_of_them(found):
+    assert "accuracy_latency" in figures.drawable(found)
+    assert "accuracy_latency" not in figures.drawable(replace(found, latency=found.latency.head(0)))

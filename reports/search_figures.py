@@ -1,0 +1,178 @@
+"""Figures of the search: its progress, over repeats too, and its Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.columns import frame, names, rows
+from reports.style import (
+    FAMILY,
+    FRONT,
+    INK,
+    QUIET,
+    TRIAL,
+    count_axis,
+    dots,
+    legend,
+    new_figure,
+    percent_axis,
+    plain,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BANDS = names("made runs median lower_quartile upper_quartile")
+
+#: How the lines of several searches are told apart: colour and dashes.
+_LOOKS = ((FAMILY, "-"), ("#d55e00", "--"), (FRONT, "-."), (TRIAL, ":"))
+
+
+def search_progress(progress: pd.DataFrame) -> Figure:
+    """The reward of each finished training of the search, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
+    with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
+        for state in ("pruned", "complete"):
+            some = progress[(progress["state"] == state) & progress["reward"].notna()]
+            dots(axes, some["trial"], some["reward"], TRIAL, state == "complete", state)
+        best = progress[progress["best_reward"].notna()]
+        if len(best):
+            x, y = best["trial"].astype(int), best["best_reward"]
+            axes.plot(x, y, color=FAMILY, linewidth=1.6, drawstyle="steps-post")
+            axes.annotate(
+                f"best so far {y.iloc[-1]:.3f}",
+                (x.iloc[-1], y.iloc[-1]),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="right",
+                color=FAMILY,
+                fontweight="bold",
+            )
+        axes.margins(x=0.03, y=0.12)
+        axes.set(xlabel="trial", ylabel="reward")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend(figure, axes)
+    return figure
+
+
+def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The best reward over repeats of a search, by how many trainings they have made.
+
+    A row a training, up to where all have come: `made` (from 1), how many `runs` there are, and of
+    their best rewards the median and both quartiles (linear interpolation). `repeats` are
+    `search_tables.progress`.
+    """
+    best = [list(made["best_reward"].dropna()) for made in repeats]
+    found = []
+    for place in range(min(map(len, best), default=0)):
+        reached = frame([{"reward": one[place]} for one in best], ["reward"])
+        lower, median, upper = reached["reward"].quantile([0.25, 0.5, 0.75])
+        found.append(
+            {
+                "made": place + 1,
+                "runs": len(reached),
+                "median": median,
+                "lower_quartile": lower,
+                "upper_quartile": upper,
+            }
+        )
+    return frame(found, _BANDS)
+
+
+def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
+    """The median of the best rewards so far, with the quartiles as a band: a line a group of runs.
+
+    `groups` are `bands`, by what the line is to be called.
+    """
+    with new_figure("Search over repeats: median and quartiles", 6.8, 3.6) as (
+        figure,
+        axes,
+    ):
+        for place, (name, band) in enumerate(groups.items()):
+            if len(band):
+                _draw_band(axes, f"{plain(name)}, {_repeats(band)}", band, place)
+        axes.margins(x=0.02, y=0.12)
+        axes.set(xlabel="finished trainings", ylabel="best reward so far")
+    return figure
+
+
+def _repeats(band: pd.DataFrame) -> str:
+    runs = int(band["runs"].max())
+    return f"{runs} run" + ("" if runs == 1 else "s")
+
+
+def _draw_band(axes: Axes, label: str, band: pd.DataFrame, place: int) -> None:
+    colour, dashes = _LOOKS[place % len(_LOOKS)]
+    made = band["made"].astype(int)
+    low, high = band["lower_quartile"], band["upper_quartile"]
+    axes.fill_between(made, low, high, step="post", color=colour, alpha=0.18, linewidth=0)
+    axes.plot(
+        made, band["median"], color=colour, linestyle=dashes, linewidth=1.6, drawstyle="steps-post"
+    )
+    axes.annotate(
+        label,
+        (made.iloc[-1], band["median"].iloc[-1]),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+        color=colour,
+        fontweight="bold",
+    )
+
+
+def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str, Any]) -> Figure:
+    """The search's trials and their Pareto front of accuracy and MACs; the shade is what it beats.
+
+    `several` is what a search of several objectives found (`pareto.json`): its hypervolume is told.
+    """
+    with new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
+        own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
+        dots(axes, own["macs"], own["accuracy"], TRIAL, True, "trials of the search")
+        if len(front):
+            x, y = front["macs"].astype(float), front["accuracy"]
+            end = float(own["macs"].max())
+            steps = ([*x, end], [*y, y.iloc[-1]])
+            axes.plot(*steps, color=FAMILY, linewidth=1.4, drawstyle="steps-post")
+            floor = float(own["accuracy"].min())
+            axes.fill_between(*steps, floor, step="post", color=FAMILY, alpha=0.09, linewidth=0)
+            axes.scatter(x, y, s=26, color=FAMILY, zorder=3, label="not beaten in both")
+            _name_front(axes, front)
+        if several:
+            _tell_hypervolume(axes, several)
+        axes.set_xscale("log")
+        axes.margins(x=0.06, y=0.16)
+        axes.set(xlabel="MACs (multiply–adds)", ylabel="held-out accuracy")
+        count_axis(axes)
+        percent_axis(axes.yaxis)
+        legend(figure, axes)
+    return figure
+
+
+def _name_front(axes: Axes, front: pd.DataFrame) -> None:
+    if len(front) >= 20:
+        return
+    for row in rows(front):
+        axes.annotate(
+            str(row["trial"]),
+            (row["macs"], row["accuracy"]),
+            xytext=(-4, 4),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color=QUIET,
+        )
+
+
+def _tell_hypervolume(axes: Axes, several: Mapping[str, Any]) -> None:
+    objectives = " and ".join(several["objectives"])
+    axes.annotate(
+        f"hypervolume {several['hypervolume']:.3f} ({objectives}; 1: all)",
+        (0.99, 0.03),
+        xycoords="axes fraction",
+        ha="right",
+        color=INK,
+    )
