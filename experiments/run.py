@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 import uuid
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments import config
 from experiments.config import Common, R, Recipe
@@ -45,6 +46,11 @@ _MAY_CHANGE = (
     "data.cache_limit",
 )
 
+#: What a recipe says of storages in a run's own folder.
+_INSIDE = (None, "journal")
+
+S = TypeVar("S", str, str | None)
+
 _PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "pillow")
 
 
@@ -64,12 +70,13 @@ class Folder:
 
     @property
     def written(self) -> Common:
-        """The recipe as it may be shown: without the storage's password."""
-        if self.recipe.storage in (None, "journal"):
-            return self.recipe
-        from search.storage import without_password
-
-        return self.recipe.model_copy(update={"storage": without_password(self.recipe.storage)})
+        """The recipe as it may be shown: without passwords of storages."""
+        recipe = self.recipe.model_copy(update={"storage": _shown(self.recipe.storage)})
+        if not isinstance(recipe, Recipe):
+            return recipe
+        sources = tuple(map(_shown, recipe.search.warm_start))
+        search = recipe.search.model_copy(update={"warm_start": sources})
+        return recipe.model_copy(update={"search": search})
 
     @property
     def identity(self) -> str | None:
@@ -77,7 +84,7 @@ class Folder:
 
         The first start draws it.
         """
-        if self.recipe.storage in (None, "journal"):
+        if self.recipe.storage in _INSIDE:
             return None
         identity: str = json.loads((self.folder / "manifest.json").read_text("utf-8"))["identity"]
         return identity
@@ -151,12 +158,14 @@ def open_run(
     overrides: tuple[str, ...] = (),
     *,
     take_over: bool = False,
+    fork: str | None = None,
 ) -> Run:
     """The run in folder `target`, or that of the recipe `target` (a name or a path), made ready.
 
     `out` is the run's folder, `runs/NAME` by default. Raises `InvalidInput` where the folder holds
     a run whose recipe differs in what its recorded numbers depend on, or one that another process
-    drives, and whose recipe would change under it.
+    drives, and whose recipe would change under it. `fork` is the name of a new run beside that one,
+    which may change anything and begins with what that one has measured.
     """
     saved = Path(target) / "recipe.yaml"
     if saved.is_file():
@@ -164,6 +173,8 @@ def open_run(
     else:
         recipe = config.load(target, overrides)
         folder = out or Path("runs") / recipe.name
+    if fork is not None:
+        recipe, folder = _forked(recipe, folder, fork)
     choices.load(recipe.space)  # found wrong now, and not once the images are decoded
     recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), folder)
     run = Run(folder.resolve(), recipe)
@@ -173,13 +184,31 @@ def open_run(
     return run
 
 
+def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Path]:
+    """The recipe and the folder of a new run that learns from the run in `folder`."""
+    if not (folder / "recipe.yaml").is_file():
+        raise InvalidInput(f"--fork {name}: there is no run in {folder} to begin from")
+    if not config.RUN_NAME.fullmatch(name):
+        raise InvalidInput(f"--fork {name}: a run's name must match {config.RUN_NAME.pattern}")
+    new = folder.resolve().parent / name
+    if new.exists():
+        raise InvalidInput(f"--fork {name}: {new} exists already; choose another name")
+    before = config.load(str(folder / "recipe.yaml")).storage
+    if before not in _INSIDE and _shown(recipe.storage) == before:
+        raise InvalidInput(f"--fork {name}: give the new run a database of its own: --set storage=")
+    # The one sampler that learns from earlier trials.
+    learning = {"warm_start": (str(folder.resolve()),), "sampler": "predictor"}
+    search = recipe.search.model_copy(update=learning)
+    return recipe.model_copy(update={"name": name, "search": search}), new
+
+
 def with_absolute_source(recipe: R) -> R:
     """Paths are relative to where the command is typed; a run may be continued from anywhere."""
     source = Path(recipe.data.source)
     if source.exists() and recipe.data.format != "glyphs":
         data = recipe.data.model_copy(update={"source": str(source.resolve())})
         recipe = recipe.model_copy(update={"data": data})
-    if recipe.storage not in (None, "journal"):
+    if recipe.storage not in _INSIDE:
         from search.storage import absolute
 
         recipe = recipe.model_copy(update={"storage": absolute(recipe.storage)})
@@ -250,7 +279,10 @@ def refuse_changes(run: Folder, may_change: Collection[str]) -> None:
         if before.get(key) != now.get(key) and not _one_of(key, may_change)
     ]
     if lines:
-        lines[-1] += "; give the changed recipe a folder of its own with --out"
+        lines[-1] += (
+            "; give the changed recipe a folder of its own with --out, or with --fork NAME, which "
+            "also learns from what this run has measured"
+        )
         raise InvalidInput("\n".join(lines))
 
 
@@ -297,11 +329,24 @@ def record_start(run: Folder, *, take_over: bool = False) -> None:
 def _showable(argument: str) -> str:
     """A word of the command line; a storage's URL in it without password."""
     key, equals, value = argument.rpartition("storage=")
-    if not equals or "://" not in value:
-        return argument
+    return (
+        f"{key}{equals}{_shown(value)}"
+        if equals
+        else _URL.sub(lambda url: _shown(url[0]), argument)
+    )
+
+
+#: An address with a password, anywhere in a word.
+_URL = re.compile(r"[\w+.-]+://[^\s'\",\]]*@[^\s'\",\]]*")
+
+
+def _shown(storage: S) -> S:
+    """What a recipe says of a storage, without the password in it."""
+    if storage is None or "://" not in storage:
+        return storage
     from search.storage import without_password
 
-    return f"{key}{equals}{without_password(value)}"
+    return without_password(storage)
 
 
 def environment() -> dict[str, str]:

@@ -42,6 +42,11 @@ TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Drive the run even where another process does.")
 ]
 
+Fork = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Begin a new run that learns from this one; all may change."),
+]
+
 STAGES = ("search", "coefficients", "family", "report")
 
 
@@ -49,24 +54,44 @@ def run(
     recipe: Target,
     folder: Out = None,
     changes: Set = None,
+    fork: Fork = None,
     take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """All four stages; run it again, and it continues where it stopped."""
-    run_stages(recipe, folder, changes, STAGES, take_over=take_over, quiet=quiet, as_json=as_json)
+    run_stages(
+        recipe,
+        folder,
+        changes,
+        STAGES,
+        take_over=take_over,
+        fork=fork,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def search(
     run: Target,
     folder: Out = None,
     changes: Set = None,
+    fork: Fork = None,
     take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 1: find the baseline."""
-    run_stages(run, folder, changes, ("search",), take_over=take_over, quiet=quiet, as_json=as_json)
+    run_stages(
+        run,
+        folder,
+        changes,
+        ("search",),
+        take_over=take_over,
+        fork=fork,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def coefficients(
@@ -102,11 +127,12 @@ def run_stages(
     names: Iterable[str],
     *,
     take_over: bool = False,
+    fork: str | None = None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Runs the stages `names` of a run or recipe and prints what they found."""
-    opened = open_run(target, folder, tuple(changes or ()), take_over=take_over)
+    opened = open_run(target, folder, tuple(changes or ()), take_over=take_over, fork=fork)
     with log.recorded(opened.folder, quiet=quiet):
         found = _found(opened, names, take_over)
     if as_json:

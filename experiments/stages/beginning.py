@@ -15,7 +15,7 @@ from search import prior
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from search.samplers.observations import Observations
-from search.storage import without_password
+from search.storage import storage_url, without_password
 from search.study import find_study
 from space.validation import InvalidInput
 
@@ -81,7 +81,7 @@ def _source(run: Run, source: str, candidates: Candidates) -> Observations:
     if "://" not in source and not Path(source).is_dir():
         records = read(Path(source), candidates.space)
         return Observations(records.rows, records.accuracy, np.zeros(len(records)))
-    storage = source if "://" in source else _storage_of(Path(source))
+    storage = storage_url(run.folder, source) if "://" in source else _storage_of(Path(source))
     if storage == run.storage:
         raise InvalidInput(f"{where}: is this run's own storage; name those of earlier runs")
     try:

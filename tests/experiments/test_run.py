@@ -66,6 +66,53 @@ def test_all_keys_that_may_not_change_are_named(started):
     assert named == ["search.epochs", "seed"]
 
 
+def test_a_fork_may_change_anything_and_begins_with_what_was_measured(started):
+    fork = open_run(str(started.folder), overrides=("seed=1",), fork="other")
+    assert fork.folder == started.folder.parent / "other"
+    assert (fork.recipe.name, fork.recipe.seed) == ("other", 1)
+    assert fork.recipe.search.warm_start == (str(started.folder),)
+    assert fork.recipe.search.sampler == "predictor"
+    assert config.load(str(started.folder / "recipe.yaml")) == started.recipe
+    assert open_run(str(fork.folder)).recipe == fork.recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("../other", "a run's name must match"), ("run", "exists already; choose another name")],
+)
+def test_a_fork_needs_a_name_of_its_own(started, name, message):
+    with pytest.raises(InvalidInput, match=message):
+        open_run(str(started.folder), fork=name)
+
+
+def test_a_fork_needs_a_run_and_a_database_of_its_own(tmp_path):
+    with pytest.raises(InvalidInput, match="there is no run in"):
+        open_run("demo", tmp_path / "none", fork="other")
+    storage = f"storage=sqlite:///{tmp_path}/mine.db"
+    started = open_run("demo", tmp_path / "run", (storage,))
+    with pytest.raises(InvalidInput, match="a database of its own"):
+        open_run(str(started.folder), fork="other")
+    open_run(str(started.folder), overrides=(f"storage=sqlite:///{tmp_path}/its.db",), fork="other")
+
+
+def test_no_password_is_written_down(tmp_path, monkeypatch):
+    url = "postgresql://user:hunter2@host/db"
+    words = ["run", "demo", "--set", f"storage={url}", "--set", f"search.warm_start=[{url}, b]"]
+    monkeypatch.setattr("sys.argv", ["phiscale", *words])
+    run = open_run("demo", tmp_path / "run", tuple(words[3::2]))
+    assert run.storage == url
+    assert run.recipe.search.warm_start == (url, "b")
+    shown = "postgresql://user:***@host/db"
+    saved = config.load(str(tmp_path / "run" / "recipe.yaml"))
+    assert (saved.storage, saved.search.warm_start) == (shown, (shown, "b"))
+    texts = [path.read_text("utf-8") for path in (tmp_path / "run").iterdir()]
+    assert not any("hunter2" in text for text in texts)
+    monkeypatch.setenv("PHISCALE_STORAGE_PASSWORD", "hunter2")
+    assert open_run(str(run.folder)).storage == url
+    monkeypatch.delenv("PHISCALE_STORAGE_PASSWORD")
+    assert open_run(str(run.folder)).storage == "postgresql://user@host/db"
+
+
 def test_a_result_that_is_not_there_names_the_stage_that_writes_it(started):
     with pytest.raises(InvalidInput, match=r"no baseline\.json yet.*phiscale search"):
         started.read("baseline.json")
