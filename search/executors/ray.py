@@ -179,19 +179,27 @@ class Ray:
 
     def _need(self) -> dict[str, float]:
         """What one job takes, in Ray's resources."""
-        import ray
-
-        cluster = ray.cluster_resources()
-        cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
-        share = self.gpus if self.gpus is not None else float(gpus > 0)
+        machines = _machines()
+        cpus = [machine.get("CPU", 0.0) for machine in machines]
+        with_gpus = [machine for machine in machines if machine.get("GPU")]
+        share = self.gpus if self.gpus is not None else float(bool(with_gpus))
         if self.threads:
             threads = self.threads
+        elif share and with_gpus:
+            threads = min(int(each.get("CPU", 0) * share / each["GPU"]) for each in with_gpus)
         elif self.workers:
-            threads = int(cpus // self.workers)
+            threads = int(min(sum(cpus) // self.workers, max(cpus, default=0)))
         else:
-            threads = int(cpus * share / gpus) if share and gpus else 1
+            threads = 1
         need = {"CPU": float(max(1, threads))}
         return need | {"GPU": share} if share else need
+
+
+def _machines() -> list[dict[str, float]]:
+    """The resources of the cluster's living machines."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _attended(fit: Callable[[], object]) -> None:
@@ -244,11 +252,8 @@ class _Room:
         self._fits, self._known_until = 0, 0.0
 
     def __call__(self) -> int:
-        import ray
-
         if time.monotonic() >= self._known_until:
-            machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self._fits = sum(_times(self._need, machine) for machine in machines)
+            self._fits = sum(_times(self._need, machine) for machine in _machines())
             self._known_until = time.monotonic() + _CLUSTER_SECONDS
         return min(self._fits, self._workers or self._fits)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,3 +163,46 @@ def test_cluster_that_anyone_may_use_is_warned_of(
     with caplog.at_level(logging.WARNING):
         _warn_where_open(address)
     assert ("without token authentication" in caplog.text) is warned
+
+
+LOSES_ITS_HEAD = """
+import sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from experiments.benchmarks.fake import FakeEvaluate
+from search.executors import ray as executor
+from space.evaluation import Budget, Job
+from space.presets import load
+
+class One:
+    jobs = [Job("only", load("mnasnet_small"), Budget(epochs=100))]
+    def ask(self):
+        return self.jobs.pop() if self.jobs else None
+    def report(self, job, epoch):
+        if epoch.epoch == 1:
+            cluster.head_node.kill_gcs_server(check_alive=False)
+        return False
+    def tell(self, job, measurement):
+        print("told", measurement)
+
+executor._LOST_SECONDS = 4.0
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+try:
+    executor.Ray(address=cluster.address).run(One(), FakeEvaluate(Path(sys.argv[1]), 0.5))
+except executor.ClusterLost as lost:
+    print(lost)
+    cluster.shutdown()
+"""
+
+
+def test_lost_head_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_ITS_HEAD, str(tmp_path / "log")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert "the head of the Ray cluster at" in line
+    assert "has not answered for 4 seconds" in line
