@@ -45,6 +45,8 @@ from space.files import write_file
 
 CHOICES = 28
 SEED = 0
+#: In place of a storage's URL.
+MEMORY = "memory"
 #: Trials that are not counted: processes start, and TPE draws its first ten at random.
 WARM_UP = 20
 RESULT = Path(__file__).parents[1] / "results" / "orchestration.json"
@@ -93,7 +95,9 @@ def ours(executor: Executor, storage: str, sampler: str, trials: int, evaluate: 
     """A search of ours."""
     candidates = Candidates(space(), Objective(target=300_000_000))
     search = Search(
-        open_study(storage, "search"),
+        optuna.create_study(direction="maximize")
+        if storage == MEMORY
+        else open_study(storage, "search"),
         samplers.create(sampler, candidates, SEED),
         Budget(epochs=1),
         trials=trials,
@@ -139,7 +143,7 @@ def storages(postgresql: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
     names = (f"{number}" for number in range(1_000_000))
     yield "sqlite", lambda: f"sqlite:///{folder / next(names)}.db"
     yield "journal", lambda: f"journal:///{folder / next(names)}.log"
-    yield "memory", lambda: "sqlite:///:memory:"
+    yield "memory", lambda: MEMORY
     if postgresql:
         yield "postgresql", lambda: _emptied(postgresql)
 
@@ -176,7 +180,7 @@ def _optunas(url: str) -> Any:
 
         path = url.removeprefix("journal://")
         return optuna.storages.JournalStorage(JournalFileBackend(path))
-    return None if ":memory:" in url else url
+    return None if url == MEMORY else url
 
 
 def _plain_tune(trials: int, *, reuse: bool) -> float:

@@ -100,8 +100,9 @@ class Ray:
             try:
                 self._tune(proposer, evaluate, stop)
             except ClusterLost:
-                _leave_at_once()
-                raise
+                _leave_at_once(130 if stop.asked else 1)
+                if not stop.asked:
+                    raise
             except BaseException:
                 _disconnect()  # which ends all workers
                 raise
@@ -141,7 +142,7 @@ class Ray:
                 ),
             )
             try:
-                _attended(tuner.fit)
+                _attended(tuner.fit, stop)
             except tuning.Failed as failed:
                 raise failed.error from None
             finally:
@@ -202,10 +203,11 @@ def _machines() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _attended(fit: Callable[[], object]) -> None:
+def _attended(fit: Callable[[], object], stop: Stopping) -> None:
     """Runs `fit` in a thread, while this one hears signals and sees whether the head is there.
 
     Ray itself would wait for a lost head a minute long, deaf to everything, and end the process.
+    Where the run is to stop, whatever asked it may have ended the head, too: that is not waited for.
     """
     import ray
 
@@ -227,7 +229,7 @@ def _attended(fit: Callable[[], object]) -> None:
             looked = time.monotonic()
             if _answers(host.strip("[]"), int(port)):
                 heard = looked
-            elif looked - heard > _LOST_SECONDS:
+            elif looked - heard > (0 if stop.asked else _LOST_SECONDS):
                 raise ClusterLost(
                     f"the head of the Ray cluster at {host}:{port} has not answered for "
                     f"{_LOST_SECONDS:g} seconds, and its trainings are lost with it"
@@ -308,13 +310,13 @@ def _session_folder() -> str:
     return folder
 
 
-def _leave_at_once() -> None:
+def _leave_at_once(status: int) -> None:
     """Has this process end without Ray's farewell, which would wait for the lost head in vain."""
 
     def leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(status)
 
     atexit.register(leave)
 
