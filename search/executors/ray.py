@@ -207,7 +207,7 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
     """Runs `fit` in a thread, while this one hears signals and sees whether the head is there.
 
     Ray itself would wait for a lost head a minute long, deaf to everything, and end the process.
-    Where the run is to stop, whatever asked it may have ended the head, too: that is not waited for.
+    Where the run is to stop, what asked it may have ended the head, too, which is not waited for.
     """
     import ray
 
