@@ -90,7 +90,7 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
         self._dry = False
         with self.open():
             if error or result is None:
-                reason = self._reasons.pop(trial_id)
+                reason = self._reasons.pop(trial_id, "no reason given")
                 self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
                 return
             match result["message"]:
@@ -246,28 +246,34 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         """Takes the pickled `evaluate` in after setting environment variables: some count before
         the first import only."""
         os.environ.update(variables)
+        self._refusal: InvalidInput | None = None
+        try:
+            unpickled = cloudpickle.loads(evaluate)
+        except InvalidInput as error:  # this machine has not what it takes: the run is told so
+            self._refusal = error
+            return
         self._connection, other = multiprocessing.Pipe()
-        thread = threading.Thread(target=serve, args=(other, cloudpickle.loads(evaluate)))
-        thread.daemon = True
-        thread.start()
+        threading.Thread(target=serve, args=(other, unpickled), daemon=True).start()
         assert self._connection.recv() is Sign.READY
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes another job."""
-        self._say: Job | Answer = _unpacked(new_config[_JOB])
+        self._next: Job | Answer = _unpacked(new_config[_JOB])
         return True
 
     def step(self) -> dict[str, Any]:
         """The next epoch of the job, or how it ended."""
-        self._connection.send(self._say)
-        self._say = Answer.GO_ON
+        if self._refusal is not None:
+            return {"message": self._refusal, "done": True}
+        self._connection.send(self._next)
+        self._next = Answer.GO_ON
         message = self._connection.recv()
         return {"message": message, "done": not isinstance(message, Epoch)}
 
     def answer(self, answer: Answer) -> None:
         """What the job is to do after its epoch."""
-        self._say = answer
+        self._next = answer
 
 
 def _packed(job: Job) -> str:
