@@ -367,10 +367,11 @@ class FamilyConfig(BudgetConfig):
 
     phi: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)
     """One member each, in this order: b0, b1 …; fractions and negatives are allowed."""
-    targets: tuple[Quantity, ...] = ()
-    """Costs to hit instead, one member each; φ follows from them."""
-    cost: Literal["macs", "params", "activations"] = "macs"
-    """Which cost `targets` are of."""
+    targets: tuple[Amount, ...] = ()
+    """Costs to hit instead, one member each; φ follows from them. A latency may be written 5ms."""
+    cost: CostKind = "macs"
+    """Which cost `targets` are of; `latency` is measured, of one image, where members are
+    trained."""
     rule: Literal["compound", "depth", "width", "resolution", "fast", "per_stage"] = "compound"
     """How the baseline grows to `targets`: by α, β, γ, in one dimension alone, by pycls' fast
     scaling, or `per_stage`: the best single stage at a time, made deeper or wider, each step chosen
@@ -400,6 +401,8 @@ class FamilyConfig(BudgetConfig):
             raise ValueError("the family needs at least one value in `phi` or in `targets`")
         if self.rule != "compound" and not self.targets:
             raise ValueError(f"the rule {self.rule!r} needs `targets`: it has no φ to grow by")
+        if self.cost != "latency" and any(target != int(target) for target in self.targets):
+            raise ValueError(f"targets: must be whole numbers of {self.cost}, got {self.targets}")
         if self.rule == "per_stage" and self.cost != "macs":
             raise ValueError(f"the rule 'per_stage' grows to MACs, but `cost` is {self.cost!r}")
         return self

@@ -240,14 +240,15 @@ def largest_resolution(recipe: Recipe) -> int:
     """The most pixels that a network of the run can have, as far as the recipe tells.
 
     γ is at most √(factor + tolerance), where α and β are 1; a budget is met by resolution alone at
-    most.
+    most. One that is not of MACs does not tell: it is taken to ask for eight times the baseline's.
     """
     settings, family = recipe.coefficients, recipe.family
     growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)
     steps = [settings.phi, settings.compare_phi or 0.0, *family.phi]
     if family.targets:
         least = recipe.objective.bounds.macs[0] if recipe.objective.bounds.macs else 1
-        steps = [settings.phi, math.log(max(family.targets) / least, settings.factor)]
+        ratio = max(family.targets) / least if family.cost == "macs" else 8.0
+        steps = [settings.phi, settings.compare_phi or 0.0, math.log(ratio, settings.factor)]
     return math.ceil(recipe.resolution * max(float(growth**step) for step in (0.0, *steps)))
 
 

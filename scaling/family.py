@@ -66,7 +66,7 @@ class MemberRecord:
     images: int
     train_seconds: float
     files: dict[str, str]
-    target: int | None = None
+    target: int | float | None = None
     miss: float | None = None
 
     def __post_init__(self) -> None:

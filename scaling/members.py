@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scaling.coefficients import Coefficients
 from scaling.compound import scale
 from scaling.rules import Rule, Uniform, compound, phi_of
-from scaling.targets import Measure, macs, reach
+from scaling.targets import MEASURES, Measure, macs, reach, reach_measured
 from space.architecture import Architecture
 from space.cost import Cost, cost
 from space.evaluation import Budget, Job
@@ -44,7 +44,7 @@ class Member:
     depth: float
     width: float
     architecture: Architecture
-    target: int | None = None
+    target: int | float | None = None
     miss: float | None = None
 
     @property
@@ -121,7 +121,7 @@ def family_at(
 def family_for(
     baseline: Architecture,
     coefficients: Coefficients,
-    targets: Iterable[int],
+    targets: Iterable[int | float],
     *,
     rule: Rule | None = None,
     measure: Measure = macs,
@@ -130,14 +130,16 @@ def family_for(
     """The family with a member for each target cost, within 1 % where rounding allows.
 
     The rule's factor is solved for the target, then the rounding of depth, width and pixels (see
-    `scaling.targets.reach`); each member says how far it is off. Without a `rule` it is compound
+    `scaling.targets.reach`; for a measured cost, `reach_measured`); each member says how far it is
+    off. Without a `rule` it is compound
     scaling; a rival's φ is that of compound scaling by the same factor, so that members of equal
     MACs are regularised alike.
     """
     grow = rule or compound(coefficients)
 
-    def member(number: int, target: int) -> Member:
-        found = reach(grow, baseline, target, measure=measure, multiple=multiple)
+    def member(number: int, target: int | float) -> Member:
+        solve = reach if measure in MEASURES.values() else reach_measured
+        found = solve(grow, baseline, target, measure=measure, multiple=multiple)
         phi = phi_of(coefficients, found.factor)
         depth, width = _extent(grow, found.factor, found.architecture, baseline)
         network = regularised(found.architecture, phi)

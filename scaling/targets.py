@@ -107,6 +107,44 @@ def reach(
     return best
 
 
+def reach_measured(
+    rule: Rule,
+    architecture: Architecture,
+    target: float,
+    *,
+    measure: Measure,
+    multiple: int = 1,
+) -> Reached:
+    """The same for a cost that is dear to measure and noisy, such as latency in seconds.
+
+    MACs stand in for it: what they must be for the target is corrected by each measurement (a
+    secant in logarithms), at most `_MEASUREMENTS` times or until the target is hit within 1 %. Of
+    the networks measured it is the nearest.
+    """
+    known = [(math.log(macs(architecture)), math.log(measure(architecture)))]
+    slope, best = 1.0, None
+    for _ in range(_MEASUREMENTS):
+        wanted = math.exp(known[-1][0] + (math.log(target) - known[-1][1]) / slope)
+        network = reach(rule, architecture, wanted, multiple=multiple)
+        seconds = measure(network.architecture)
+        found = replace(network, target=target, found=seconds)
+        best = found if best is None else min(best, found, key=lambda each: abs(each.miss))
+        if abs(best.miss) <= HIT:
+            break
+        known.append((math.log(macs(network.architecture)), math.log(seconds)))
+        (before, slow), (after, slower) = known[-2:]
+        if after != before:
+            slope = min(_SLOPES[1], max(_SLOPES[0], (slower - slow) / (after - before)))
+    assert best is not None
+    return best
+
+
+#: Networks measured for one target, and how much faster or slower than MACs a measured cost is
+#: taken to grow (assumed: a few networks tell, and noise must not send the search far away).
+_MEASUREMENTS = 8
+_SLOPES = (0.4, 2.0)
+
+
 def _rank(reached: Reached) -> tuple[bool, float, float]:
     hit, miss = abs(reached.miss) <= HIT, abs(reached.miss)
     return (False, reached.strain, miss) if hit else (True, miss, reached.strain)

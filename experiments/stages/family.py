@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from scaling.jobs import InOrder
 from scaling.members import Family, family_at, family_for
 from scaling.rules import Rule
 from scaling.stagewise import Stagewise
-from scaling.targets import MEASURES
+from scaling.targets import MEASURES, Measure
 from search.recorded import accuracy
+from space.architecture import Architecture
 from space.evaluation import Job, Measurement, Status
 from space.network import Network, build
 
@@ -71,9 +73,28 @@ def _family(context: Context) -> Family:
         coefficients,
         settings.targets,
         rule=_rule(context, coefficients),
-        measure=MEASURES[settings.cost],
+        measure=_measure(context),
         multiple=settings.multiple,
     )
+
+
+def _measure(context: Context) -> Measure:
+    """What targets are of. A latency is measured once: members stay as they are when they go on."""
+    if context.recipe.family.cost != "latency":
+        return MEASURES[context.recipe.family.cost]
+    from experiments import latency
+
+    settings, file = context.recipe.executor, context.run.folder / "latencies.json"
+    known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+    def seconds(network: Architecture) -> float:
+        if network.key not in known:
+            found = latency.measure(network, device=settings.device, threads=settings.threads)
+            known[network.key] = found.median_seconds
+            context.run.write(file.name, known)
+        return known[network.key]
+
+    return seconds
 
 
 def _rule(context: Context, coefficients: Coefficients) -> Rule:

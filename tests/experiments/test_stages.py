@@ -94,6 +94,18 @@ def test_a_family_grows_by_any_rule_to_its_targets_and_loads_again(searched):
         member.load()
 
 
+def test_a_family_is_sized_by_latency_once(searched):
+    run = again(searched, "family.cost=latency", "family.targets=[2ms]", "family.rule=compound")
+    stages.run(run, ["family"])
+    (member,) = load_family(run.folder / "family")
+    assert member.record.target == 0.002
+    measured = run.read("latencies.json")
+    stages.run(again(searched), ["family"])
+    assert run.read("latencies.json") == measured
+    assert next(iter(load_family(run.folder / "family"))).record.key == member.record.key
+    again(searched, "family.cost=macs", "family.targets=[]")
+
+
 def test_a_family_may_grow_stage_by_stage(searched):
     baseline = searched.read("baseline.json")
     run = again(

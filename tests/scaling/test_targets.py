@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.rules import compound, phi_of
-from scaling.targets import HIT, macs, params, reach
+from scaling.targets import HIT, macs, params, reach, reach_measured
 from space import presets
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.cost import cost
@@ -115,3 +115,21 @@ def test_phi_is_the_logarithm_to_the_base_of_the_product() -> None:
 def test_coefficients_that_change_nothing_reach_no_target() -> None:
     with pytest.raises(InvalidInput, match="one of α, β, γ must be above 1"):
         reach(compound(Coefficients(1, 1, 1)), B0, 1e9)
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0, 6.0])
+def test_a_measured_cost_is_reached_in_few_measurements(share: float) -> None:
+    baseline = presets.load("mobilenet_v2")
+    measured: list[Architecture] = []
+
+    def seconds(network: Architecture) -> float:
+        """Grows slower than MACs, as latency does, and trembles by 0.2 %."""
+        measured.append(network)
+        tremble = 1 + 0.002 * math.sin(len(measured))
+        return (1e-4 + 1e-10 * cost(network).macs ** 0.9) * tremble
+
+    target = share * seconds(baseline)
+    found = reach_measured(compound(PUBLISHED), baseline, target, measure=seconds)
+    assert abs(found.miss) < 0.02
+    assert found.architecture in measured
+    assert len(measured) <= 10
