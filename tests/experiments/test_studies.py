@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import stages
@@ -10,6 +11,7 @@ from experiments.run import open_run
 from experiments.studies import run as studies
 from experiments.studies import transfer
 from experiments.studies.recipe import StudyRecipe
+from reports import scaling_study
 from search.study import open_study
 from space.cost import cost
 from space.validation import InvalidInput
@@ -44,6 +46,10 @@ def test_a_study_goes_on_with_more_seeds_and_trains_nothing_twice(tmp_path):
     second = studies.run(more)
     trained = open_study(more.storage, "study").get_trials()
     assert len(trained) == 2 * len(first["points"])
+    scaling_study.write(more.folder)
+    assert (more.folder / "report" / "activation_maps.png").is_file()
+    with np.load(more.folder / "predictions" / "activation_maps.npz") as maps:
+        assert set(maps) == {"index", "baseline", "width", "compound"}
     for before, after in zip(first["points"], second["points"], strict=True):
         assert after["trainings"][0] == before["trainings"][0]
         assert after["trainings"][1]["seed"] == 1
