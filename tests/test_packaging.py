@@ -21,6 +21,7 @@ SMALL = (
     "search.finalists=1",
     "search.epochs=1",
     "search.final_epochs=1",
+    "coefficients.constraint=nominal",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.3",
     "coefficients.epochs=1",

@@ -44,7 +44,7 @@ data:
 train: {{batch_size: 32}}
 objective: {{target: 400K, bounds: {{macs: [100K, 900K]}}}}
 search: {{trials: {TRIALS}, epochs: 12, finalists: 1, final_epochs: 1, pruner: {{kind: none}}}}
-coefficients: {{step: 0.5, tolerance: 0.3, epochs: 1}}
+coefficients: {{constraint: nominal, step: 0.5, tolerance: 0.3, epochs: 1}}
 family: {{phi: [0], epochs: 1}}
 executor: {{kind: processes, workers: 2}}
 """

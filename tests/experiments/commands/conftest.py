@@ -23,6 +23,7 @@ TINY = (
     "search.epochs=1",
     "search.finalists=2",
     "search.final_epochs=1",
+    "coefficients.constraint=nominal",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
     "coefficients.epochs=1",
