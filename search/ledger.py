@@ -31,6 +31,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import pruning
+from search.storage import end_trial
 from search.study import FINISHED
 from space.architecture import Architecture
 from space.cost import Cost, cost
@@ -172,21 +173,22 @@ class Ledger:
         """
         entry = self._open.pop(job.name)
         measurement = checked(measurement)
-        trial_id = entry.trial_id
-        seconds = round(time.monotonic() - entry.began, 3)
-        self._storage.set_trial_user_attr(trial_id, "measurement", to_record(measurement))
-        self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
+        attributes = {
+            "measurement": to_record(measurement),
+            "seconds": round(time.monotonic() - entry.began, 3),
+        }
         if measurement.status is Status.PRUNED and entry.values and not entry.stopped:
             # By who carried it out: Ray Tune's scheduler.
-            self._storage.set_trial_user_attr(trial_id, "pruned_at", max(entry.values))
+            attributes["pruned_at"] = max(entry.values)
         accuracy = measurement.accuracy if measurement.finished else None
         values = None
         if accuracy is not None:
             values = [self._value(accuracy, job)]
             if self._values:
-                self._storage.set_trial_user_attr(trial_id, "reward", values[0])
+                attributes["reward"] = values[0]
                 values = [*self._values(accuracy, job)]
-        self._storage.set_trial_state_values(trial_id, _STATES[measurement.status], values)
+        state = _STATES[measurement.status]
+        end_trial(self._storage, entry.trial_id, state, values, attributes)
         return measurement
 
     def refuse(self, trial: FrozenTrial, reason: str) -> None:

@@ -19,7 +19,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -328,6 +329,38 @@ class _RDBStorage(RDBStorage):
                 session.execute(table, [{"trial_id": trial.trial_id, **row} for row in rows])
         trial.number = trial.count_past_trials(session)
         return trial
+
+    def end_trial(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """As the function `end_trial`, in one transaction."""
+        with _create_scoped_session(self.scoped_session) as session:
+            for key, value in attributes.items():
+                self._set_trial_attr_without_commit(
+                    session, models.TrialUserAttributeModel, trial_id, key, value
+                )
+            self.set_trial_state_values(trial_id, state, values)  # commits everything
+
+
+def end_trial(
+    storage: BaseStorage,
+    trial_id: int,
+    state: TrialState,
+    values: Sequence[float] | None,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Ends an open trial with `attributes`, all at once where `storage` is a database."""
+    backend = getattr(storage, "_backend", storage)
+    if isinstance(backend, _RDBStorage):
+        backend.end_trial(trial_id, state, values, attributes)
+        return
+    for key, value in attributes.items():
+        storage.set_trial_user_attr(trial_id, key, value)
+    storage.set_trial_state_values(trial_id, state, values)
 
 
 def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
