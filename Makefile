@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test lint bench bench-training bench-latency docs
 
 demo: .venv/installed
 	$(BIN)/phiscale run demo
@@ -17,6 +17,17 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m experiments.benchmarks.cost
+
+# CIFAR-10, and how many networks: 4 take some 8 minutes on two cores, 16 some 40.
+DATA ?= ../shared/data/cifar10
+ARCHITECTURES ?= 16
+
+bench-training: .venv/installed-dev
+	$(BIN)/python -m experiments.benchmarks.training --data $(DATA) --architectures $(ARCHITECTURES)
+	$(BIN)/python -m experiments.benchmarks.profile --data $(DATA)
+
+bench-latency: .venv/installed-dev
+	$(BIN)/python -m experiments.benchmarks.latency
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -19,7 +19,7 @@ project = "phiscale"
 author = "the phiscale authors"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "reference/measured"]
 default_role = "code"
 html_theme = "furo"
 html_title = "phiscale"
@@ -38,11 +38,13 @@ autodoc_preserve_defaults = True
 
 
 def setup(app: Sphinx) -> None:
-    """Adds formulas that need no network, and the reference pages that follow from the code."""
-    from generate import write
+    """Adds formulas that need no network, and the pages that follow from code and results."""
+    import generate
+    import measured
 
     app.add_html_math_renderer("mathml", (_formula("inline"), None), (_formula("block"), None))
-    app.connect("builder-inited", lambda _: write(_HERE / "reference"))
+    app.connect("builder-inited", lambda _: generate.write(_HERE / "reference"))
+    app.connect("builder-inited", lambda _: measured.write(_HERE / "reference" / "measured"))
 
 
 def _formula(display: Literal["inline", "block"]) -> Callable[[HTML5Translator, nodes.Node], None]:

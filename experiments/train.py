@@ -226,7 +226,8 @@ class _Training:
             learner = self._learner
             self._step: Step = lambda batch: learner.step(*batches.inputs(batch))
             if self._device.type == "cuda" and self._task.part.size == 1:
-                self._step = RecordedStep(self._step, CudaGraph(self._device, learner.generator))
+                graph = CudaGraph(self._device, learner.generator)
+                self._step = RecordedStep(self._step, graph, learner.renew_generator)
             self._batches = batches
         return self._batches, self._step
 

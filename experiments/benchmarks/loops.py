@@ -124,19 +124,22 @@ def run(
     for _ in range(epochs):
         network.train()
         for images, labels in batches:
-            inputs = _to_device(images, loop)
-            with torch.autocast(device.type, torch.bfloat16, enabled=loop.mixed_precision):
-                loss = F.cross_entropy(
-                    network(inputs),
-                    labels.to(device, non_blocking=True),
-                    label_smoothing=config.label_smoothing,
-                )
+            loss = _loss(network, images, labels, loop, config)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         accuracy = _accuracy(network, held_out_batches, loop)
     return Outcome(time.perf_counter() - start, accuracy)
+
+
+def _loss(
+    network: nn.Module, images: Tensor, labels: Tensor, loop: Loop, config: TrainConfig
+) -> Tensor:
+    labels = labels.to(loop.device, non_blocking=True)
+    with torch.autocast(loop.device.type, torch.bfloat16, enabled=loop.mixed_precision):
+        logits = network(_to_device(images, loop))
+        return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
 
 def _to_device(images: Tensor, loop: Loop) -> Tensor:

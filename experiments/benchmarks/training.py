@@ -35,13 +35,15 @@ import torch
 from experiments.benchmarks import loops
 from experiments.config import DataConfig, ExecutorConfig, TrainConfig
 from experiments.data.load import load
+from experiments.evaluators.packed import packed
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency import time_calls
 from experiments.latency_table import sample
 from experiments.run import environment
-from experiments.stages.context import executor_of
+from experiments.stages.context import executor_of, pack_size
 from experiments.training import machine
 from scaling.jobs import InOrder
+from search.executors.threads import Threads
 from space import choices
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement
@@ -147,7 +149,12 @@ class Benchmark:
         budget = Budget(epochs=self._setting.epochs, resolution=32)
         named = {f"network {i}": network for i, network in enumerate(self._networks)}
         jobs = InOrder(Job(name, network, budget) for name, network in named.items())
-        settings = ExecutorConfig(kind="processes", device=self._setting.device)
+        on_gpu = self._setting.device == "cuda"
+        settings = ExecutorConfig(
+            kind="local" if on_gpu else "processes",
+            pack="auto" if on_gpu else 1,
+            device=self._setting.device,
+        )
         with tempfile.TemporaryDirectory() as folder:
             evaluate = TrainingEvaluator(
                 self._data.train,
@@ -156,11 +163,14 @@ class Benchmark:
                 checkpoints=Path(folder),
                 device=settings.device,
             )
+            executor = executor_of(settings)
+            work = packed(evaluate, self._device) if isinstance(executor, Threads) else evaluate
             start = time.perf_counter()
-            executor_of(settings).run(jobs, evaluate)
+            executor.run(jobs, work)
             seconds = time.perf_counter() - start
         return {
-            "executor": machine.worker_variables(settings),
+            "executor": settings.model_dump(),
+            "workers": pack_size(settings) if on_gpu else machine.worker_variables(settings),
             "seconds": seconds,
             "trained": {str(i): _trained(jobs.told[name]) for i, name in enumerate(named)},
         }

@@ -31,7 +31,11 @@ def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def normalise(x: Tensor) -> Tensor:
     """`x` (N × C × H × W, 0 to 255) normalised, in float32 and channels last in memory."""
-    mean, std = (torch.tensor(values, device=x.device) for values in normalisation(x.shape[1]))
+    # Filled on the device, since a recorded step cannot hold a copy from the host.
+    mean, std = (
+        torch.stack([x.new_full((), value, dtype=torch.float32) for value in values])
+        for values in normalisation(x.shape[1])
+    )
     scale, shift = 1 / (255 * std), -mean / std
     x = x.to(torch.float32, memory_format=torch.channels_last, copy=True)
     return x.mul_(scale[:, None, None]).add_(shift[:, None, None])

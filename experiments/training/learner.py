@@ -33,7 +33,7 @@ class Learner:
     ) -> None:
         self.network = together.with_shared_norms(_on(network, device), part)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
-        self.generator = torch.Generator(device)
+        self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0
         self._config, self._device = config, device
         self._rate, self._decay, self._norm_decay = (
@@ -43,9 +43,6 @@ class Learner:
         self._norms = _Norms(self.network)
         self._averages, self._average_counts = _by_type(self.averaged)
         self._values, self._counts = _by_type(self.network)
-        for module in self.network.modules():
-            if isinstance(module, Dropped):
-                module.generator = self.generator
         self._differentiated = together.differentiated(self.network, part)
 
     def turn_to(self, rate: float) -> None:
@@ -73,6 +70,13 @@ class Learner:
         self.optimizer.step()
         self._average()
         return loss.detach()
+
+    def renew_generator(self) -> None:
+        """Goes on drawing with another generator in the same state: one that a recording broke off
+        with cannot be used again."""
+        fresh = torch.Generator(self._device)
+        fresh.set_state(self.generator.get_state())
+        self.generator = _drawing(self.network, fresh)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -147,6 +151,14 @@ def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
         torch._foreach_add_(averages, values)
     else:
         torch._foreach_lerp_(averages, values, [1 - decay] * len(averages))
+
+
+def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
+    """`generator`, with which the network draws what it drops from now on."""
+    for module in network.modules():
+        if isinstance(module, Dropped):
+            module.generator = generator
+    return generator
 
 
 def _on(network: nn.Module, device: torch.device) -> nn.Module:

@@ -48,11 +48,11 @@ class RecordedStep:
     """A step that is recorded and replayed; batches must all have the same names and shapes.
 
     What the device does is the same as without a recording. Where recording fails, which is logged
-    with the reason, the step goes on being told anew each time.
+    with the reason, `fall_back` is called, and the step goes on being told anew each time.
     """
 
-    def __init__(self, step: Step, graph: Graph) -> None:
-        self._step = step
+    def __init__(self, step: Step, graph: Graph, fall_back: Callable[[], None]) -> None:
+        self._step, self._fall_back = step, fall_back
         self._graph: Graph | None = graph
         self._eager_steps = 0
         self._inputs: Batch = {}
@@ -81,6 +81,7 @@ class RecordedStep:
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             _logger.warning("steps are not recorded as a CUDA graph, which is slower: %s", told)
             self._graph = None
+            self._fall_back()
 
 
 class CudaGraph:

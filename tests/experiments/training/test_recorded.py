@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from experiments.config import TrainConfig
-from experiments.training.batches import Batch
+from experiments.data.images import DecodedImages
+from experiments.training.batches import Batch, open_batches
 from experiments.training.learner import Learner
+from experiments.training.readers import Kept
 from experiments.training.recorded import CudaGraph, RecordedStep
 from space import presets
 from space.network import build
@@ -65,12 +68,16 @@ def losses(device: str, config: TrainConfig, wrap: Callable[[Learner, Callable],
     return found, learner.averaged.state_dict()
 
 
+def recording(tape: Tape) -> Callable[[Learner, Callable], Callable]:
+    return lambda learner, step: RecordedStep(step, tape, learner.renew_generator)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "rmsprop_tf", "adamw"])
 def test_a_recorded_step_is_the_step(optimizer: str) -> None:
     config = TrainConfig.model_validate({"optimizer": optimizer, "clip_norm": 1.0})
     tape = Tape()
     told, weights = losses("cpu", config, lambda _, step: step)
-    replayed, same = losses("cpu", config, lambda _, step: RecordedStep(step, tape))
+    replayed, same = losses("cpu", config, recording(tape))
     assert replayed == told
     assert all(value.equal(same[name]) for name, value in weights.items())
     assert tape.replays == 7  # the first three are told
@@ -79,33 +86,45 @@ def test_a_recorded_step_is_the_step(optimizer: str) -> None:
 def test_what_cannot_be_recorded_goes_on_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
     config = TrainConfig()
     told, _ = losses("cpu", config, lambda _, step: step)
-    fallen_back, _ = losses("cpu", config, lambda _, step: RecordedStep(step, Broken()))
+    fallen_back, _ = losses("cpu", config, recording(Broken()))
     assert fallen_back == told
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    # Of ten steps three are told before the recording.
     assert warnings == [
         "steps are not recorded as a CUDA graph, which is slower: "
         "operation not permitted when stream is capturing"
     ]
 
 
-def test_a_recording_waits_for_nothing_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph cannot hold what waits: no value of a tensor is asked for during a step."""
-    learner = Learner(build(presets.load("mnasnet_small", num_classes=10)).train(), *_on_cpu())
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop": "pad"},
+        {"crop": "resized", "clip_norm": 1.0},
+        {"colour": 0.2, "randaugment": 5.0, "mixup": 0.2},
+    ],
+)
+def test_a_step_copies_nothing_from_python_and_asks_for_no_value(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph can hold neither: numbers are filled in on the device."""
+    config = TrainConfig.model_validate({"batch_size": 8} | settings)
+    images = DecodedImages(np.zeros((8, 16, 16, 3), np.uint8), np.arange(8), np.arange(8))
+    opened = open_batches(images, 10, config, 16, torch.device("cpu"), Kept())
+    network = build(presets.load("mnasnet_small", num_classes=10)).train()
+    learner = Learner(network, config, torch.device("cpu"))
     learner.turn_to(0.1)
-    (batch,) = batches(1)
+    (batch,) = opened.epoch(torch.Generator())
 
-    def refuse(*_: object) -> None:
-        raise AssertionError("the step asks for a value")
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the step waits for the device, or copies to it")
 
     for name in ("item", "tolist", "__bool__", "__float__", "cpu"):
         monkeypatch.setattr(Tensor, name, refuse)
-    # torch's CPU kernels read the rate; those of a GPU do not.
+    monkeypatch.setattr(torch, "tensor", refuse)
+    # torch's CPU kernels read the rate and the labels; those of a GPU do not.
     monkeypatch.setattr(learner.optimizer, "step", lambda: None)
-    learner.step(batch["images"], batch["labels"])
-
-
-def _on_cpu() -> tuple[TrainConfig, torch.device]:
-    return TrainConfig(), torch.device("cpu")
+    learner.step(*opened.inputs(batch))
 
 
 @cuda
@@ -114,7 +133,8 @@ def test_on_a_gpu_captured_and_eager_steps_give_the_same_losses(
     optimizer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def captured(learner: Learner, step: Callable[[Batch], Tensor]) -> RecordedStep:
-        return RecordedStep(step, CudaGraph(torch.device("cuda"), learner.generator))
+        graph = CudaGraph(torch.device("cuda"), learner.generator)
+        return RecordedStep(step, graph, learner.renew_generator)
 
     config = TrainConfig.model_validate({"optimizer": optimizer})
     stream = torch.cuda.Stream()
@@ -137,6 +157,6 @@ def test_on_a_gpu_dropout_draws_anew_at_every_replay() -> None:
         return x.new_empty(x.shape).bernoulli_(0.5, generator=generator).sum()
 
     with torch.cuda.stream(torch.cuda.Stream()):
-        recorded = RecordedStep(step, CudaGraph(device, generator))
+        recorded = RecordedStep(step, CudaGraph(device, generator), lambda: None)
         found = [recorded({"x": torch.zeros(1000, device=device)}).item() for _ in range(10)]
     assert len(set(found)) > 5

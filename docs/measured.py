@@ -1,0 +1,129 @@
+"""Tables of what was measured, as Markdown, from the committed results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from space.files import write_file
+
+RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+
+
+def write(folder: Path) -> None:
+    """Writes a page for each result into `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name, page in _PAGES.items():
+        path = RESULTS / f"{name}.json"
+        text = f"*Not measured yet: `experiments/results/{name}.json` is missing.*"
+        if path.is_file():
+            found = json.loads(path.read_text("utf-8"))
+            text = f"{page(found)}\n\n{_where(found)}"
+        write_file(folder / f"{name}.md", text + "\n")
+
+
+def _training(found: dict[str, Any]) -> str:
+    summary, setting = found["summary"], found["setting"]
+    rows = []
+    for name, seconds in summary["seconds"].items():
+        gain = summary["accuracy_gain_over"].get(name)
+        rows.append(
+            [
+                name,
+                f"{len(found['ways'][name]['trained'])}",
+                f"{summary['trainings_per_hour'][name]:,.0f}",
+                f"{summary['images_per_second'][name]:,.0f}",
+                f"{seconds / summary['seconds']['phiscale']:.2f}",
+                f"{summary['accuracy'][name]:.3f}",
+                f"{gain['mean']:+.3f} ± {gain['half_width']:.3f}" if gain else "",
+            ]
+        )
+    headers = (
+        *("way", "networks trained", "trainings an hour", "images a second"),
+        *("phiscale is × as fast", "mean accuracy", "phiscale's gain, 95 %"),
+    )
+    achieved = summary["operations_per_second"]["phiscale"] / 1e9
+    ceiling = found["ceilings"]["matrix_operations_per_second"] / 1e9
+    return (
+        f"{_table(headers, rows)}\n\n"
+        f"{setting['architectures']} random networks, {setting['train_images']:,} images, "
+        f"{setting['epochs']} epochs, on {setting['device']}. phiscale's convolutions do "
+        f"{achieved:,.0f} billion operations a second, a large matrix product {ceiling:,.0f} on "
+        f"{found['hardware']['threads']} threads. A way that trained fewer networks is compared "
+        "with `advised` on those."
+    )
+
+
+def _profile(found: dict[str, Any]) -> str:
+    ways: dict[str, dict[str, float]] = found["seconds"]
+    parts = list(next(iter(ways.values())))
+    rows = [
+        [name, f"{sum(spent.values()):.1f} s"]
+        + [f"{spent[part] / sum(spent.values()):.1%}" for part in parts]
+        for name, spent in ways.items()
+    ]
+    return (
+        f"{_table(('one training', 'seconds', *parts), rows)}\n\n"
+        f"A network of {found['macs'] / 1e6:.1f}M MACs: an epoch of {found['train_images']:,} "
+        f"images and validation on {found['held_out_images']:,}."
+    )
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    rows = [
+        [name, *(f"{accuracy:.2%}" for accuracy in accuracies.values())]
+        for name, accuracies in found["accuracy"].items()
+    ]
+    most = max(len(row) for row in rows)
+    rows = [row + [""] * (most - len(row)) for row in rows]
+    setting = found["setting"]
+    return (
+        f"{_table(('recipe', *(f'seed {seed}' for seed in range(most - 1))), rows)}\n\n"
+        f"{setting['epochs']} epochs of {setting['images']:,} images, tested on CIFAR-10's test "
+        f"images; a network of {setting['macs'] / 1e6:.1f}M MACs."
+    )
+
+
+def _latency(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["member"],
+            f"{row['macs'] / 1e6:,.0f}M",
+            row["backend"],
+            f"{row['median_seconds'] * 1e3:.1f} ms",
+            f"{row['low_seconds'] * 1e3:.1f} – {row['high_seconds'] * 1e3:.1f}",
+        ]
+        for row in found["networks"]
+    ]
+    table = found["table"]
+    return (
+        f"{_table(('network', 'MACs', 'backend', 'median', 'quartiles'), rows)}\n\n"
+        f"One image, one thread. The table of `{table['space']}` at {table['resolution']} pixels "
+        f"has {table['parts']:,} parts; of {table['networks']} networks that had no part in it the "
+        f"prediction was {table['median_error']:.1%} off in the median and "
+        f"{table['largest_error']:.1%} at most, with a rank correlation of "
+        f"{table['rank_correlation']:.2f} (Kendall's τ)."
+    )
+
+
+def _where(found: dict[str, Any]) -> str:
+    hardware = found["hardware"]
+    return (
+        f"`{found['command']}`; {hardware['processor']}, {hardware['cores']} cores, GPUs: "
+        f"{hardware['gpus']}; torch {hardware['torch']}."
+    )
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headers, ["---"] + ["---:"] * (len(headers) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+_PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "training": _training,
+    "profile": _profile,
+    "accuracy": _accuracy,
+    "latency": _latency,
+}

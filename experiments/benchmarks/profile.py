@@ -1,0 +1,114 @@
+"""Where the time of one training goes: phiscale's, and that of the loop with the usual advice.
+
+`python -m experiments.benchmarks.profile --data CIFAR10` prints the table and writes
+`experiments/results/profile.json`. Both train the same network for an epoch; phiscale on one
+thread, as a worker of a search does, the loop on all. The profiler itself costs little beside
+operations of a millisecond.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from experiments.benchmarks import loops
+from experiments.benchmarks.training import HELD_OUT, SPACE
+from experiments.config import DataConfig, TrainConfig
+from experiments.data.load import load
+from experiments.evaluators.training import TrainingEvaluator
+from experiments.latency_table import sample
+from experiments.run import environment
+from space import choices
+from space.cost import cost
+from space.evaluation import Budget
+from space.files import write_file
+
+IMAGES = 5_000
+RESULT = Path(__file__).parents[1] / "results" / "profile.json"
+
+#: A file, a function in it, and a caller, where only what that one calls is meant.
+Function = tuple[str, ...]
+
+#: Functions whose seconds, with all that they call, are a part of a training. The forward pass is
+#: what is left of a step, and the rest what is left of all.
+_PARTS: dict[str, tuple[Function, ...]] = {
+    "data": (
+        *(("batches.py", "epoch"), ("batches.py", "inputs")),
+        *(("dataloader.py", "__next__", "run"), ("dataloader.py", "__iter__", "run")),
+    ),
+    "forward": (("learner.py", "step"), ("loops.py", "_loss")),
+    "backward": (("_tensor.py", "backward"),),
+    "optimiser": (("optimizer.py", "wrapper"), ("learner.py", "_blend")),
+    "validation": (("measure.py", "evaluate"), ("loops.py", "_accuracy")),
+}
+
+
+def main() -> None:
+    """Profiles both and prints their parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data/cifar10", help="CIFAR-10")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    given = parser.parse_args()
+    source = DataConfig(source=given.data, held_out=HELD_OUT, limit=IMAGES + HELD_OUT)
+    data = load(source, resolution=32, seed=0)
+    (network,) = sample(choices.load(SPACE).adapted(num_classes=10, resolution=32), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        evaluate = TrainingEvaluator(
+            data.train, data.held_out, TrainConfig(), Path(folder), device="cpu", threads=1
+        )
+        budget = Budget(epochs=1, resolution=32)
+        ours = _parts(lambda: evaluate(network, budget, lambda _: False))
+    loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
+    sets = loops.decoded(data.train, data.held_out)
+    theirs = _parts(lambda: loops.run(loops.plain(network), *sets, loop, TrainConfig(), 1))
+    result = {
+        "command": "python -m experiments.benchmarks.profile",
+        "hardware": environment(),
+        "macs": cost(network).macs,
+        "train_images": len(data.train),
+        "held_out_images": len(data.held_out),
+        "seconds": {"phiscale, 1 thread": ours, "advised, all cores": theirs},
+    }
+    write_file(given.result, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    for name, parts in {"phiscale": ours, "advised": theirs}.items():
+        total = sum(parts.values())
+        shares = ", ".join(f"{part} {spent / total:.1%}" for part, spent in parts.items())
+        print(f"{name}: {total:.1f} s: {shares}")
+
+
+def _parts(run: Callable[[], object]) -> dict[str, float]:
+    """Seconds of each part of `run`."""
+    profiler = cProfile.Profile()
+    start = time.perf_counter()
+    profiler.runcall(run)
+    total = time.perf_counter() - start
+    spent = _cumulative(profiler)
+    found = {part: sum(map(spent, functions)) for part, functions in _PARTS.items()}
+    if spent(("learner.py", "step")):  # which holds what follows the forward pass, too
+        found["forward"] -= found["backward"] + found["optimiser"]
+    return found | {"rest": total - sum(found.values())}
+
+
+def _cumulative(profiler: cProfile.Profile) -> Callable[[Function], float]:
+    """Gives the seconds of a function, with all that it called."""
+    seconds: Counter[Function] = Counter()
+    for (path, _, name), facts in cast(Any, pstats.Stats(profiler)).stats.items():
+        *_, cumulative, callers = facts
+        seconds[Path(path).name, name] += cumulative
+        for (_, _, caller), (*_, part) in callers.items():
+            seconds[Path(path).name, name, caller] += part
+    return lambda function: seconds[function]
+
+
+if __name__ == "__main__":
+    main()
