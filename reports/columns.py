@@ -97,6 +97,12 @@ COLUMNS: Mapping[str, str] = {
     "target": "MACs that were asked for",
     "way": "how a family's member was trained on other images: fine-tuned, or from scratch",
     "seeds": "trainings, one a seed, of which the accuracy is the mean",
+    "wall_seconds": "wall-clock seconds of a stage, over all starts of the run",
+    "device_seconds": "seconds for which trainings had a device",
+    "device_hours": "the same in hours",
+    "section": "part of the page",
+    "fact": "what is stated there",
+    "statement": "a sentence of the page",
     "made": "finished trainings so far",
     "runs": "repeats that have made so many",
     "median": "their best rewards so far: the median",
@@ -132,10 +138,10 @@ _WHOLE = names(
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
-    "expansion se among_best among_all importance short_reward long_reward "
-    "baseline_accuracy depth_share width_share resolution_share factor target "
-    "probability median lower_quartile upper_quartile median_seconds low_seconds high_seconds "
-    "images_per_second"
+    "expansion se among_best among_all importance short_reward long_reward baseline_accuracy "
+    "depth_share width_share resolution_share factor target wall_seconds device_seconds "
+    "device_hours probability median lower_quartile upper_quartile median_seconds low_seconds "
+    "high_seconds images_per_second"
 )
 
 

@@ -36,15 +36,22 @@ def panels(run: Run, found: Tables) -> list[dict[str, Any]]:
     ]
 
 
+def sentences(found: Tables) -> list[str]:
+    """What each member mistook most often, a sentence each."""
+    members = dict.fromkeys(found.confusions["member"])
+    return [
+        _sentence(str(member), rows(found.confusions[found.confusions["member"] == member]))
+        for member in members
+    ]
+
+
 def _panel(member: str, found: Tables, kept: Pictures) -> dict[str, Any]:
     pairs = rows(found.confusions[found.confusions["member"] == member])
     classes = rows(found.class_accuracy[found.class_accuracy["member"] == member])
     wrong = rows(found.confused[found.confused["member"] == member])
-    mistakes = sum(row["images"] for row in pairs if row["label"] != row["predicted"])
-    images = sum(row["images"] for row in pairs)
     return {
         "member": member,
-        "sentence": _sentence(member, mistakes, images, pairs),
+        "sentence": _sentence(member, pairs),
         "matrix": _matrix(pairs, [row["class"] for row in classes]),
         "classes": sorted(classes, key=lambda row: row["accuracy"])[:_HARDEST],
         "all_classes": len(classes),
@@ -56,7 +63,9 @@ def _panel(member: str, found: Tables, kept: Pictures) -> dict[str, Any]:
     }
 
 
-def _sentence(member: str, mistakes: int, images: int, pairs: list[dict[str, Any]]) -> str:
+def _sentence(member: str, pairs: list[dict[str, Any]]) -> str:
+    mistakes = sum(row["images"] for row in pairs if row["label"] != row["predicted"])
+    images = sum(row["images"] for row in pairs)
     told = f"{member.upper()} mistakes {mistakes:,} of {images:,} test images"
     wrong = [row for row in pairs if row["label"] != row["predicted"]]
     if not wrong:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import figures, html, mistakes, style, tables, text, view
+from reports import facts, figures, html, mistakes, style, tables, text, view
 from reports.charts import chart_data, networks_of, points_table
 from reports.columns import glossary, rows
 from reports.load import Run, load
@@ -34,17 +34,25 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = run.path / "report"
-    for name in (*file_names(found), "index.html"):
+    for kind in figures.drawable(found):
+        figure = figures.draw(kind, run, found)
+        for suffix in _SUFFIXES:
+            write_file(folder / f"{kind}.{suffix}", style.encode(figure, suffix))
+    for name in (*_tables(), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
 
 
 def file_names(found: Tables) -> list[str]:
     """The names of the files beside a page: all tables, then the figures that show something."""
-    names = [*(field.name for field in fields(Tables)), *_MORE_TABLES]
-    return [f"{name}.csv" for name in names] + [
+    return _tables() + [
         f"{kind}.{suffix}" for kind in figures.drawable(found) for suffix in _SUFFIXES
     ]
+
+
+def _tables() -> list[str]:
+    names = [*(field.name for field in fields(Tables)), *_MORE_TABLES]
+    return [f"{name}.csv" for name in names]
 
 
 def content(name: str, run: Run, found: Tables) -> bytes:
@@ -61,6 +69,8 @@ def content(name: str, run: Run, found: Tables) -> bytes:
 #: Tables that are made for a file alone.
 _MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
     "points": points_table,
+    "facts": facts.table,
+    "statements": facts.statements,
     "columns": lambda *_: glossary(),
 }
 
@@ -99,7 +109,8 @@ def render(run: Run, found: Tables) -> str:
         activations=list(mistakes.activation_rows(run, found)),
         networks=list(view.networks(run, found, networks)),
         counts=rows(found.counts),
-        provenance=list(view.facts(run.manifest)),
+        provenance=list(facts.provenance(run.manifest)),
+        times=rows(found.times),
         files=file_names(found),
         data=chart_data(run, found, networks),
     )

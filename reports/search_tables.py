@@ -16,6 +16,7 @@ _TRIALS = names(
     "epochs_trained data_fraction seed train_seconds validation_seconds seconds peak_memory images "
     "device answered_from retries rejected reason key"
 )
+_TIMES = names("stage wall_seconds trainings device_seconds device_hours")
 _COUNTS = names(
     "study complete pruned failed answered retried rejected unfinished train_seconds seconds"
 )
@@ -112,6 +113,42 @@ def counts(run: Run) -> pd.DataFrame:
         }
         rows += [row] if made else []
     return frame(rows, _COUNTS)
+
+
+#: The studies that belong to a stage.
+_STAGES = {
+    "search": ("search", "finalists"),
+    "coefficients": ("coefficients",),
+    "family": ("family", "rivals"),
+    "report": (),
+}
+
+
+def times(run: Run) -> pd.DataFrame:
+    """What each stage took: wall-clock over all starts, and the devices' time in its trainings.
+
+    A training has one device, and answered trials took none.
+    """
+    wall = run.manifest.get("seconds", {})
+    rows = []
+    for stage, studies in _STAGES.items():
+        own = [
+            trial for study in studies for trial in run.study(study) if trial.answered_from is None
+        ]
+        spent = [
+            trial.measurement.get(name) or 0.0
+            for trial in own
+            for name in ("train_seconds", "validation_seconds")
+        ]
+        row = {
+            "stage": stage,
+            "wall_seconds": wall.get(stage),
+            "trainings": sum(bool(trial.measurement.get("epochs")) for trial in own),
+            "device_seconds": sum(spent),
+            "device_hours": sum(spent) / 3600,
+        }
+        rows += [row] if own or stage in wall else []
+    return frame(rows, _TIMES)
 
 
 def failures(trials: pd.DataFrame) -> pd.DataFrame:

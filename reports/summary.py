@@ -32,6 +32,7 @@ class Summary:
     ranks: str
     coefficients: str
     evidence: tuple[str, ...]
+    front: str
     candidates: str
     members: str
 
@@ -52,6 +53,7 @@ def summarise(run: Run, tables: Tables) -> Summary:
         ranks=_ranks(tables.ranks),
         coefficients=_coefficients(run, tables.coefficients),
         evidence=tuple(_evidence(run.coefficients or {})),
+        front=_front(run),
         candidates=_candidates(tables.coefficients),
         members=_members(run),
     )
@@ -209,6 +211,20 @@ def _coefficients(run: Run, candidates: pd.DataFrame) -> str:
         return f"The recipe gives {names}; nothing was searched. {cost}"
     trained = sum(row["accuracy"] is not None for row in rows(candidates))
     return f"Of {number(trained, 'network')} on the grid, the most accurate has {names}. {cost}"
+
+
+def _front(run: Run) -> str:
+    """What a search of several objectives found."""
+    found = run.pareto
+    if not found:
+        return ""
+    most = " and ".join(f"{count(value)} {name}" for name, value in found["most"].items())
+    return (
+        f"The search was for {' and '.join(found['objectives'])} together: "
+        f"{number(len(found['front']), 'network')} that none beats in all, with a hypervolume of "
+        f"{found['hypervolume']:.3f} (the part of what lies between accuracy 0 and 1 and below "
+        f"{most} that they dominate)."
+    )
 
 
 def _evidence(found: Mapping[str, Any]) -> Iterator[str]:

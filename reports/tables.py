@@ -56,6 +56,7 @@ class Tables:
     family: pd.DataFrame
     stages: pd.DataFrame
     counts: pd.DataFrame
+    times: pd.DataFrame
     failures: pd.DataFrame
     learning_curves: pd.DataFrame
     choices: pd.DataFrame
@@ -81,6 +82,7 @@ def collect(run: Run) -> Tables:
         family=family(run),
         stages=stages(networks(run)),
         counts=search_tables.counts(run),
+        times=search_tables.times(run),
         failures=search_tables.failures(every),
         learning_curves=insight.learning_curves(run),
         choices=insight.choices(run),

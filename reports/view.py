@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import coefficient_figures, tables, ternary, text
+from reports import coefficient_figures, tables, ternary
 from reports.charts import Networks
 from reports.columns import rows
 from reports.load import Run
@@ -14,7 +14,7 @@ from reports.tables import Tables
 
 #: Pixels of a side of the triangle of shares.
 _SIDE = 300
-#: Entries of a list in the manifest (classes, say) that the page spells out.
+#: Trials that the page lists beside a reason for failing.
 _MOST_LISTED = 40
 
 
@@ -163,27 +163,3 @@ def networks(run: Run, found: Tables, networks: Networks) -> Iterator[dict[str, 
             "macs": int(stages["macs"].sum()),
             "params": int(stages["params"].sum()),
         }
-
-
-def facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The manifest as rows: nested names joined, times as durations, of all starts the last."""
-    facts = dict(manifest)
-    starts = facts.pop("starts", None) or [{}]
-    for stage, seconds in (facts.pop("seconds", None) or {}).items():
-        yield f"time for {stage}", text.duration(seconds)
-    yield from _flat(facts)
-    start = dict(starts[-1])
-    environment = start.pop("environment", None) or {}
-    yield from _flat({"starts": len(starts)} | {f"last {name}": it for name, it in start.items()})
-    yield from _flat(environment)
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} · ")
-        elif isinstance(value, list):
-            more = f" and {len(value) - _MOST_LISTED:,} more" if len(value) > _MOST_LISTED else ""
-            yield f"{prefix}{name}", ", ".join(map(str, value[:_MOST_LISTED])) + more
-        elif value is not None:
-            yield f"{prefix}{name}", str(value)

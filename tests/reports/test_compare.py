@@ -72,7 +72,7 @@ def test_unlike_runs_are_not_compared_in_silence(runs):
         runs["other"],
         recipe=dict(runs["other"].recipe)
         | {"objective": {"metric": "balanced"}, "data": {"source": "elsewhere"}},
-        family={"members": members},
+        family=dict(runs["other"].family) | {"members": members},
     )
     unlike = dict(runs) | {"other": other}
     html = compare.render(unlike, compare.compare(unlike), [])
