@@ -61,6 +61,8 @@ def summarise(run: Run, tables: Tables) -> Summary:
 
 def _data(run: Run) -> str:
     source = str(run.recipe.get("data", {}).get("source", ""))
+    if _looked_up(run):
+        source = str(run.recipe["evaluator"].get("records", ""))
     data = run.manifest.get("data", {})
     classes = data.get("classes") if isinstance(data, Mapping) else None
     amount = len(classes) if isinstance(classes, list) else classes
@@ -97,6 +99,11 @@ def _measured(run: Run, family: pd.DataFrame) -> str:
     metric = run.recipe.get("objective", {}).get("metric", "top1")
     kind = "Balanced accuracy (the mean over classes)" if metric == "balanced" else "Accuracy"
     images = _images(family)
+    if _looked_up(run):
+        return (
+            "Accuracy is that of recorded trainings, or what a surrogate of them predicts: nothing "
+            "was trained here. MACs are multiply–adds for one image."
+        )
     macs = "MACs are multiply–adds for one image."
     if images:
         return f"{kind} is on {images:,} test images that the search never saw. {macs}"
@@ -110,6 +117,8 @@ def _images(frame: pd.DataFrame) -> int:
 def _chart(run: Run, tables: Tables) -> str:
     epochs = _epochs(run, "search")
     sentences = [f"Trials of the search: accuracy on held-out images after {epochs}."]
+    if _looked_up(run):
+        sentences = ["Trials of the search: recorded or predicted accuracy."]
     if tables.trials["study"].eq("finalists").any():
         longer = _epochs(run, "finalists")
         sentences.append(f"Finalists and baseline: the same images, {longer}.")
@@ -136,10 +145,65 @@ def _intervals(family: pd.DataFrame) -> str:
     )
 
 
+def _looked_up(run: Run) -> bool:
+    """Whether the search asked records of trainings, and trained nothing."""
+    return bool(run.recipe.get("evaluator", {}).get("kind") == "records")
+
+
+def _lookup(run: Run, candidates: int) -> str:
+    """What a search on records found."""
+    told = f"{number(candidates, 'candidate').capitalize()} looked up in records of trainings"
+    if run.baseline is None:
+        return f"{told}, or predicted."
+    known, cost = run.baseline["lookup"], run.baseline["cost"]
+    judged, reference = known["cross_validation"], known["reference"]
+    if judged:
+        told += (
+            f" ({known['looked_up']}) or predicted ({known['predicted']}) by a surrogate of "
+            f"{known['records']:,} of them, which in cross-validation ranks others with Kendall's "
+            f"τ = {judged['kendall_tau']:.2f} and errs by {100 * judged['rmse']:.2f} points (RMSE)"
+        )
+    told += (
+        f". The one with the highest reward, of {count(cost['macs'])} MACs and "
+        f"{percent(known['expected']['accuracy'])}, is the baseline"
+    )
+    if known["extrapolated"]:
+        told += f"; {word(known['extrapolated'])} lay beyond all records in cost"
+    if reference:
+        told += (
+            f". EfficientNet-B0 has {count(reference['cost']['macs'])} MACs and "
+            f"{percent(reference['accuracy'])} by the same records"
+        )
+    return f"{told}."
+
+
+def _front(run: Run) -> str:
+    """The Pareto front of a search of several objectives."""
+    pareto = (run.baseline or {}).get("pareto")
+    if not pareto:
+        return ""
+    costs = " and ".join(_COSTS[name] for name in pareto["most"])
+    return (
+        f"It maximised accuracy and minimised {costs}: {word(len(pareto['front']))} networks are "
+        f"on the Pareto front (pareto.json), of hypervolume {pareto['hypervolume']:.4f}."
+    )
+
+
+#: Costs as text has them.
+_COSTS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "activations": "activations",
+    "latency": "latency",
+}
+
+
 def _search(run: Run, tables: Tables) -> str:
     found = [row for row in rows(tables.counts) if row["study"] == "search"]
     if not found:
         return ""
+    if _looked_up(run):
+        return f"{_lookup(run, found[0]['complete'])} {_front(run)}".strip()
     complete, pruned = found[0]["complete"], found[0]["pruned"]
     sentences = [
         f"{number(complete, 'candidate').capitalize()} from the space "
@@ -155,7 +219,7 @@ def _search(run: Run, tables: Tables) -> str:
             f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
             "baseline."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, _front(run)]).strip()
 
 
 def _reward(run: Run) -> str:
@@ -164,10 +228,9 @@ def _reward(run: Run) -> str:
     exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
     exponent = exponent.replace("-", "−")
     target = objective.get("target")
-    cost = {"macs": "MACs", "params": "parameters"}.get(
-        objective.get("cost", "macs"), "activations"
-    )
-    formula = f"accuracy · ({cost} / {count(target)})ʷ" if target else f"accuracy · {cost}ʷ"
+    cost = _COSTS[objective.get("cost", "macs")]
+    amount = f"{1e3 * target:g} ms" if target and cost == "latency" else count(target or 0)
+    formula = f"accuracy · ({cost} / {amount})ʷ" if target else f"accuracy · {cost}ʷ"
     return f"Reward: {formula}, w = {exponent}. Pruned trials: after their last epoch."
 
 
