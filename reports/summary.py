@@ -177,7 +177,7 @@ def _lookup(run: Run, candidates: int) -> str:
     return f"{told}."
 
 
-def _front(run: Run) -> str:
+def _objectives(run: Run) -> str:
     """The Pareto front of a search of several objectives."""
     pareto = (run.baseline or {}).get("pareto")
     if not pareto:
@@ -203,7 +203,7 @@ def _search(run: Run, tables: Tables) -> str:
     if not found:
         return ""
     if _looked_up(run):
-        return f"{_lookup(run, found[0]['complete'])} {_front(run)}".strip()
+        return f"{_lookup(run, found[0]['complete'])} {_objectives(run)}".strip()
     complete, pruned = found[0]["complete"], found[0]["pruned"]
     sentences = [
         f"{number(complete, 'candidate').capitalize()} from the space "
@@ -219,7 +219,7 @@ def _search(run: Run, tables: Tables) -> str:
             f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
             "baseline."
         )
-    return " ".join([*sentences, _front(run)]).strip()
+    return " ".join([*sentences, _objectives(run)]).strip()
 
 
 def _reward(run: Run) -> str:
