@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.training import checkpoints, machine, together
 from experiments.training.batches import Batch, Batches, divide, open_batches, stratified_part
-from experiments.training.failures import TrainingFailed, network_errors
+from experiments.training.failures import OutOfMemory, TrainingFailed, network_errors
 from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
@@ -72,12 +72,13 @@ class Trained:
 
     `network` is on its device and holds the weights that were measured: averaged ones, where the
     configuration averages. `predictions` are the classes it saw in the held-out images (N); None
-    where it was not measured.
+    where it was not measured. `out_of_memory` is why it failed, where that is so.
     """
 
     measurement: Measurement
     network: nn.Module
     predictions: Tensor | None
+    out_of_memory: bool = False
 
 
 def train(
@@ -90,6 +91,7 @@ def train(
     report: Report,
     checkpoint: Path | UPath | None = None,
     alone: bool = True,
+    pieces: int = 1,
 ) -> Trained:
     """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
 
@@ -98,14 +100,14 @@ def train(
     much memory) makes it FAILED, and is raised as `TrainingFailed` where it cannot begin.
     `checkpoint` is written while there is more to do, and where `report` interrupts the training;
     the caller removes it. Where the training is not `alone` in its process, its memory is not
-    measured.
+    measured. Batches are taken in `pieces` (`Learner`).
     """
     report = together.decided(report, task.part)
     with machine.own_stream(device):
         if alone:
             machine.reset_peak_memory(device)
-        training = _Training(network, task, config, budget, device)
-        status, reason = Status.COMPLETE, None
+        training = _Training(network, task, config, budget, device, pieces)
+        status, reason, full = Status.COMPLETE, None, False
         try:
             for epoch in training.epochs(checkpoint):
                 if report(epoch) and epoch.epoch < budget.epochs:
@@ -117,7 +119,9 @@ def train(
             raise
         except TrainingFailed as failure:
             status, reason = Status.FAILED, str(failure)
-        return training.result(status, reason, machine.peak_memory(device) if alone else None)
+            full = isinstance(failure, OutOfMemory)
+        trained = training.result(status, reason, machine.peak_memory(device) if alone else None)
+        return replace(trained, out_of_memory=full)
 
 
 class _Training:
@@ -130,6 +134,7 @@ class _Training:
         config: TrainConfig,
         budget: Budget,
         device: torch.device,
+        pieces: int,
     ) -> None:
         assert budget.resolution is not None
         part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
@@ -140,10 +145,11 @@ class _Training:
         self._read_held_out = open_reader(judged, device, budget.resolution, task.kept)
         self._judged = torch.from_numpy(judged.labels).to(device)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
-        self._fingerprint = _fingerprint(network, task, config, budget)
+        self._fingerprint = _fingerprint(network, task, config, budget, pieces)
         with network_errors(f"moving the network to {device}"):
-            self._learner = Learner(network, config, device, task.part)
+            self._learner = Learner(network, config, device, task.part, pieces)
         self._task, self._config, self._budget, self._device = task, config, budget, device
+        self._pieces = pieces
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
         self._train_seconds = self._validation_seconds = 0.0
@@ -185,7 +191,8 @@ class _Training:
         return epoch
 
     def _evaluated(self) -> Evaluation:
-        part, batch_size = self._task.part, VALIDATION_BATCHES * self._division.batch_size
+        part = self._task.part
+        batch_size = VALIDATION_BATCHES * self._division.batch_size // self._pieces
         own = evaluate(self._learner.averaged, self._read_held_out, self._judged, batch_size)
         if part.size == 1:
             return own
@@ -280,13 +287,16 @@ class _Training:
             self._validation_seconds = state["validation_seconds"]
 
 
-def _fingerprint(network: nn.Module, task: Task, config: TrainConfig, budget: Budget) -> str:
+def _fingerprint(
+    network: nn.Module, task: Task, config: TrainConfig, budget: Budget, pieces: int
+) -> str:
     """Equal for two trainings that may continue each other."""
     facts = (
         repr(network),
         config.model_dump(exclude={"checkpoint_seconds"}),
         asdict(budget),
         task.metric,
+        pieces,
         *(len(task.train), len(task.held_out), task.train.resolution),
     )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

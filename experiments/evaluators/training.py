@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     from upath import UPath
 
 
+_logger = logging.getLogger(__name__)
+
+#: Images of a piece, at least: of fewer, batch norm's statistics say little (assumed).
+LEAST_PIECE = 16
+
+
 @dataclass(frozen=True)
 class TrainingEvaluator:
     """Trains networks on the images `train` and measures them on `held_out`.
@@ -41,6 +49,10 @@ class TrainingEvaluator:
     images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
     `alone` in `train`. Several processes that train together each have their `part`, and meet at
     the path `meeting`; the first reports and writes.
+
+    A training that runs out of memory is begun again with batches in twice as many pieces, as long
+    as these are of `LEAST_PIECE` images. Batch norm then sees fewer images at a time, so that its
+    accuracy compares less well with others': the measurement's details say `pieces of a batch`.
     """
 
     train: Images
@@ -65,18 +77,47 @@ class TrainingEvaluator:
                 machine.prepared(self.threads),
                 together.joined(self.part, self.meeting, device),
             ):
-                trained = self._train(architecture, budget, report, device)
+                trained = self._fitting(architecture, budget, report, device)
         except TrainingFailed as failure:
             return Measurement(Status.FAILED, reason=str(failure))
-        complete = trained.measurement.status is Status.COMPLETE
+        measurement = trained.measurement
+        complete = measurement.status is Status.COMPLETE
         if self.weights is None or not complete or not self.part.first:
-            return trained.measurement
+            return measurement
         write_weights(trained.network, self.weights_path(architecture, budget))
         details = self._class_accuracies(trained, architecture.num_classes)
-        return replace(trained.measurement, details=details)
+        return replace(measurement, details=measurement.details | details)
+
+    def _fitting(
+        self, architecture: Architecture, budget: Budget, report: Report, device: torch.device
+    ) -> Trained:
+        """The training in as few pieces as fit."""
+        pieces = 1
+        while True:
+            trained = self._train(architecture, budget, report, device, pieces)
+            smaller = self.config.batch_size // (2 * pieces)
+            if not trained.out_of_memory or smaller < LEAST_PIECE or self.part.size > 1:
+                break
+            _logger.warning(
+                "%s; it begins again with %d images at a time, which batch norm can tell",
+                trained.measurement.reason,
+                smaller,
+            )
+            pieces *= 2
+            del trained  # and with it, what it holds of the device's memory
+            gc.collect()
+        if pieces == 1:
+            return trained
+        details = trained.measurement.details | {"pieces of a batch": float(pieces)}
+        return replace(trained, measurement=replace(trained.measurement, details=details))
 
     def _train(
-        self, architecture: Architecture, budget: Budget, report: Report, device: torch.device
+        self,
+        architecture: Architecture,
+        budget: Budget,
+        report: Report,
+        device: torch.device,
+        pieces: int,
     ) -> Trained:
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
@@ -98,6 +139,7 @@ class TrainingEvaluator:
             report=report,
             checkpoint=self.checkpoint_path(architecture, budget),
             alone=self.alone,
+            pieces=pieces,
         )
 
     def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:

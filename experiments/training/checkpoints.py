@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+#: What torch raises for a file that is cut short, of another kind, or gone.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
 
 def save(path: Path | UPath, fingerprint: str, state: dict[str, Any]) -> None:
     """Writes `state` (tensors and plain values), whole or not at all."""
@@ -36,7 +47,7 @@ def load(path: Path | UPath, fingerprint: str) -> dict[str, Any] | None:
         file = io.BytesIO(path.read_bytes())
         content = torch.load(file, map_location="cpu", weights_only=True)
         found, state = content["fingerprint"], content["state"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         _logger.warning("%s: cannot be read, so the training starts anew (%s)", path, what)
         return None

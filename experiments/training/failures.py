@@ -12,6 +12,10 @@ class TrainingFailed(Exception):
     """Why a training cannot go on, in a sentence."""
 
 
+class OutOfMemory(TrainingFailed):
+    """A training that does not fit the memory of its device."""
+
+
 @contextmanager
 def network_errors(doing: str) -> Iterator[None]:
     """Whatever the network raises inside as `TrainingFailed`; `doing` says what it was doing."""
@@ -19,7 +23,7 @@ def network_errors(doing: str) -> Iterator[None]:
         yield
     except Exception as error:
         if _is_out_of_memory(error):
-            raise TrainingFailed(f"{doing} ran out of memory") from None
+            raise OutOfMemory(f"{doing} ran out of memory") from None
         told = (str(error).strip() or "no message").splitlines()[0]
         raise TrainingFailed(f"{doing} raised {type(error).__name__}: {told}") from error
 

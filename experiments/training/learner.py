@@ -25,17 +25,24 @@ class Learner:
     averages of the network's (or the network itself, where the configuration does not average).
     `generator` draws what the network drops. What changes from step to step (rates, decays) are
     tensors on the device, so that a recorded step is the same as the next one. Where several
-    processes learn together, each sees its `part` of a batch and takes the whole batch's step.
+    processes learn together, each sees its `part` of a batch and takes the whole batch's step. A
+    batch in several `pieces`, whose gradients are added up, needs the memory of one of them; batch
+    norm then sees no more than a piece at a time.
     """
 
     def __init__(
-        self, network: nn.Module, config: TrainConfig, device: torch.device, part: Part = ALONE
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        device: torch.device,
+        part: Part = ALONE,
+        pieces: int = 1,
     ) -> None:
         self.network = together.with_shared_norms(_on(network, device), part)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0
-        self._config, self._device = config, device
+        self._config, self._device, self._pieces = config, device, pieces
         self._rate, self._decay, self._norm_decay = (
             torch.zeros((), device=device) for _ in range(3)
         )
@@ -59,17 +66,23 @@ class Learner:
         graph can hold it.
         """
         self.optimizer.zero_grad()
+        total = torch.zeros((), device=images.device)
+        pieces = zip(images.chunk(self._pieces), targets.chunk(self._pieces), strict=True)
         with self._norms.averaged(self._norm_decay):
-            with mixed_precision(self._device):
-                logits = self._differentiated(images)
-            smoothing = self._config.label_smoothing
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for number, (some, wanted) in enumerate(pieces, 1):
+                self._norms.blend(number)
+                with mixed_precision(self._device):
+                    logits = self._differentiated(some)
+                smoothing = self._config.label_smoothing
+                loss = F.cross_entropy(logits.float(), wanted, label_smoothing=smoothing)
+                loss = loss * (len(some) / len(images))
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
         self._average()
-        return loss.detach()
+        return total
 
     def renew_generator(self) -> None:
         """Goes on drawing with another generator in the same state: one that a recording broke off
@@ -133,14 +146,17 @@ class _Norms:
             yield
             return
         torch._foreach_copy_(self._before, self._running)
-        for norm in self._norms:
-            norm.momentum = 1.0
         yield
         for norm in self._norms:
             norm.momentum = self.momentum
         with torch.no_grad():
             _blend(self._before, self._running, decay)
             torch._foreach_copy_(self._running, self._before)
+
+    def blend(self, number: int) -> None:
+        """Makes piece 1, 2 … of a step leave the mean of its statistics and those before it."""
+        for norm in self._norms:
+            norm.momentum = 1.0 / number
 
 
 def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:

@@ -480,3 +480,28 @@ def test_a_gpu_reads_images_that_do_not_fit_batch_by_batch(monkeypatch: pytest.M
     kept = run(device=device).measurement
     monkeypatch.setattr("experiments.training.batches._GPU_ROOM", 0.0)
     assert run(device=device).measurement.accuracy == pytest.approx(kept.accuracy, abs=0.1)
+
+
+def test_pieces_of_a_batch_add_up_to_its_step() -> None:
+    """Where no batch norm looks at the others, they are the same step."""
+    images, labels = torch.randn(12, 3, 8, 8), torch.randint(0, 4, (12,))
+    stepped = []
+    for pieces in (1, 5):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        learner = Learner(network, CONFIG, CPU, pieces=pieces)
+        learner.turn_to(0.1)
+        stepped.append((learner.step(images, labels), network[1].weight.detach()))
+    for one, other in zip(*stepped, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_pieces_leave_batch_norm_the_mean_of_their_statistics() -> None:
+    images, labels = torch.randn(12, 3, 8, 8), torch.randint(0, 3, (12,))
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    learner = Learner(network, CONFIG, CPU, pieces=3)
+    learner.turn_to(0.1)
+    learner.step(images, labels)
+    decay = warm_decay(1, 0.9)
+    means = torch.stack([piece.mean((0, 2, 3)) for piece in images.chunk(3)]).mean(0)
+    assert torch.allclose(network[0].running_mean, (1 - decay) * means, atol=1e-6)

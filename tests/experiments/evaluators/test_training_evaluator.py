@@ -1,6 +1,7 @@
 """The evaluator that trains: from an architecture and a budget to a measurement and weights."""
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Measurement, Status
-from space.network import build
+from space.network import Network, build
 
 ARCHITECTURE = Architecture(
     Stem(8, stride=1), (Stage(Operator.SEPARABLE, 8),), Head(0), resolution=8, num_classes=3
@@ -162,6 +164,45 @@ def test_images_travel_as_the_path_of_their_memory_map(
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     mapped = DecodedImages(pixels, np.arange(1000), np.arange(1000) % 2).subset(np.arange(40))
     assert len(pickle.dumps(replace(evaluator, train=mapped, held_out=mapped))) < 10_000
+
+
+def cramped(images: int) -> Callable[[Architecture], Network]:
+    """Builds networks for which the device has the memory of so many images."""
+
+    def full(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def made(architecture: Architecture) -> Network:
+        network = build(architecture)
+        network.register_forward_pre_hook(full)
+        return network
+
+    return made
+
+
+def test_a_training_that_does_not_fit_takes_its_batches_in_pieces(
+    evaluator: TrainingEvaluator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = replace(evaluator, train=noise(64), config=TrainConfig(batch_size=64))
+    whole = large(ARCHITECTURE, BUDGET, go_on)
+    monkeypatch.setattr("experiments.evaluators.training.build", cramped(20))
+    measured = large(ARCHITECTURE, BUDGET, go_on)
+    assert measured.status is Status.COMPLETE
+    assert measured.details == {"pieces of a batch": 4}
+    assert whole.details == {}
+    assert "ran out of memory; it begins again with 16 images at a time" in caplog.text
+    assert measured.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=0.1)
+
+
+def test_a_training_of_which_no_piece_fits_fails(
+    evaluator: TrainingEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.evaluators.training.build", cramped(8))
+    large = replace(evaluator, train=noise(64), config=TrainConfig(batch_size=64))
+    measured = large(ARCHITECTURE, BUDGET, go_on)
+    assert measured.status is Status.FAILED
+    assert measured.reason == "training with batches of (64, 3, 8, 8) ran out of memory"
 
 
 def test_an_evaluator_travels_to_other_processes(evaluator: TrainingEvaluator) -> None:
