@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reports import published, style
 from reports.columns import frame, names, rows
 from reports.text import short, to_csv
+from scaling.design import UNSCALED
 from scaling.statistics import compare, half_width
 from space.files import write_file
 from space.validation import InvalidInput
@@ -36,8 +37,8 @@ _TRAININGS = names("baseline rule factor macs resolution seed accuracy seconds")
 #: The level of all intervals and comparisons.
 LEVEL = 0.95
 
-#: The rule of a network that has not grown.
-UNSCALED = "baseline"
+#: Images in the figure of activation maps.
+_MAPPED = 4
 
 
 @dataclass(frozen=True)
@@ -383,9 +384,6 @@ def draw_maps(folder: Path) -> Figure | None:
                 )
     return figure
 
-
-#: Images in the figure of activation maps.
-_MAPPED = 4
 
 # ----------------------------------------------------------------------------------------- files
 

@@ -19,10 +19,6 @@ from space.evaluation import Budget, Job
 #: What the rule of a point is called where nothing has grown.
 UNSCALED = "baseline"
 
-#: MACs of points that are compared may differ by this part (the paper's rows differ by 13 %:
-#: ResNet-50 by width 14.7, by resolution 16.4 billion, table 3).
-SAME_COST = 0.15
-
 
 @dataclass(frozen=True, slots=True)
 class Point:

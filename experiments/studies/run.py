@@ -162,9 +162,10 @@ def described(
     table: Sequence[Sequence[Job]],
     told: Mapping[str, Measurement],
 ) -> dict[str, Any]:
-    """The content of study.json: the points with the accuracy and the seconds of each seed.
+    """The content of study.json: the points, with the accuracy and the seconds of each training.
 
-    Points of one `group` are compared, under their `label`; null where a training is missing.
+    Null where one is missing. `compared` says whether it is rules, at each factor of a baseline's
+    MACs, or baselines, at each target.
     """
     return {
         "name": recipe.name,

@@ -22,6 +22,7 @@ from experiments.run import Folder, environment, record_start, refuse_changes, w
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from scaling.family import WEIGHTS, SavedFamily, SavedMember, load_family
 from scaling.jobs import InOrder
+from search import lease
 from search.recorded import Recorded, accuracy
 from search.study import open_study
 from space.architecture import Architecture
@@ -118,9 +119,14 @@ def run(opened: TransferRun) -> dict[str, Any]:
             initial=_weights(family, networks) if way == FINE_TUNED else {},
         )
         study = open_study(opened.storage, way)
-        with opened.timed(way), Watched(jobs, way, jobs.jobs, accuracy) as watched:
+        with (
+            lease.held(opened.storage, run=opened.identity) as held,
+            opened.timed(way),
+            Watched(jobs, way, jobs.jobs, accuracy) as watched,
+        ):
             recorded = Recorded(watched, study, accuracy, environment())
-            executor_of(recipe.executor).run(Tidied(recorded, evaluate), evaluate)
+            proposer = lease.Leased(Tidied(recorded, evaluate), held)
+            executor_of(recipe.executor).run(proposer, evaluate)
         for name, told in jobs.told.items():
             if told.status is not Status.COMPLETE:
                 raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")
