@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,20 +143,29 @@ def run_stages(
 
 
 def _found(opened: Run, names: Iterable[str], take_over: bool) -> dict[str, Any]:
-    """What the stages find; ends the command where they cannot go on, saying how to."""
+    """What the stages find."""
+    with ending(_command(opened.folder)):
+        from experiments import stages  # torch: not needed to find fault with a recipe
+
+        return stages.run(opened, names, take_over=take_over)
+
+
+@contextmanager
+def ending(again: str) -> Iterator[None]:
+    """Ends a command that cannot go on with a sentence, and with the command that continues it."""
     import optuna
 
-    from experiments import stages  # torch: not needed to find fault with a recipe
+    from experiments.stages import FAILURES
     from search import storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    resume = f"every finished training is kept; continue with: {_command(opened.folder)}"
+    resume = f"every finished training is kept; continue with: {again}"
     try:
-        return stages.run(opened, names, take_over=take_over)
+        yield
     except KeyboardInterrupt:
         log.trouble(f"interrupted; {resume}")
         raise typer.Exit(130) from None
-    except stages.FAILURES as failure:
+    except FAILURES as failure:
         log.trouble(f"{failure}; {resume}")
         raise typer.Exit(1) from None
     except storage.FAILURES as failure:

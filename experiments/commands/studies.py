@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments import log
-from experiments.commands.running import Quiet, Set
+from experiments.commands.running import Quiet, Set, ending
 from experiments.commands.terminal import (
     AsJson,
     out,
@@ -39,9 +39,9 @@ def study(
     from reports import scaling_study
 
     opened = studies.open_study_run(recipe, folder, tuple(changes or ()))
-    found = _found(
-        opened.folder, quiet, lambda: studies.run(opened), f"phiscale study {opened.folder}"
-    )
+    again = f"phiscale study {opened.folder}"
+    with log.recorded(opened.folder, quiet=quiet), ending(again):
+        found = studies.run(opened)
     sentences = scaling_study.write(opened.folder)
     if as_json:
         print_json(found | {"findings": sentences})
@@ -68,7 +68,8 @@ def transfer(
 
     opened = transfers.open_transfer(run, data, folder, tuple(changes or ()))
     again = f"phiscale transfer {run} --data {data}"
-    found = _found(opened.folder, quiet, lambda: transfers.run(opened), again)
+    with log.recorded(opened.folder, quiet=quiet), ending(again):
+        found = transfers.run(opened)
     sentence = reported.write(opened.folder)
     if as_json:
         print_json(found | {"findings": [sentence]})
@@ -87,27 +88,6 @@ def transfer(
     print_rows(headers, cells)
     out.print(sentence, markup=False)
     wrote(opened.folder / "report")
-
-
-def _found(
-    folder: Path, quiet: bool, work: Callable[[], dict[str, Any]], again: str
-) -> dict[str, Any]:
-    """What `work` finds; ends the command where it cannot go on, saying how to."""
-    import optuna
-
-    from experiments.stages.context import StageFailed
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    resume = f"every finished training is kept; continue with: {again}"
-    with log.recorded(folder, quiet=quiet):
-        try:
-            return work()
-        except KeyboardInterrupt:
-            log.trouble(f"interrupted; {resume}")
-            raise typer.Exit(130) from None
-        except StageFailed as failure:
-            log.trouble(f"{failure}; {resume}")
-            raise typer.Exit(1) from None
 
 
 def _show(points: pd.DataFrame) -> None:
