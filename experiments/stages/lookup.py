@@ -67,7 +67,7 @@ class Lookup:
         return {
             "name": REFERENCE,
             "cost": cost(network)._asdict(),
-            "reward": objective.reward(expected.accuracy, cost(network)),
+            "reward": objective.reward(expected.accuracy, objective.price(network, cost(network))),
             **expected._asdict(),
         }
 

@@ -161,6 +161,72 @@ def test_front_is_written_shown_and_reported(archive: Path, tmp_path: Path, caps
     assert Path(stages.run(run, ["report"])["report"]).is_file()
 
 
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A latency table of invented seconds: 0.2 ms for every part."""
+    from experiments import latency_table
+
+    names = latency_table._pieces_of(SPACE)
+    made = latency_table.Table(
+        latency_table.Setting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
+        scale=1.0,
+        offset=0.0,
+        judged=latency_table.Judged(16, 0.01, 0.05, 0.9),
+        seconds=dict.fromkeys(names, 2e-4),
+    )
+    made.save(path := tmp_path_factory.mktemp("table") / "latency.json")
+    return path
+
+
+def test_latency_by_a_table_is_cost_bound_and_objective(
+    archive: Path, table: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = opened(
+        tmp_path / "run",
+        archive,
+        f"objective.latency_table={table}",
+        "objective={cost: latency, target: 4ms, bounds: {latency: [3ms, 4ms]}, pareto: [latency], "
+        f"latency_table: {table}}}",
+        "search.trials=20",
+    )
+    found = stages.run(run, ["search"])["search"]
+    for trial in open_study(run.storage, "search").trials:
+        blocks = sum(s["repeats"] for s in trial.user_attrs["architecture"]["stages"])
+        assert trial.user_attrs["latency"] == pytest.approx(2e-4 * (blocks + 2))
+        assert 0.003 <= trial.user_attrs["latency"] <= 0.004
+    assert 0.003 <= found["cost"]["latency"] <= 0.004
+    assert found["pareto"]["most"] == {"latency": 0.004}
+    searched.show(found)
+    assert "ms, surrogate accuracy" in capsys.readouterr().out
+    assert Path(stages.run(run, ["report"])["report"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{cost: latency, target: 5ms}", r"latency_table: must name a table"),
+        ("{target: 4M, pareto: [latency], latency_table: x}", r"bounds\.latency: least and most"),
+        ("{target: 0.5}", "target: must be a whole number of macs"),
+        ("{target: 4M, pareto: [macs, macs]}", "pareto: costs must differ"),
+        ("{target: 4M, bounds: {latency: [5ms, 1ms]}, latency_table: x}", "`least <= most`"),
+    ],
+)
+def test_objective_that_cannot_be_meant_is_refused(settings: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        load("accel-nasbench", (f"objective={settings}",))
+
+
+def test_latency_table_of_another_resolution_is_refused(
+    archive: Path, table: Path, tmp_path: Path
+) -> None:
+    other = json.loads(table.read_text())
+    other["setting"]["resolution"] = 192
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    settings = f"{{cost: latency, target: 4ms, latency_table: {tmp_path / 'other.json'}}}"
+    with pytest.raises(InvalidInput, match="holds for 192 pixels, and the networks see 224"):
+        stages.run(opened(tmp_path / "run", archive, f"objective={settings}"), ["search"])
+
+
 def test_several_objectives_refuse_a_pruner() -> None:
     with pytest.raises(InvalidInput, match=r"pruner\.kind: must be none with `objective\.pareto`"):
         load("demo", ("objective.pareto=[macs]",))
