@@ -81,8 +81,8 @@ def _accuracy(found: dict[str, Any]) -> str:
     setting = found["setting"]
     return (
         f"{_table(('recipe', *(f'seed {seed}' for seed in range(most - 1))), rows)}\n\n"
-        f"{setting['epochs']} epochs of {setting['images']:,} images, tested on CIFAR-10's test "
-        f"images; a network of {setting['macs'] / 1e6:.1f}M MACs."
+        f"{setting['epochs']} epochs of {setting['images']:,} images of CIFAR-10, tested on "
+        f"{setting['test_images']:,}; a network of {setting['macs'] / 1e6:.1f}M MACs."
     )
 
 

@@ -16,9 +16,11 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments.benchmarks import loops
@@ -44,17 +46,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data/cifar10", help="CIFAR-10")
     parser.add_argument("--images", type=int, default=50_000, help="training images")
+    parser.add_argument("--test-images", type=int, default=10_000)
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
     config = DataConfig(source=given.data, held_out=10, limit=given.images)
     data = load(config, resolution=32, seed=0)
+    every = np.arange(0, len(data.test), len(data.test) // given.test_images)
+    data = replace(data, test=data.test.subset(every))
     network = small()
     ways: dict[str, Callable[[int], float]] = {
         "standard recipe": lambda seed: _standard(network, data, seed),
         "phiscale": lambda seed: _phiscale(network, data, TrainConfig(), seed),
         "phiscale, growing": lambda seed: _phiscale(network, data, GROWING, seed),
     }
-    about = {"epochs": EPOCHS, "images": len(data.full_train), "macs": cost(network).macs}
+    about = {
+        "epochs": EPOCHS,
+        "images": len(data.full_train),
+        "test_images": len(data.test),
+        "macs": cost(network).macs,
+    }
     found = _before(given.result, about)
     for seed in SEEDS:
         for name, train in ways.items():

@@ -53,8 +53,8 @@ SPACE = "mnasnet_small"
 ARCHITECTURES = 16
 #: Images that measure, of those that there are for training.
 HELD_OUT = 2_000
-#: Of the networks, every which one the slowest way trains; its ratio to `advised` is over those.
-TUTORIAL_EVERY = 4
+#: How many networks the slowest way trains; its ratio to `advised` is over those.
+TUTORIAL = 4
 RESULT = Path(__file__).parents[1] / "results" / "training.json"
 
 #: Two-sided 95 % quantiles of Student's t for n − 1 = 1, 2 … degrees of freedom.
@@ -76,7 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data/cifar10", help="CIFAR-10")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--architectures", type=int, default=ARCHITECTURES)
+    parser.add_argument(
+        "--architectures",
+        type=int,
+        default=ARCHITECTURES,
+        choices=(2, 4, 8, 16),
+        help="so many of the 16 random networks",
+    )
     parser.add_argument("--images", type=int, help="of the training set, with those that measure")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--fresh", action="store_true", help="forget what is finished")
@@ -105,7 +111,7 @@ class Benchmark:
             DataConfig(source=data, held_out=HELD_OUT, limit=setting.images), resolution=32, seed=0
         )
         space = choices.load(SPACE).adapted(num_classes=10, resolution=32)
-        self._networks = sample(space, setting.architectures)
+        self._networks = sample(space, ARCHITECTURES)[:: ARCHITECTURES // setting.architectures]
         self._found = self._start(fresh)
 
     def run(self) -> None:
@@ -114,7 +120,8 @@ class Benchmark:
         if "phiscale" not in found["ways"]:
             self._keep("phiscale", self._phiscale())
         mixed = found.setdefault("mixed_precision_is_faster", self._mixed_precision())
-        for name, advised, every in (("advised", True, 1), ("tutorial", False, TUTORIAL_EVERY)):
+        fewer = max(2, len(self._networks) // TUTORIAL)
+        for name, advised, every in (("advised", True, 1), ("tutorial", False, fewer)):
             self._loop(name, loops.Loop(advised, self._device, advised and mixed), every)
         if "ceilings" not in found:
             found["ceilings"] = ceilings(self._device)
