@@ -318,6 +318,26 @@ def _evidence(found: Mapping[str, Any]) -> Iterator[str]:
             f"{percent(guest['accuracy'])}, {abs(points):.1f} points {side} the winner{told}, at "
             f"{guest['realised_ratio']:.2f} times the baseline's MACs."
         )
+    if other := found.get("comparison"):
+        yield _comparison(other)
+
+
+def _comparison(other: Mapping[str, Any]) -> str:
+    """Whether the answer carries over to another φ."""
+    letters = (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
+    names = ", ".join(f"{sign} {other[name]:.4g}" for sign, name in letters)
+    rank = other["correlation"]
+    ranked = f"; Spearman's correlation of the accuracies is {rank:.2f}" if rank is not None else ""
+    lost = other["regret"]
+    regret = (
+        f", and the larger grid would lose {100 * lost:.1f} points with the smaller one's winner"
+        if lost is not None
+        else ""
+    )
+    return (
+        f"The same grid at φ = {other['phi']:g}, of {number(other['shared'], 'combination')}, "
+        f"chose {names}{ranked}{regret}."
+    )
 
 
 def _rung(rung: Mapping[str, int]) -> str:

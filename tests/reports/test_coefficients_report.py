@@ -93,6 +93,17 @@ def test_the_page_says_what_the_race_knows(run):
     assert "80.0 %, 1.1 points below the winner, which is not told apart" in html
 
 
+def test_the_page_says_whether_the_answer_carries_over(run):
+    other = {"phi": -1, "alpha": 1.1, "beta": 1.2, "gamma": 1.1, "shared": 9}
+    known = other | {"correlation": 0.75, "regret": 0.012}
+    html = page.render(*_with(run, dict(run.coefficients) | {"comparison": known}))
+    told = html.replace("\N{NO-BREAK SPACE}", " ")
+    assert "grid at φ = -1, of nine combinations, chose α 1.1, β 1.2, γ 1.1" in told
+    assert "is 0.75, and the larger grid would lose 1.2 points" in told
+    unknown = other | {"correlation": None, "regret": None}
+    page.render(*_with(run, dict(run.coefficients) | {"comparison": unknown}))
+
+
 def test_pinned_coefficients_are_said_to_be_pinned(run):
     pinned = dict(run.coefficients) | {"pinned": True, "candidates": [], "accuracy": None}
     html = page.render(*_with(run, pinned))
