@@ -140,7 +140,7 @@
       const width = (this.drawnWidth = this.paper ?? this.figure.clientWidth);
       if (!width) return; // not laid out: the observer tells when it is
       const height = this.spec.height(width);
-      const box = { left: 46, right: width - (this.spec.right ?? 12), top: 28, bottom: height - 44 };
+      const box = { left: 50, right: width - (this.spec.right ?? 12), top: 28, bottom: height - 44 };
       const domain = this.zoomed ?? this.domains();
       this.x = scale(x.log, domain.x, [box.left, box.right]);
       this.y = scale(y.log, domain.y, [box.bottom, box.top]);
@@ -184,7 +184,9 @@
         const at = this.x(tick);
         group.append(
           svg("line", { class: "axis", x1: at, x2: at, y1: bottom, y2: bottom + 4 }),
-          svg("text", { x: at, y: bottom + 18, "text-anchor": "middle" }, format(x)(tick)),
+          at > this.drawnWidth - 18
+            ? svg("text", { x: this.drawnWidth, y: bottom + 18, "text-anchor": "end" }, format(x)(tick))
+            : svg("text", { x: at, y: bottom + 18, "text-anchor": "middle" }, format(x)(tick)),
         );
       }
       group.append(
@@ -460,11 +462,11 @@
   // What others would have made: a line a rule of growth, which begins at the baseline.
   function rivals() {
     const made = layerOf("rivals");
-    const first = layerOf("family").find((point) => !made.some((rival) => rival.x <= point.x));
+    const [first] = layerOf("family").sort((a, b) => a.x - b.x);
     return [...new Set(made.map((point) => point.rule))].map((rule, i) => {
       const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
       const grown = own.length > 1 || own[0].name !== rule;
-      const points = grown && first ? [first, ...own] : own;
+      const points = grown && first && first.x < own[0].x ? [first, ...own] : own;
       return { name: rule, label: rule, kind: "family", tone: `rival${i % 4}`, points, shown: false };
     });
   }
