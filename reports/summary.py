@@ -124,9 +124,11 @@ def _chart(run: Run, tables: Tables) -> str:
         sentences.append(f"Finalists and baseline: the same images, {longer}.")
     if len(tables.family):
         sentences.append("Family: test images, trained in full. So the levels are not one scale.")
+    if run.study("rivals"):
+        sentences.append("Rivals, by name: other rules and networks, trained as the family.")
     if published.for_classes(run.num_classes):
         sentences.append(f"Published: {published.SOURCES}.")
-    sentences.append("Select a point for its stages; drag to zoom.")
+    sentences.append("Dashed layers are off. Select a point for its stages; drag to zoom.")
     return " ".join(sentences)
 
 
