@@ -133,7 +133,7 @@ class Benchmark:
             "command": "python -m experiments.benchmarks.training",
             "setting": asdict(self._setting)
             | {"train_images": len(self._data.train), "held_out_images": len(self._data.held_out)},
-            "train": self._config.model_dump(),
+            "train": self._config.model_dump(mode="json"),
             "hardware": environment() | {"threads": torch.get_num_threads()},
             "networks": [cost(network)._asdict() for network in self._networks],
         }
