@@ -24,7 +24,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 _MULTIPLES = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
-def _quantity(value: Any) -> Any:
+def quantity(value: Any) -> Any:
     """`40M` as 40000000; anything that is not a count with a suffix is left to pydantic."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([\d.]+)\s*([KMGBT]?)\s*", value, re.IGNORECASE)
@@ -36,7 +36,7 @@ def _quantity(value: Any) -> Any:
 
 
 #: A count that may be written 40M, 1.5G or 4e7.
-Quantity = Annotated[int, BeforeValidator(_quantity), Field(gt=0)]
+Quantity = Annotated[int, BeforeValidator(quantity), Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 

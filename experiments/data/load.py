@@ -96,11 +96,11 @@ def load(
             f"data.max_pixels: Pillow decodes at most {MOST_PIXELS:,} pixels, but got "
             f"{config.max_pixels:,}"
         )
-    opened = _opened(config)
+    opened = recognised(config)
     pixels = config.resolution or resolution
     form = Form(pixels, config.channels, config.max_pixels, config.cache_limit)
-    with _bar() as bar:
-        stored = store(opened, config.cache or default_cache(), form, progress or bar)
+    with bar() as shown:
+        stored = store(opened, config.cache or default_cache(), form, progress or shown)
     _refuse_bad(opened, stored, config.max_bad)
     images, classes = stored.images, stored.classes
     parts = divide(opened.path, classes, images.labels, stored.splits, config, seed)
@@ -122,7 +122,8 @@ def default_cache() -> Path:
 # ---------------------------------------------------------------------------------------- formats
 
 
-def _opened(config: DataConfig) -> Opened:
+def recognised(config: DataConfig) -> Opened:
+    """The source that `config` names, by its reader, not yet read."""
     if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
         return open_glyphs(config.glyphs)
     path = Path(config.source).expanduser().absolute()
@@ -220,22 +221,22 @@ def _summary(
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def bar() -> Iterator[Progress]:
     """A progress that draws a bar on a terminal, and elsewhere a line when something begins."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
+    drawn = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
     tasks: dict[str, TaskID] = {}
 
     def tell(what: str, done: int, total: int) -> None:
         if what not in tasks:
-            tasks[what] = bar.add_task(what)
+            tasks[what] = drawn.add_task(what)
             log.note(f"{what}: {total:,}")
             if console.is_terminal:
-                bar.start()
-        bar.update(tasks[what], completed=done, total=total)
+                drawn.start()
+        drawn.update(tasks[what], completed=done, total=total)
 
     try:
         yield tell
     finally:
         if console.is_terminal and tasks:
-            bar.stop()
+            drawn.stop()

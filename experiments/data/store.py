@@ -88,7 +88,7 @@ def store(opened: Opened, cache: Path, form: Form, progress: Progress) -> Stored
         source = opened.scan()
         check(opened.path, source.classes, source.labels, source.splits)
         try:
-            with _quiet_pillow():
+            with quiet_pillow():
                 folder = _ingest(source, cache / "images", form, progress)
             write_file(remembered, json.dumps({"store": folder.name}))
         except OSError as error:
@@ -131,7 +131,7 @@ def _ingest(source: Source, images: Path, form: Form, progress: Progress) -> Pat
 
 
 @contextmanager
-def _quiet_pillow() -> Iterator[None]:
+def quiet_pillow() -> Iterator[None]:
     """Without Pillow's warnings (damaged EXIF data, many pixels): what matters is reported."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

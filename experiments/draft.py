@@ -1,0 +1,321 @@
+"""A recipe for images that were looked at and a budget: what `phiscale init` writes.
+
+The numbers of epochs and trials are starting points (assumed), sized for the machine; `phiscale
+estimate` then measures what they take.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from experiments.config import RUN_NAME, Recipe, quantity
+from experiments.data.load import HEAVY_IMBALANCE
+from experiments.data.survey import Survey
+from reports.text import short
+from search.candidates import Candidates
+from search.objective import Bounds, Objective
+from space import choices
+from space.choices import Space
+from space.cost import cost
+from space.validation import InvalidInput, validate
+
+#: Shipped spaces by the pixels that they are made for: these halve an image three times …
+_SMALL = ("mnasnet_small", "efficientnet_small")
+_SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
+#: … and this one five times.
+_LARGE = ("efficientnet",)
+_LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
+
+#: The least MACs of the baseline, as a part of the budget.
+_LEAST = 0.5
+
+#: Training images below which trainings are given more epochs and smaller batches.
+_FEW = 3_000
+
+#: Networks drawn to learn what those of a space cost, at the middle.
+_DRAWS = 100
+
+
+class _Scale(NamedTuple):
+    """How much a machine can train: see the recipe's comments for what each is (assumed)."""
+
+    proxy_images: int
+    trials: int
+    final_epochs: int
+    family_passes: int
+    family_epochs: tuple[int, int]
+    members: int
+    step: float
+    batch_size: int
+    pixels: int
+    ease: float
+
+
+_CPU = _Scale(10_000, 40, 10, 300_000, (10, 100), 3, 0.2, 64, 64, 0.5)
+_GPU = _Scale(50_000, 200, 30, 8_000_000, (30, 300), 4, 0.1, 256, 224, 1.0)
+
+
+class Network(NamedTuple):
+    """Where to search: a space at a resolution in pixels, and the MACs of its networks.
+
+    `low`, `macs` and `high` are the quantiles of 2, 50 and 98 %.
+    """
+
+    space: str
+    resolution: int
+    low: int
+    macs: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe's text and what was decided for it."""
+
+    text: str
+    network: Network
+    budget: int
+
+
+def draft(survey: Survey, budget: int, *, gpu: bool, device: str, name: str) -> Draft:
+    """A commented recipe for the images of `survey`.
+
+    `budget` is the most MACs that the baseline may cost. Raises `InvalidInput` where no shipped
+    space reaches it.
+    """
+    offers = list(_offers(survey))
+    near = [each for each in offers if each.low <= budget and _least(budget) <= each.high]
+    finest = max((each.resolution for each in near), default=0)
+    network = min(
+        [each for each in near if each.resolution == finest] or offers,
+        key=lambda each: _distance(each, budget),
+    )
+    _check_reach(network, offers, budget, survey)
+    scale = _GPU if gpu else _CPU
+    text = _text(survey, network, budget, scale, device=device, name=name)
+    return Draft(text, network, budget)
+
+
+def run_name(path: Path) -> str:
+    """A run's name made of a file's or folder's."""
+    stem = path.stem if path.suffix in (".parquet", ".npz") else path.name
+    found = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-_.")[:64]
+    return found if RUN_NAME.fullmatch(found) else "images"
+
+
+def suggested_budget(survey: Survey, *, gpu: bool) -> int:
+    """The MACs that suit images and machine: the middle of a space, for a CPU half of that."""
+    scale = _GPU if gpu else _CPU
+    offers = (each for each in _offers(survey) if each.resolution <= scale.pixels)
+    network = max(offers, key=lambda each: (each.resolution, -each.macs))
+    return _rounded(scale.ease * network.macs / math.sqrt(_LEAST))
+
+
+def _offers(survey: Survey) -> Iterator[Network]:
+    """Spaces at resolutions that do not enlarge most images, the finest first."""
+    side = max(survey.sides.median, _SMALL_PIXELS[0])
+    for spaces, offered in ((_LARGE, _LARGE_PIXELS), (_SMALL, _SMALL_PIXELS)):
+        pixels = {each for each in offered if each <= side}
+        pixels |= {side} if offered[0] <= side <= offered[-1] else set()
+        for name in spaces:
+            space = _adapted(name, survey)
+            for resolution in sorted(pixels, reverse=True):
+                yield Network(name, resolution, *_quantiles(space, resolution))
+
+
+def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
+    return choices.load(name).adapted(
+        num_classes=len(survey.classes),
+        resolution=resolution,
+        in_channels=1 if survey.grey else 3,
+    )
+
+
+def _quantiles(space: Space, resolution: int) -> tuple[int, int, int]:
+    """The MACs of networks drawn from a space: the quantiles of 2, 50 and 98 %."""
+    draw = random.Random(0)
+    drawn = (
+        space.decode({name: draw.choice(values) for name, values in space.choices.items()})
+        for _ in range(_DRAWS)
+    )
+    macs = sorted(cost(network, resolution).macs for network in drawn)
+    low, high = round(0.02 * _DRAWS), round(0.98 * _DRAWS)
+    return macs[low], macs[_DRAWS // 2], macs[high]
+
+
+def _distance(network: Network, budget: int) -> float:
+    """How far a space's middle is from the middle of the bounds, as a ratio's logarithm."""
+    return abs(math.log(network.macs / (math.sqrt(_LEAST) * budget)))
+
+
+def _check_reach(network: Network, offers: list[Network], budget: int, survey: Survey) -> None:
+    """Raises `InvalidInput` where the space has no network within the bounds."""
+    bounds = Bounds(macs=(_least(budget), budget))
+    space = _adapted(network.space, survey, network.resolution)
+    candidates = Candidates(space, Objective(target=budget, bounds=bounds))
+    if len(candidates.sample(1, np.random.default_rng(0))) == 0:
+        least, most = min(each.low for each in offers), max(each.high for each in offers)
+        raise InvalidInput(
+            f"--budget {written(budget)}: no shipped space has a network of "
+            f"{written(_least(budget))} to {written(budget)} MACs for images of "
+            f"{survey.sides.median} pixels; choose a budget between about "
+            f"{short(_rounded(least))} and {short(_rounded(most))}"
+        )
+
+
+def _least(budget: int) -> int:
+    """The least MACs of a baseline within a budget."""
+    return round(_LEAST * budget)
+
+
+def written(count: int) -> str:
+    """A count as a recipe has it: 300M where that is exact."""
+    said = short(count)
+    return said if quantity(said) == count else str(count)
+
+
+def _rounded(macs: float) -> int:
+    """Two digits, as people say a budget."""
+    return int(float(f"{macs:.1e}"))
+
+
+def _text(
+    survey: Survey, network: Network, budget: int, scale: _Scale, *, device: str, name: str
+) -> str:
+    fraction = _fraction(scale.proxy_images, survey.trained)
+    few = survey.trained < _FEW
+    low, high = scale.family_epochs
+    sizes = [written(budget * 2**step) for step in range(scale.members)]
+    text = _TEMPLATE.format(
+        facts="\n".join(f"# {line}" for line in facts(survey)),
+        name=_quoted(name),
+        source=_quoted(survey.path),
+        space=network.space,
+        resolution=network.resolution,
+        channels=1 if survey.grey else 3,
+        max_bad=_max_bad(survey),
+        metric="balanced" if survey.imbalance >= HEAVY_IMBALANCE else "top1",
+        batch_size=32 if few else scale.batch_size,
+        budget=written(budget),
+        least=written(_least(budget)),
+        trials=scale.trials,
+        epochs=10 if few else 5,
+        fraction=f"{fraction:g}",
+        seen=f"{round(fraction * survey.trained):,}",
+        final_epochs=2 * scale.final_epochs if few else scale.final_epochs,
+        step=scale.step,
+        targets=", ".join(sizes),
+        family_epochs=max(low, min(high, round(scale.family_passes / survey.trained))),
+        device=device,
+    )
+    text = _aligned(text)
+    validate(Recipe, yaml.safe_load(text), source="the recipe to be written")
+    return text
+
+
+def _fraction(wanted: int, images: int) -> float:
+    """The part of `images` that is about `wanted`, to one digit."""
+    return float(f"{min(1.0, wanted / images):.0e}")
+
+
+def _max_bad(survey: Survey) -> float:
+    """The default, or twice the part that was found to be broken, where that is more."""
+    found = 2 * len(survey.broken) / max(1, survey.looked_at)
+    return min(0.99, max(0.01, math.ceil(100 * found) / 100))
+
+
+def _aligned(text: str) -> str:
+    """The text with the comments behind values below each other."""
+    lines = []
+    for line in text.splitlines():
+        value, mark, comment = line.partition("  # ")
+        lines.append(f"{value.rstrip():<24}{mark}{comment}" if mark else line)
+    return "\n".join(lines) + "\n"
+
+
+def facts(survey: Survey) -> list[str]:
+    """What was found, a line each."""
+    images = ", ".join(f"{count:,} {split}" for split, count in survey.images.items() if count)
+    least, most = min(survey.per_class), max(survey.per_class)
+    between = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    sides = survey.sides
+    spread = (
+        f"{sides.median} pixels"
+        if sides.smallest == sides.largest
+        else f"{sides.smallest} to {sides.largest} pixels, half of them {sides.median} or more"
+    )
+    kinds = ", ".join(f"{count:,} {mode}" for mode, count in survey.modes.items())
+    sampled = (
+        ""
+        if survey.looked_at == sum(survey.images.values())
+        else (f", of {survey.looked_at:,} looked at")
+    )
+    return [
+        f"images   {images} ({survey.format})",
+        f"classes  {len(survey.classes):,}, of {between} training images",
+        f"sides    {spread}{sampled}",
+        f"pixels   {'grey' if survey.grey else 'colour'} ({kinds})",
+    ]
+
+
+def _quoted(text: str) -> str:
+    return yaml.safe_dump(text, allow_unicode=True, width=10_000, default_style='"').strip()
+
+
+_TEMPLATE = """\
+# Written by `phiscale init`; every value is yours to change, and `phiscale estimate` measures what
+# it will take. What was found:
+{facts}
+name: {name}
+space: {space}  # where the baseline is searched; `phiscale spaces` lists others
+resolution: {resolution}  # pixels of the baseline; the family's grow from here
+
+data:
+  source: {source}
+  channels: {channels}  # 3: colour, 1: grey
+  held_out: 0.1  # of the training images, to measure the search (or a count)
+  test: 0.1  # set aside for the family, where the images have no test split
+  max_bad: {max_bad}  # the part of the images that may be unusable
+
+train:
+  batch_size: {batch_size}
+  flip: true  # false where a mirrored image is something else (letters, signs)
+
+objective:
+  metric: {metric}  # `balanced`: the mean over classes, for classes of unequal size
+  target: {budget}  # multiply–adds that one image may cost at the baseline
+  bounds:
+    macs: [{least}, {budget}]  # hard: networks outside are never trained
+
+# Stage 1: many short trainings, then longer ones of the best.
+search:
+  trials: {trials}
+  epochs: {epochs}
+  data_fraction: {fraction}  # {seen} of the training images in each epoch
+  finalists: 5
+  final_epochs: {final_epochs}
+
+# Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
+coefficients:
+  step: {step}
+  tolerance: 0.1
+  epochs: {epochs}
+  data_fraction: {fraction}
+
+# Stage 3: the family, a member for each cost; the first is the budget itself.
+family:
+  targets: [{targets}]
+  epochs: {family_epochs}
+
+executor:
+  device: {device}  # auto takes a GPU where there is one
+"""

@@ -1,0 +1,222 @@
+"""`phiscale init` looks, tells what it saw, and writes a recipe that runs."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from experiments import config, draft
+from experiments.data.survey import Sides, Survey
+from space import choices
+from space.validation import InvalidInput
+
+#: What makes any recipe small enough for a test.
+REDUCED = (
+    *("search.trials=2", "search.epochs=1", "search.finalists=1", "search.final_epochs=1"),
+    *("search.data_fraction=1", "coefficients.data_fraction=1", "coefficients.epochs=1"),
+    *("coefficients.step=0.5", "coefficients.tolerance=0.5", "family.epochs=1"),
+    "executor.threads=1",
+)
+
+
+def picture(label: int, seed: int, side: int = 20, grey: bool = False) -> Image.Image:
+    """A square whose brightness says its class."""
+    draw = np.random.default_rng(seed)
+    shape = (side, side) if grey else (side, side, 3)
+    return Image.fromarray(draw.integers(40 * label, 40 * label + 60, shape, dtype=np.uint8))
+
+
+def encoded(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def tree(folder: Path, counts: dict[str, int], **kind: object) -> Path:
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            picture(label, 1000 * label + index, **kind).save(folder / name / f"{index}.png")
+    return folder
+
+
+COUNTS = {"cat": 30, "dog": 30, "owl": 30}
+
+
+@pytest.fixture
+def sources(tmp_path) -> dict[str, Path]:
+    """The same images as a tree, as Parquet and as .npz."""
+    folder = tree(tmp_path / "pets", COUNTS)
+    images = [encoded(picture(label, 1000 * label + i)) for label in range(3) for i in range(30)]
+    labels = np.repeat(np.arange(3), 30)
+    table = pa.table({"image": pa.array([{"bytes": i} for i in images]), "label": labels})
+    pq.write_table(table, tmp_path / "pets.parquet")
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image))) for image in images])
+    np.savez(tmp_path / "pets.npz", images=pixels, labels=labels)
+    return {"folder": folder, "parquet": tmp_path / "pets.parquet", "npz": tmp_path / "pets.npz"}
+
+
+@pytest.mark.parametrize("format_", ["folder", "parquet", "npz"])
+def test_what_it_writes_runs(format_, sources, phiscale, tmp_path):
+    recipe = tmp_path / "out" / "pets.yaml"
+    said = phiscale("init", sources[format_], "--budget=800K", "--device=cpu", "--out", recipe)
+    assert said.status == 0, said.err
+    loaded = config.load(str(recipe))
+    assert loaded.objective.bounds.macs == (400_000, 800_000)
+    assert loaded.family.targets == (800_000, 1_600_000, 3_200_000)
+    assert loaded.name == "pets"
+    if format_ == "folder":
+        changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
+        ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
+        assert ran.status == 0, ran.err
+        found = json.loads(ran.out)
+        assert 400_000 <= found["search"]["cost"]["macs"] <= 800_000
+        for member, target in zip(found["family"]["members"], loaded.family.targets, strict=True):
+            assert member["cost"]["macs"] == pytest.approx(target, rel=0.1)
+
+
+def test_it_says_what_it_saw(sources, phiscale, tmp_path):
+    recipe = tmp_path / "pets.yaml"
+    found = json.loads(
+        phiscale("init", sources["folder"], "--budget=800K", "--out", recipe, "--json").out
+    )
+    assert found["classes"] == ["cat", "dog", "owl"]
+    assert found["per_class"] == [30, 30, 30]
+    assert found["sides"] == {"smallest": 20, "median": 20, "largest": 20}
+    assert found["modes"] == {"RGB": 90}
+    assert not found["grey"]
+    assert (found["broken"], found["decoded"]) == ([], 90)
+
+
+def test_grey_images_broken_ones_and_unequal_classes_change_the_recipe(phiscale, tmp_path):
+    folder = tree(tmp_path / "scans", {"ok": 60, "torn": 6}, grey=True)
+    for number in range(3):
+        (folder / "ok" / f"broken{number}.png").write_bytes(b"no image")
+    said = phiscale("init", folder, "--budget=800K", "--out", tmp_path / "scans.yaml")
+    assert said.status == 0
+    recipe = config.load(str(tmp_path / "scans.yaml"))
+    assert recipe.data.channels == 1
+    assert recipe.objective.metric == "balanced"
+    assert recipe.data.max_bad == pytest.approx(0.09)
+    told = " ".join(said.err.split())
+    assert "3 of 69 images cannot be used: 'ok/broken0.png (it is not an image" in told
+    assert "heavily imbalanced" in told
+
+
+def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("mine", "utf-8")
+    said = phiscale("init", sources["folder"], "--out", recipe)
+    assert said.status == 2
+    assert "exists already" in said.err
+    assert "--force" in said.err
+    assert recipe.read_text("utf-8") == "mine"
+    assert phiscale("init", sources["folder"], "--out", recipe, "--force").status == 0
+    assert config.load(str(recipe)).space in choices.names()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--budget", "much"), "--budget much: a number of multiply–adds is needed, such as 300M"),
+        (("--budget", "300"), "no shipped space has a network of 150 to 300 MACs"),
+        (("--out", "recipe.txt"), "a recipe's name ends in .yaml"),
+        (("--device", "tpu"), "'auto', 'cpu', 'cuda'"),
+    ],
+)
+def test_wrong_use_is_a_sentence(arguments, message, sources, phiscale, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = phiscale("init", sources["folder"], *arguments)
+    assert said.status == 2
+    assert message in " ".join(said.err.replace("│", " ").split())
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_folder_without_images_says_what_is_needed(tmp_path, phiscale):
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    said = phiscale("init", tmp_path / "empty", "--out", tmp_path / "x.yaml")
+    assert said.status == 2
+    assert "one folder per class with images in it is needed" in said.err
+
+
+def test_on_a_terminal_it_asks(sources, phiscale, tmp_path, monkeypatch):
+    from experiments.commands import beginning
+
+    answers = iter(["cpu", "lots", "700K"])
+    monkeypatch.setattr(beginning, "_asks", lambda: True)
+    monkeypatch.setattr(beginning.Prompt, "ask", lambda *_, **__: next(answers))
+    said = phiscale("init", sources["folder"], "--out", tmp_path / "asked.yaml")
+    assert said.status == 0
+    assert "--budget lots: a number" in said.err
+    assert config.load(str(tmp_path / "asked.yaml")).objective.target == 700_000
+
+
+def seen(side: int, images: int = 10_000, classes: int = 10) -> Survey:
+    return Survey(
+        path='/data/with "quotes" and: colons',
+        format="folder",
+        classes=tuple(f"class {i}" for i in range(classes)),
+        images={"train": images, "validation": 0, "test": 0},
+        per_class=(images // classes,) * classes,
+        sides=Sides(side, side, side),
+        modes={"RGB": images},
+        grey=False,
+        looked_at=images,
+        decoded=images,
+        broken=(),
+        notes=(),
+    )
+
+
+@pytest.mark.parametrize("side", [12, 28, 32, 50, 64, 96, 150, 224, 500])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_budget_suggested_is_within_reach_at_every_size(side, gpu):
+    survey = seen(side)
+    budget = draft.suggested_budget(survey, gpu=gpu)
+    made = draft.draft(survey, budget, gpu=gpu, device="auto", name="x")
+    assert made.network.resolution <= max(side, 16)
+
+
+@pytest.mark.parametrize(
+    ("side", "budget", "space", "resolution"),
+    [
+        (500, 300_000_000, "efficientnet", 224),
+        (500, 20_000_000, "mnasnet_small", 64),
+        (32, 6_000_000, "mnasnet_small", 32),
+        (32, 100_000_000, "efficientnet_small", 32),
+    ],
+)
+def test_space_and_resolution_follow_from_images_and_budget(side, budget, space, resolution):
+    made = draft.draft(seen(side), budget, gpu=True, device="cuda", name="x")
+    assert (made.network.space, made.network.resolution) == (space, resolution)
+
+
+def test_strange_paths_and_names_stay_text(tmp_path):
+    made = draft.draft(seen(32), 6_000_000, gpu=False, device="cpu", name="null")
+    (tmp_path / "x.yaml").write_text(made.text, "utf-8")
+    recipe = config.load(str(tmp_path / "x.yaml"))
+    assert recipe.data.source == '/data/with "quotes" and: colons'
+    assert recipe.name == "null"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("My birds & cats", "My-birds-cats"),
+        ("pets.v2", "pets.v2"),
+        ("x.npz", "x"),
+        ("日本", "images"),
+    ],
+)
+def test_a_run_is_named_after_the_images(path, name):
+    assert draft.run_name(Path("/data") / path) == name
+
+
+def test_a_budget_out_of_reach_names_the_reach():
+    with pytest.raises(InvalidInput, match=r"choose a budget between about 5\d\dK and \d+M"):
+        draft.draft(seen(32), 10_000_000_000, gpu=True, device="cuda", name="x")
