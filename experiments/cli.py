@@ -44,7 +44,10 @@ app = typer.Typer(
 
 #: Commands by what they are for: the function, its name, and an example of its use.
 _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
-    "Begin": ((beginning.init, "init", "init images/flowers --budget 30M --out flowers.yaml"),),
+    "Begin": (
+        (beginning.init, "init", "init images/flowers --budget 30M --out flowers.yaml"),
+        (beginning.estimate, "estimate", "estimate flowers.yaml --hours 8"),
+    ),
     "Design a family": (
         (running.run, "run", "run demo --set search.trials=20"),
         (running.search, "search", "search cifar10 --out runs/mine"),

@@ -183,7 +183,7 @@ def _amount(value: Any) -> Any:
     """`5ms` as 0.005; anything else as a count."""
     if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d.]+)\s*(s|ms|us|µs)\s*", value)):
         return float(match[1]) * _SECONDS[match[2]]
-    return _quantity(value)
+    return quantity(value)
 
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -446,6 +446,15 @@ class ExecutorConfig(Section):
         return self
 
 
+class LoggingConfig(Section):
+    """Where trainings are shown beside the run's own storage and report."""
+
+    tensorboard: bool = False
+    """Event files for TensorBoard, in `tensorboard/` of the run's folder."""
+    mlflow: str | None = None
+    """An MLflow tracking URI: a server's `http://…`, or `sqlite:///mlflow.db`; none: no MLflow."""
+
+
 class Common(Section):
     """What recipes of runs and of scaling studies share."""
 
@@ -461,6 +470,7 @@ class Common(Section):
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     executor: ExecutorConfig = ExecutorConfig()
+    logging: LoggingConfig = LoggingConfig()
 
 
 class Recipe(Common):

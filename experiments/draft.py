@@ -24,6 +24,7 @@ from reports.text import short
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from space import choices
+from space.architecture import Architecture
 from space.choices import Space
 from space.cost import cost
 from space.validation import InvalidInput, validate
@@ -127,9 +128,9 @@ def _offers(survey: Survey) -> Iterator[Network]:
         pixels = {each for each in offered if each <= side}
         pixels |= {side} if offered[0] <= side <= offered[-1] else set()
         for name in spaces:
-            space = _adapted(name, survey)
+            networks = _drawn(_adapted(name, survey))
             for resolution in sorted(pixels, reverse=True):
-                yield Network(name, resolution, *_quantiles(space, resolution))
+                yield Network(name, resolution, *_quantiles(networks, resolution))
 
 
 def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
@@ -140,16 +141,19 @@ def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
     )
 
 
-def _quantiles(space: Space, resolution: int) -> tuple[int, int, int]:
-    """The MACs of networks drawn from a space: the quantiles of 2, 50 and 98 %."""
+def _drawn(space: Space) -> list[Architecture]:
+    """Networks of a space, each combination of choices as likely as any."""
     draw = random.Random(0)
-    drawn = (
+    return [
         space.decode({name: draw.choice(values) for name, values in space.choices.items()})
         for _ in range(_DRAWS)
-    )
-    macs = sorted(cost(network, resolution).macs for network in drawn)
-    low, high = round(0.02 * _DRAWS), round(0.98 * _DRAWS)
-    return macs[low], macs[_DRAWS // 2], macs[high]
+    ]
+
+
+def _quantiles(networks: list[Architecture], resolution: int) -> tuple[int, int, int]:
+    """The MACs of 2, 50 and 98 % of the networks at most."""
+    macs = sorted(cost(network, resolution).macs for network in networks)
+    return macs[round(0.02 * _DRAWS)], macs[_DRAWS // 2], macs[round(0.98 * _DRAWS)]
 
 
 def _distance(network: Network, budget: int) -> float:

@@ -36,6 +36,7 @@ from space.validation import InvalidInput
 _MAY_CHANGE = (
     "description",
     "executor",
+    "logging",
     "coefficients",
     "family",
     "search.trials",

@@ -43,6 +43,14 @@ def half_width(low: float, high: float) -> str:
     return f"±\N{NO-BREAK SPACE}{50 * (high - low):.1f}"
 
 
+def size(count: float) -> str:
+    """Bytes as people say them: 4.2 MB (millions)."""
+    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= 0.9995 * bytes_:
+            return f"{count / bytes_:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def duration(seconds: float) -> str:
     """Seconds as the two largest of days, hours, minutes and seconds."""
     if seconds < 9.95:

@@ -93,7 +93,8 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 
     opened = existing(run)
     loaded = load(opened.folder, opened.storage)
-    stages = [_stage(opened, loaded, name) for name in STUDIES]
+    rivals = bool(opened.recipe.family.rivals)
+    stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]
     silent, working = _signs_of_life(opened, loaded)
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
@@ -152,8 +153,13 @@ def _planned(opened: Run, loaded: Loaded, name: str) -> int | None:
 
 
 def _is_over(loaded: Loaded, name: str) -> bool:
-    results = (loaded.baseline, loaded.baseline, loaded.coefficients, loaded.family)
-    return dict(zip(STUDIES, results, strict=True))[name] is not None
+    results = {
+        "search": loaded.baseline,
+        "finalists": loaded.baseline,
+        "coefficients": loaded.coefficients,
+        "family": loaded.family,
+    }
+    return results.get(name) is not None
 
 
 def _share(trial: Trial) -> float:

@@ -30,7 +30,7 @@ def _answer(context: Context, baseline: Architecture) -> Answer:
         return grids.pinned(baseline, given, phi=phi, factor=factor)
     if settings.method == "race":
         return _raced(context, baseline)
-    candidates = _candidates(settings, baseline)
+    candidates = candidates_of(settings, baseline)
     found = _trained(context, "coefficients", candidates, phi)
     if settings.compare_phi is None:
         return found
@@ -55,7 +55,7 @@ def _trained(context: Context, study: str, candidates: tuple[Candidate, ...], ph
 def _raced(context: Context, baseline: Architecture) -> Answer:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
-    candidates = _candidates(settings, baseline)
+    candidates = candidates_of(settings, baseline)
     rungs = ladder(len(candidates), settings.epochs, settings.seeds)
     (published,) = grids.candidates(baseline, [grids.PUBLISHED], phi=phi, factor=factor)
     budget = context.budget(settings.epochs, settings.data_fraction)
@@ -65,7 +65,7 @@ def _raced(context: Context, baseline: Architecture) -> Answer:
     return evidence.answer(race, phi=phi, factor=factor)
 
 
-def _candidates(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
+def candidates_of(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
     """The networks that the coefficients are chosen from."""
     step, tolerance = settings.step, settings.tolerance
     factor, phi = settings.factor, settings.phi

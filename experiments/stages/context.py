@@ -19,6 +19,7 @@ from experiments.evaluators.shared import Shared
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import Earlier, Watched
 from experiments.run import Folder, Run, environment
+from experiments.trackers import Tracker, tracked, trackers_of
 from experiments.training import division, machine
 from search.executors.local import Local
 from search.executors.processes import Processes
@@ -84,7 +85,9 @@ class Context:
         self.run.plan(stage, plan if isinstance(plan, int) else len(plan))
         # Inside, so that what the study answers is shown as done.
         with Watched(proposer, stage, plan, value) as watched:
-            self._carry(Recorded(watched, study, value, self.environment), evaluate)
+            recorded = Recorded(watched, study, value, self.environment)
+            with tracked(recorded, stage, self._trackers, value) as shown:
+                self._carry(shown, evaluate)
 
     def search(
         self,
@@ -95,8 +98,11 @@ class Context:
         evaluate: Evaluate,
     ) -> None:
         """Carries out the jobs of a search, which records them itself."""
-        with Watched(search, "search", trials, value, before) as watched:
-            self._carry(watched, evaluate, self._halving(value))
+        with (
+            Watched(search, "search", trials, value, before) as watched,
+            tracked(watched, "search", self._trackers, value) as shown,
+        ):
+            self._carry(shown, evaluate, self._halving(value))
 
     def _halving(self, value: Callable[[float, Job], float]) -> Halving | None:
         """How Tune prunes the search, where it is to; it knows what an earlier start has seen."""
@@ -159,6 +165,10 @@ class Context:
         )
         log.note(f"trainings at a time, in images a second: {told}")
         return settings.model_copy(update={"workers": found[0].workers})
+
+    @cached_property
+    def _trackers(self) -> list[Tracker]:
+        return trackers_of(self.recipe.logging, self.run.folder, self.recipe.name)
 
     @property
     def _checkpoints(self) -> Path | UPath:

@@ -1,0 +1,407 @@
+"""What a recipe will take, measured: seconds of short trainings, then hours and bytes of stages.
+
+What a training takes per image is measured on networks from the smallest to the largest that the
+run can meet, and interpolated in between by their MACs. What is not known beforehand (which network
+becomes the baseline, how many trainings the pruner ends) widens the interval.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.config import Recipe
+from experiments.data.load import Data, load
+from experiments.probe import Probe, Stand
+from experiments.run import Run, largest_resolution
+from experiments.stages.beginning import objective_of
+from experiments.stages.coefficients import candidates_of
+from experiments.training import machine
+from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.members import family_at, family_for
+from scaling.race import ladder
+from scaling.rules import load as load_rule
+from scaling.targets import MEASURES
+from search.candidates import Candidates
+from space import choices
+from space.architecture import Architecture
+from space.cost import cost
+from space.validation import InvalidInput
+from space.within import Within
+
+#: Networks drawn within the bounds, to learn what candidates cost.
+_DRAWS = 400
+
+#: The least relative uncertainty of seconds (assumed: other work, heat, and what three networks say
+#: of others).
+_DOUBT = 0.1
+
+#: Bytes of a trial in SQLite, of an empty database, and of a report (measured: 37 trials of the
+#: demo take 217 KB, its report 1.0 MB).
+_TRIAL_BYTES, _STORAGE_BYTES, _REPORT_BYTES = 6_000, 150_000, 1_000_000
+
+#: Bytes of a parameter, and copies of the parameters in a checkpoint (weights, their average,
+#: momentum) and of a finished member (weights, exported twice, kept beside the checkpoints).
+_PARAM_BYTES, _CHECKPOINT_COPIES, _MEMBER_COPIES = 4, 3, 3
+
+
+class Range(NamedTuple):
+    """A quantity with the interval that it is expected in."""
+
+    low: float
+    middle: float
+    high: float
+
+    def __add__(self, other: Range) -> Range:  # type: ignore[override]
+        """Sums of all three: what makes one stage long makes all long."""
+        return Range(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's trainings, its seconds on this machine and on several such, and its bytes."""
+
+    name: str
+    trainings: int
+    seconds: Range
+    shared: Range
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a recipe will take; `combinations` of choices lie within the bounds, of `size` in all.
+
+    `workers` is what this machine trains at a time, `machines` how many such machines `shared`
+    seconds are for.
+    """
+
+    space: str
+    size: int
+    combinations: float
+    macs: tuple[int, int, int]
+    probes: tuple[Probe, ...]
+    stages: tuple[Stage, ...]
+    cache_bytes: int
+    workers: int
+    machines: int
+
+    @property
+    def seconds(self) -> Range:
+        """All stages here."""
+        return sum((stage.seconds for stage in self.stages), Range(0, 0, 0))
+
+    @property
+    def shared(self) -> Range:
+        """All stages on `machines`."""
+        return sum((stage.shared for stage in self.stages), Range(0, 0, 0))
+
+    @property
+    def bytes(self) -> int:
+        """All that is written."""
+        return self.cache_bytes + sum(stage.bytes for stage in self.stages)
+
+
+class Estimator:
+    """A recipe with its images and measured speed, ready to say what any variant of it takes.
+
+    `baselines` stand for the baseline that is not known yet: candidates of which a quarter, half
+    and three quarters are cheaper. `told` hears what is being done.
+    """
+
+    def __init__(self, recipe: Recipe, told: Callable[[str], None] = lambda _: None) -> None:
+        if recipe.evaluator.kind == "records":
+            raise InvalidInput(
+                "evaluator.kind: `records` looks networks up and trains none, so there is nothing "
+                "to estimate; run it"
+            )
+        self.recipe = recipe
+        pixels = recipe.data.resolution or largest_resolution(recipe)
+        self.data = load(recipe.data, resolution=pixels, seed=recipe.seed)
+        self._workers = (
+            len(machine.worker_variables(recipe.executor))
+            if recipe.executor.kind == "processes"
+            else 1
+        )
+        told("drawing networks within the bounds")
+        self._candidates, self._drawn = _drawn(recipe, self.data)
+        self._macs = np.array([cost(each).macs for each in self._drawn])
+        self.baselines = tuple(
+            self._drawn[round(place * (len(self._drawn) - 1))] for place in (0.25, 0.5, 0.75)
+        )
+        self._combinations = _combinations(self._candidates)
+        self._families = tuple(_members(recipe, each) for each in self.baselines)
+        self._grid = _grid(recipe, self.baselines[1])
+        self.probes = self._measured(told)
+
+    def estimate(self, recipe: Recipe | None = None, machines: int = 1) -> Estimate:
+        """What the recipe takes, or a variant that differs in trials and epochs alone."""
+        recipe = recipe or self.recipe
+        low, *_, high = self._macs
+        return Estimate(
+            space=recipe.space,
+            size=self._candidates.space.size,
+            combinations=self._combinations,
+            macs=(int(low), int(np.median(self._macs)), int(high)),
+            probes=self.probes,
+            stages=tuple(self._stages(recipe, machines)),
+            cache_bytes=self.data.summary.bytes,
+            workers=self._workers,
+            machines=machines,
+        )
+
+    # ----------------------------------------------------------------------------------- measuring
+
+    def _measured(self, told: Callable[[str], None]) -> tuple[Probe, ...]:
+        places = {"smallest": 0, "median": len(self._drawn) // 2, "largest": len(self._drawn) - 1}
+        networks = {f"{name} candidate": self._drawn[place] for name, place in places.items()}
+        networks["largest member"] = max(self._families[1], key=lambda each: cost(each).macs)
+        stand, probes = Stand(self.recipe, self.data, self._workers), []
+        with tempfile.TemporaryDirectory() as folder:
+            for name, network in networks.items():
+                told(f"training the {name} for a moment")
+                probes.append(stand.measure(name, network, Path(folder)))
+        return tuple(sorted(probes, key=lambda probe: probe.macs))
+
+    # ------------------------------------------------------------------------------------- stages
+
+    def training(self, network: Architecture, epochs: int, fraction: float, final: bool) -> float:
+        """Seconds of one training, by the measured networks around it in MACs."""
+        data = self.data
+        everything = final and self.recipe.data.return_held_out
+        images = len(data.full_train if everything else data.train) * fraction
+        measured = len(data.test if final else data.held_out)
+        macs = cost(network).macs
+        train = _interpolated(macs, [(probe.macs, probe.train) for probe in self.probes])
+        validation = _interpolated(macs, [(probe.macs, probe.validation) for probe in self.probes])
+        start = fmean(probe.start for probe in self.probes)
+        return epochs * (images * train + measured * validation) + start
+
+    def _stages(self, recipe: Recipe, machines: int) -> Iterable[Stage]:
+        search, family = recipe.search, recipe.family
+        fraction = search.data_fraction
+        proxy = [self.training(each, search.epochs, fraction, False) for each in self._drawn]
+        each = (float(np.quantile(proxy, 0.25)), fmean(proxy), float(np.quantile(proxy, 0.75)))
+        kept = zip(each, _kept(recipe), strict=True)
+        trials = Range(*(search.trials * seconds * part for seconds, part in kept))
+        params = cost(self.baselines[1]).params * _PARAM_BYTES
+        yield self._stage(
+            "search",
+            [(search.trials, trials)],
+            machines,
+            search.trials * _TRIAL_BYTES + _STORAGE_BYTES + params * _CHECKPOINT_COPIES,
+        )
+        finals = self._alike(self.baselines, search.final_epochs, fraction, False)
+        yield self._stage(
+            "finalists",
+            [(search.finalists, Range(*(search.finalists * each for each in finals)))],
+            machines,
+            search.finalists * _TRIAL_BYTES,
+        )
+        jobs = list(self._coefficient_jobs(recipe))
+        yield self._stage("coefficients", jobs, machines, sum(n for n, _ in jobs) * _TRIAL_BYTES)
+        trained = [
+            (1, Range(*self._alike(versions, family.epochs, family.data_fraction, True)))
+            for versions in zip(*self._families, strict=True)
+        ]
+        weights = sum(cost(each).params for each in self._families[1]) * _PARAM_BYTES
+        yield self._stage("family", trained, machines, weights * _MEMBER_COPIES + _REPORT_BYTES)
+
+    def _alike(
+        self, networks: Sequence[Architecture], epochs: int, fraction: float, final: bool
+    ) -> list[float]:
+        return sorted(self.training(each, epochs, fraction, final) for each in networks)
+
+    def _coefficient_jobs(self, recipe: Recipe) -> Iterable[tuple[int, Range]]:
+        """Groups of equally long trainings: how many, and the seconds of all of them."""
+        settings, found = recipe.coefficients, self._grid
+        if not found:
+            return
+        own = cost(self.baselines[1]).macs
+        scale = [cost(each).macs / own for each in self.baselines]
+        rungs = [(len(found), settings.epochs)]
+        if settings.method == "race":
+            steps = ladder(len(found), settings.epochs, settings.seeds)
+            rungs = [(rung.entrants * rung.seeds, rung.epochs) for rung in steps]
+        for count, epochs in rungs:
+            each = fmean(
+                self.training(network, epochs, settings.data_fraction, False) for network in found
+            )
+            yield count, Range(*(count * each * factor for factor in scale))
+
+    def _stage(
+        self, name: str, groups: Sequence[tuple[int, Range]], machines: int, size: int
+    ) -> Stage:
+        doubt = 1 + max(_DOUBT, *(probe.spread for probe in self.probes))
+        here, there = (
+            _doubted([_makespan(groups, place, workers) for place in range(3)], doubt)
+            for workers in (self._workers, self._workers * machines)
+        )
+        return Stage(name, sum(count for count, _ in groups), here, there, size)
+
+
+def fitting(estimator: Estimator, hours: float) -> list[tuple[str, dict[str, int]]]:
+    """Ways to make a run fit into `hours`, each as a sentence and the keys that it changes.
+
+    Each way is judged by its own estimate; none is given where nothing would do.
+    """
+    recipe, limit = estimator.recipe, 3600 * hours
+    found: list[tuple[str, dict[str, int]]] = []
+    for words, changed in (
+        ("fewer trials alone", ("search.trials",)),
+        ("a shorter training of the family alone", ("family.epochs",)),
+        (
+            "less of everything",
+            ("search.trials", "search.final_epochs", "coefficients.epochs", "family.epochs"),
+        ),
+    ):
+        for percent in range(95, 4, -5):
+            values = {key: max(1, _value(recipe, key) * percent // 100) for key in changed}
+            if estimator.estimate(_changed(recipe, values)).seconds.middle <= limit:
+                found.append((words, values))
+                break
+    return found
+
+
+def machines_for(estimator: Estimator, hours: float, most: int = 64) -> int | None:
+    """How many machines like this one would do it in `hours`; None where not even `most` would."""
+    return next(
+        (
+            count
+            for count in range(2, most + 1)
+            if estimator.estimate(machines=count).shared.middle <= 3600 * hours
+        ),
+        None,
+    )
+
+
+def _value(recipe: Recipe, key: str) -> int:
+    section, _, name = key.partition(".")
+    return int(getattr(getattr(recipe, section), name))
+
+
+def _changed(recipe: Recipe, values: dict[str, int]) -> Recipe:
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    changed = {
+        name: getattr(recipe, name).model_copy(update=update) for name, update in sections.items()
+    }
+    return recipe.model_copy(update=changed)
+
+
+# ---------------------------------------------------------------------------------------- networks
+
+
+def _drawn(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
+    """The candidates, and some of them with the cheapest and the dearest found, by MACs."""
+    space = choices.load(recipe.space).adapted(
+        num_classes=len(data.classes),
+        resolution=recipe.resolution,
+        in_channels=recipe.data.channels,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        objective = objective_of(Run(Path(folder), recipe))
+    candidates = Candidates(space, objective)
+    rng = np.random.default_rng(recipe.seed)
+    rows = [candidates.sample(_DRAWS, rng)]
+    bounds = objective.bounds.counts
+    least, most = bounds.get("macs", (1, 2**62))
+    for end in (least, most):
+        edge = Within(candidates.table, {"macs": (end, end)}, clip=False).nearest(64, rng)
+        rows.append(edge[candidates.within(edge)])
+    if not sum(map(len, rows)):
+        rows = [candidates.unseen(set(), rows[0], rng).row[None]]  # which says why there is none
+    found = [candidates.at_row(row).architecture for row in np.concatenate(rows)]
+    return candidates, sorted(found, key=lambda network: cost(network).macs)
+
+
+def _combinations(candidates: Candidates) -> float:
+    """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
+    bounds = candidates.objective.bounds.counts
+    if not bounds:
+        return float(candidates.space.size)
+    within = Within(candidates.table, bounds)
+    draws = 500
+    inside = len(within.draw(draws, np.random.default_rng(0)))
+    return within.count * inside / draws
+
+
+def _grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
+    """The candidates of the coefficient stage around a baseline; none where they are pinned."""
+    if recipe.coefficients.pinned:
+        return []
+    return [each.architecture for each in candidates_of(recipe.coefficients, baseline)]
+
+
+def _members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
+    """A family around a network that might become the baseline, by the published coefficients."""
+    grid, settings = recipe.coefficients, recipe.family
+    coefficients = PUBLISHED
+    if grid.alpha and grid.beta and grid.gamma:
+        coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
+    if not settings.targets:
+        family = family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+    else:
+        family = family_for(
+            baseline,
+            coefficients,
+            settings.targets,
+            rule=load_rule(settings.rule, coefficients),
+            measure=MEASURES[settings.cost],
+            multiple=settings.multiple,
+        )
+    return [member.architecture for member in family.members]
+
+
+# ------------------------------------------------------------------------------------- arithmetic
+
+
+def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:
+    """Seconds at `macs`, by straight lines between logarithms; in proportion beyond both ends."""
+    (least, first), (most, last) = known[0], known[-1]
+    if macs <= least:
+        return first * macs / least
+    if macs >= most:
+        return last * macs / most
+    places = [math.log(each) for each, _ in known]
+    seconds = [math.log(max(each, 1e-12)) for _, each in known]
+    return float(np.exp(np.interp(math.log(macs), places, seconds)))
+
+
+def _kept(recipe: Recipe) -> tuple[float, float, float]:
+    """The part of the search's training that the pruner leaves: at least, about, at most.
+
+    At least: half of the trials after its start end at the first judgement (the median pruner's
+    own rule). About: half of that saving (assumed).
+    """
+    search = recipe.search
+    if search.pruner.kind == "none" or search.epochs < 2:
+        return 1.0, 1.0, 1.0
+    judged = max(0, search.trials - search.pruner.startup_trials) / search.trials
+    first = min(search.epochs, search.pruner.warmup_epochs + 1)
+    saved = judged * 0.5 * (1 - first / search.epochs)
+    return 1 - saved, 1 - saved / 2, 1.0
+
+
+def _makespan(groups: Sequence[tuple[int, Range]], place: int, workers: int) -> float:
+    """Seconds until all trainings are done: each group's, the longest first, on a free worker."""
+    every = [total[place] / count for count, total in groups for _ in range(count) if count]
+    free = [0.0] * workers
+    for seconds in sorted(every, reverse=True):
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+def _doubted(seconds: Sequence[float], doubt: float) -> Range:
+    low, middle, high = seconds
+    return Range(low / doubt, middle, high * doubt)

@@ -1,0 +1,244 @@
+"""Trials and members, shown in TensorBoard and MLflow as well: an extra beside the run's storage.
+
+A tracker that fails is left behind with a remark; it never ends a run. What is answered from the
+storage was logged when it was trained, and is not logged again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments import log
+from experiments.config import LoggingConfig
+from experiments.optional import needed
+from reports.text import without_password
+from space.cost import cost
+from space.evaluation import Epoch, Job, Measurement, Proposer, Status
+
+#: The folder of TensorBoard's event files in a run's.
+TENSORBOARD = "tensorboard"
+
+
+class Tracker(Protocol):
+    """Where trainings are shown; what it raises is dealt with by `Tracked`."""
+
+    def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
+        """Takes an epoch of a running job."""
+
+    def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
+        """Takes the end of a job; `value` is what the stage maximises, None where it failed."""
+
+    def close(self) -> None:
+        """Ends what is still open."""
+
+
+def trackers_of(settings: LoggingConfig, folder: Path, name: str) -> list[Tracker]:
+    """The trackers that a recipe asks for; `folder` and `name` are the run's.
+
+    Raises `InvalidInput` where a package is not installed.
+    """
+    found: list[Tracker] = []
+    if settings.tensorboard:
+        found.append(TensorBoard(folder / TENSORBOARD))
+    if settings.mlflow is not None:
+        found.append(MLflow(settings.mlflow, name))
+    return found
+
+
+@contextmanager
+def tracked(
+    proposer: Proposer,
+    stage: str,
+    trackers: Sequence[Tracker],
+    value: Callable[[float, Job], float],
+) -> Iterator[Proposer]:
+    """Inside, `proposer` is logged by all of `trackers`; it is otherwise unchanged."""
+    if not trackers:
+        yield proposer
+        return
+    logged = _Tracked(proposer, stage, list(trackers), value)
+    try:
+        yield logged
+    finally:
+        logged.each(lambda tracker: tracker.close())
+
+
+@dataclass
+class _Tracked:
+    proposer: Proposer
+    stage: str
+    trackers: list[Tracker]
+    value: Callable[[float, Job], float]
+
+    def ask(self) -> Job | None:
+        """The next job."""
+        return self.proposer.ask()
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        """Logs an epoch and passes it on."""
+        self.each(lambda tracker: tracker.epoch(self.stage, job, epoch))
+        return self.proposer.report(job, epoch)
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        """Passes a result on, and logs it once it is recorded."""
+        self.proposer.tell(job, measurement)
+        known = measurement.accuracy is not None and measurement.finished
+        value = self.value(measurement.accuracy or 0.0, job) if known else None
+        self.each(lambda tracker: tracker.result(self.stage, job, measurement, value))
+
+    def each(self, act: Callable[[Tracker], None]) -> None:
+        """Lets every tracker act; one that fails is not asked again."""
+        for tracker in tuple(self.trackers):
+            try:
+                act(tracker)
+            except Exception as error:  # whatever a server or a disk may do
+                self.trackers.remove(tracker)
+                reason = without_password((str(error).splitlines() or ["no message"])[0])
+                log.remark(
+                    f"logging: {type(tracker).__name__} failed ({type(error).__name__}: {reason}); "
+                    "the run goes on without it"
+                )
+
+
+def described(stage: str, job: Job) -> dict[str, str | int | float]:
+    """What is known of a job before it is trained, by the names of the run's tables."""
+    network, budget = job.architecture, job.budget
+    resolution = budget.resolution or network.resolution
+    return {
+        "study": stage,
+        "job": job.name,
+        **cost(network, resolution)._asdict(),
+        "resolution": resolution,
+        "epochs": budget.epochs,
+        "data_fraction": budget.data_fraction,
+        "seed": budget.seed,
+        "key": network.key,
+    }
+
+
+def _curves(epoch: Epoch) -> dict[str, float]:
+    return {"accuracy": epoch.accuracy, "loss": epoch.loss, "train_loss": epoch.train_loss}
+
+
+def _outcome(measurement: Measurement, value: float | None) -> dict[str, float]:
+    found = {
+        "final/accuracy": measurement.accuracy,
+        "final/value": value,
+        "final/train_seconds": measurement.train_seconds,
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+@dataclass
+class TensorBoard:
+    """Event files below `folder`: STAGE/JOB has a training's curves and its row of HPARAMS."""
+
+    folder: Path
+    _writers: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        needed("tensorboard", "tensorboard", "logging.tensorboard")
+
+    def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
+        """Adds the curves' values."""
+        writer = self._writer(stage, job)
+        for name, value in _curves(epoch).items():
+            writer.add_scalar(name, value, epoch.epoch)
+
+    def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
+        """Adds the row and closes the training's file."""
+        writer = self._writer(stage, job)
+        row = described(stage, job) | {"status": str(measurement.status)}
+        writer.add_hparams(row, _outcome(measurement, value), run_name=".")
+        if measurement.reason:
+            writer.add_text("reason", measurement.reason)
+        self._writers.pop(job.name).close()
+
+    def close(self) -> None:
+        """Closes the files of trainings that were interrupted."""
+        while self._writers:
+            self._writers.popitem()[1].close()
+
+    def _writer(self, stage: str, job: Job) -> Any:
+        if job.name not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            place = self.folder / stage / _file_name(job.name)
+            self._writers[job.name] = SummaryWriter(place)
+        return self._writers[job.name]
+
+
+def _file_name(job: str) -> str:
+    return re.sub(r"[^\w.]+", "-", job).strip("-.") or "job"
+
+
+_ENDS = {Status.COMPLETE: "FINISHED", Status.PRUNED: "KILLED", Status.FAILED: "FAILED"}
+
+
+@dataclass
+class MLflow:
+    """A run for each training at the tracking server (or database) `uri`, in one experiment."""
+
+    uri: str
+    experiment: str
+    _client: Any = None
+    _experiment_id: str = ""
+    _runs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        needed("mlflow", "mlflow", "logging.mlflow")
+
+    def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
+        """Logs the curves' values."""
+        self._metrics(self._run(stage, job), _curves(epoch), epoch.epoch)
+
+    def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
+        """Logs the outcome and ends the run."""
+        run = self._run(stage, job)
+        self._metrics(run, _outcome(measurement, value), len(measurement.epochs))
+        if measurement.reason:
+            self._client.set_tag(run, "reason", measurement.reason)
+        self._client.set_terminated(run, _ENDS[measurement.status])
+        del self._runs[job.name]
+
+    def close(self) -> None:
+        """Ends the runs of trainings that were interrupted."""
+        while self._runs:
+            self._client.set_terminated(self._runs.popitem()[1], "KILLED")
+
+    def _run(self, stage: str, job: Job) -> str:
+        if job.name not in self._runs:
+            from mlflow.entities import Param
+
+            self._open()
+            tags = {"phiscale.stage": stage}
+            name = f"{stage} {job.name}"
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
+            self._runs[job.name] = run
+            params = [Param(key, str(value)) for key, value in described(stage, job).items()]
+            self._client.log_batch(run, params=params)
+        return self._runs[job.name]
+
+    def _open(self) -> None:
+        """Connects at the first training: a server that is away is then remarked, and left."""
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(self.uri)
+            known = self._client.get_experiment_by_name(self.experiment)
+            self._experiment_id = (
+                known.experiment_id if known else self._client.create_experiment(self.experiment)
+            )
+
+    def _metrics(self, run: str, values: dict[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(name, value, now, step) for name, value in values.items()]
+        self._client.log_batch(run, metrics=metrics)
