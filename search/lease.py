@@ -180,14 +180,24 @@ def _belong(study: optuna.Study, run: str | None, url: str) -> None:
 
 def refuse_if_driven(url: str) -> None:
     """Raises `InvalidInput` where a process drives the run with the storage at `url`."""
+    _refuse(_read_holders(url))
+
+
+def driver_of(url: str) -> Driver | None:
+    """The living process that drives the run with the storage at `url`; None where none does."""
+    alive = next(filter(_is_alive, _read_holders(url)), None)
+    return _driver(alive) if alive else None
+
+
+def _read_holders(url: str) -> list[FrozenTrial]:
     with reading(url) as storage:
         if storage is None:
-            return
+            return []
         try:
             study_id = storage.get_study_id_from_name(STUDY)
         except KeyError:
-            return
-        _refuse(_holders(storage, study_id))
+            return []
+        return _holders(storage, study_id)
 
 
 def _holders(storage: BaseStorage, study_id: int) -> list[FrozenTrial]:

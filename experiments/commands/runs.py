@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from datetime import datetime
 from enum import StrEnum
@@ -18,14 +17,11 @@ from experiments.run import Run
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
 from reports.text import count, duration, percent, printable
+from search.lease import Driver, driver_of
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Seconds without a sign of life after which a run counts as stopped, or three times its longest
-#: epoch where that is more (assumed: a sign is every epoch of every training).
-_SILENT = 120.0
 
 #: Where runs are unless `--out` says another place.
 RUNS = Path("runs")
@@ -95,7 +91,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     loaded = load(opened.folder, opened.storage)
     rivals = bool(opened.recipe.family.rivals)
     stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]
-    silent, working = _signs_of_life(opened, loaded)
+    driver = driver_of(opened.storage)
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
         for name in STUDIES
@@ -103,9 +99,9 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         if trial.state == "failed"
     )
     if as_json:
-        print_json(_as_data(opened, loaded, stages, silent, working, failures))
+        print_json(_as_data(opened, loaded, stages, driver, failures))
         return
-    _print_status(opened, loaded, stages, silent, working)
+    _print_status(opened, loaded, stages, driver)
     if running := [t for name in STUDIES for t in loaded.study(name) if t.state == "running"]:
         out.print()
         _print_running(running)
@@ -166,28 +162,12 @@ def _share(trial: Trial) -> float:
     return max(trial.reports, default=0) / max(1, int(trial.budget.get("epochs", 1)))
 
 
-def _signs_of_life(opened: Run, loaded: Loaded) -> tuple[float | None, bool]:
-    """Seconds since the run last wrote something, and whether it seems to be at work."""
-    files = [opened.folder / name for name in (log.FILE, "study.db", "study.db-wal")]
-    times = [file.stat().st_mtime for file in files if file.is_file()]
-    every = [trial for name in STUDIES for trial in loaded.study(name)]
-    times += [trial.ended.timestamp() for trial in every if trial.ended]
-    if not times:
-        return None, False
-    epochs = [e["seconds"] or 0.0 for t in every for e in t.measurement.get("epochs", ())]
-    silent = max(0.0, time.time() - max(times))
-    patience = max(_SILENT, 3 * max(epochs, default=0.0))
-    return silent, loaded.family is None and silent < patience
-
-
-def _print_status(
-    opened: Run, loaded: Loaded, stages: list[_Stage], silent: float | None, working: bool
-) -> None:
+def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Driver | None) -> None:
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
     again = f" and continued {len(starts) - 1} times" if len(starts) > 1 else ""
     out.print(f"{opened.recipe.name}{since}{again}", style="bold", markup=False)
-    out.print(_sentence(opened, loaded, silent, working), markup=False, soft_wrap=True)
+    out.print(_sentence(opened, loaded, driver), markup=False, soft_wrap=True)
     rows = []
     for stage in stages:
         planned = "" if stage.planned is None else f"/{stage.planned}"
@@ -206,19 +186,17 @@ def _print_status(
     headers = ("stage", "", "done", "pruned", "failed", "running", "best", "MACs", "seconds")
     print_rows((*headers[:-1], "trained for"), rows, numeric=(2, 3, 4, 5, 6, 7, 8))
     for stage in stages:
-        if stage.left and working:
+        if stage.left and driver:
             out.print(f"{stage.name}: {stage.left}", style="cyan")
 
 
-def _sentence(opened: Run, loaded: Loaded, silent: float | None, working: bool) -> str:
+def _sentence(opened: Run, loaded: Loaded, driver: Driver | None) -> str:
+    if driver is not None:
+        return f"working: {driver}"
     if loaded.family is not None:
         return f"finished; the family is in {opened.folder / 'family'}"
-    if silent is None:
-        return f"nothing is recorded yet; begin with: phiscale run {opened.folder}"
-    sign = f"last sign of life {duration(silent)} ago"
-    if working:
-        return f"working, {sign}"
-    return f"stopped, it seems: {sign}; continue with: phiscale run {opened.folder}"
+    begun = "stopped; continue" if loaded.trials else "nothing is recorded yet; begin"
+    return f"{begun} with: phiscale run {opened.folder}"
 
 
 def _print_running(running: list[Trial]) -> None:
@@ -242,16 +220,14 @@ def _as_data(
     opened: Run,
     loaded: Loaded,
     stages: list[_Stage],
-    silent: float | None,
-    working: bool,
+    driver: Driver | None,
     failures: Counter[str],
 ) -> dict[str, Any]:
     return {
         "name": opened.recipe.name,
         "folder": str(opened.folder),
         "finished": loaded.family is not None,
-        "working": working,
-        "silent_seconds": silent,
+        "driver": driver and {"host": driver.host, "process": driver.process},
         "stages": [
             stage._asdict()
             | {
@@ -451,7 +427,7 @@ def list_runs(
 
 
 def _run_row(place: Path, opened: Run, loaded: Loaded) -> dict[str, Any]:
-    _, working = _signs_of_life(opened, loaded)
+    working = driver_of(opened.storage) is not None
     begun = [name for name in STUDIES if loaded.study(name)]
     finished = loaded.family is not None
     members = (loaded.family or {}).get("members", ())
@@ -461,11 +437,17 @@ def _run_row(place: Path, opened: Run, loaded: Loaded) -> dict[str, Any]:
         "folder": str(place),
         "name": opened.recipe.name,
         "started": starts[0]["time"] if starts else None,
-        "state": "finished" if finished else f"{stage}{'' if working else ', stopped'}",
+        "state": _state(stage, finished, working),
         "trials": sum(trial.finished for name in STUDIES for trial in loaded.study(name)),
         "baseline_macs": loaded.baseline["cost"]["macs"] if loaded.baseline else None,
         "accuracy": max((m["accuracy"] for m in members), default=None),
     }
+
+
+def _state(stage: str, finished: bool, working: bool) -> str:
+    if working:
+        return f"working: {stage}"
+    return "finished" if finished else f"stopped: {stage}"
 
 
 def dashboard(

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,6 +15,7 @@ import optuna
 import pytest
 
 from experiments import log
+from search import lease
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def copied(tiny_run, tmp_path) -> Path:
 
 def unfinished(folder: Path) -> Path:
     """As if the family were being trained: its first training runs, its second failed."""
-    for name in ("family/family.json", "study.db-wal", "study.db-shm"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "family" / "family.json").unlink()
     study = optuna.load_study(study_name="family", storage=f"sqlite:///{folder / 'study.db'}")
     storage, trials = study._storage, study.get_trials()
     for name, state in (("b0", "running"), ("b1", "fail")):
@@ -58,28 +57,25 @@ def test_status_of_a_finished_run_counts_every_stage(phiscale, tiny_run):
 
 def test_status_while_it_works_shows_what_runs_and_what_failed(phiscale, copied):
     folder = unfinished(copied)
-    (folder / log.FILE).touch()
-    said = phiscale("status", folder)
-    assert "working, last sign of life" in said.out
+    with lease.held(f"sqlite:///{folder / 'study.db'}"):
+        said = phiscale("status", folder)
+        data = json.loads(phiscale("status", folder, "--json").out)
+        assert json.loads(phiscale("runs", folder.parent, "--json").out)[0]["state"] == (
+            "working: family"
+        )
+    assert f"working: process {os.getpid()} on" in said.out
+    assert data["driver"]["process"] == os.getpid()
     assert "b0 again" in said.out
     assert "failed 1 ×: the loss is [nan]" in said.out
-    data = json.loads(phiscale("status", folder, "--json").out)
-    assert data["working"]
     assert data["stages"][3]["running"] == 1
     assert data["failures"] == {"the loss is [nan]": 1}
 
 
-def test_status_of_a_silent_run_says_how_to_continue(phiscale, copied):
+def test_status_of_a_stopped_run_says_how_to_continue(phiscale, copied):
     folder = unfinished(copied)
-    long_ago = time.time() - 10_000
-    for file in folder.iterdir():
-        os.utime(file, (long_ago, long_ago))
-    storage = folder / "study.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.commands.runs.time.time", lambda: time.time_ns() / 1e9 + 9_000)
-        said = phiscale("status", folder)
-    os.utime(storage)
-    assert f"continue with: phiscale run {folder}" in " ".join(said.out.split())
+    said = " ".join(phiscale("status", folder).out.split())
+    assert f"stopped; continue with: phiscale run {folder}" in said
+    assert json.loads(phiscale("status", folder, "--json").out)["driver"] is None
 
 
 def test_a_run_is_found_by_its_name_and_a_wrong_one_is_corrected(phiscale, copied, monkeypatch):
@@ -93,12 +89,16 @@ def test_a_run_is_found_by_its_name_and_a_wrong_one_is_corrected(phiscale, copie
 
 
 def test_looking_changes_nothing(phiscale, copied):
-    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    def files() -> dict[Path, bytes]:
+        # SQLite itself moves what is in study.db-wal into study.db when its last reader leaves.
+        kept = (path for path in copied.rglob("*") if not path.name.startswith("study.db"))
+        return {path: path.read_bytes() for path in kept if path.is_file()}
+
+    before, trials = files(), phiscale("trials", copied, "--json").out
     for command in ("status", "best", "trials", "show"):
         assert phiscale(command, copied).status == 0
-    left = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
-    assert {p.name for p in left.keys() - before.keys()} <= {"study.db-wal", "study.db-shm"}
-    assert all(left[path] == content for path, content in before.items())
+    assert files() == before
+    assert phiscale("trials", copied, "--json").out == trials
 
 
 def test_best_ranks_by_reward_and_names_the_baseline(phiscale, tiny_run):
