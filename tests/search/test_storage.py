@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import create_trial
 
-from search.storage import without_password
+from search.storage import PASSWORD_VARIABLE, reading, storage_url, without_password
 from search.study import open_study
 from space.validation import InvalidInput
 
@@ -76,3 +76,47 @@ def test_postgresql_holds_studies(postgresql: Any) -> None:
     study = open_study(postgresql.database("studies"), "search")
     study.add_trial(create_trial(value=0.5, user_attrs={"key": "x"}))
     assert [trial.value for trial in study.trials] == [0.5]
+
+
+def test_journal_survives_a_write_that_a_kill_cut_short(tmp_path: Path) -> None:
+    url = f"journal:///{tmp_path}/study.journal"
+    open_study(url, "search").add_trial(create_trial(value=0.5))
+    with (tmp_path / "study.journal").open("ab") as file:
+        file.write(b'{"op_code": 4, "study')
+    with reading(url) as storage:  # which repairs nothing, and sees what is whole
+        assert storage is not None
+        assert storage.get_n_trials(0) == 1
+    open_study(url, "search").add_trial(create_trial(value=0.6))
+    assert [trial.value for trial in open_study(url, "search").trials] == [0.5, 0.6]
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    for kind in ("sqlite", "journal"):
+        with reading(f"{kind}:///{tmp_path}/study.{kind}") as storage:
+            assert storage is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "sqlite:////runs/mine/study.db"),
+        ("journal", "journal:////runs/mine/study.journal"),
+        ("sqlite:///mine.db", "sqlite:///mine.db"),
+        ("mysql://me@host/runs", "mysql://me@host/runs"),
+        ("mysql://me:secret@host/runs", "mysql://me:secret@host/runs"),
+        ("mysql://me:***@host/runs", "mysql://me:from-outside@host/runs"),
+    ],
+)
+def test_storage_of_a_run_is_named_in_words_or_by_url(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "from-outside")
+    assert storage_url(Path("/runs/mine"), given) == expected
+
+
+def test_password_in_the_query_is_neither_taken_nor_shown() -> None:
+    url = "postgresql://me@host/runs?password=hunter2"
+    with pytest.raises(InvalidInput, match="stands in the query") as error:
+        open_study(url, "search")
+    assert "hunter2" not in str(error.value)
