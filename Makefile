@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-training bench-latency docs
+.PHONY: demo test test-install lint bench bench-training bench-latency docs
 
 demo: .venv/installed
 	$(BIN)/phiscale run demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+test-install: .venv/installed-dev
+	$(BIN)/python .ci/test-install
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -33,7 +36,7 @@ bench-latency: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

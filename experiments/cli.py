@@ -19,6 +19,7 @@ from experiments import log
 from experiments.commands import (
     beginning,
     drawing,
+    exporting,
     latency,
     machine,
     networks,
@@ -64,6 +65,11 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (reporting.watch, "watch", "watch runs/demo"),
         (runs.dashboard, "dashboard", "dashboard runs/demo"),
         (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
+    ),
+    "Use a family": (
+        (exporting.export, "export", "export runs/demo --to onnx,torch --int8"),
+        (exporting.predict, "predict", "predict runs/demo/family/b1 image.png --format onnx"),
+        (exporting.verify, "verify", "verify runs/demo"),
     ),
     "Look at networks": (
         (drawing.show, "show", "show runs/demo:b1"),

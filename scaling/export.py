@@ -1,38 +1,53 @@
-"""Trained members on disk: written whole, loaded again, and compared with what was trained."""
+"""Trained members on disk: written whole in every format, and proved against what was trained."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.coefficients import Coefficients
 from scaling.family import (
-    ARCHITECTURE,
     FAMILY,
-    WEIGHTS,
+    DataRecord,
     FamilyRecord,
     MemberRecord,
-    Preprocessing,
+    Origin,
+    Quantised,
     SavedMember,
+    load_record,
+)
+from scaling.formats import (
+    ARCHITECTURE,
+    CARD,
+    WEIGHTS,
+    Format,
+    Portable,
+    Preprocessing,
+    card,
+    full_name,
+    onnx,
+    program,
+    standalone,
+    timm,
 )
 from scaling.members import Member
+from scaling.reading import TOLERANCES, open_format
 from space.files import write_file
+from space.validation import InvalidInput
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from space.network import Network
 
-README = "README.md"
-
-#: The largest difference of two outputs of the same weights, as a fraction of the largest output
-#: (assumed: float32 rounding in another memory layout).
-TOLERANCE = 1e-5
+EVERY = frozenset(Format)
 
 
 class ExportMismatch(RuntimeError):
@@ -41,43 +56,47 @@ class ExportMismatch(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a member's training gave: accuracy is a fraction, on `images` test images."""
+    """What a member's training gave: accuracies are fractions, on `images` test images."""
 
-    accuracy: float
+    accuracy: float | None
     images: int
     train_seconds: float
+    class_accuracies: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the members of a family share; `data` says in a line what they were trained on."""
+    """What the members of a family share; `name` is the run's."""
 
-    data: str
+    name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    data: DataRecord | None = None
+    origin: Origin | None = None
 
 
 def export_member(
-    folder: Path, member: Member, network: Network, trained: Trained, about: About, inputs: Tensor
+    folder: Path,
+    member: Member,
+    network: Network,
+    trained: Trained,
+    about: About,
+    inputs: Tensor,
+    *,
+    formats: Collection[Format] = EVERY,
 ) -> MemberRecord:
     """Writes FOLDER/NAME/ and gives what family.json is to say of it, once it is proved.
 
-    The network is loaded from the written files, and its outputs for `inputs` (N × channels × H ×
-    W, preprocessed) are compared with those of `network`. Raises `ExportMismatch` with the largest
-    difference.
+    The network is run from the written files in every format, and its outputs for `inputs` (N ×
+    channels × H × W, preprocessed) are compared with those of `network`. Raises `ExportMismatch`
+    with the largest difference. The card is written by `write_family`, and formats whose packages
+    are not installed or that cannot express the network are left out (`left_out` says which).
     """
-    from safetensors.torch import save
-
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    contents: dict[str, bytes] = {
-        ARCHITECTURE: _json(member.architecture.to_dict()),
-        # One entry of metadata alone: of two the order, and with it the hash, would be random.
-        WEIGHTS: save(weights, metadata={"format": "pt"}),
-        README: _readme(member, trained, about).encode(),
-    }
-    for name, content in contents.items():
-        write_file(folder / member.name / name, content)
-
+    name = full_name(about.name, member.name)
+    portable = Portable(name, member.architecture, about.classes, about.preprocessing)
+    before = _before(folder, member.name)
+    files = _write(folder / member.name, portable, network, formats, before)
+    same = before is not None and before.files.get(WEIGHTS) == files[WEIGHTS]
     record = MemberRecord(
         name=member.name,
         phi=member.phi,
@@ -87,102 +106,215 @@ def export_member(
         cost=member.cost,
         key=member.architecture.key,
         **asdict(trained),
-        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        files=files,
         target=member.target,
         miss=member.miss,
+        int8=before.int8 if before and same and onnx.INT8 in files else None,
+        card=before.card if before else None,
     )
-    _prove(SavedMember(folder / member.name, record, member.architecture), network, inputs)
+    _prove(SavedMember(folder / member.name, record, portable), network, inputs, formats)
     return record
 
 
+def export_again(member: SavedMember, formats: Collection[Format], inputs: Tensor) -> MemberRecord:
+    """Writes a saved member in `formats` too, proved as by `export_member`; the rest stays."""
+    network = member.load()
+    there = {each for each, name in _FILES.items() if name in member.record.files}
+    files = _write(member.folder, member.portable, network, {*formats, *there}, member.record)
+    record = replace(member.record, files=files)
+    _prove(replace(member, record=record), network, inputs, formats)
+    return record
+
+
+def quantise(
+    member: SavedMember,
+    calibration: NDArray[np.float32],
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> MemberRecord:
+    """Writes model.int8.onnx beside the member's model.onnx, and measures what 8 bits cost.
+
+    Ranges come from the inputs `calibration`; both accuracies are those on `images` (N × channels ×
+    H × W, preprocessed) with their `labels` (N).
+    """
+    data = onnx.quantised(member.read(onnx.FILE), calibration)
+    write_file(member.folder / onnx.INT8, data)
+    files = member.record.files | {onnx.INT8: _sha256(data)}
+    small = onnx.open_(data, onnx.INT8)
+    full = open_format(member, Format.ONNX)
+    right = [
+        sum(
+            int((predict(images[i : i + 64]).argmax(1) == labels[i : i + 64]).sum())
+            for i in range(0, len(images), 64)
+        )
+        for predict in (small, full)
+    ]
+    accuracy, full_accuracy = (count / len(images) for count in right)
+    found = Quantised(accuracy, full_accuracy, len(images))
+    return replace(member.record, files=files, int8=found)
+
+
 def write_family(
-    folder: Path, records: Sequence[MemberRecord], coefficients: Coefficients, about: About
-) -> None:
-    """Writes FOLDER/family.json, which makes the exported members a family; so it comes last."""
-    family = FamilyRecord(tuple(records), coefficients, about.classes, about.preprocessing)
+    folder: Path, records: Sequence[MemberRecord], coefficients: Coefficients | None, about: About
+) -> FamilyRecord:
+    """Writes the cards and FOLDER/family.json, which makes the members a family; so it is last.
+
+    A card that was edited stays as it is; remove it to have it written anew.
+    """
+    family = FamilyRecord(
+        members=tuple(records),
+        coefficients=coefficients,
+        classes=about.classes,
+        preprocessing=about.preprocessing,
+        name=about.name,
+        data=about.data,
+        origin=about.origin,
+    )
+    return write_cards(folder, family)
+
+
+def write_cards(folder: Path, family: FamilyRecord) -> FamilyRecord:
+    """Writes the members' cards, but for those that were edited, and family.json."""
+    members = []
+    for record in family.members:
+        path = folder / record.name / CARD
+        if edited(path, record):
+            members.append(record)
+            continue
+        text = card.text(family, record, folder).encode()
+        write_file(path, text)
+        members.append(replace(record, card=_sha256(text)))
+    family = replace(family, members=tuple(members))
     data = asdict(family)
-    for member, record in zip(data["members"], records, strict=True):
+    for member, record in zip(data["members"], family.members, strict=True):
         member["cost"] = record.cost._asdict()
     write_file(folder / FAMILY, _json(data))
+    return family
+
+
+def edited(path: Path, record: MemberRecord) -> bool:
+    """Whether someone has changed the card since it was written."""
+    return record.card is not None and path.is_file() and _sha256(path.read_bytes()) != record.card
+
+
+def left_out(portable: Portable) -> dict[Format, str]:
+    """The formats that cannot be written here, each with the reason."""
+    reasons: dict[Format, str] = {}
+    try:
+        onnx.require()
+    except InvalidInput as error:
+        reasons[Format.ONNX] = str(error)
+    if reason := timm.reason_against(portable.architecture):
+        reasons[Format.TIMM] = reason
+    return reasons
+
+
+_FILES = {
+    Format.TORCH: standalone.FILE,
+    Format.ONNX: onnx.FILE,
+    Format.PROGRAM: program.FILE,
+    Format.TIMM: timm.FILE,
+}
+
+
+def _before(folder: Path, name: str) -> MemberRecord | None:
+    """What an earlier export says of the member; None where there is none that can be read."""
+    try:
+        members = load_record(folder).members
+    except InvalidInput:
+        return None
+    return next((record for record in members if record.name == name), None)
+
+
+def _write(
+    folder: Path,
+    portable: Portable,
+    network: Network,
+    formats: Collection[Format],
+    before: MemberRecord | None,
+) -> dict[str, str]:
+    """Writes the member's files and gives their hashes; what an earlier export left is removed."""
+    from safetensors.torch import save
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    contents = {
+        ARCHITECTURE: _json(portable.architecture.to_dict()),
+        # One entry of metadata alone: of two the order, and with it the hash, would be random.
+        WEIGHTS: save(weights, metadata={"format": "pt"}),
+        timm.CONFIG: _json(timm.config(portable)),
+    }
+    wanted = set(formats) - left_out(portable).keys()
+    if Format.TORCH in wanted:
+        contents[standalone.FILE] = standalone.source(portable).encode()
+    if Format.TIMM in wanted:
+        contents[timm.FILE] = timm.source(portable).encode()
+    kept = _kept(folder, contents, before)
+    slow = {program.FILE: Format.PROGRAM, onnx.FILE: Format.ONNX}
+    missing = {name for name, format_ in slow.items() if format_ in wanted and name not in kept}
+    contents |= {name: data for name, data in kept.items() if slow.get(name, Format.ONNX) in wanted}
+    if missing:
+        traced = program.trace(portable, network)
+        if program.FILE in missing:
+            contents[program.FILE] = program.content(portable, traced)
+        if onnx.FILE in missing:
+            contents[onnx.FILE] = onnx.content(portable, traced)
+    for name in (*_FILES.values(), onnx.INT8):
+        if name not in contents:
+            (folder / name).unlink(missing_ok=True)
+    for name, content in contents.items():
+        write_file(folder / name, content)
+    return {name: _sha256(content) for name, content in contents.items()}
+
+
+def _kept(
+    folder: Path, contents: dict[str, bytes], before: MemberRecord | None
+) -> dict[str, bytes]:
+    """The files that take seconds to make, where an earlier export of the same has left them."""
+    if before is None or any(
+        before.files.get(name) != _sha256(content)
+        for name, content in contents.items()
+        if name in (ARCHITECTURE, WEIGHTS, timm.CONFIG)
+    ):
+        return {}
+    found = {}
+    for name in (program.FILE, onnx.FILE, onnx.INT8):
+        path = folder / name
+        if name in before.files and path.is_file():
+            data = path.read_bytes()
+            if _sha256(data) == before.files[name]:
+                found[name] = data
+    return found
 
 
 def _json(data: object) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _prove(saved: SavedMember, network: Network, inputs: Tensor) -> None:
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _prove(
+    saved: SavedMember, network: Network, inputs: Tensor, formats: Collection[Format]
+) -> None:
+    import numpy as np
     import torch
 
     trained = copy.deepcopy(network).cpu().eval()
     trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
+    images = inputs.cpu().contiguous()
     with torch.no_grad():
-        expected = trained(inputs.cpu())
-        found = saved.load()(inputs.cpu())
-    difference = (found - expected).abs().max().item()
-    largest = expected.abs().max().item()
-    if not difference <= TOLERANCE * max(largest, 1.0):
-        raise ExportMismatch(
-            f"{saved.folder}: the network on disk must put out what was trained, but their outputs "
-            f"differ by up to {difference:g} (outputs reach {largest:g})"
-        )
-
-
-_README = """\
-# {name}
-
-A convolutional network for images of {classes} classes, member {name} of a family made with
-phiscale: the family's baseline scaled to φ = {phi:g} (depth × {depth:.3g}, width × {width:.3g},
-{resolution} pixels).
-
-| | |
-| --- | --- |
-| accuracy | {accuracy:.2%} of {images} test images |
-| MACs (multiply–adds) | {macs:,} |
-| parameters | {params:,} |
-| activations | {activations:,} |
-| training | {train_seconds:.0f} s on {data} |
-
-## Use
-
-```python
-from scaling.family import load_family
-
-member = load_family("path/to/family")["{name}"]
-network = member.load()        # torch, on the CPU, in evaluation mode
-logits = network(images)       # N × {channels} × {resolution} × {resolution} → N × {classes}
-```
-
-`images` are resized to {resolution} × {resolution} pixels ({interpolation}), with values from 0 to
-1, less the mean {mean}, over the standard deviation {std} of each channel.
-
-`{architecture_file}` describes the network, `{weights_file}` holds its weights (safetensors).
-
-## Classes
-
-In the order of the logits:
-
-    {names}
-"""
-
-
-def _readme(member: Member, trained: Trained, about: About) -> str:
-    preprocessing = about.preprocessing
-    return _README.format(
-        name=member.name,
-        phi=member.phi,
-        depth=member.depth,
-        width=member.width,
-        resolution=member.resolution,
-        channels=member.architecture.in_channels,
-        classes=len(about.classes),
-        **asdict(trained),
-        **member.cost._asdict(),
-        data=about.data,
-        interpolation=preprocessing.interpolation,
-        mean=", ".join(f"{value:g}" for value in preprocessing.mean),
-        std=", ".join(f"{value:g}" for value in preprocessing.std),
-        architecture_file=ARCHITECTURE,
-        weights_file=WEIGHTS,
-        # JSON has no line breaks in strings: no class name can end the indented block.
-        names=json.dumps(about.classes, ensure_ascii=False),
-    )
+        expected = trained(images).numpy()
+    largest = max(float(np.abs(expected).max()), 1.0)
+    written = {each for each in formats if _FILES.get(each) in saved.record.files}
+    if Format.TIMM in written and not timm.available():
+        written.remove(Format.TIMM)  # it is written without timm, and cannot be run
+    for format_ in (Format.SAFETENSORS, *sorted(written)):
+        # What was written a moment ago by this very function may run.
+        found = open_format(saved, format_, trust=True)(images.numpy())
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCES[format_] * largest:
+            raise ExportMismatch(
+                f"{saved.folder}: the network on disk ({format_}) must put out what was trained, "
+                f"but their outputs differ by up to {difference:g} (outputs reach {largest:g})"
+            )

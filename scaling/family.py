@@ -2,7 +2,10 @@
 
 A family is a folder with `family.json` and one folder for each member; `scaling.export` writes it:
 
-    family/  family.json  b0/ {architecture.json, model.safetensors, README.md}  b1/ …
+    family/  family.json  b0/ {architecture.json, model.safetensors, config.json, README.md …}  b1/
+
+This is the Python interface to a family, and stable: `load_family`, `load_member`, what they give
+(`.architecture`, `.cost`, `.build()`, `.load()`), and `Preprocessing`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.coefficients import Coefficients
+from scaling.formats import ARCHITECTURE, WEIGHTS, Portable, Preprocessing, full_name
 from space.architecture import Architecture
 from space.cost import Cost, cost
 from space.validation import InvalidInput, one_of, validate
@@ -24,9 +28,17 @@ from space.validation import InvalidInput, one_of, validate
 if TYPE_CHECKING:
     from space.network import Network
 
+__all__ = [
+    "ARCHITECTURE",
+    "WEIGHTS",
+    "Preprocessing",
+    "SavedFamily",
+    "SavedMember",
+    "load_family",
+    "load_member",
+]
+
 FAMILY = "family.json"
-ARCHITECTURE = "architecture.json"
-WEIGHTS = "model.safetensors"
 
 #: What members and their files may be called: nothing that leads out of the family's folder.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
@@ -34,25 +46,27 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 #: The largest JSON file that is read, in bytes (assumed: a hundred times a large network's).
 _MAX_JSON = 10_000_000
 
+#: The largest file that is read, in bytes: so many times the weights, and so many beside (assumed).
+_MOST_COPIES, _MOST_BESIDE = 4, 50_000_000
+
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How an image becomes a network's input, once resized to the member's resolution.
+class Quantised:
+    """How a member does with 8 bits: both accuracies are fractions of the same `images`."""
 
-    Pixels from 0 to 1, less `mean`, over `std`, of each channel. `interpolation` is the resize's.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
+    accuracy: float
+    full_accuracy: float
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
     """What family.json says of a member; `files` has the SHA-256 of each in its folder.
 
-    `accuracy` is a fraction, on `images` images. Raises ValueError for names that could lead out of
-    the folder.
+    `accuracy` is a fraction, on `images` test images, and `class_accuracies` those of each class
+    (None: without images); both None or empty where nothing was measured. `card` is the SHA-256 of
+    the README as it was written: people may edit that. Raises ValueError for names that could lead
+    out of the folder.
     """
 
     name: str
@@ -62,12 +76,15 @@ class MemberRecord:
     resolution: int
     cost: Cost
     key: str
-    accuracy: float
+    accuracy: float | None
     images: int
     train_seconds: float
     files: dict[str, str]
     target: int | float | None = None
     miss: float | None = None
+    class_accuracies: tuple[float | None, ...] = ()
+    int8: Quantised | None = None
+    card: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.files):
@@ -79,18 +96,52 @@ class MemberRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DataRecord:
+    """What a family was trained and tested on; counts are of images, `per_class` by class."""
+
+    source: str
+    fingerprint: str
+    train: int
+    test: int
+    train_per_class: tuple[int, ...]
+    test_per_class: tuple[int, ...]
+    held_out: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a family was found: the search, its reward, and the trainings of the members."""
+
+    space: str
+    reward: str
+    sampler: str
+    trials: int
+    search_epochs: int
+    family_epochs: int
+    seed: int
+    metric: str
+    phiscale: str
+
+
+@dataclass(frozen=True, slots=True)
 class FamilyRecord:
-    """The content of family.json."""
+    """The content of family.json; `coefficients` are None for networks that were not scaled."""
 
     members: tuple[MemberRecord, ...]
-    coefficients: Coefficients
+    coefficients: Coefficients | None
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    name: str = "family"
+    data: DataRecord | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         names = Counter(member.name for member in self.members)
         if repeated := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"names of members must be unique, but got {repeated[0]} repeatedly")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"a plain name of the family must be given, but got {self.name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +150,12 @@ class SavedMember:
 
     folder: Path
     record: MemberRecord
-    architecture: Architecture
+    portable: Portable
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network, as data."""
+        return self.portable.architecture
 
     @property
     def name(self) -> str:
@@ -117,7 +173,7 @@ class SavedMember:
         return cost(self.architecture)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> float | None:
         """Fraction of the test images that it got right (or the run's other metric)."""
         return self.record.accuracy
 
@@ -136,18 +192,37 @@ class SavedMember:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        path = self.folder / WEIGHTS
-        data = path.read_bytes()
-        _check_hash(path, hashlib.sha256(data).hexdigest(), self.record.files[WEIGHTS])
+        data = self.read(WEIGHTS)
         network = self.build()
         try:
             network.load_state_dict(load(data))
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InvalidInput(
-                f"{path}: must hold the weights of {self.name}, but {reason}"
+                f"{self.folder / WEIGHTS}: must hold the weights of {self.name}, but {reason}"
             ) from None
         return network.eval()
+
+    def read(self, name: str) -> bytes:
+        """The file `name` of the member, which family.json lists.
+
+        Raises `InvalidInput` where it is not listed, is not what its hash says, or is larger than
+        such a network's could be.
+        """
+        path = self.folder / name
+        if name not in self.record.files:
+            raise InvalidInput(
+                f"{path}: {FAMILY} lists no such file; write it with phiscale export"
+            )
+        most = _MOST_COPIES * 4 * self.cost.params + _MOST_BESIDE
+        try:
+            if (size := path.stat().st_size) > most:
+                raise InvalidInput(f"{path}: must have at most {most} bytes, but has {size}")
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
+        _check_hash(path, hashlib.sha256(data).hexdigest(), self.record.files[name])
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +230,28 @@ class SavedFamily:
     """A family on disk: a sequence of its members, also by name (`family["b1"]`)."""
 
     folder: Path
+    record: FamilyRecord
     members: tuple[SavedMember, ...]
-    coefficients: Coefficients
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
+
+    @property
+    def name(self) -> str:
+        """The name of the run that made it."""
+        return self.record.name
+
+    @property
+    def coefficients(self) -> Coefficients | None:
+        """α, β and γ; None for networks that were not scaled."""
+        return self.record.coefficients
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the logits."""
+        return self.record.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes an input."""
+        return self.record.preprocessing
 
     def __iter__(self) -> Iterator[SavedMember]:
         return iter(self.members)
@@ -182,17 +275,38 @@ def load_family(folder: str | Path) -> SavedFamily:
     missing, damaged, swapped, outside the folder, or at odds with family.json.
     """
     folder = Path(folder)
-    record = validate(FamilyRecord, _read_json(folder / FAMILY), source=str(folder / FAMILY))
-    return SavedFamily(
-        folder=folder,
-        members=tuple(_load_member(folder, member) for member in record.members),
-        coefficients=record.coefficients,
-        classes=record.classes,
-        preprocessing=record.preprocessing,
-    )
+    record = load_record(folder)
+    members = tuple(_load_member(folder, record, member) for member in record.members)
+    return SavedFamily(folder, record, members)
 
 
-def _load_member(folder: Path, record: MemberRecord) -> SavedMember:
+def load_member(folder: str | Path) -> SavedMember:
+    """One member by its own folder, `family/b1`; raises as `load_family`, for its files alone."""
+    folder = Path(folder)
+    family = folder.absolute().parent if folder.name in ("", "..") else folder.parent
+    record = load_record(family)
+    named = {member.name: member for member in record.members}
+    name = folder.absolute().name
+    if name not in named:
+        raise one_of(str(family / FAMILY), name, named)
+    return _load_member(family, record, named[name])
+
+
+def load_record(folder: Path) -> FamilyRecord:
+    """What the family.json in `folder` says; raises `InvalidInput` for one that is none."""
+    path = folder / FAMILY
+    record = validate(FamilyRecord, _read_json(path), source=str(path))
+    for member in record.members:
+        found = len(member.class_accuracies)
+        if found not in (0, len(record.classes)):
+            raise InvalidInput(
+                f"{path}: {member.name} must have an accuracy for each of the "
+                f"{len(record.classes)} classes, or none, but has {found}"
+            )
+    return record
+
+
+def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> SavedMember:
     for name, sha256 in record.files.items():
         path = folder / record.name / name
         if not path.is_file():
@@ -211,7 +325,11 @@ def _load_member(folder: Path, record: MemberRecord) -> SavedMember:
     _check_same(path, "cost", cost(architecture), record.cost)
     _check_size(folder / record.name / WEIGHTS, record.cost.params)
     _check_same(path, "key", architecture.key, record.key)
-    return SavedMember(folder / record.name, record, architecture)
+    _check_same(path, "number of classes", architecture.num_classes, len(family.classes))
+    _check_same(path, "channels", architecture.in_channels, len(family.preprocessing.mean))
+    name = full_name(family.name, record.name)
+    portable = Portable(name, architecture, family.classes, family.preprocessing)
+    return SavedMember(folder / record.name, record, portable)
 
 
 def _read_json(path: Path) -> Any:

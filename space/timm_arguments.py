@@ -59,7 +59,8 @@ class TimmArguments:
 
     `model` is the class in timm: EfficientNet, or MobileNetV3 where there is a hidden layer.
     `se_divisor` 1 rounds squeezed channels to the nearest integer, 8 as channels are rounded;
-    `se_from_exp` lets the ratio in a block string be of the expanded channels.
+    `se_from_exp` lets the ratio in a block string be of the expanded channels. timm's stem always
+    has stride 2; a `stem_stride` of 1 is set once it is built.
     """
 
     model: str
@@ -79,12 +80,15 @@ class TimmArguments:
     se_act_layer: Activation | None = None
     se_divisor: int = 1
     se_from_exp: bool = False
+    stem_stride: int = 2
 
     def __post_init__(self) -> None:
         if self.model not in ("EfficientNet", "MobileNetV3"):
             raise ValueError(f"model is EfficientNet or MobileNetV3, but got {self.model!r}")
         if self.pad_type not in ("", "same"):
             raise ValueError(f"pad_type is empty or same, but got {self.pad_type!r}")
+        if self.stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride is 1 or 2, but got {self.stem_stride}")
         if self.se_divisor not in (1, 8):
             raise ValueError(f"se_divisor is 1 or 8, but got {self.se_divisor}")
         if self.se_from_exp and self.model == "EfficientNet":
@@ -131,6 +135,7 @@ def to_timm(architecture: Architecture) -> dict[str, Any]:
         se_act_layer=squeeze.activation,
         se_divisor=squeeze.divisor,
         se_from_exp=squeeze.base is SqueezeBase.EXPANDED,
+        stem_stride=architecture.stem.stride,
     )
     data: dict[str, Any] = json.loads(json.dumps(asdict(arguments)))
     return data
@@ -142,13 +147,14 @@ def _refuse(where: str, reason: str) -> InvalidInput:
 
 def _check_frame(architecture: Architecture) -> None:
     stem = architecture.stem
-    if (stem.kernel, stem.stride, stem.pool) != (3, 2, False):
-        raise _refuse("stem", "its stem is a 3×3 convolution with stride 2, without pooling")
+    if stem.kernel != 3 or stem.stride > 2 or stem.pool:
+        raise _refuse("stem", "its stem is a 3×3 convolution of stride 1 or 2, without pooling")
     if any(stage.stride > 2 for stage in architecture.stages):
         raise _refuse("stages", "its strides are 1 and 2")
-    strides = stem.stride * prod(stage.stride for stage in architecture.stages)
+    strides = 2 * prod(stage.stride for stage in architecture.stages)
     if strides > 32:
-        raise _refuse("stages", f"its strides multiply to 32 at most, but here to {strides}")
+        reason = f"its strides, with 2 for the stem, multiply to 32 at most, but here to {strides}"
+        raise _refuse("stages", reason)
 
 
 def _squeeze(architecture: Architecture) -> SqueezeExcite:
@@ -264,7 +270,7 @@ def build_timm(data: Mapping[str, Any]) -> nn.Module:
         "MobileNetV3": partial(MobileNetV3, se_from_exp=given.se_from_exp),
     }
     decode: Callable[[list[list[str]]], Any] = builder.decode_arch_def
-    return models[given.model](
+    module = models[given.model](
         block_args=decode([list(strings) for strings in given.arch_def]),
         stem_size=given.stem_size,
         num_features=given.num_features,
@@ -278,6 +284,9 @@ def build_timm(data: Mapping[str, Any]) -> nn.Module:
         drop_rate=given.drop_rate,
         drop_path_rate=given.drop_path_rate,
     )
+    stem: Any = module.get_submodule("conv_stem")
+    stem.stride = (given.stem_stride, given.stem_stride)
+    return module
 
 
 def _read(data: Mapping[str, Any]) -> TimmArguments:
@@ -305,7 +314,7 @@ def from_timm(data: Mapping[str, Any]) -> Architecture:
     if head.hidden and head.channels:
         drop_path *= total / (total + 1)
     return Architecture(
-        stem=Stem(given.stem_size),
+        stem=Stem(given.stem_size, stride=given.stem_stride),
         stages=tuple(stages),
         head=head,
         resolution=given.input_size,

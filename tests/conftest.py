@@ -1,13 +1,17 @@
 """What all tests share."""
 
+import importlib
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -106,3 +110,43 @@ def postgresql() -> Iterator[PostgreSQL]:
             yield server
         finally:
             server.stop()
+
+
+#: Declarations last as long as the object that made them.
+_declared: list[object] = []
+
+
+@pytest.fixture(scope="session")
+def import_torchvision() -> Callable[[], ModuleType]:
+    """Imports torchvision, also where its compiled operators are for another build of torch.
+
+    Its networks use none of those operators; it is enough that they are declared.
+    """
+
+    def load() -> ModuleType:
+        import torch
+
+        try:
+            return importlib.import_module("torchvision")
+        except RuntimeError:
+            for name in [name for name in sys.modules if name.startswith("torchvision")]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "DEF")
+            for operator in ("nms", "qnms"):
+                library.define(f"{operator}(Tensor dets, Tensor scores, float iou) -> Tensor")
+            _declared.append(library)
+            return importlib.import_module("torchvision")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def timm(import_torchvision: Callable[[], ModuleType]) -> ModuleType:
+    """timm, whose networks are witnesses; skips where it is missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import_torchvision()
+            return importlib.import_module("timm")
+        except ImportError as error:
+            pytest.skip(f"timm is the witness, and is missing: {error}")

@@ -12,16 +12,18 @@ import torch
 from safetensors.torch import load
 
 from experiments import log
-from experiments.data.images import Images
+from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.predictions import Predictions
+from experiments.run import environment
 from experiments.stages import rivals
 from experiments.stages.context import Context, StageFailed
 from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
-from scaling.family import Preprocessing
+from scaling.family import DataRecord, Origin, Preprocessing
+from scaling.formats import Format, Portable
 from scaling.jobs import InOrder
 from scaling.members import Family, family_at, family_for
 from scaling.rules import Rule
@@ -111,39 +113,78 @@ def _rule(context: Context, coefficients: Coefficients) -> Rule:
 def _export(
     context: Context, family: Family, trained: InOrder, evaluate: TrainingEvaluator
 ) -> dict[str, Any]:
-    """Writes every member and proves what was written on test images."""
+    """Writes every member in every format, and proves what was written on test images."""
     folder = context.run.folder / "family"
-    about = export.About(
-        data=_described(context.recipe.data.source, evaluate.train),
-        classes=context.data.classes,
-        preprocessing=Preprocessing(*normalisation(context.recipe.data.channels)),
-    )
-    images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
+    about = _about(context)
     predictions = Predictions(
         context.run.folder / "predictions", context.data.test, choose_device(evaluate.device)
     )
+    images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
     records = []
     for member, job in zip(family.members, trained.jobs, strict=True):
         network = _trained(job, evaluate)
         predictions.add(member.name, network)
         pixels = resize(torch.from_numpy(images), member.resolution)
-        records.append(
-            export.export_member(
-                folder,
-                member,
-                network,
-                _test_result(trained.told[member.name]),
-                about,
-                normalise(pixels.permute(0, 3, 1, 2)),
-            )
-        )
+        result = _test_result(trained.told[member.name], len(about.classes))
+        inputs = normalise(pixels.permute(0, 3, 1, 2))
+        records.append(export.export_member(folder, member, network, result, about, inputs))
     predictions.write_images()
+    for line in _left_out(family, about):
+        log.remark(line)
     export.write_family(folder, records, family.coefficients, about)
     return context.run.read("family/family.json")
 
 
-def _described(source: str, images: Images) -> str:
-    return f"{len(images):,} images of {Path(source).name!r}"
+def _left_out(family: Family, about: export.About) -> Iterator[str]:
+    """The formats that were not written, once for all members that lack them alike."""
+    found: dict[tuple[Format, str], list[str]] = {}
+    for member in family.members:
+        portable = Portable(about.name, member.architecture, about.classes, about.preprocessing)
+        for format_, reason in export.left_out(portable).items():
+            found.setdefault((format_, reason), []).append(member.name)
+    for (missing, reason), names in found.items():
+        yield f"{', '.join(names)}: not written for {missing}: {reason}"
+
+
+def _about(context: Context) -> export.About:
+    recipe, data, summary = context.recipe, context.data, context.data.summary
+    parts = ["train", "held_out"] if recipe.data.return_held_out else ["train"]
+    per_class = np.sum([summary.per_class[part] for part in parts], axis=0)
+    return export.About(
+        name=recipe.name,
+        classes=data.classes,
+        preprocessing=Preprocessing(
+            *normalisation(recipe.data.channels), stored=data.train.resolution
+        ),
+        data=DataRecord(
+            source=Path(recipe.data.source).name,
+            fingerprint=summary.fingerprint,
+            train=int(per_class.sum()),
+            test=len(data.test),
+            train_per_class=tuple(per_class.tolist()),
+            test_per_class=summary.per_class["test"],
+            held_out=len(data.held_out),
+            remarks=summary.warnings,
+        ),
+        origin=_origin(recipe),
+    )
+
+
+def _origin(recipe: Recipe) -> Origin:
+    objective = recipe.objective
+    below, above = objective.exponent_below, objective.exponent_above
+    exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
+    return Origin(
+        space=Path(recipe.space).stem,
+        reward=f"accuracy · ({objective.cost} / {objective.target:,})^w, w = {exponent}",
+        sampler=recipe.search.sampler,
+        trials=recipe.search.trials,
+        search_epochs=recipe.search.epochs,
+        family_epochs=recipe.family.epochs,
+        seed=recipe.seed,
+        metric=objective.metric,
+        phiscale=environment()["phiscale"],
+    )
 
 
 def _remarks(family: Family, stored: int) -> Iterator[str]:
@@ -157,10 +198,12 @@ def _remarks(family: Family, stored: int) -> Iterator[str]:
             yield f"{member.name} misses its target of {member.target:,} by {member.miss:+.1%}"
 
 
-def _test_result(told: Measurement) -> export.Trained:
+def _test_result(told: Measurement, classes: int) -> export.Trained:
     assert told.accuracy is not None  # it is COMPLETE
     assert told.images is not None
-    return export.Trained(told.accuracy, told.images, told.train_seconds)
+    accuracies = tuple(told.details.get(f"accuracy of class {index}") for index in range(classes))
+    known = accuracies if told.details else ()
+    return export.Trained(told.accuracy, told.images, told.train_seconds, known)
 
 
 def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, ExportMismatch, Trained, export_member, write_family
 from scaling.family import Preprocessing, load_family
+from scaling.formats import Format
 from scaling.members import Member, family_at
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.network import Network
@@ -32,11 +33,14 @@ BASELINE = Architecture(
     dropout=0.1,
 )
 ABOUT = About(
-    data="60 images",
+    name="pets",
     classes=("cat", "dog", "<b>|`\n# owl"),
     preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 )
 TRAINED = Trained(accuracy=0.75, images=20, train_seconds=1.5)
+FORMATS = (Format.TORCH, Format.ONNX, Format.CARD)
+#: The formats that take no time to write.
+QUICK = (Format.SAFETENSORS, Format.TORCH)
 MEMBERS = family_at(BASELINE, PUBLISHED, (0, 1)).members
 
 
@@ -57,7 +61,9 @@ def trained(member: Member) -> Network:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "family"
     records = [
-        export_member(folder, member, trained(member), TRAINED, ABOUT, images(member))
+        export_member(
+            folder, member, trained(member), TRAINED, ABOUT, images(member), formats=FORMATS
+        )
         for member in MEMBERS
     ]
     write_family(folder, records, PUBLISHED, ABOUT)
@@ -103,10 +109,9 @@ def test_a_family_comes_back_as_it_was_trained(exported: Path) -> None:
 
 def test_family_json_has_the_hash_of_every_file(exported: Path) -> None:
     data = json.loads((exported / "family.json").read_text())
-    assert set(data) == {"members", "coefficients", "classes", "preprocessing"}
     for member in data["members"]:
         folder = exported / member["name"]
-        assert set(member["files"]) == {path.name for path in folder.iterdir()}
+        assert {*member["files"], "README.md"} == {path.name for path in folder.iterdir()}
         for name, sha256 in member["files"].items():
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
         assert set(member["cost"]) == {"macs", "params", "activations"}
@@ -114,13 +119,14 @@ def test_family_json_has_the_hash_of_every_file(exported: Path) -> None:
 
 def test_the_readme_loads_the_member(exported: Path) -> None:
     text = (exported / "b1" / "README.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    (code,) = [part for part in text.split("```") if "load_family" in part]
+    code = code.removeprefix("python\n")
     code = code.replace("path/to/family", str(exported))
     names: dict[str, Any] = {"images": images(MEMBERS[1])}
     exec(code, names)
     assert names["logits"].shape == (4, 3)
     assert f"{MEMBERS[1].cost.macs:,}" in text
-    assert "75.00% of 20 test images" in text
+    assert "**75.00%** accuracy of 20 test images" in text
 
 
 def test_class_names_cannot_end_the_readmes_list(exported: Path) -> None:
@@ -143,7 +149,9 @@ def test_weights_that_compute_something_else_are_not_exported(tmp_path: Path) ->
 
     network = Wrong(MEMBERS[0].architecture)
     with pytest.raises(ExportMismatch, match=r"b0: .* differ by up to 0\.5 "):
-        export_member(tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]))
+        export_member(
+            tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]), formats=QUICK
+        )
 
 
 def test_weights_that_are_not_numbers_are_not_exported(tmp_path: Path) -> None:
@@ -151,7 +159,9 @@ def test_weights_that_are_not_numbers_are_not_exported(tmp_path: Path) -> None:
     with torch.no_grad():
         network.classifier.weight[0, 0] = float("nan")
     with pytest.raises(ExportMismatch, match="differ by up to nan"):
-        export_member(tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]))
+        export_member(
+            tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]), formats=QUICK
+        )
 
 
 def test_a_network_in_another_memory_layout_is_exported_alike(
@@ -159,19 +169,23 @@ def test_a_network_in_another_memory_layout_is_exported_alike(
 ) -> None:
     member = MEMBERS[0]
     network = trained(member).to(memory_format=torch.channels_last)
-    record = export_member(tmp_path, member, network, TRAINED, ABOUT, images(member))
-    assert record == load_family(exported)["b0"].record
+    record = export_member(tmp_path, member, network, TRAINED, ABOUT, images(member), formats=QUICK)
+    before = load_family(exported)["b0"].record.files
+    assert record.files == {name: before[name] for name in record.files}
+    assert {"model.safetensors", "model.py"} <= record.files.keys()
 
 
 def test_exporting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     network = trained(MEMBERS[0]).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    export_member(tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]))
+    export_member(tmp_path, MEMBERS[0], network, TRAINED, ABOUT, images(MEMBERS[0]), formats=QUICK)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["architecture.json", "model.safetensors", "README.md"])
+@pytest.mark.parametrize(
+    "name", ["architecture.json", "model.safetensors", "config.json", "model.py", "model.onnx"]
+)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -256,7 +270,8 @@ def test_links_out_of_the_folder_are_refused(family: Path, tmp_path: Path, linke
         (lambda m: m.update(key="0" * 32), "its key must be 00000"),
         (lambda m: m["cost"].update(macs=1), "its cost must be Cost(macs=1, "),
         (lambda m: m.pop("files"), "members.0.files: this key is required, and is missing"),
-        (lambda m: m["files"].pop("README.md"), ""),
+        (lambda m: m["files"].pop("model.onnx"), ""),
+        (lambda m: m.update(class_accuracies=[0.5]), "an accuracy for each of the 3 classes"),
         (lambda m: m["files"].pop("model.safetensors"), "must list model.safetensors"),
         (lambda m: m.update(name="b1"), "names of members must be unique, but got b1"),
         (lambda m: m.update(accuracy="0.9"), "members.0.accuracy: "),

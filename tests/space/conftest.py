@@ -1,7 +1,6 @@
 """Independent witnesses: torchvision's and timm's networks, and counts by forward hooks."""
 
 import importlib
-import sys
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -13,34 +12,14 @@ from torch import nn
 
 from space.cost import Cost
 
-#: Declarations last as long as the object that made them.
-_declared: list[torch.library.Library] = []
-
-
-def _import_torchvision() -> ModuleType:
-    """torchvision, also where its compiled operators are for another build of torch.
-
-    Its networks use none of those operators; it is enough that they are declared.
-    """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou) -> Tensor")
-        _declared.append(library)
-        return importlib.import_module("torchvision")
-
 
 @pytest.fixture(scope="session")
-def witness() -> Callable[..., nn.Module]:
+def witness(import_torchvision: Callable[[], ModuleType]) -> Callable[..., nn.Module]:
     """Builds `torchvision/NAME` or `timm/NAME` without weights, on the meta device."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torchvision, timm = _import_torchvision(), importlib.import_module("timm")
+            torchvision, timm = import_torchvision(), importlib.import_module("timm")
         except ImportError as error:
             pytest.skip(f"torchvision and timm are the witnesses, and are missing: {error}")
 

@@ -1,0 +1,178 @@
+"""The commands on trained networks: export, predict, verify."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments import log
+from experiments.commands.naming import load_architecture
+from experiments.commands.terminal import AsJson, out, print_json, print_rows
+from space.validation import InvalidInput, one_of
+
+if TYPE_CHECKING:
+    from scaling.formats import Format
+    from scaling.reading import Check
+
+_EVERY = "safetensors,torch,onnx,program,timm,card"
+
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run code in the folder that phiscale did not write.")
+]
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_ARCHITECTURE",
+            help="A run's or a family's folder; or a preset's name, or an architecture.json.",
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="Formats, with commas between them.")] = _EVERY,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also with 8 bits; what that loses is measured.")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of an architecture (default: the model.safetensors beside it)."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Of an architecture: the folder to write.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write networks in formats that need no phiscale: PyTorch, ONNX, timm, a model card."""
+    from experiments import export as exporting
+
+    formats = _formats(to, int8)
+    target = exporting.family_folder(Path(source))
+    if target is not None:
+        if weights is not None or folder is not None:
+            raise InvalidInput("--weights and --out: are for an architecture, and not for a run")
+        family = exporting.export_family(target, formats, int8=int8)
+    else:
+        if int8:
+            raise InvalidInput("--int8: needs a run, whose images calibrate and measure it")
+        architecture, name = load_architecture(source), _named(source)
+        target = folder or Path("exported") / name
+        beside = Path(source).with_name("model.safetensors")
+        if weights is None and source.endswith(".json") and beside.is_file():
+            weights = beside
+        family = exporting.export_architecture(name, architecture, weights, target, formats)
+    files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
+    if as_json:
+        print_json({"folder": str(target), "members": files})
+        return
+    for name, names in files.items():
+        out.print(f"{target / name}: {', '.join(names)}", markup=False, soft_wrap=True)
+
+
+def _named(source: str) -> str:
+    """The name of a preset, or of the folder that an architecture.json lies in."""
+    return Path(source).absolute().parent.name if source.endswith(".json") else source
+
+
+def _formats(given: str, int8: bool) -> set[Format]:
+    """The formats of `--to`; `--int8` is made from ONNX."""
+    from scaling.formats import Format, onnx
+
+    found = set()
+    for name in filter(None, (word.strip() for word in given.split(","))):
+        if name not in list(Format):
+            raise one_of("--to", name, list(Format))
+        found.add(Format(name))
+    asked = given != _EVERY and Format.ONNX in found
+    if int8:
+        found.add(Format.ONNX)
+    if int8 or asked:
+        onnx.require()
+    return found
+
+
+def predict(
+    member: Annotated[Path, typer.Argument(help="A member's folder, such as family/b1.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Image files, or folders of them.")
+    ],
+    format_: Annotated[
+        str, typer.Option("--format", help="What to run: safetensors, torch, onnx, program, timm.")
+    ] = "safetensors",
+    top: Annotated[int, typer.Option(min=1, help="Classes to print of each image.")] = 3,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """The most probable classes of images; the same in every format."""
+    from experiments.export import predictions
+    from experiments.preprocess import image_files
+    from scaling.family import load_member
+    from scaling.reading import FILES
+
+    chosen = {each.value: each for each in FILES}
+    if format_ not in chosen:
+        raise one_of("--format", format_, chosen)
+    files = list(image_files(images))
+    found = predictions(load_member(member), files, chosen[format_], top=top, trust=trust)
+    if as_json:
+        print_json(
+            [
+                {
+                    "image": str(each.image),
+                    "top": [
+                        {"class": name, "probability": probability}
+                        for name, probability in zip(each.classes, each.probabilities, strict=True)
+                    ],
+                }
+                for each in found
+            ]
+        )
+        return
+    for each in found:
+        pairs = zip(each.classes, each.probabilities, strict=True)
+        answers = "   ".join(f"{_printable(name)} {odds:.1%}" for name, odds in pairs)
+        out.print(f"{each.image}   {answers}", markup=False, soft_wrap=True)
+
+
+def _printable(name: str) -> str:
+    """A class's name without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in name)
+
+
+def verify(
+    family: Annotated[Path, typer.Argument(metavar="FAMILY", help="A family's or run's folder.")],
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reload a family in every format: files, costs and outputs must be as it says."""
+    from experiments.export import family_folder, run_images, some_inputs
+    from scaling.export import edited
+    from scaling.family import load_family
+    from scaling.formats import CARD
+    from scaling.reading import Different, verify
+
+    folder = family_folder(family)
+    if folder is None:
+        raise InvalidInput(f"{family}: must be the folder of a family or of a run")
+    checks: list[Check] = []
+    try:
+        loaded = load_family(folder)
+        data = run_images(folder)
+        if data is None:
+            log.remark(f"{folder}: lies in no run, so outputs are compared on noise")
+        images = data.test if data else None
+        for check in verify(loaded, lambda member: some_inputs(member, images), trust=trust):
+            checks.append(check)
+    except (InvalidInput, Different) as error:
+        log.trouble(str(error))
+        raise typer.Exit(1) from None
+    for member in loaded:
+        if edited(member.folder / CARD, member.record):
+            log.remark(f"{member.folder / CARD}: was edited since it was written")
+    if as_json:
+        print_json([asdict(check) for check in checks])
+        return
+    rows = [[c.member, c.what, "same" if c.checked else "not run", c.note] for c in checks]
+    print_rows(("member", "what", "", "note"), rows, numeric=())

@@ -1,0 +1,154 @@
+"""Exports, predictions and checks of families that exist: what the commands of those names do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments import config, log
+from experiments.data.images import Images
+from experiments.data.load import Data, load
+from experiments.preprocess import prepare, read
+from experiments.training.augment import normalisation
+from scaling import export
+from scaling.family import FamilyRecord, MemberRecord, SavedMember, load_family
+from scaling.formats import Format, Portable, Preprocessing
+from scaling.members import Member
+from scaling.reading import open_format
+from space.architecture import Architecture
+from space.network import build
+from space.validation import InvalidInput
+from space.weights import read_weights
+
+#: Test images on which formats are compared, and training images that set the ranges of 8 bits
+#: (assumed).
+COMPARED, CALIBRATING = 16, 256
+
+Array = NDArray[np.float32]
+
+
+def family_folder(path: Path) -> Path | None:
+    """The family of a run or in a folder of its own; None for what is no folder."""
+    if not path.is_dir():
+        return None
+    for folder in (path / "family", path):
+        if (folder / "family.json").is_file():
+            return folder
+    raise InvalidInput(
+        f"{path}: must be a run with a family, or a family; there is no family.json in it"
+    )
+
+
+def run_images(family: Path) -> Data | None:
+    """The data of the run whose family lies in `family`; None for a family away from its run."""
+    recipe_file = family.absolute().parent / "recipe.yaml"
+    if not recipe_file.is_file():
+        return None
+    recipe = config.load(str(recipe_file))
+    resolution = recipe.data.resolution
+    assert resolution is not None  # settled when the run was opened
+    return load(recipe.data, resolution=resolution, seed=recipe.seed)
+
+
+def some_inputs(member: SavedMember, images: Images | None, count: int = COMPARED) -> Array:
+    """Inputs of the member: the first of `images`, or noise where there are none."""
+    side, channels = member.architecture.resolution, member.architecture.in_channels
+    if images is not None:
+        pixels = images.read(np.arange(min(count, len(images))))
+    else:
+        shape = (count, side, side, channels)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return np.stack([prepare(each, member.portable) for each in pixels])
+
+
+def export_family(folder: Path, formats: Collection[Format], *, int8: bool) -> FamilyRecord:
+    """Writes every member of a saved family in `formats` too, and with 8 bits."""
+    family, data = load_family(folder), None
+    if int8 and (data := run_images(folder)) is None:
+        raise InvalidInput(
+            f"--int8: {folder} lies in no run, whose images would calibrate and measure it"
+        )
+    records = []
+    for member in family:
+        inputs = some_inputs(member, data.test if data else None)
+        record = export.export_again(member, formats, torch.from_numpy(inputs))
+        for format_, reason in export.left_out(member.portable).items():
+            if format_ in formats:
+                log.remark(f"{member.name}: not written for {format_}: {reason}")
+        if int8:
+            assert data
+            record = _quantised(replace(member, record=record), data)
+        records.append(record)
+    return export.write_cards(folder, replace(family.record, members=tuple(records)))
+
+
+def _quantised(member: SavedMember, data: Data) -> MemberRecord:
+    """Ranges are taken from training images of all classes, accuracies from all test images."""
+    step = max(1, len(data.train) // CALIBRATING)
+    chosen = data.train.subset(np.arange(0, len(data.train), step)[:CALIBRATING])
+    calibration = some_inputs(member, chosen, CALIBRATING)
+    images = some_inputs(member, data.test, len(data.test))
+    return export.quantise(member, calibration, images, data.test.labels)
+
+
+def export_architecture(
+    name: str,
+    architecture: Architecture,
+    weights: Path | None,
+    folder: Path,
+    formats: Collection[Format],
+) -> FamilyRecord:
+    """Writes one network as a family of its own; without `weights`, with random ones.
+
+    Classes are called by their numbers, and images are normalised as ImageNet's are.
+    """
+    network = build(architecture)
+    if weights is None:
+        log.remark(f"{name}: no weights were given (--weights FILE), so these are random")
+    else:
+        try:
+            network.load_state_dict(read_weights(weights))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InvalidInput(f"{weights}: must hold the weights of {name}: {reason}") from None
+    member = Member(name, 0.0, 1.0, 1.0, architecture)
+    mean, std = normalisation(architecture.in_channels)
+    classes = tuple(str(index) for index in range(architecture.num_classes))
+    about = export.About(name, classes, Preprocessing(mean, std))
+    portable = Portable(name, architecture, classes, about.preprocessing)
+    shape = (COMPARED, architecture.in_channels, architecture.resolution, architecture.resolution)
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for format_, reason in export.left_out(portable).items():
+        if format_ in formats:
+            log.remark(f"{name}: not written for {format_}: {reason}")
+    nothing = export.Trained(None, 0, 0.0)
+    record = export.export_member(folder, member, network, nothing, about, inputs, formats=formats)
+    return export.write_family(folder, [record], None, about)
+
+
+class Prediction(NamedTuple):
+    """The most probable classes of an image, the first first, each with its probability."""
+
+    image: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def predictions(
+    member: SavedMember, images: Iterable[Path], format_: Format, *, top: int, trust: bool
+) -> Iterator[Prediction]:
+    """What the member sees in each image file, run in a format."""
+    predict = open_format(member, format_, trust=trust)
+    for image in images:
+        logits = predict(read(image, member.portable)[None])[0].astype(np.float64)
+        odds = np.exp(logits - logits.max())
+        odds /= odds.sum()
+        best = np.argsort(-odds, kind="stable")[:top]
+        names = tuple(member.portable.classes[index] for index in best)
+        yield Prediction(image, names, tuple(odds[best].tolist()))

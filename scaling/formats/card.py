@@ -1,0 +1,413 @@
+"""The model card: `README.md` of a member, with the metadata that model hubs read.
+
+Everything in it comes from family.json and the files beside it. Names of classes and of data are
+other people's text: in tables and in YAML they are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scaling.family import FamilyRecord, MemberRecord
+from scaling.formats import (
+    ARCHITECTURE,
+    WEIGHTS,
+    Portable,
+    full_name,
+    onnx,
+    program,
+    standalone,
+    timm,
+)
+from space.architecture import Architecture
+
+#: Where a family's latencies are, in its folder (`phiscale latency` writes it).
+LATENCY = "latency.csv"
+
+#: Classes that are listed one by one; of more, the worst so many (assumed).
+_LISTED = 20
+
+#: The normal quantile of a 95 % interval.
+_Z = 1.959964
+
+
+def text(family: FamilyRecord, member: MemberRecord, folder: Path) -> str:
+    """The card of `member`, whose files lie in `folder`/NAME."""
+    data = json.loads((folder / member.name / ARCHITECTURE).read_bytes())
+    network = Architecture.from_dict(data, source=ARCHITECTURE)
+    sections = [
+        _metadata(family, member),
+        _introduction(family, member, network),
+        _use(family, member, network),
+        _results(family, member),
+        _costs(family, member, folder),
+        _origin(family, member),
+        _data(family, member),
+        _LIMITS.format(pixels=network.resolution),
+        _classes(family),
+    ]
+    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def wilson(right: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction `right` of `images` (Wilson 1927)."""
+    centre = right + _Z**2 / (2 * images)
+    spread = _Z * math.sqrt(right * (1 - right) / images + (_Z / (2 * images)) ** 2)
+    scale = 1 + _Z**2 / images
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+# -------------------------------------------------------------------------------------- sections
+
+
+def _metadata(family: FamilyRecord, member: MemberRecord) -> str:
+    import yaml
+
+    tags = ["image-classification", "phiscale", *(["onnx"] if onnx.FILE in member.files else [])]
+    data: dict[str, Any] = {
+        "license": "other",
+        "library_name": "pytorch",  # timm knows the network once timm_model.py is imported
+        "pipeline_tag": "image-classification",
+        "tags": tags,
+    }
+    if member.accuracy is not None and family.data:
+        dataset = {"name": family.data.source, "type": _slug(family.data.source), "split": "test"}
+        metric = {"type": "accuracy", "value": round(member.accuracy, 4)}
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": dataset,
+            "metrics": [metric],
+        }
+        data["metrics"] = ["accuracy"]
+        data["model-index"] = [{"name": _name(family, member), "results": [result]}]
+    dumped = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return f"---\n{dumped}---"
+
+
+def _slug(name: str) -> str:
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
+    return plain.strip("-").lower() or "images"
+
+
+def _introduction(family: FamilyRecord, member: MemberRecord, network: Architecture) -> str:
+    scaled = ""
+    if family.coefficients:
+        scaled = (
+            f", member {member.name} of {len(family.members)}: the family's baseline at "
+            f"φ = {member.phi:g} (depth × {member.depth:.3g}, width × {member.width:.3g})"
+        )
+    return f"""\
+# {_name(family, member)}
+
+A convolutional network that tells {len(family.classes)} classes of images apart at
+{network.resolution} × {network.resolution} pixels{scaled}.
+It was designed and trained with phiscale."""
+
+
+def _use(family: FamilyRecord, member: MemberRecord, network: Architecture) -> str:
+    """What an image goes through, then how each format that is there is loaded."""
+    given, pixels = family.preprocessing, network.resolution
+    stored = given.stored or pixels
+    steps = f"resized to {stored} × {stored} pixels ({given.square})"
+    if stored != pixels:
+        steps += f", then to {pixels} × {pixels} ({given.resize})"
+    parts = [
+        f"""\
+## Use
+
+An image is turned upright, laid over white where it is transparent, and made {_mode(network)}. Its
+centre square is {steps}, by Pillow.
+Pixels from 0 to 1, less {_numbers(given.mean)}, over {_numbers(given.std)}, for each channel, are
+what the network sees; the accuracies below hold for this."""
+    ]
+    if standalone.FILE in member.files:
+        parts.append(_WITH_TORCH.format(file=standalone.FILE))
+    if onnx.FILE in member.files:
+        parts.append(_with_onnx(family, network))
+    if timm.FILE in member.files:
+        portable = Portable(_name(family, member), network, family.classes, given)
+        parts.append(_WITH_TIMM.format(name=portable.identifier))
+    if program.FILE in member.files:
+        parts.append(_WITH_PROGRAM.format(file=program.FILE))
+    shape = f"N × {network.in_channels} × {pixels} × {pixels}"
+    parts.append(_WITH_PHISCALE.format(name=member.name, shape=shape))
+    return "\n\n".join(part.strip() for part in parts)
+
+
+def _name(family: FamilyRecord, member: MemberRecord) -> str:
+    return full_name(family.name, member.name)
+
+
+def _mode(network: Architecture) -> str:
+    return "RGB" if network.in_channels == 3 else "L"
+
+
+_WITH_TORCH = """
+**PyTorch**, with torch and Pillow alone; `python {file} image.png` prints the top classes:
+
+```python
+from model import CLASSES, load, preprocess
+
+logits = load()(preprocess("image.png"))
+print(CLASSES[logits.argmax()])
+```
+"""
+
+_WITH_TIMM = """
+**timm**, in this folder; once it is uploaded, `hf-hub:` and the repository's name do for the name:
+
+```python
+import timm, timm_model  # which tells timm of {name}
+from model import CLASSES, preprocess
+
+network = timm.create_model("{name}", pretrained=True).eval()
+print(CLASSES[network(preprocess("image.png")).argmax()])
+```
+"""
+
+_WITH_PROGRAM = """
+**torch.export**, without the network's code (a program can run any code as it is loaded: trust whom
+it comes from):
+
+```python
+import torch
+from model import CLASSES, preprocess
+
+network = torch.export.load("{file}").module()
+print(CLASSES[network(preprocess("image.png")).argmax()])
+```
+"""
+
+_WITH_PHISCALE = f"""
+**phiscale**, from the family's folder, every file checked against its hash in family.json:
+
+```python
+from scaling.family import load_family
+
+member = load_family("path/to/family")["{{name}}"]
+network = member.load()  # torch, on the CPU, in evaluation mode
+logits = network(images)  # {{shape}}, preprocessed
+```
+
+`{ARCHITECTURE}` describes the network, `{WEIGHTS}` holds its weights, and `{timm.CONFIG}` the
+preprocessing and the classes.
+"""
+
+
+def _with_onnx(family: FamilyRecord, network: Architecture) -> str:
+    given, pixels = family.preprocessing, network.resolution
+    stored = given.stored or pixels
+    first = f"({stored}, {stored}), Image.Resampling.{given.square.upper()}, box, 3.0"
+    second = f"({pixels}, {pixels}), Image.Resampling.{given.resize.upper()}"
+    again = f"\nimage = image.resize({second})" if stored != pixels else ""
+    return f"""
+**ONNX**, with onnxruntime and Pillow alone:
+
+```python
+import json, sys
+import numpy, onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{onnx.FILE}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{_mode(network)}")
+(w, h), side = image.size, min(image.size)
+box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
+image = image.resize({first}){again}
+pixels = numpy.asarray(image, "float32").reshape({pixels}, {pixels}, {network.in_channels}) / 255
+images = ((pixels - {list(given.mean)}) / {list(given.std)}).transpose(2, 0, 1)[None]
+(logits,) = session.run(None, {{"images": images.astype("float32")}})
+print(classes[logits.argmax()])
+```
+"""
+
+
+def _results(family: FamilyRecord, member: MemberRecord) -> str:
+    if member.accuracy is None or not member.images:
+        return "## Results\n\nNothing was measured of these weights."
+    low, high = wilson(member.accuracy, member.images)
+    metric = family.origin.metric if family.origin else "top1"
+    what = "accuracy" if metric == "top1" else f"{metric} accuracy"
+    lines = [
+        f"**{member.accuracy:.2%}** {what} of {member.images:,} test images that no training saw "
+        f"(95 % interval for other images like them: {low:.1%} to {high:.1%}, Wilson)."
+    ]
+    if found := member.int8:
+        low, high = wilson(found.accuracy, found.images)
+        lost = 100 * (found.full_accuracy - found.accuracy)
+        lines.append(
+            f"With 8 bits (`{onnx.INT8}`, static post-training quantisation) {found.accuracy:.2%} "
+            f"({low:.1%} to {high:.1%}) of {found.images:,} test images, and with 32 bits "
+            f"{found.full_accuracy:.2%}: {lost:.2f} points are lost."
+        )
+    if len(family.members) > 1:
+        lines.append("The family:\n\n" + "\n".join(_family_table(family, member)))
+    return "## Results\n\n" + "\n\n".join(lines)
+
+
+def _family_table(family: FamilyRecord, member: MemberRecord) -> Iterator[str]:
+    yield "| member | φ | pixels | MACs | parameters | test accuracy | 95 % interval |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for each in family.members:
+        bold = "**" if each.name == member.name else ""
+        accuracy, interval = "", ""
+        if each.accuracy is not None and each.images:
+            accuracy = f"{each.accuracy:.2%}"
+            interval = " to ".join(f"{end:.1%}" for end in wilson(each.accuracy, each.images))
+        yield (
+            f"| {bold}{each.name}{bold} | {each.phi:g} | {each.resolution} | {each.cost.macs:,} | "
+            f"{each.cost.params:,} | {accuracy} | {interval} |"
+        )
+
+
+def _costs(family: FamilyRecord, member: MemberRecord, folder: Path) -> str:
+    cost, seconds = member.cost, member.train_seconds
+    epochs = f" (epochs: {family.origin.family_epochs})" if family.origin else ""
+    lines = [
+        "## Costs",
+        "",
+        "| | for one image |",
+        "| --- | ---: |",
+        f"| MACs (multiply–adds; FLOPs are twice that) | {cost.macs:,} |",
+        f"| parameters | {cost.params:,} |",
+        f"| activations (outputs of convolutions) | {cost.activations:,} |",
+    ]
+    if seconds:
+        lines.append(f"| training, in all | {seconds:,.0f} s{epochs} |")
+    rows = [row for row in _latencies(folder) if row.get("member") == member.name]
+    if rows:
+        lines += [
+            "",
+            "Latency, measured (median, and the quartiles of all calls):",
+            "",
+            "| backend | device | threads | batch | ms per call | quartiles | images per second |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+            *map(_latency_row, rows),
+        ]
+    else:
+        lines += ["", "Latency was not measured; `phiscale latency` does."]
+    return "\n".join(lines)
+
+
+def _latencies(folder: Path) -> list[dict[str, str]]:
+    path = folder / LATENCY
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _latency_row(row: dict[str, str]) -> str:
+    low, median, high = (1e3 * float(row[f"{name}_seconds"]) for name in ("low", "median", "high"))
+    return (
+        f"| {_cell(row['backend'])} | {_cell(row['device'])} | {int(row['threads'])} | "
+        f"{int(row['batch'])} | {median:.3g} | {low:.3g} to {high:.3g} | "
+        f"{float(row['images_per_second']):,.0f} |"
+    )
+
+
+def _origin(family: FamilyRecord, member: MemberRecord) -> str:
+    lines = []
+    if origin := family.origin:
+        lines.append(
+            f"A search of {origin.trials:,} trainings (epochs: {origin.search_epochs}) in the "
+            f"space {_cell(origin.space)} (sampler {_cell(origin.sampler)}, seed {origin.seed}) "
+            f"for the reward {_cell(origin.reward)} found the baseline."
+        )
+    if found := family.coefficients:
+        lines.append(
+            f"It grows by α = {found.alpha:g} (depth), β = {found.beta:g} (width) and "
+            f"γ = {found.gamma:g} (resolution), each to the power of φ "
+            f"(α·β²·γ² = {found.nominal:.3g}); this member is φ = {member.phi:g}."
+        )
+    if family.origin:
+        lines.append(f"Made with phiscale {_cell(family.origin.phiscale)}.")
+    return "## How it was found\n\n" + "\n".join(lines) if lines else ""
+
+
+def _data(family: FamilyRecord, member: MemberRecord) -> str:
+    if not (data := family.data):
+        return ""
+    lines = [
+        "## Data",
+        "",
+        f"`{_cell(data.source)}`: {data.train:,} training images, {data.test:,} test images; "
+        f"{data.held_out:,} of the training images measured the search. "
+        f"Fingerprint `{_cell(data.fingerprint)}`.",
+        *(f"{_cell(remark)}" for remark in data.remarks),
+        "",
+        *_balance(family, member),
+        "",
+        "To be filled in by whoever publishes this:",
+        "",
+        "- **Where the images come from, and their licence**: …",
+        "- **Consent of the people shown, or why none is needed**: …",
+        "- **Licence of these weights** (and `license` at the top of this file): …",
+        "- **Contact**: …",
+    ]
+    return "\n".join(lines)
+
+
+def _balance(family: FamilyRecord, member: MemberRecord) -> Iterator[str]:
+    """The balance of the classes, and how well each is recognised."""
+    assert family.data
+    counts = family.data.train_per_class
+    accuracies = member.class_accuracies or (None,) * len(counts)
+    rows = list(zip(family.classes, counts, family.data.test_per_class, accuracies, strict=True))
+    ratio = max(counts) / max(1, min(counts))
+    if ratio > 1:
+        yield f"The largest class has {ratio:.3g} times as many training images as the smallest."
+    else:
+        yield "All classes have equally many training images."
+    known = [row for row in rows if row[3] is not None]
+    if known:
+        worst = min(known, key=lambda row: row[3] or 0.0)
+        best = max(known, key=lambda row: row[3] or 0.0)
+        yield (
+            f"Known bias: {_cell(worst[0])} is recognised worst ({worst[3]:.1%}), "
+            f"{_cell(best[0])} best ({best[3]:.1%})."
+        )
+    yield ""
+    if len(rows) > _LISTED and known:
+        rows = sorted(known, key=lambda row: row[3] or 0.0)[:_LISTED]
+        yield f"The {_LISTED} classes that are recognised worst:"
+        yield ""
+    elif len(rows) > _LISTED:
+        return
+    yield "| class | training images | test images | test accuracy |"
+    yield "| --- | ---: | ---: | ---: |"
+    for name, train, test, accuracy in rows:
+        found = "" if accuracy is None else f"{accuracy:.1%}"
+        yield f"| {_cell(name)} | {train:,} | {test:,} | {found} |"
+
+
+_LIMITS = """\
+## Intended use and limits
+
+It is meant for images like those it was trained on, of exactly one of its classes each. It answers
+with one of them for any image, also for one that shows none; a probability is not a measure of
+doubt, and was not calibrated. It sees the centre square at {pixels} pixels: what is smaller or at
+the edge is lost. How it does on other cameras, places, times or people was not measured. Do not let
+it decide alone where a mistake can hurt someone."""
+
+
+def _classes(family: FamilyRecord) -> str:
+    # JSON has no line breaks in strings: no name can end the indented block.
+    names = json.dumps(family.classes, ensure_ascii=False)
+    return f"## Classes\n\nIn the order of the logits:\n\n    {names}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _cell(value: str) -> str:
+    """Other people's text for a table: on one line, without what Markdown or HTML would read."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in value).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\`*_|[]#" else c for c in line)

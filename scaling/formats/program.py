@@ -1,0 +1,97 @@
+"""torch.export programs: `model.pt2`, the network's computation without its code.
+
+Loading one can run code (torch unpickles, and evaluates expressions), so phiscale loads only what
+it would have written itself, or what the user vouches for; see `scaling.verify`.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from scaling.formats import Portable, Predict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from space.network import Network
+
+FILE = "model.pt2"
+
+#: The file inside the archive that says classes, preprocessing and cost.
+_ABOUT = "phiscale.json"
+
+
+def trace(portable: Portable, network: Network) -> ExportedProgram:
+    """The program of `network` in evaluation mode, its batch norms folded into its convolutions.
+
+    Its input `images` is N × channels × resolution × resolution for any N, its output the logits.
+    """
+    import torch
+
+    network = folded(network)
+    pixels = portable.architecture.resolution
+    images = torch.zeros(2, portable.architecture.in_channels, pixels, pixels)
+    batch = torch.export.Dim("batch")
+    with _quiet():
+        program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names files of the machine that exports
+    return program
+
+
+def folded(network: Network) -> Network:
+    """A copy of the network on the CPU, in evaluation mode, without batch norms."""
+    from torch import contiguous_format, nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from space.blocks import ConvNorm
+
+    network = copy.deepcopy(network).cpu().eval()
+    network.to(memory_format=contiguous_format)  # type: ignore[call-overload]  # not in stubs
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = nn.Identity()  # type: ignore[assignment]
+    return network
+
+
+def content(portable: Portable, program: ExportedProgram) -> bytes:
+    """The bytes of `model.pt2`: the same for the same network, with the same torch."""
+    import torch
+
+    file = io.BytesIO()
+    about = json.dumps(portable.about(), ensure_ascii=False)
+    with _quiet():
+        torch.export.save(program, file, extra_files={_ABOUT: about})
+    return file.getvalue()
+
+
+def open_(data: bytes) -> Predict:
+    """Runs the program in `data`, which must be trusted: loading it can run code."""
+    import numpy as np
+    import torch
+
+    with _quiet():
+        module = torch.export.load(io.BytesIO(data)).module()
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
+        return logits
+
+    return predict
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns of its own insides while it exports, which no user can do anything about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
