@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -59,19 +60,22 @@ def space() -> Space:
 
 
 class Clock:
-    """A proposer that notes when jobs come and go, and the least memory free meanwhile (bytes)."""
+    """A proposer that notes when jobs come and go, and the processor time of the driver then."""
 
     def __init__(self, inner: Proposer) -> None:
         self._inner = inner
         self.told: list[float] = []
         self.asked: list[float] = []
-        self.least = _available()
+        self.spent: list[float] = []
+        self.memory = 0.0
 
     def ask(self) -> Job | None:
         """The next job."""
         job = self._inner.ask()
         if job is not None:
             self.asked.append(time.monotonic())
+        elif not self.memory:  # all have been handed out, and are at work
+            self.memory = _memory_of_workers()
         return job
 
     def report(self, job: Job, epoch: Epoch) -> bool:
@@ -83,7 +87,7 @@ class Clock:
         assert measurement.finished, measurement.reason
         self._inner.tell(job, measurement)
         self.told.append(time.monotonic())
-        self.least = min(self.least, _available())
+        self.spent.append(time.process_time())
 
     @property
     def seconds(self) -> float:
@@ -310,34 +314,39 @@ def width(workers: int, rounds: int, seconds: float) -> dict[str, Any]:
     The part of their time that workers sleep, from when every worker has ended a trial to when the
     last is handed out; and what the driver, which is one thread, spends on a trial.
     """
-    free, began = _available(), time.monotonic()
-    spent = time.process_time()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{folder}/study.db"
         executor = Ray(workers=workers, threads=1)
         clock = ours(executor, storage, "tpe", workers * rounds, Sleeper(seconds))
-        spent = time.process_time() - spent
     start, end = clock.told[workers - 1], clock.asked[-1]
     done = sum(start < told <= end for told in clock.told)
+    spent = clock.spent[workers - 1 + done] - clock.spent[workers - 1]
     found = {
         "workers": workers,
         "trial_seconds": seconds,
         "trials": len(clock.told),
         "utilisation": round(done * seconds / (workers * (end - start)), 4),
         "start_seconds": round(clock.told[workers - 1] - seconds - began, 1),
-        "driver_cpu_seconds_per_trial": round(spent / len(clock.told), 4),
-        "megabytes_per_worker": round((free - clock.least) / workers / 2**20),
+        "driver_cpu_seconds_per_trial": round(spent / done, 4),
+        "megabytes_per_worker": round(clock.memory / workers),
     }
     for name, value in found.items():
         print(f"{name:32} {value}")
     return found
 
 
-def _available() -> int:
-    """Bytes of memory that are free for new processes."""
-    lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-    fields = {name: value.split()[0] for name, value in (line.split(":") for line in lines)}
-    return int(fields["MemAvailable"]) * 1024
+def _memory_of_workers() -> float:
+    """Megabytes of all Ray workers, what they share divided among those who share it."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_bytes().startswith(b"ray::"):
+                (pss,) = re.findall(r"^Pss: +(\d+)", (process / "smaps_rollup").read_text(), re.M)
+                total += int(pss)
+        except OSError:
+            continue
+    return total / 1024
 
 
 # ----------------------------------------------------------------------------------------- main

@@ -167,7 +167,6 @@ class Ray:
                 **quiet,
             )
             return
-        _warn_where_open(self.address)
         code = {"py_modules": [str(package) for package in self.code]}
         try:
             ray.init(self.address, runtime_env=code if self.code else None, **quiet)
@@ -177,6 +176,7 @@ class Ray:
                 f"executor.address: no Ray cluster answers at {self.address}: {told}; give the "
                 "HOST:PORT that `ray start --head` printed, or none for this machine alone"
             ) from None
+        _warn_where_open(self.address)  # now: Ray takes to tokens where it finds one
 
     def _need(self) -> dict[str, float]:
         """What one job takes, in Ray's resources."""
