@@ -22,7 +22,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -50,6 +50,13 @@ SEED = 0
 MEMORY = "memory"
 #: Trials that are not counted: processes start, and TPE draws its first ten at random.
 WARM_UP = 20
+#: What is compared: plain, and ours.
+COMPARED = (
+    ("plain Optuna, sqlite, tpe", "in process, sqlite, tpe"),
+    ("plain Optuna, journal, tpe", "in process, journal, tpe"),
+    ("plain Tune + OptunaSearch, memory, tpe", "Ray, sqlite, tpe"),
+    ("plain Tune + OptunaSearch, memory, tpe, reuse", "Ray, sqlite, tpe"),
+)
 RESULT = Path(__file__).parents[1] / "results" / "orchestration.json"
 
 
@@ -90,9 +97,23 @@ class Clock:
         self.spent.append(time.process_time())
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> Seconds:
         """Per trial, without the first ones."""
-        return (self.told[-1] - self.told[WARM_UP - 1]) / (len(self.told) - WARM_UP)
+        return per_trial(self.told, self.spent)
+
+
+class Seconds(NamedTuple):
+    """Of a trial: by the clock, and of the driver's processor, which other work changes less."""
+
+    clock: float
+    processor: float
+
+
+def per_trial(clock: list[float], processor: list[float]) -> Seconds:
+    """From the times at which trials ended, without the first ones."""
+    count = len(clock) - WARM_UP
+    first = WARM_UP - 1
+    return Seconds((clock[-1] - clock[first]) / count, (processor[-1] - processor[first]) / count)
 
 
 def ours(executor: Executor, storage: str, sampler: str, trials: int, evaluate: Evaluate) -> Clock:
@@ -114,13 +135,14 @@ def ours(executor: Executor, storage: str, sampler: str, trials: int, evaluate: 
 # ------------------------------------------------------------------------------------ overhead
 
 
-def overhead(trials: int, postgresql: str | None) -> dict[str, float]:
-    """Seconds per trial that does nothing, by executor, storage and sampler."""
-    found: dict[str, float] = {}
+def overhead(trials: int, postgresql: str | None) -> dict[str, Any]:
+    """Seconds per trial that does nothing, by executor, storage and sampler, and what is saved."""
+    found: dict[str, Seconds] = {}
 
-    def note(name: str, seconds: float) -> None:
-        found[name] = round(seconds, 5)
-        print(f"{name:44} {1e3 * seconds:9.1f} ms a trial", flush=True)
+    def note(name: str, seconds: Seconds) -> None:
+        found[name] = seconds
+        clock, processor = (1e3 * value for value in seconds)
+        print(f"{name:46} {clock:8.1f} ms a trial, {processor:7.1f} of the driver", flush=True)
 
     for sampler in ("tpe", "random"):
         for storage, url in storages(postgresql):
@@ -138,7 +160,16 @@ def overhead(trials: int, postgresql: str | None) -> dict[str, float]:
     note("plain Tune + OptunaSearch, memory, tpe, reuse", _plain_tune(trials, reuse=True))
     few = WARM_UP + 15  # each takes a new process
     note("plain Tune + OptunaSearch, memory, tpe", _plain_tune(few, reuse=False))
-    return found
+
+    ratios = {}
+    for plain, own in COMPARED:
+        ratios[f"{plain} / {own}"] = round(found[plain].clock / found[own].clock, 2)
+        print(f"{plain} / {own}: {found[plain].clock / found[own].clock:.1f}×")
+    return {
+        "clock_seconds": {name: round(seconds.clock, 5) for name, seconds in found.items()},
+        "driver_seconds": {name: round(seconds.processor, 5) for name, seconds in found.items()},
+        "ratios": ratios,
+    }
 
 
 def storages(postgresql: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -159,14 +190,16 @@ def _emptied(url: str) -> str:
     return url
 
 
-def _plain_optuna(url: str, sampler: str, trials: int) -> float:
+def _plain_optuna(url: str, sampler: str, trials: int) -> Seconds:
     """Optuna as its documentation uses it: `suggest_categorical` in an objective."""
     offered = space().choices
     ended: list[float] = []
+    spent: list[float] = []
 
     def objective(trial: optuna.Trial) -> float:
         values = [trial.suggest_categorical(name, values) for name, values in offered.items()]
         ended.append(time.monotonic())
+        spent.append(time.process_time())
         return float(hash(tuple(map(str, values))) % 1_000) / 1_000
 
     made = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
@@ -174,7 +207,7 @@ def _plain_optuna(url: str, sampler: str, trials: int) -> float:
         storage=_optunas(url), sampler=made(seed=SEED), direction="maximize"
     )
     study.optimize(objective, n_trials=trials)
-    return (ended[-1] - ended[WARM_UP - 1]) / (trials - WARM_UP)
+    return per_trial(ended, spent)
 
 
 def _optunas(url: str) -> Any:
@@ -187,7 +220,7 @@ def _optunas(url: str) -> Any:
     return None if url == MEMORY else url
 
 
-def _plain_tune(trials: int, *, reuse: bool) -> float:
+def _plain_tune(trials: int, *, reuse: bool) -> Seconds:
     """Ray Tune with `OptunaSearch`, as their documentation uses them, with one worker a core."""
     import ray
     from ray import tune
@@ -196,11 +229,13 @@ def _plain_tune(trials: int, *, reuse: bool) -> float:
     if not ray.is_initialized():
         ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     told: list[float] = []
+    spent: list[float] = []
 
     class Clocked(OptunaSearch):  # type: ignore[misc]
         def on_trial_complete(self, *args: Any, **options: Any) -> None:
             super().on_trial_complete(*args, **options)
             told.append(time.monotonic())
+            spent.append(time.process_time())
 
     class Idle(tune.Trainable):  # type: ignore[misc]
         def step(self) -> dict[str, Any]:
@@ -227,7 +262,7 @@ def _plain_tune(trials: int, *, reuse: bool) -> float:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    return (told[-1] - told[WARM_UP - 1]) / (len(told) - WARM_UP)
+    return per_trial(told, spent)
 
 
 # -------------------------------------------------------------------------------------- speedup
