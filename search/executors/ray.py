@@ -95,8 +95,9 @@ class Ray:
         Raises `InvalidInput` where there is no such cluster, or none of its machines has room, and
         `ClusterLost` where its head is lost.
         """
-        self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
-        with stopping() as stop, _variables(_TUNE), redirect_stdout(io.StringIO()):
+        with _variables(_TUNE):  # which workers inherit
+            self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
+        with stopping() as stop, redirect_stdout(io.StringIO()):
             try:
                 self._tune(proposer, evaluate, stop)
             except ClusterLost:
@@ -123,7 +124,12 @@ class Ray:
             variables={"OMP_NUM_THREADS": str(int(need["CPU"]))},
         )
         watch = [tuning.Watch(feed, self.trial_timeout)] if self.trial_timeout else []
-        with tempfile.TemporaryDirectory(prefix="phiscale-tune-") as folder:
+        # Workers start side by side, and not one after the other.
+        variables = _TUNE | {"TUNE_MAX_PENDING_TRIALS_PG": str(room())}
+        with (
+            _variables(variables),
+            tempfile.TemporaryDirectory(prefix="phiscale-tune-") as folder,
+        ):
             tuner = tune.Tuner(
                 tune.with_resources(worker, tune.PlacementGroupFactory([need])),
                 tune_config=tune.TuneConfig(
