@@ -285,8 +285,9 @@ class SearchConfig(BudgetConfig):
 
     trials: Annotated[int, Field(ge=1)]
     """Finished trainings (complete or pruned)."""
-    sampler: str = "tpe"
-    """Which sampler proposes candidates."""
+    sampler: str = "predictor"
+    """Which sampler proposes candidates: predictor, tpe, tpe_multivariate, evolution, local,
+    controller, nsga2, nsga3, gp, random or brute_force."""
     warm_start: tuple[str, ...] = ()
     """Earlier searches (run folders or storage URLs) and files of records that the sampler
     `predictor` learns from, also of other data; the space must offer the same choices. They are

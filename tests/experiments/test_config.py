@@ -69,7 +69,7 @@ def test_an_override_reaches_sections_that_the_recipe_leaves_out(tmp_path):
         ("search.trials='5'", "search.trials: input should be a valid integer, but got '5'"),
         (
             "search.pruner.kind=hyperbnd",
-            "input should be 'none', 'median' or 'hyperband', but got 'hyperbnd'; "
+            "input should be 'none', 'median', 'hyperband' or 'asha', but got 'hyperbnd'; "
             "did you mean 'hyperband'?",
         ),
         ("name=../elsewhere", "mine.yaml: name: string should match pattern"),
