@@ -161,9 +161,10 @@ class Context:
         network = replace(base, resolution=self.recipe.resolution)
         found = division.measured(network, self.recipe.train.batch_size, cores)
         told = ", ".join(
-            f"{each.workers} × {each.threads} threads {each.speed:,.0f}" for each in found
+            f"{each.speed:,.0f} by {each.workers} with {each.threads} CPU threads each"
+            for each in found
         )
-        log.note(f"trainings at a time, in images a second: {told}")
+        log.note(f"images a second, by trainings at a time: {told}")
         return settings.model_copy(update={"workers": found[0].workers})
 
     @cached_property
