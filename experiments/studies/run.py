@@ -66,12 +66,24 @@ def open_study_run(target: str, out: Path | None = None, overrides: Sequence[str
     """
     saved = Path(target) / "recipe.yaml"
     source = str(saved) if saved.is_file() else target
-    recipe = with_absolute_source(config.load_as(StudyRecipe, source, overrides))
+    recipe = _with_absolute_networks(config.load_as(StudyRecipe, source, overrides))
+    recipe = with_absolute_source(recipe)
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
     run = StudyRun(folder.resolve(), _settled(recipe, folder))
     refuse_changes(run, _MAY_CHANGE)
     record_start(run)
     return run
+
+
+def _with_absolute_networks(recipe: StudyRecipe) -> StudyRecipe:
+    """Paths are relative to where the command is typed; a study may be continued from anywhere."""
+    baselines = tuple(
+        each.model_copy(update={"network": str(Path(each.network).resolve())})
+        if isinstance(each.network, str) and each.network.endswith(".json")
+        else each
+        for each in recipe.baselines
+    )
+    return recipe.model_copy(update={"baselines": baselines})
 
 
 def _settled(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
