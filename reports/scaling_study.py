@@ -19,7 +19,7 @@ from reports import published, style
 from reports.columns import frame, names, rows
 from reports.text import short, to_csv
 from scaling.design import UNSCALED
-from scaling.statistics import compare, half_width
+from scaling.statistics import compare, half_widths
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -73,28 +73,35 @@ def load(folder: Path) -> Study:
 def points(study: Study) -> pd.DataFrame:
     """A row for each network: mean accuracy over its seeds, `low` to `high` its 95 % interval.
 
-    The interval is Student's, with a training's deviation pooled over the networks of a baseline.
+    The interval is Student's, with a training's deviation pooled over the networks that are drawn
+    together: of one baseline where rules are compared, else all.
     """
-    found = []
-    for baseline in dict.fromkeys(point["baseline"] for point in study.points):
-        own = [point for point in study.points if point["baseline"] == baseline]
-        measured = [values for point in own if (values := _accuracies(point))]
-        half = half_width(measured, LEVEL) if measured else math.inf
-        found += [_row(point, half) for point in own]
-    return frame(found, _POINTS)
+    measured: dict[str, list[Mapping[str, Any]]] = {}
+    for point in study.points:
+        if _accuracies(point):
+            together = point["baseline"] if study.compared == "rules" else ""
+            measured.setdefault(together, []).append(point)
+    half: dict[tuple[str, str, float], float] = {}
+    for some in measured.values():
+        widths = half_widths([_accuracies(point) for point in some], LEVEL)
+        half |= {_place(point): width for point, width in zip(some, widths, strict=True)}
+    return frame([_row(point, half.get(_place(point))) for point in study.points], _POINTS)
 
 
-def _row(point: Mapping[str, Any], half: float) -> dict[str, Any]:
+def _place(point: Mapping[str, Any]) -> tuple[str, str, float]:
+    return point["baseline"], point["rule"], point["target"]
+
+
+def _row(point: Mapping[str, Any], half: float | None) -> dict[str, Any]:
+    row = {name: point.get(name) for name in _POINTS}
     values = _accuracies(point)
-    mean = fmean(values) if values else None
-    known = mean is not None and math.isfinite(half)
-    return {name: point.get(name) for name in _POINTS} | {
-        "accuracy": mean,
-        "low": max(0.0, mean - half) if known and mean is not None else None,
-        "high": min(1.0, mean + half) if known and mean is not None else None,
-        "seeds": len(values),
-        "seconds": sum(each["seconds"] or 0.0 for each in point["trainings"]),
-    }
+    row["seeds"] = len(values)
+    row["seconds"] = sum(each["seconds"] or 0.0 for each in point["trainings"])
+    if values:
+        row["accuracy"] = mean = fmean(values)
+        if half is not None and math.isfinite(half):
+            row["low"], row["high"] = max(0.0, mean - half), min(1.0, mean + half)
+    return row
 
 
 def _accuracies(point: Mapping[str, Any]) -> list[float]:

@@ -74,21 +74,21 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Compa
     return Comparison(_tuple(means), best, _indices(tied), level, deviation, gap, half_width)
 
 
-def half_width(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> float:
-    """Half the interval of the mean of each row (a point's accuracies, one a seed).
+def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> tuple[float, ...]:
+    """Half the interval of the mean of each row: a network's accuracies, one a seed.
 
     Student's, with the deviation of one training pooled over all rows, which are too short to tell
-    it alone: it is taken to be the same for all. Infinite where every row has one value.
+    it alone: it is taken to be the same for all. Infinite where no row has two values.
     """
     rows = [np.asarray(row, dtype=float) for row in accuracies]
     freedom = sum(len(row) - 1 for row in rows)
     if freedom == 0:
-        return math.inf
+        return (math.inf,) * len(rows)
     from scipy.stats import t
 
     deviation = math.sqrt(sum(float(((row - row.mean()) ** 2).sum()) for row in rows) / freedom)
-    seeds = min(len(row) for row in rows)
-    return float(t.ppf((1 + level) / 2, freedom)) * deviation / math.sqrt(seeds)
+    width = float(t.ppf((1 + level) / 2, freedom)) * deviation
+    return tuple(width / math.sqrt(len(row)) for row in rows)
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

@@ -1,12 +1,15 @@
 """The design of scaling studies: networks grown by rules to the same cost."""
 
+import math
 from dataclasses import replace
 
 import pytest
+from scipy.stats import t
 
 from scaling import rules
 from scaling.coefficients import PUBLISHED
 from scaling.design import UNSCALED, grown, jobs, narrowed, sized, small_image_form
+from scaling.statistics import half_widths
 from space import choices, presets
 from space.cost import cost
 from space.evaluation import Budget
@@ -74,3 +77,12 @@ def test_images_that_are_large_enough_leave_a_network_as_it_is():
 def test_a_network_is_narrowed_to_a_cost():
     published = small_image_form(replace(presets.load("resnet50", num_classes=10), resolution=32))
     assert cost(narrowed(published, 10e6)).macs == pytest.approx(10e6, rel=0.15)
+
+
+def test_intervals_of_means_are_students_with_a_pooled_deviation():
+    rows = [[0.5, 0.6, 0.7], [0.1, 0.3]]
+    variance = (0.1**2 + 0.1**2 + 0.1**2 + 0.1**2) / 3
+    three, two = half_widths(rows, level=0.9)
+    assert three == pytest.approx(t.ppf(0.95, 3) * math.sqrt(variance / 3))
+    assert two == pytest.approx(t.ppf(0.95, 3) * math.sqrt(variance / 2))
+    assert half_widths([[0.5], [0.6]]) == (math.inf, math.inf)
