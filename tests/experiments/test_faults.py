@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -22,13 +24,17 @@ from typer.testing import CliRunner, Result
 from experiments.benchmarks.fake import FakeEvaluate
 from experiments.benchmarks.faults import torment
 from experiments.cli import app
+from experiments.config import TrainConfig
+from experiments.data.images import DecodedImages
+from experiments.evaluators.training import TrainingEvaluator
 from scaling.jobs import InOrder
 from search import storage as storages
 from search.executors.local import Local
+from search.executors.processes import Processes
 from search.recorded import Recorded
 from search.study import finished, open_study
 from space import presets
-from space.evaluation import Budget, Epoch, Job, Measurement, Proposer
+from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
 from space.validation import InvalidInput
 
 TRIALS = 4
@@ -260,6 +266,43 @@ def test_server_that_stays_away_costs_no_finished_training(
     begun = [key for key, _ in FakeEvaluate(tmp_path / "trainings.txt").begun()]
     assert len(begun) <= 10
     assert len(set(begun)) == 9
+
+
+def test_training_of_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    images = DecodedImages(pixels, np.arange(60), np.arange(60) % 3)
+    evaluate = TrainingEvaluator(
+        train=images,
+        held_out=images,
+        config=TrainConfig(batch_size=20, checkpoint_seconds=0),
+        checkpoints=tmp_path,
+        device="cpu",
+        threads=1,
+    )
+    network = presets.load("mnasnet_small", num_classes=3)
+
+    class Kills(InOrder):
+        """Kills the worker once, after its second checkpoint."""
+
+        def __init__(self) -> None:
+            super().__init__([Job("one", replace(network, resolution=8), Budget(4))])
+            self.epochs: list[Epoch] = []
+
+        def report(self, _: Job, epoch: Epoch) -> bool:
+            self.epochs.append(epoch)
+            if len(self.epochs) == 3:
+                (worker,) = multiprocessing.active_children()
+                worker.kill()
+            return False
+
+    proposer = Kills()
+    Processes([{"OMP_NUM_THREADS": "1"}]).run(proposer, evaluate)
+    assert [epoch.epoch for epoch in proposer.epochs] == [1, 2, 3, 1, 2, 3, 4]
+    # The first two were not trained again: they took the same time to the nanosecond.
+    assert proposer.epochs[:2] == proposer.epochs[3:5]
+    measured = proposer.told["one"]
+    assert measured.status is Status.COMPLETE
+    assert measured.epochs == tuple(proposer.epochs[3:])
 
 
 def test_refused_epoch_is_no_result(tmp_path: Path) -> None:
