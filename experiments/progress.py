@@ -232,10 +232,11 @@ class Watched:
             ProgressBar(self._total, min(tally.done, self._total), width=20),
             f"{tally.done}/{self._total}",
             Text(", ".join(parts), style="yellow"),
-            duration(time.monotonic() - self._start),
-            Text(str(self._left() or ""), style="cyan"),
         )
-        lines: list[RenderableType] = [head]
+        elapsed = f"after {duration(time.monotonic() - self._start)}"
+        remaining = self._left()
+        pace = f"{elapsed}: {remaining}" if remaining else elapsed
+        lines: list[RenderableType] = [head, Text(pace, style="cyan")]
         if tally.best:
             lines.append(Text(f"best: {tally.best}", style="green"))
         lines += [_failures(tally.failures)] if tally.failures else []

@@ -17,11 +17,12 @@ from experiments.run import Run
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
 from reports.text import count, duration, percent, printable
-from search.lease import Driver, driver_of
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from search.lease import Driver
 
 #: Where runs are unless `--out` says another place.
 RUNS = Path("runs")
@@ -86,6 +87,7 @@ class _Stage(NamedTuple):
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """How far a run is, while it works or afterwards."""
     from reports.load import load
+    from search.lease import driver_of
 
     opened = existing(run)
     loaded = load(opened.folder, opened.storage)
@@ -427,6 +429,8 @@ def list_runs(
 
 
 def _run_row(place: Path, opened: Run, loaded: Loaded) -> dict[str, Any]:
+    from search.lease import driver_of
+
     working = driver_of(opened.storage) is not None
     begun = [name for name in STUDIES if loaded.study(name)]
     finished = loaded.family is not None

@@ -180,3 +180,12 @@ def test_a_recipe_that_cannot_be_run_leaves_no_folder(tmp_path, monkeypatch, cap
     assert phiscale(monkeypatch, "run", "demo", "--out", str(folder), "--set", "seed=-1") == 2
     assert not Path(folder).exists()
     assert "demo: seed: input should be greater than or equal to 0" in capsys.readouterr().err
+
+
+def test_help_waits_for_nothing_heavy():
+    program = "import sys, experiments.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "ray", "optuna", "sqlalchemy", "pandas", "numpy", "PIL", "tensorboard"}
+    assert heavy & set(done.stdout.split()) == set()
