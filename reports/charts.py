@@ -194,13 +194,10 @@ def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
 
 
 def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
-    trials = tables.trials
-    trained = trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]
-    for row in rows(trained):
-        rule, _, member = row["job"].partition(" ")
-        name = f"{rule} {member.upper()}".strip()
+    for row in rows(tables.rivals):
+        name = f"{row['rule']} {(row['member'] or '').upper()}".strip()
         note = f"test images, {row['epochs']} epochs"
-        yield row | {"layer": "rivals", "rule": rule, "name": name, "note": note}
+        yield row | {"layer": "rivals", "name": name, "note": note}
 
 
 def _latencies(tables: Tables) -> list[dict[str, Any]]:

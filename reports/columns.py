@@ -103,6 +103,8 @@ COLUMNS: Mapping[str, str] = {
     "section": "part of the page",
     "fact": "what is stated there",
     "statement": "a sentence of the page",
+    "difference": "accuracy less that of the member with as many MACs",
+    "told_apart": "whether the images tell the two accuracies apart, at 95 %",
     "made": "finished trainings so far",
     "runs": "repeats that have made so many",
     "median": "their best rewards so far: the median",
@@ -139,7 +141,7 @@ _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "
     "validation_seconds seconds alpha beta gamma nominal_product realised_ratio phi depth width "
     "expansion se among_best among_all importance short_reward long_reward baseline_accuracy "
-    "depth_share width_share resolution_share factor target wall_seconds device_seconds "
+    "depth_share width_share resolution_share factor target difference wall_seconds device_seconds "
     "device_hours probability median lower_quartile upper_quartile median_seconds low_seconds "
     "high_seconds images_per_second"
 )

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Rules of growth in words.
+_BY = {name: f"{name} alone" for name in ("depth", "width", "resolution")} | {
+    "compound": "compound scaling",
+    "fast": "pycls' fast scaling",
+}
+
+
 @dataclass(frozen=True)
 class Summary:
     """The page's sentences, each named by where it stands."""
@@ -35,6 +42,7 @@ class Summary:
     front: str
     candidates: str
     members: str
+    rivals: tuple[str, ...]
 
 
 def summarise(run: Run, tables: Tables) -> Summary:
@@ -56,6 +64,7 @@ def summarise(run: Run, tables: Tables) -> Summary:
         front=_front(run),
         candidates=_candidates(tables.coefficients),
         members=_members(run),
+        rivals=tuple(_rivals(tables)),
     )
 
 
@@ -374,3 +383,19 @@ def _members(run: Run) -> str:
         if name in values
     )
     return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."
+
+
+def _rivals(tables: Tables) -> Iterator[str]:
+    """A sentence a rule: how its networks do beside the members of as many MACs."""
+    for rule, own in tables.rivals.groupby("rule", sort=False):
+        beside = [row for row in rows(own) if row["difference"] is not None]
+        for row in rows(own) if not beside else ():
+            yield f"{rule} reaches {percent(row['accuracy'])} with {count(row['macs'])} MACs."
+        if beside:
+            told = ", ".join(
+                f"{100 * row['difference']:+.1f}".replace("-", "−")
+                + f" at {str(row['member']).upper()}'s MACs"
+                + ("" if row["told_apart"] else " (not told apart)")
+                for row in beside
+            )
+            yield f"Growing by {_BY.get(str(rule), str(rule))}: {told}, in points of accuracy."

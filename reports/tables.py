@@ -36,6 +36,10 @@ _STAGES = names(
     "stage operator kernel stride expansion se skip channels repeats resolution macs params "
     "activations"
 )
+_RIVALS = names(
+    "rule member difference told_apart accuracy low high images macs params activations resolution "
+    "epochs seconds key"
+)
 _LATENCY = names(
     "member accuracy backend device batch threads median_seconds low_seconds high_seconds "
     "images_per_second"
@@ -62,6 +66,7 @@ class Tables:
     choices: pd.DataFrame
     importance: pd.DataFrame
     ranks: pd.DataFrame
+    rivals: pd.DataFrame
     latency: pd.DataFrame
     class_accuracy: pd.DataFrame
     confusions: pd.DataFrame
@@ -88,6 +93,7 @@ def collect(run: Run) -> Tables:
         choices=insight.choices(run),
         importance=insight.importance(run),
         ranks=insight.ranks(run),
+        rivals=rivals(run, every),
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),
         confusions=predictions.confusions(answers),
@@ -168,6 +174,30 @@ def family(run: Run) -> pd.DataFrame:
         for member in (run.family or {}).get("members", ())
     ]
     return frame(rows, _FAMILY)
+
+
+def rivals(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
+    """What others would have made, trained as the family: by rule, at the MACs of a member.
+
+    `difference` is its accuracy less the member's; `told_apart` whether the images tell the two
+    accuracies apart (see `_tied`). Presets have no member beside them, and are never told apart.
+    """
+    members = {str(row["name"]): row for row in rows(family(run))}
+    found = []
+    for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]):
+        rule, _, name = row["job"].partition(" ")
+        member = members.get(name)
+        known = member is not None and member["accuracy"] is not None
+        found.append(
+            row
+            | {
+                "rule": rule,
+                "member": name or None,
+                "difference": row["accuracy"] - member["accuracy"] if member and known else None,
+                "told_apart": bool(member and known and not _tied(row, member)),
+            }
+        )
+    return frame(found, _RIVALS)
 
 
 def latency(run: Run) -> pd.DataFrame:

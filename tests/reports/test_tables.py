@@ -195,3 +195,18 @@ def test_no_cell_is_a_formula(start):
         assert "\r" not in text
     assert second[0] == "plain"
     assert first[1] == "-1.5"
+
+
+def test_rivals_are_compared_with_the_members_of_their_macs(run, found):
+    members = {row["name"]: row["accuracy"] for row in rows(found.family)}
+    by_job = {trial.job: trial for trial in run.study("rivals")}
+    assert len(found.rivals) == len(by_job) == 4
+    for row in rows(found.rivals):
+        trial = by_job[" ".join(filter(None, (row["rule"], row["member"])))]
+        assert row["accuracy"] == trial.value
+        if row["member"] is None:
+            assert (row["difference"], row["told_apart"]) == (None, False)
+            continue
+        assert row["difference"] == pytest.approx(trial.value - members[row["member"]])
+        standard = math.sqrt(sum(a * (1 - a) / 2000 for a in (trial.value, members[row["member"]])))
+        assert row["told_apart"] == (abs(row["difference"]) > 1.96 * standard)
