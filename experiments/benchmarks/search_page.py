@@ -99,28 +99,24 @@ def _samplers(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
 
 def _headline(kind: str, settings: list[str], groups: Groups) -> Iterator[str]:
     """The predictor's median at 100 and 200 trials against each TPE's at 1,000, same seeds."""
-    yield "| setting | seeds | predictor, 100 | predictor, 200 | tpe, 1,000 | multivariate, 1,000 |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    cells = (("predictor", 100), ("predictor", 200), ("tpe", 1_000), ("tpe_multivariate", 1_000))
+    yield f"| setting | seeds | {' | '.join(f'{name}, {n:,}' for name, n in cells)} |"
+    yield "| --- |" + " --- |" * (len(cells) + 1)
     for setting in settings:
-        names = ("predictor", "tpe", "tpe_multivariate")
-        own = [
-            {s["seed"]: s["values"] for s in groups[kind, setting, name]}
-            if (kind, setting, name) in groups
-            else {}
-            for name in names
+        values = [
+            {s["seed"]: s["values"][str(n)] for s in groups.get((kind, setting, name), ())}
+            for name, n in cells
         ]
-        common = sorted(set.intersection(*(set(each) for each in own)))
-        if not common:
+        known = [each for each in values if each]
+        common = sorted(set.intersection(*map(set, known)))
+        medians = [float(np.median([v[seed] for seed in common])) if v else 0.0 for v in values]
+        rival = max(medians[2:])
+        if not rival:
             continue
-        cells = [
-            float(np.median([own[place][seed][trials] for seed in common]))
-            for place, trials in ((0, "100"), (0, "200"), (1, "1000"), (2, "1000"))
-        ]
-        rival = max(cells[2:])
-        shown = [f"**{cell:.4f}**" if cell >= rival else f"{cell:.4f}" for cell in cells[:2]]
-        shown += [f"{cell:.4f}" for cell in cells[2:]]
+        marks = ["**" if place < 2 and m >= rival else "" for place, m in enumerate(medians)]
+        shown = [f"{b}{m:.4f}{b}" if m else "" for b, m in zip(marks, medians, strict=True)]
         yield f"| {setting} | {len(common)} | {' | '.join(shown)} |"
-    yield "\nBold: at least the better TPE's value.\n"
+    yield "\nMedians over the seeds that all cells have. Bold: at least the better TPE's value.\n"
 
 
 def _table(kind: str, setting: str, found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
