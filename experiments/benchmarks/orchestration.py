@@ -279,7 +279,9 @@ def speedup(data: str, jobs: int) -> dict[str, Any]:
     from experiments.data.load import load
     from experiments.evaluators.training import TrainingEvaluator
 
-    recipe = config.load("cifar10", [f"data.source={data}", "data.limit=4000"])
+    recipe = config.load(
+        "cifar10", [f"data.source={data}", "data.limit=5000", "data.held_out=1000"]
+    )
     images = load(recipe.data, resolution=recipe.resolution, seed=SEED)
     adapted = choices.load(recipe.space).adapted(
         num_classes=len(images.classes), resolution=recipe.resolution, in_channels=3
