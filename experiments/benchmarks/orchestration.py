@@ -55,7 +55,7 @@ COMPARED = (
     ("plain Optuna, sqlite, tpe", "in process, sqlite, tpe"),
     ("plain Optuna, journal, tpe", "in process, journal, tpe"),
     ("plain Tune + OptunaSearch, memory, tpe", "Ray, sqlite, tpe"),
-    ("plain Tune + OptunaSearch, memory, tpe, reuse", "Ray, sqlite, tpe"),
+    ("plain Tune + OptunaSearch, memory, tpe, reuse", "Ray, memory, tpe"),
 )
 RESULT = Path(__file__).parents[1] / "results" / "orchestration.json"
 
