@@ -83,7 +83,7 @@ def _formats(given: str, int8: bool) -> set[Format]:
     found = set()
     for name in filter(None, (word.strip() for word in given.split(","))):
         if name not in list(Format):
-            raise one_of("--to", name, list(Format))
+            raise one_of("--to", name, [each.value for each in Format])
         found.add(Format(name))
     asked = given != _EVERY and Format.ONNX in found
     if int8:

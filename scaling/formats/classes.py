@@ -493,7 +493,12 @@ def _squeeze_line(operator: Operator, needs: _Needs) -> str:
         arguments.append("gate")
     always = all(block.squeeze_channels for block in needs.of(operator))
     made = f"SqueezeExcite({', '.join(arguments)})"
-    return f"self.squeeze = {made}{'' if always else ' if squeeze else nn.Identity()'}"
+    if always:
+        return f"self.squeeze = {made}"
+    made = f"{made} if squeeze else nn.Identity()"
+    line = f"self.squeeze = {made}"
+    inside = f"(\n            {made}\n        )"
+    return line if len(line) + 8 <= WIDTH else f"self.squeeze = {inside}"
 
 
 # ----------------------------------------------------------------------------------------- model
@@ -583,16 +588,16 @@ def _repeated(block: str, count: int) -> str:
     return f"*({block} for _ in range({count}))"
 
 
-def _fitted(item: str) -> str:
-    """A block, or several, on lines of at most `WIDTH` after 16 spaces and before a comma."""
-    pad = " " * 16
-    if len(item) + 17 <= WIDTH:
+def _fitted(item: str, indent: int = 16) -> str:
+    """A block, or several, on lines of at most `WIDTH` after `indent` spaces, before a comma."""
+    pad = " " * indent
+    if len(item) + indent < WIDTH:
         return item
     if item.startswith("*("):
         block, _, loop = item[2:-1].rpartition(" for _ in ")
-        return f"*(\n{pad}    {block}\n{pad}    for _ in {loop}\n{pad})"
+        return f"*(\n{pad}    {_fitted(block, indent + 4)}\n{pad}    for _ in {loop}\n{pad})"
     name, _, arguments = item[:-1].partition("(")
-    return _call(name, arguments.split(", "), "", 16).lstrip()
+    return _call(name, arguments.split(", "), "", indent).lstrip()
 
 
 def _block(block: Block, needs: _Needs) -> str:
@@ -610,7 +615,8 @@ def _block(block: Block, needs: _Needs) -> str:
         arguments.append(f"squeeze={block.squeeze_channels}")
     for name, _, default in _varied(operator, needs):
         value = _said(name, block)
-        if value != default:
+        idle = name in ("squeeze_activation", "gate") and not block.squeeze_channels
+        if value != default and not idle:
             arguments.append(f"{name}={value}")
     return f"{_NAMES[operator]}({', '.join(arguments)})"
 

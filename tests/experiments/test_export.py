@@ -1,0 +1,210 @@
+"""What leaves home answers as what stays: images from files, in every format, by the commands."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from experiments.data import decode
+from experiments.preprocess import prepare, read
+from experiments.training.augment import normalise, resize
+from scaling.coefficients import PUBLISHED
+from scaling.export import About, Trained, export_member, write_family
+from scaling.family import Preprocessing, SavedMember, load_family
+from scaling.members import family_at
+from space.architecture import Architecture, Head, Operator, Stage, Stem
+
+BASELINE = Architecture(
+    Stem(8, stride=1),
+    (Stage(Operator.SEPARABLE, 8), Stage(Operator.INVERTED, 16, 2, 3, 2, 3.0)),
+    Head(32),
+    resolution=24,
+    num_classes=4,
+)
+ABOUT = About(
+    "pets",
+    ("cat", "dog", "owl", "eel"),
+    Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), stored=53),
+)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, timm: object) -> Path:
+    assert timm
+    folder = tmp_path_factory.mktemp("away") / "family"
+    (member,) = family_at(BASELINE, PUBLISHED, (0,)).members
+    torch.manual_seed(0)
+    network, images = member.build(), torch.randn(8, 3, 24, 24)
+    network(images * 2)
+    network.classifier.weight.data.mul_(20)
+    record = export_member(folder, member, network, Trained(0.5, 8, 1.0), ABOUT, images)
+    write_family(folder, [record], PUBLISHED, ABOUT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def member(family: Path) -> SavedMember:
+    return load_family(family)["b0"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs, and drawings of every kind that a camera or a program writes."""
+    import sklearn.datasets
+
+    folder = tmp_path_factory.mktemp("pictures")
+    photographs = Path(sklearn.datasets.__file__).parent / "images"
+    photograph = Image.open(photographs / "china.jpg")
+    photograph.save(folder / "a.png")
+    (folder / "b.jpg").write_bytes((photographs / "flower.jpg").read_bytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    photograph.resize((300, 101)).save(folder / "c.jpg", exif=exif)
+    photograph.convert("L").crop((0, 0, 31, 90)).save(folder / "d.png")
+    faint = photograph.convert("RGBA")
+    faint.putalpha(Image.linear_gradient("L").resize(faint.size))
+    faint.save(folder / "e.png")
+    photograph.convert("P").save(folder / "f.png", transparency=3)
+    sixteen = (np.asarray(photograph.convert("L")).astype(np.uint16) * 257 + 77).clip(0, 65535)
+    Image.fromarray(sixteen).save(folder / "g.png")
+    photograph.convert("CMYK").save(folder / "h.jpg")
+    photograph.resize((53, 53)).save(folder / "i.png")
+    return folder
+
+
+def test_model_py_prepares_every_kind_of_image_as_phiscale_does(member, pictures):
+    spec: dict[str, Any] = {"__name__": "model", "__file__": str(member.folder / "model.py")}
+    exec((member.folder / "model.py").read_text(), spec)
+    for path in sorted(pictures.iterdir()):
+        expected, found = read(path, member.portable), spec["preprocess"](path)[0].numpy()
+        assert np.abs(found - expected).max() < 1e-5, path.name
+
+
+def test_images_are_prepared_as_a_training_prepares_them(member, pictures):
+    """But for torch's own bilinear filter, which rounds differently here and there."""
+    for path in sorted(pictures.iterdir()):
+        stored = decode.fit(decode.decode(path.read_bytes(), 3), 53)
+        pixels = resize(torch.from_numpy(stored.copy())[None], 24).permute(0, 3, 1, 2)
+        step = np.abs(normalise(pixels)[0].numpy() - prepare(stored, member.portable)).max()
+        assert step < 1.01 / 255 / 0.224
+
+
+def answers(*arguments: object) -> Any:
+    done = CliRunner().invoke(app, ["predict", *map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_every_format_gives_the_same_answer(family, pictures):
+    expected = answers(family / "b0", pictures, "--top", 4)
+    assert len(expected) == 9
+    assert len({image["top"][0]["class"] for image in expected}) > 1
+    for name in ("torch", "onnx", "program", "timm"):
+        for one, other in zip(
+            expected, answers(family / "b0", pictures, "--top", 4, "--format", name), strict=True
+        ):
+            assert one["image"] == other["image"]
+            odds = [
+                {top["class"]: top["probability"] for top in each["top"]} for each in (one, other)
+            ]
+            assert odds[0] == pytest.approx(odds[1], abs=1e-4)
+
+
+def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tmp_path):
+    text = (family / "b0" / "README.md").read_text()
+    (script,) = [block for block in text.split("```python\n") if "import numpy, onnx" in block]
+    (tmp_path / "script.py").write_text(script.split("```")[0])
+    for name in ("b.jpg", "c.jpg"):
+        (answer,) = answers(family / "b0", pictures / name)
+        best = answer["top"][0]
+        commands = ([family / "b0" / "model.py"], [tmp_path / "script.py"])
+        model, onnx = (
+            subprocess.run(
+                [sys.executable, *map(str, command), str(pictures / name)],
+                cwd=family / "b0",
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for command in commands
+        )
+        assert onnx.split() == [best["class"]]
+        assert re.search(rf"{best['probability']:.1%}  {best['class']}", model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["b0", "nowhere.png"], "there is no such file or folder"),
+        (["b0", "family.json"], "must be an image, but it is not an image of a known format"),
+        (["b9", "a.png"], "there is no 'b9'"),
+        (["b0", "a.png", "--format", "onxx"], "did you mean 'onnx'"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(
+    family, pictures, monkeypatch, arguments, message, tmp_path
+):
+    import shutil
+
+    place = shutil.copytree(family, tmp_path / "family")
+    shutil.copy(pictures / "a.png", place)
+    monkeypatch.chdir(place)
+    done = CliRunner().invoke(app, ["predict", *arguments])
+    assert done.exit_code != 0
+    assert message in str(done.exception)
+
+
+def test_verify_ends_with_the_first_difference(family, tmp_path):
+    import shutil
+
+    done = CliRunner().invoke(app, ["verify", str(family), "--json"])
+    assert done.exit_code == 0, done.output
+    what = {check["what"] for check in json.loads(done.stdout) if check["checked"]}
+    assert what == {"files", "cost", "torch", "timm", "program", "onnx"}
+    place = shutil.copytree(family, tmp_path / "family")
+    (place / "b0" / "model.onnx").write_bytes(b"damaged")
+    done = CliRunner().invoke(app, ["verify", str(place)])
+    assert done.exit_code == 1
+
+
+def test_one_architecture_is_exported_with_its_weights(family, tmp_path):
+    source = str(family / "b0" / "architecture.json")
+    out = tmp_path / "out"
+    arguments = ["export", source, "--out", str(out), "--to", "torch,card"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    member = load_family(out)["b0"]
+    before = load_family(family)["b0"].record.files["model.safetensors"]
+    assert member.record.files["model.safetensors"] == before
+    assert member.accuracy is None
+    assert "Nothing was measured" in (out / "b0" / "README.md").read_text()
+    assert "model.onnx" not in member.record.files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet18", "--int8"], "--int8: needs a run"),
+        (["resnet18", "--to", "onx"], "did you mean 'onnx'"),
+        (["resnet17"], "resnet1"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", *arguments])
+    assert done.exit_code != 0
+    assert message in str(done.exception)
+
+
+def test_a_family_away_from_its_run_cannot_be_quantised(family):
+    done = CliRunner().invoke(app, ["export", str(family), "--int8"])
+    assert "lies in no run" in str(done.exception)
