@@ -1,5 +1,6 @@
 """ONNX and torch.export: the network's outputs, in files that say what goes in and comes out."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +15,13 @@ from onnx import TensorProto, helper
 
 from scaling.formats import onnx, program
 from space import presets
-from space.architecture import Architecture
+from space.architecture import Architecture, Padding
 from space.validation import InvalidInput
 
 Made = tuple[bytes, bytes, np.ndarray, np.ndarray]
 
 #: Between them they have every operator, shortcut, activation and padding.
-CASES = ["mobilenet_v3_small", "efficientnet_v2_b0", "resnet18", "mnasnet_small", "space"]
+CASES = ["mobilenet_v3_small", "resnet18", "space"]
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -30,7 +31,9 @@ def made(request, portable, trained, sampled) -> Made:
         (architecture,) = sampled("mnasnet_small", 1)
         architecture = replace(architecture, resolution=29)
     else:
-        architecture = replace(presets.load(request.param, num_classes=10), resolution=33)
+        preset = presets.load(request.param, num_classes=10)
+        same = replace(preset.numerics, padding=Padding.SAME)
+        architecture = replace(preset, resolution=33, numerics=same)
     return write(architecture, portable, trained)
 
 
@@ -69,8 +72,6 @@ def test_the_metadata_say_classes_preprocessing_and_cost(made):
     assert json.loads(found["preprocessing"])["square"] == "bicubic"
     assert int(found["macs"]) > 1e5
     extra = {"phiscale.json": ""}
-    import io
-
     torch.export.load(io.BytesIO(made[1]), extra_files=extra)
     assert json.loads(extra["phiscale.json"])["classes"] == json.loads(found["classes"])
 
@@ -81,8 +82,9 @@ def test_no_path_of_this_machine_travels(made):
         assert b"/network.py" not in data
 
 
-def test_the_same_network_gives_the_same_bytes(portable, trained):
-    architecture = replace(presets.load("mobilenet_v3_small", num_classes=3), resolution=24)
+def test_the_same_network_gives_the_same_bytes(portable, trained, sampled):
+    (architecture,) = sampled("efficientnet_v2_small", 1)
+    architecture = replace(architecture, resolution=16)
     first, second = (write(architecture, portable, trained) for _ in range(2))
     assert first[:2] == second[:2]
 
@@ -96,7 +98,7 @@ def test_eight_bits_are_smaller_and_nearly_the_same(made):
 
 def strange(*nodes: Any, numbers: tuple[int, ...] = ()) -> bytes:
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 8])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])
     shape = helper.make_tensor("shape", TensorProto.INT64, [len(numbers)], numbers)
     graph = helper.make_graph(list(nodes), "g", [image], [logits], [shape])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
