@@ -27,6 +27,9 @@ _logger = logging.getLogger(__name__)
 #: Bytes of Ray's object store on a machine of its own: jobs and results are a few kilobytes each.
 _OBJECT_STORE = 128 * 2**20
 
+#: How temporary folders are named, before the number of the process whose they are.
+_PREFIX = "phiscale-ray-"
+
 #: Seconds for which the size of the cluster is remembered (assumed).
 _CLUSTER_SECONDS = 5.0
 
@@ -128,7 +131,7 @@ class Ray:
         variables = _TUNE | {"TUNE_MAX_PENDING_TRIALS_PG": str(room())}
         with (
             _variables(variables),
-            tempfile.TemporaryDirectory(prefix="phiscale-tune-") as folder,
+            tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder,
         ):
             tuner = tune.Tuner(
                 tune.with_resources(worker, tune.PlacementGroupFactory([need])),
@@ -301,12 +304,11 @@ def _session_folder() -> str:
 
     Removes those that killed processes left, too.
     """
-    prefix = "phiscale-ray-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
-        process = left.name.removeprefix(prefix).partition("-")[0]
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        process = left.name.removeprefix(_PREFIX).partition("-")[0]
         if not Path("/proc", process).exists() and Path("/proc").exists():
             shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-")
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
 
     def remove() -> None:
         _disconnect()
