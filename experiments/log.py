@@ -29,15 +29,21 @@ _logger = logging.getLogger("phiscale")
 _OTHERS = tuple(map(logging.getLogger, ("search", "experiments")))
 
 
+def say(line: str, where: Console | None = None, style: str = "") -> None:
+    """Prints a line as it is; on a terminal it is broken between words."""
+    to = where or console
+    to.print(line, style=style, markup=False, soft_wrap=not to.is_terminal)
+
+
 class _ToConsole(logging.Handler):
     """Prints what is logged above a live display, without rich's markup."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
             line = f"phiscale: {record.getMessage()}"
-            _errors.print(line, style="red", markup=False, soft_wrap=True)
+            say(line, _errors, "red")
         elif record.levelno >= logging.WARNING or not console.is_terminal:
-            console.print(record.getMessage(), markup=False, soft_wrap=True)
+            say(record.getMessage())
 
 
 _shown = _ToConsole()

@@ -139,7 +139,7 @@ class Watched:
         line = f"{self._stage}: {self._summary()}; {duration(time.monotonic() - self._start)}"
         log.note(line)
         if console.is_terminal:
-            console.print(line, markup=False, soft_wrap=True)
+            log.say(line)
 
     def ask(self) -> Job | None:
         """The next job, shown as running."""
