@@ -186,7 +186,7 @@ class Estimator:
         return epochs * (images * train + measured * validation) + start
 
     def _stages(self, recipe: Recipe, machines: int) -> Iterable[Stage]:
-        search, family = recipe.search, recipe.family
+        search = recipe.search
         fraction = search.data_fraction
         proxy = [self.training(each, search.epochs, fraction, False) for each in self._drawn]
         each = (float(np.quantile(proxy, 0.25)), fmean(proxy), float(np.quantile(proxy, 0.75)))
@@ -208,12 +208,18 @@ class Estimator:
         )
         jobs = list(self._coefficient_jobs(recipe))
         yield self._stage("coefficients", jobs, machines, sum(n for n, _ in jobs) * _TRIAL_BYTES)
-        trained = [
-            (1, Range(*self._alike(versions, family.epochs, family.data_fraction, True)))
-            for versions in zip(*self._families, strict=True)
-        ]
+        trained = list(self._member_jobs(recipe))
         weights = sum(cost(each).params for each in self._families[1]) * _PARAM_BYTES
         yield self._stage("family", trained, machines, weights * _MEMBER_COPIES + _REPORT_BYTES)
+
+    def _member_jobs(self, recipe: Recipe) -> Iterable[tuple[int, Range]]:
+        """Each member's training. At φ it grows by whatever product the coefficients will have."""
+        settings = recipe.family
+        product = 1 + recipe.coefficients.tolerance / recipe.coefficients.factor
+        powers = [0.0] * len(settings.targets) or [abs(phi) for phi in settings.phi]
+        for phi, versions in zip(powers, zip(*self._families, strict=True), strict=True):
+            low, middle, high = self._alike(versions, settings.epochs, settings.data_fraction, True)
+            yield 1, Range(low / product**phi, middle, high * product**phi)
 
     def _alike(
         self, networks: Sequence[Architecture], epochs: int, fraction: float, final: bool
@@ -344,9 +350,14 @@ def _grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
 
 
 def _members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
-    """A family around a network that might become the baseline, by the published coefficients."""
+    """A family around a network that might become the baseline.
+
+    Until they are found, α and β are the published ones, and γ what they leave of the factor.
+    """
     grid, settings = recipe.coefficients, recipe.family
-    coefficients = PUBLISHED
+    alpha, beta = PUBLISHED.alpha, PUBLISHED.beta
+    gamma = math.sqrt(max(1.0, grid.factor / (alpha * beta**2)))
+    coefficients = Coefficients(alpha, beta, gamma)
     if grid.alpha and grid.beta and grid.gamma:
         coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
     if not settings.targets:
