@@ -91,9 +91,8 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 
     opened = existing(run)
     loaded = load(opened.folder, opened.storage)
-    rivals = bool(opened.recipe.family.rivals)
+    rivals, driver = bool(opened.recipe.family.rivals), driver_of(opened.storage)
     stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]
-    driver = driver_of(opened.storage)
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
         for name in STUDIES
@@ -106,7 +105,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     _print_status(opened, loaded, stages, driver)
     if running := [t for name in STUDIES for t in loaded.study(name) if t.state == "running"]:
         out.print()
-        _print_running(running)
+        _print_running(running, "running" if driver else "interrupted")
     for reason, times in failures.most_common(5):
         text = f"failed {times} ×: {printable(reason)}"
         out.print(text, style="red", markup=False, overflow="ellipsis", no_wrap=True)
@@ -174,10 +173,11 @@ def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Dri
     for stage in stages:
         planned = "" if stage.planned is None else f"/{stage.planned}"
         best = stage.best
+        state = stage.state if driver or stage.state != "running" else "stopped"
         rows.append(
             [
                 stage.name,
-                stage.state,
+                state,
                 f"{stage.done}{planned}",
                 *(str(number or "") for number in (stage.pruned, stage.failed, stage.running)),
                 percent(best.measurement.get("accuracy") or 0.0) if best else "",
@@ -201,7 +201,7 @@ def _sentence(opened: Run, loaded: Loaded, driver: Driver | None) -> str:
     return f"{begun} with: phiscale run {opened.folder}"
 
 
-def _print_running(running: list[Trial]) -> None:
+def _print_running(running: list[Trial], header: str) -> None:
     rows = []
     for trial in running:
         since = (datetime.now() - trial.started).total_seconds() if trial.started else 0.0
@@ -215,7 +215,7 @@ def _print_running(running: list[Trial]) -> None:
                 duration(since),
             ]
         )
-    print_rows(("running", "MACs", "epoch", "value", "for"), rows)
+    print_rows((header, "MACs", "epoch", "value", "for"), rows)
 
 
 def _as_data(

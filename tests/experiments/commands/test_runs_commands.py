@@ -75,6 +75,8 @@ def test_status_of_a_stopped_run_says_how_to_continue(phiscale, copied):
     folder = unfinished(copied)
     said = " ".join(phiscale("status", folder).out.split())
     assert f"stopped; continue with: phiscale run {folder}" in said
+    assert "family stopped" in said
+    assert "interrupted MACs" in said
     assert json.loads(phiscale("status", folder, "--json").out)["driver"] is None
 
 
