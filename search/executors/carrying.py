@@ -84,16 +84,23 @@ def serve(connection: Connection[Any, Any], evaluate: Evaluate) -> None:
         connection.send(Sign.READY)
         while True:
             connection.send(_evaluated(connection.recv(), connection, evaluate))
-    except (EOFError, OSError):
+    except (EOFError, OSError, _HungUp):
         return
+
+
+class _HungUp(BaseException):
+    """Passes an evaluation by whose driver has gone: it has not failed."""
 
 
 def _evaluated(
     job: Job, connection: Connection[Any, Any], evaluate: Evaluate
 ) -> Measurement | Sign | InvalidInput:
     def report(epoch: Epoch) -> bool:
-        connection.send(epoch)
-        answer = connection.recv()
+        try:
+            connection.send(epoch)
+            answer = connection.recv()
+        except (EOFError, OSError):
+            raise _HungUp from None
         if answer is Answer.INTERRUPT:
             raise Interrupted
         return answer is Answer.STOP
