@@ -35,8 +35,10 @@ def _training(found: dict[str, Any]) -> str:
                 f"{len(found['ways'][name]['trained'])}",
                 f"{summary['trainings_per_hour'][name]:,.0f}",
                 f"{summary['images_per_second'][name]:,.0f}",
-                f"{summary['times_as_fast_as'][name]:.2f}",
-                f"{summary['times_as_fast_in_a_long_search'][name]:.2f}",
+                *(
+                    f"{summary[ratio][name]:.2f}" if gain else ""
+                    for ratio in ("times_as_fast_as", "times_as_fast_in_a_long_search")
+                ),
                 f"{summary['accuracy'][name]:.3f}",
                 f"{gain['mean']:+.3f} ± {gain['half_width']:.3f}" if gain else "",
             ]
@@ -52,9 +54,9 @@ def _training(found: dict[str, Any]) -> str:
         f"{setting['architectures']} random networks, {setting['train_images']:,} images, "
         f"{setting['epochs']} epochs, on {setting['device']}. phiscale's convolutions do "
         f"{achieved:,.0f} billion operations a second, a large matrix product {ceiling:,.0f} on "
-        f"{found['hardware']['threads']} threads. A way that trained fewer networks is compared "
-        "with `advised` on those. In a long search no worker waits for the last, as with few "
-        "networks one does."
+        f"{found['hardware']['threads']} CPU threads. A way that trained fewer networks is "
+        "compared with `advised` on those. In a long search no worker waits for the last, as with "
+        "few networks one does."
     )
 
 
