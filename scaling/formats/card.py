@@ -240,10 +240,11 @@ def _results(family: FamilyRecord, member: MemberRecord) -> str:
     if found := member.int8:
         low, high = wilson(found.accuracy, found.images)
         lost = 100 * (found.full_accuracy - found.accuracy)
+        verb = "are lost" if lost >= 0 else "more"
         lines.append(
             f"With 8 bits (`{onnx.INT8}`, static post-training quantisation) {found.accuracy:.2%} "
             f"({low:.1%} to {high:.1%}) of {found.images:,} test images, and with 32 bits "
-            f"{found.full_accuracy:.2%}: {lost:.2f} points are lost."
+            f"{found.full_accuracy:.2%}: {abs(lost):.2f} points {verb}."
         )
     if len(family.members) > 1:
         lines.append("The family:\n\n" + "\n".join(_family_table(family, member)))
