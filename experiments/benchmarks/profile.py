@@ -28,6 +28,7 @@ from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency_table import sample
 from experiments.run import environment
+from experiments.training import machine
 from space import choices
 from space.cost import cost
 from space.evaluation import Budget
@@ -62,15 +63,17 @@ def main() -> None:
     source = DataConfig(source=given.data, held_out=HELD_OUT, limit=IMAGES + HELD_OUT)
     data = load(source, resolution=32, seed=0)
     (network,) = sample(choices.load(SPACE).adapted(num_classes=10, resolution=32), 1)
+    # First, since phiscale sets this process up for training (`machine.prepared`).
+    torch.set_num_threads(machine.cores())
+    loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
+    sets = loops.decoded(data.train, data.held_out)
+    theirs = _parts(lambda: loops.run(loops.plain(network), *sets, loop, TrainConfig(), 1))
     with tempfile.TemporaryDirectory() as folder:
         evaluate = TrainingEvaluator(
             data.train, data.held_out, TrainConfig(), Path(folder), device="cpu", threads=1
         )
         budget = Budget(epochs=1, resolution=32)
         ours = _parts(lambda: evaluate(network, budget, lambda _: False))
-    loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
-    sets = loops.decoded(data.train, data.held_out)
-    theirs = _parts(lambda: loops.run(loops.plain(network), *sets, loop, TrainConfig(), 1))
     result = {
         "command": "python -m experiments.benchmarks.profile",
         "hardware": environment(),

@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--fresh", action="store_true", help="forget what is finished")
     given = parser.parse_args()
+    torch.set_num_threads(machine.cores())  # of the loops; workers are told theirs
     on_gpu = given.device == "cuda"
     setting = Setting(
         device=given.device,
