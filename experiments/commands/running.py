@@ -198,7 +198,7 @@ def _show(found: dict[str, Any]) -> None:
         for member in grown["members"]:
             table.add_row(
                 member["name"],
-                f"{member['phi']:g}",
+                f"{member['phi']:.3g}",
                 f"{member['resolution']} px",
                 short(member["cost"]["macs"]),
                 f"{member['cost']['params'] / 1e6:.2f}M",
