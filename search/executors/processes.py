@@ -53,7 +53,7 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, pickled), daemon=True)
-        with _variables(environment), _no_interruption():
+        with variables(environment), _no_interruption():
             self._process.start()
         other.close()
 
@@ -76,7 +76,7 @@ class Process:
 
 
 @contextmanager
-def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+def variables(environment: Mapping[str, str]) -> Iterator[None]:
     """Inside, processes start with these variables: some count before the first import only."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)

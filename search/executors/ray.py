@@ -12,12 +12,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.executors.carrying import RETRIES
+from search.executors.processes import variables
 from search.executors.stopping import Stopping, stopping
 from space.evaluation import Evaluate, Job, Proposer
 from space.validation import InvalidInput
@@ -98,7 +99,7 @@ class Ray:
         Raises `InvalidInput` where there is no such cluster, or none of its machines has room, and
         `ClusterLost` where its head is lost.
         """
-        with _variables(_TUNE):  # which workers inherit
+        with variables(_TUNE):  # which workers inherit
             self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
         with stopping() as stop, redirect_stdout(io.StringIO()):
             try:
@@ -128,9 +129,9 @@ class Ray:
         )
         watch = [tuning.Watch(feed, self.trial_timeout)] if self.trial_timeout else []
         # Workers start side by side, and not one after the other.
-        variables = _TUNE | {"TUNE_MAX_PENDING_TRIALS_PG": str(room())}
+        settings = _TUNE | {"TUNE_MAX_PENDING_TRIALS_PG": str(room())}
         with (
-            _variables(variables),
+            variables(settings),
             tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder,
         ):
             tuner = tune.Tuner(
@@ -333,18 +334,3 @@ def _disconnect() -> None:
     import ray
 
     ray.shutdown()
-
-
-@contextmanager
-def _variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Inside, the environment holds `variables`."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
