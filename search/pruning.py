@@ -1,11 +1,13 @@
-"""Which unpromising trainings end early, by Optuna's pruners.
+"""Which unpromising trainings end early, by Optuna's pruners or Ray Tune's scheduler.
 
 Steps are epochs, counted from 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
@@ -18,6 +20,7 @@ from optuna.pruners import (
 )
 
 from search.snapshot import Snapshot
+from space.evaluation import Job
 
 PrunerName = Literal["none", "median", "hyperband", "asha"]
 
@@ -71,3 +74,19 @@ def judge(
     snapshot = Snapshot(trials, study.directions)
     stop = study.pruner.prune(snapshot.study(study.study_name), own)
     return stop or own.user_attrs.get("pruned_at") == max(values), snapshot.notes
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Asynchronous successive halving (Li et al. 2020) by Ray Tune's scheduler, for its executor.
+
+    At the epochs `first`, `first` · `reduction` …, a job whose `value` is below the best
+    1/`reduction` of those before it is stopped. `earlier` are the values of jobs of an earlier
+    start, epoch → value. The last of `epochs` epochs is never judged.
+    """
+
+    epochs: int
+    first: int
+    reduction: int
+    value: Callable[[float, Job], float]
+    earlier: Sequence[Mapping[int, float]] = ()

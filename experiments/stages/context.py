@@ -23,9 +23,10 @@ from experiments.trackers import Tracker, tracked, trackers_of
 from experiments.training import division, machine
 from search.executors.local import Local
 from search.executors.processes import Processes
-from search.executors.ray import Halving, Ray
+from search.executors.ray import Ray
 from search.executors.threads import Threads
 from search.lease import Lease, Leased
+from search.pruning import Halving
 from search.recorded import Recorded
 from search.study import finished, open_study
 from space import choices

@@ -20,7 +20,8 @@ from pathlib import Path
 from search.executors.carrying import RETRIES
 from search.executors.processes import variables
 from search.executors.stopping import Stopping, stopping
-from space.evaluation import Evaluate, Job, Proposer
+from search.pruning import Halving
+from space.evaluation import Evaluate, Proposer
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
@@ -55,22 +56,6 @@ _TUNE = {
 
 class ClusterLost(Exception):
     """The cluster does not answer any more; the message says so in a sentence."""
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Asynchronous successive halving (Li et al. 2020), by Tune's scheduler.
-
-    At the epochs `first`, `first` · `reduction` …, a job whose `value` is below the best
-    1/`reduction` of those before it is stopped. `earlier` are the values of jobs of an earlier
-    start, epoch → value. The last of `epochs` epochs is never judged.
-    """
-
-    epochs: int
-    first: int
-    reduction: int
-    value: Callable[[float, Job], float]
-    earlier: Sequence[Mapping[int, float]] = ()
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.executors.carrying import RETRIES, Answer, Sign, hung, serve
-from search.executors.ray import Halving
 from search.executors.stopping import Stopping
+from search.pruning import Halving
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
 from space.validation import InvalidInput

@@ -71,5 +71,5 @@ def test_storage_that_is_not_there_is_refused_and_not_created(tmp_path: Any, ben
     open_study(bench.storage, "family")
     with pytest.raises(InvalidInput, match="holds no study 'search'"):
         find_study(bench.storage, "search")
-    with pytest.raises(InvalidInput, match="cannot be opened.*give the URL of an Optuna storage"):
+    with pytest.raises(InvalidInput, match=r"cannot be opened.*give the URL of an Optuna storage"):
         find_study("nothing", "search")
