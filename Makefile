@@ -7,7 +7,7 @@ demo: .venv/installed
 	$(BIN)/phiscale run demo
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-install: .venv/installed-dev
 	$(BIN)/python .ci/test-install
