@@ -86,8 +86,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def timeless(data: Any) -> Any:
     if isinstance(data, dict):
-        # READMEs state the training's seconds, so their hashes differ too.
-        skipped = (*MEASURED, "README.md")
+        # Model cards state the training's seconds, so their hashes differ too.
+        skipped = (*MEASURED, "README.md", "card")
         return {key: timeless(value) for key, value in data.items() if key not in skipped}
     return [timeless(item) for item in data] if isinstance(data, list) else data
 

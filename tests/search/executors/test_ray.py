@@ -109,7 +109,10 @@ def test_job_of_a_lost_machine_goes_on_from_its_checkpoint_on_one_that_joins(
     assert tuple(after) == measured.epochs
     alone = replace(evaluator, checkpoints=evaluator.checkpoints.with_name("others"))
     whole = alone(ARCHITECTURE, Budget(epochs=6), lambda _: False)
-    assert [epoch.loss for epoch in measured.epochs] == [epoch.loss for epoch in whole.epochs]
+    # A worker may have fewer threads than this process, and then it rounds sums otherwise.
+    assert [epoch.loss for epoch in measured.epochs] == pytest.approx(
+        [epoch.loss for epoch in whole.epochs], rel=1e-4
+    )
 
 
 def test_training_that_fits_no_machine_is_refused(
