@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from experiments import log
 from experiments.commands import (
     beginning,
     drawing,
@@ -28,6 +27,7 @@ from experiments.commands import (
     runs,
     studies,
 )
+from experiments.progress import log
 from space.validation import InvalidInput
 
 #: Columns of help texts at most.

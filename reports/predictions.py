@@ -1,7 +1,7 @@
 """What a family's members made of the test images: accuracy by class, confusions, pictures.
 
-The family stage leaves these in the run's `predictions/`; `experiments.predictions` says what each
-file holds. Classes are named as in `family.json`.
+The family stage leaves these in the run's `predictions/`; `experiments.families.predictions` says
+what each file holds. Classes are named as in `family.json`.
 """
 
 from __future__ import annotations

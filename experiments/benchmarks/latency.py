@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments import latency_table
-from experiments.latency import Subject, survey
+from experiments.latency import tables
+from experiments.latency.timing import Subject, survey
 from experiments.run import environment
 from space import choices, presets
 from space.cost import cost
@@ -37,7 +37,7 @@ def main() -> None:
         for row in survey(subjects, backends=("eager", "onnxruntime"), threads=1)
     ]
     space = choices.load(SPACE).adapted(num_classes=10, resolution=RESOLUTION)
-    table = latency_table.measure(space, threads=1)
+    table = tables.measure(space, threads=1)
     found = {
         "command": "python -m experiments.benchmarks.latency",
         "hardware": environment(),

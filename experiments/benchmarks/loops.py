@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.latency import time_calls
+from experiments.latency.timing import time_calls
 from experiments.training.augment import MEAN, STD
 from experiments.training.optimizers import REFERENCE_BATCH
 from space.architecture import Architecture

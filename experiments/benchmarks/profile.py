@@ -26,7 +26,7 @@ from experiments.benchmarks.training import HELD_OUT, SPACE
 from experiments.config import DataConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.latency_table import sample
+from experiments.latency.tables import sample
 from experiments.run import environment
 from experiments.training import machine
 from space import choices

@@ -21,7 +21,7 @@ import optuna
 from experiments.config import DataConfig, GlyphsConfig, TrainConfig, load_as
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress import Watched
+from experiments.progress.display import Watched
 from experiments.run import environment
 from experiments.studies.recipe import StudyRecipe
 from scaling.coefficients import Candidate, candidates, grid

@@ -37,8 +37,8 @@ from experiments.config import DataConfig, ExecutorConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.packed import packed
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.latency import time_calls
-from experiments.latency_table import sample
+from experiments.latency.tables import sample
+from experiments.latency.timing import time_calls
 from experiments.run import environment
 from experiments.stages.context import executor_of, pack_size
 from experiments.training import machine

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.prompt import Prompt
 
-from experiments import log
 from experiments.commands.running import Set, Target
 from experiments.commands.terminal import AsJson, err, out, print_json, print_rows, wrote
 from experiments.config import quantity
+from experiments.progress import log
 from reports.text import count, duration, size
 from space.files import write_file
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
-    from experiments.estimate import Estimate
+    from experiments.planning.estimate import Estimate
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -41,9 +41,9 @@ def init(
 
     On a terminal it asks for what is not given.
     """
-    from experiments import draft as drafts
     from experiments.data.load import bar
     from experiments.data.survey import survey
+    from experiments.planning import draft as drafts
 
     asked = _macs(budget)
     target = file or Path(f"{drafts.run_name(images.absolute())}.yaml")
@@ -93,7 +93,7 @@ def estimate(
     It trains the smallest, the median and the largest network for some seconds.
     """
     from experiments import config
-    from experiments import estimate as estimating
+    from experiments.planning import estimate as estimating
 
     saved = Path(recipe) / "recipe.yaml"
     loaded = config.load(str(saved) if saved.is_file() else recipe, tuple(changes or ()))
@@ -228,7 +228,7 @@ def _ask_device() -> Device:
 
 
 def _ask_budget(suggested: int) -> int | None:
-    from experiments.draft import written
+    from experiments.planning.draft import written
 
     while _asks():
         said = Prompt.ask(

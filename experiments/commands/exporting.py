@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments import log
 from experiments.commands.naming import load_architecture
 from experiments.commands.terminal import AsJson, out, print_json, print_rows
+from experiments.progress import log
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write networks in formats that need no phiscale: PyTorch, ONNX, timm, a model card."""
-    from experiments import export as exporting
+    from experiments.families import export as exporting
 
     formats = _formats(to, int8)
     target = exporting.family_folder(Path(source))
@@ -106,8 +106,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """The most probable classes of images; the same in every format."""
-    from experiments.export import predictions
-    from experiments.preprocess import image_files
+    from experiments.families.export import predictions
+    from experiments.families.preprocess import image_files
     from scaling.family import load_member
     from scaling.reading import FILES
 
@@ -147,7 +147,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Reload a family in every format: files, costs and outputs must be as it says."""
-    from experiments.export import family_folder, run_images, some_inputs
+    from experiments.families.export import family_folder, run_images, some_inputs
     from scaling.export import edited
     from scaling.family import load_family
     from scaling.formats import CARD

@@ -15,7 +15,7 @@ from space import choices
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
-    from experiments.latency import Backend, Row, Subject
+    from experiments.latency.timing import Backend, Row, Subject
 
 
 def latency(
@@ -48,22 +48,19 @@ def latency(
 
     Float32, channels last. A family's are kept in its latency.csv.
     """
-    from experiments import latency as measuring
-    from experiments import latency_table
+    from experiments.latency import tables, timing
 
-    batches, backends = batch or [1], [measuring.backend_of(name) for name in backend or ["eager"]]
+    batches, backends = batch or [1], [timing.backend_of(name) for name in backend or ["eager"]]
     if build_table is not None:
         if len(batches) + len(backends) > 2:
             raise InvalidInput("--build-table: a table is for one --batch and one --backend")
         _build(build_table, target, resolution, device, batches[0], backends[0], threads, as_json)
         return
     folder, subjects = _subjects(target, resolution)
-    predictor = latency_table.load(table) if table else None
+    predictor = tables.load(table) if table else None
     predicted = {each.name: predictor.predict(each.architecture) for each in subjects if predictor}
     rows = list(
-        measuring.survey(
-            subjects, device=device, batches=batches, backends=backends, threads=threads
-        )
+        timing.survey(subjects, device=device, batches=batches, backends=backends, threads=threads)
     )
     if as_json:
         facts = [row._asdict() for row in rows]
@@ -74,13 +71,13 @@ def latency(
     else:
         _print(rows, predicted)
     if folder is not None:
-        measuring.write(folder / measuring.FILE, rows)
-        err.print(f"wrote {folder / measuring.FILE}", markup=False, soft_wrap=True)
+        timing.write(folder / timing.FILE, rows)
+        err.print(f"wrote {folder / timing.FILE}", markup=False, soft_wrap=True)
 
 
 def _subjects(target: str, resolution: int | None) -> tuple[Path | None, list[Subject]]:
     """The networks that are meant, and the folder of the family, where they are one."""
-    from experiments.latency import Subject, members
+    from experiments.latency.timing import Subject, members
 
     path = Path(target)
     for folder in (path, path / "family"):
@@ -129,12 +126,12 @@ def _build(
     as_json: bool,
 ) -> None:
     """Measures a space's table, writes it, and says how far its predictions are off."""
-    from experiments import latency_table
+    from experiments.latency import tables
 
     space = choices.load(name)
     base = replace(space.base, resolution=resolution or space.base.resolution)
     with err.status("Timing parts") as status:
-        built = latency_table.measure(
+        built = tables.measure(
             replace(space, base=base),
             device=device,
             batch=batch,

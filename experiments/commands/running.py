@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from experiments import log
 from experiments.commands import searched
 from experiments.commands.naming import complete_set, complete_target
 from experiments.commands.terminal import AsJson, out, print_json, short
+from experiments.progress import log
 from experiments.run import Run, open_run
 
 Target = Annotated[

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from experiments import config, log
+from experiments import config
 from experiments.commands.terminal import AsJson, err, out, print_json, print_rows
-from experiments.pace import Done, Left, left
+from experiments.progress import log
+from experiments.progress.pace import Done, Left, left
 from experiments.run import Run
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
@@ -459,7 +460,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8080,
 ) -> None:
     """Open Optuna's dashboard on a run, on this machine alone."""
-    from experiments.dashboard import serve
+    from experiments.progress.dashboard import serve
 
     opened = existing(run)
     err.print("Ctrl-C stops serving; the run goes on.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments import log
 from experiments.commands.running import Quiet, Set, ending
 from experiments.commands.terminal import (
     AsJson,
@@ -19,6 +18,7 @@ from experiments.commands.terminal import (
     short,
     wrote,
 )
+from experiments.progress import log
 from reports.columns import rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from experiments import log
 from experiments.config import DataConfig
 from experiments.data.decode import MOST_PIXELS, SUFFIXES
 from experiments.data.folder import open_folder
@@ -27,7 +26,8 @@ from experiments.data.parquet import open_parquet
 from experiments.data.source import Opened, Skipped
 from experiments.data.splits import divide
 from experiments.data.store import Form, Stored, store
-from experiments.log import console
+from experiments.progress import log
+from experiments.progress.log import console
 from space.validation import InvalidInput
 
 #: Ratio of the largest class to the smallest above which imbalance is pointed out (assumed).

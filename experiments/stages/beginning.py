@@ -42,10 +42,10 @@ def _asks_latency(settings: ObjectiveConfig) -> bool:
 
 
 def _table(run: Run, path: Path) -> Any:
-    from experiments import latency_table
+    from experiments.latency import tables
 
     kept = run.folder / "latency.json"
-    table = latency_table.load(kept if kept.is_file() else path)
+    table = tables.load(kept if kept.is_file() else path)
     if table.setting.resolution != run.recipe.resolution:
         raise InvalidInput(
             f"objective.latency_table: {path} holds for {table.setting.resolution} pixels, and the "

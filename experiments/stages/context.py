@@ -10,16 +10,16 @@ from pathlib import Path
 
 from upath import UPath
 
-from experiments import log
 from experiments.config import ExecutorConfig, Recipe
 from experiments.data.load import Data, load
 from experiments.evaluators.anywhere import Anywhere
 from experiments.evaluators.packed import AUTO, packed
 from experiments.evaluators.shared import Shared
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress import Earlier, Watched
+from experiments.progress import log
+from experiments.progress.display import Earlier, Watched
+from experiments.progress.trackers import Tracker, tracked, trackers_of
 from experiments.run import Folder, Run, environment
-from experiments.trackers import Tracker, tracked, trackers_of
 from experiments.training import division, machine
 from search.executors.local import Local
 from search.executors.processes import Processes

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from experiments import log
 from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.predictions import Predictions
+from experiments.families.predictions import Predictions
+from experiments.progress import log
 from experiments.run import environment
 from experiments.stages import rivals
 from experiments.stages.context import Context, StageFailed
@@ -84,14 +84,14 @@ def _measure(context: Context) -> Measure:
     """What targets are of. A latency is measured once: members stay as they are when they go on."""
     if context.recipe.family.cost != "latency":
         return MEASURES[context.recipe.family.cost]
-    from experiments import latency
+    from experiments.latency import timing
 
     settings, file = context.recipe.executor, context.run.folder / "latencies.json"
     known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
 
     def seconds(network: Architecture) -> float:
         if network.key not in known:
-            found = latency.measure(network, device=settings.device, threads=settings.threads)
+            found = timing.measure(network, device=settings.device, threads=settings.threads)
             known[network.key] = found.median_seconds
             context.run.write(file.name, known)
         return known[network.key]

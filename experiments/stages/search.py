@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from experiments import log
-from experiments.progress import earlier
+from experiments.progress import log
+from experiments.progress.display import earlier
 from experiments.stages.beginning import objective_of, prior_of
 from experiments.stages.context import Context, StageFailed
 from experiments.stages.lookup import Lookup, lookup

@@ -18,8 +18,8 @@ from safetensors.torch import load
 from experiments import config
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.predictions import Predictions
-from experiments.progress import Watched
+from experiments.families.predictions import Predictions
+from experiments.progress.display import Watched
 from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from experiments.studies.recipe import StudyRecipe

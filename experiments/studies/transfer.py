@@ -17,7 +17,7 @@ from pydantic import Field
 from experiments import config
 from experiments.config import BudgetConfig, Common, Recipe
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress import Watched
+from experiments.progress.display import Watched
 from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from scaling.family import WEIGHTS, SavedFamily, SavedMember, load_family

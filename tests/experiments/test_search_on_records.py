@@ -164,14 +164,14 @@ def test_front_is_written_shown_and_reported(archive: Path, tmp_path: Path, caps
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A latency table of invented seconds: 0.2 ms for every part."""
-    from experiments import latency_table
+    from experiments.latency import tables
 
-    names = latency_table._pieces_of(SPACE)
-    made = latency_table.Table(
-        latency_table.Setting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
+    names = tables._pieces_of(SPACE)
+    made = tables.Table(
+        tables.Setting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
         scale=1.0,
         offset=0.0,
-        judged=latency_table.Judged(16, 0.01, 0.05, 0.9),
+        judged=tables.Judged(16, 0.01, 0.05, 0.9),
         seconds=dict.fromkeys(names, 2e-4),
     )
     made.save(path := tmp_path_factory.mktemp("table") / "latency.json")

@@ -6,9 +6,10 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from experiments import config, probe
-from experiments import estimate as estimating
-from experiments.estimate import Estimator, Range
+from experiments import config
+from experiments.planning import estimate as estimating
+from experiments.planning import probe
+from experiments.planning.estimate import Estimator, Range
 from space import moves
 from space.cost import cost
 

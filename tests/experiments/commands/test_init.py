@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from experiments import config, draft
+from experiments import config
 from experiments.data.survey import Sides, Survey
+from experiments.planning import draft
 from space import choices
 from space.validation import InvalidInput
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from experiments import log
+from experiments.progress import log
 from search import lease
 
 

@@ -18,9 +18,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from experiments import log
-from experiments.log import console
-from experiments.pace import Done, Left, left
+from experiments.progress import log
+from experiments.progress.log import console
+from experiments.progress.pace import Done, Left, left
 from reports.text import count, duration, percent, printable
 from search.study import finished, ranked, value_of
 from space.cost import Cost, cost

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.cam import activation_maps
+from experiments.families.cam import activation_maps
 from space import presets
 from space.network import build
 

@@ -8,8 +8,8 @@ import optuna
 import pytest
 from rich.console import Console
 
-from experiments import log, progress
-from experiments.progress import Earlier, Watched, earlier
+from experiments.progress import display, log
+from experiments.progress.display import Earlier, Watched, earlier
 from scaling.jobs import InOrder
 from search.executors.local import Local
 from search.recorded import Recorded, accuracy
@@ -35,7 +35,7 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(display.time, "monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def clock(monkeypatch) -> Clock:
 def terminal(monkeypatch) -> Console:
     """A terminal of 80 columns in memory."""
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr(progress, "console", console)
+    monkeypatch.setattr(display, "console", console)
     monkeypatch.setattr(log, "console", console)
     return console
 

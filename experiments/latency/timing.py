@@ -1,7 +1,7 @@
 """How long a network takes to answer: measured, since MACs do not tell it.
 
 Everything is float32 and channels last where torch runs it, with fresh weights, since weights do
-not change how long an operation takes. Predictions for whole spaces: `experiments.latency_table`.
+not change how long an operation takes. Predictions for whole spaces: `experiments.latency.tables`.
 """
 
 from __future__ import annotations

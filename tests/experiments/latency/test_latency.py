@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import cli, latency, latency_table
-from experiments.latency import measure
-from experiments.latency_table import Judged, Setting, Table
+from experiments import cli
+from experiments.latency import tables, timing
+from experiments.latency.tables import Judged, Setting, Table
+from experiments.latency.timing import measure
 from space import choices, presets
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.network import build
@@ -52,9 +53,9 @@ def test_measuring_leaves_the_threads_of_this_process_alone() -> None:
 
 
 def test_what_is_timed_is_the_network_in_evaluation() -> None:
-    network = latency.ready(build(replace(SMALL, dropout=0.5)), torch.device("cpu"))
-    images = latency.example((2, 3, 16, 16), torch.device("cpu"))
-    run = latency.runner(network, images, "eager")
+    network = timing.ready(build(replace(SMALL, dropout=0.5)), torch.device("cpu"))
+    images = timing.example((2, 3, 16, 16), torch.device("cpu"))
+    run = timing.runner(network, images, "eager")
     with torch.no_grad():
         assert torch.equal(run(), network(images))
         assert torch.equal(run(), run())  # no dropout
@@ -67,14 +68,14 @@ def test_onnxruntime_runs_a_network_too() -> None:
 
 
 def test_a_survey_measures_every_network_at_every_batch_and_is_kept_as_csv(tmp_path) -> None:
-    subjects = [latency.Subject("b0", SMALL, 0.5), latency.Subject("b1", SMALL)]
-    rows = list(latency.survey(subjects, batches=(1, 2), threads=1))
+    subjects = [timing.Subject("b0", SMALL, 0.5), timing.Subject("b1", SMALL)]
+    rows = list(timing.survey(subjects, batches=(1, 2), threads=1))
     assert [(row.member, row.accuracy, row.batch) for row in rows] == [
         *(("b0", 0.5, 1), ("b0", 0.5, 2)),
         *(("b1", None, 1), ("b1", None, 2)),
     ]
-    latency.write(tmp_path / latency.FILE, rows)
-    with (tmp_path / latency.FILE).open(newline="") as file:
+    timing.write(tmp_path / timing.FILE, rows)
+    with (tmp_path / timing.FILE).open(newline="") as file:
         read = list(csv.DictReader(file))
     assert float(read[0]["median_seconds"]) == rows[0].median_seconds
     assert read[2]["accuracy"] == ""
@@ -82,16 +83,16 @@ def test_a_survey_measures_every_network_at_every_batch_and_is_kept_as_csv(tmp_p
 
 @cuda
 @pytest.mark.parametrize("backend", ["eager", "graph"])
-def test_a_gpu_is_timed_by_its_own_clock(backend: latency.Backend) -> None:
+def test_a_gpu_is_timed_by_its_own_clock(backend: timing.Backend) -> None:
     assert measure(SMALL, device="cuda", backend=backend).device == "cuda"
 
 
 @cuda
 def test_a_captured_network_computes_what_the_eager_one_does() -> None:
     device = torch.device("cuda")
-    network = latency.ready(build(SMALL), device)
-    images = latency.example((2, 3, 16, 16), device)
-    latency.runner(network, images, "graph")()
+    network = timing.ready(build(SMALL), device)
+    images = timing.example((2, 3, 16, 16), device)
+    timing.runner(network, images, "graph")()
     torch.cuda.synchronize()
     assert network(images).isfinite().all()
 
@@ -109,17 +110,17 @@ def test_a_backend_that_cannot_run_is_refused_with_a_reason(wrong, sentence) -> 
 
 
 def test_a_prediction_is_the_corrected_sum_of_the_parts() -> None:
-    network = latency_table.sample(SPACE, 1)[0]
-    names = [piece.name for piece in latency_table._pieces(network)]
+    network = tables.sample(SPACE, 1)[0]
+    names = [piece.name for piece in tables._pieces(network)]
     seconds = {name: 2.0**-number for number, name in enumerate(dict.fromkeys(names), start=1)}
     expected = 3 * sum(seconds[name] for name in names) + 0.5
     assert table(seconds, scale=3, offset=0.5).predict(network) == pytest.approx(expected)
 
 
 def test_a_table_holds_every_part_of_every_network_of_its_space() -> None:
-    pieces = latency_table._pieces_of(SPACE)
+    pieces = tables._pieces_of(SPACE)
     full = table(dict.fromkeys(pieces, 1.0))
-    for network in latency_table.sample(SPACE, 200):
+    for network in tables.sample(SPACE, 200):
         blocks = sum(len(stage) for stage in network.blocks())
         assert full.predict(network) == blocks + 2  # stem and head
 
@@ -128,21 +129,21 @@ def test_the_parts_of_a_network_compute_what_it_does() -> None:
     """Chained, every piece is given exactly the map that it says it is timed on."""
     network = presets.load("resnet18", num_classes=10)
     x = torch.zeros(1, 3, network.resolution, network.resolution)
-    for piece in latency_table._pieces(network):
+    for piece in tables._pieces(network):
         assert x.shape == (1, piece.channels, piece.side, piece.side)
         x = piece.make().eval()(x)
     assert x.shape == (1, 10)
 
 
 def test_a_network_of_another_space_is_refused_with_what_to_do() -> None:
-    full = table(dict.fromkeys(latency_table._pieces_of(SPACE), 1.0))
+    full = table(dict.fromkeys(tables._pieces_of(SPACE), 1.0))
     with pytest.raises(InvalidInput, match="--build-table"):
         full.predict(presets.load("efficientnet_b0"))
 
 
 def test_judging_is_by_relative_error_and_rank() -> None:
     found = np.array([1.0, 2.0, 3.0, 4.0])
-    judged = latency_table._judge(np.array([1.1, 2.0, 4.5, 4.0]), found)
+    judged = tables._judge(np.array([1.1, 2.0, 4.5, 4.0]), found)
     assert judged.networks == 4
     assert judged.median_error == pytest.approx(0.05)
     assert judged.largest_error == pytest.approx(0.5)
@@ -181,9 +182,9 @@ def test_a_table_is_built_stored_and_asked_on_the_command_line(
     assert told["parts"] == 1 + 4 + 8 + 2
     assert {"networks", "median_error", "largest_error", "rank_correlation"} <= told.keys()
 
-    built = latency_table.load(stored)
+    built = tables.load(stored)
     built.save(tmp_path / "again.json")
-    assert latency_table.load(tmp_path / "again.json") == built
+    assert tables.load(tmp_path / "again.json") == built
 
     network = choices.load(space).base
     file = tmp_path / "network.json"
@@ -198,4 +199,4 @@ def test_a_damaged_table_is_refused(tmp_path) -> None:
     path = tmp_path / "table.json"
     path.write_text('{"scale": 1}')
     with pytest.raises(InvalidInput, match=r"table\.json"):
-        latency_table.load(path)
+        tables.load(path)

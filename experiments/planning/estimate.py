@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.config import Recipe
 from experiments.data.load import Data, load
-from experiments.probe import Probe, Stand
+from experiments.planning.probe import Probe, Stand
 from experiments.run import Run, largest_resolution
 from experiments.stages.beginning import objective_of
 from experiments.stages.coefficients import candidates_of

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments import config, log
+from experiments import config
 from experiments.data.images import Images
 from experiments.data.load import Data, load
-from experiments.preprocess import prepare, read
+from experiments.families.preprocess import prepare, read
+from experiments.progress import log
 from experiments.training.augment import normalisation
 from scaling import export
 from scaling.family import FamilyRecord, MemberRecord, SavedMember, load_family

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from experiments.cam import activation_maps
 from experiments.data.images import Images, Indices
+from experiments.families.cam import activation_maps
 from experiments.training.augment import normalise, resize
 from experiments.training.learner import mixed_precision
 from experiments.training.readers import Kept, in_order, open_reader

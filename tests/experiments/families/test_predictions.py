@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.data.images import DecodedImages
-from experiments.predictions import Predictions, confused, spread
+from experiments.families.predictions import Predictions, confused, spread
 from experiments.training.augment import normalise, resize
 from space import presets
 from space.network import build

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments import latency
 from experiments.data.parallel import Progress
+from experiments.latency import timing
 from experiments.run import environment
 from experiments.training import machine
 from space.architecture import Architecture, Block, Head, Stem
@@ -51,7 +51,7 @@ class Setting:
     space: str
     resolution: int
     device: str
-    backend: latency.Backend
+    backend: timing.Backend
     batch: int
     threads: int
     processor: str
@@ -108,7 +108,7 @@ def measure(
     *,
     device: str = "cpu",
     batch: int = 1,
-    backend: latency.Backend = "eager",
+    backend: timing.Backend = "eager",
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Table:
@@ -244,7 +244,7 @@ class _Stopwatch:
     """Times pieces one way, in rounds: of a piece's medians the lowest is the least disturbed."""
 
     device: torch.device
-    backend: latency.Backend
+    backend: timing.Backend
     batch: int
 
     def __call__(self, pieces: Sequence[_Piece], progress: Progress) -> list[float]:
@@ -256,11 +256,11 @@ class _Stopwatch:
         return [min(each) for each in found]
 
     def _seconds(self, piece: _Piece) -> float:
-        module = latency.ready(piece.make(), self.device)
+        module = timing.ready(piece.make(), self.device)
         shape = (self.batch, piece.channels, piece.side, piece.side)
-        run = latency.runner(module, latency.example(shape, self.device), self.backend)
+        run = timing.runner(module, timing.example(shape, self.device), self.backend)
         with torch.inference_mode():
-            seconds = latency.time_calls(run, self.device, at_least=_PIECE_SECONDS)
+            seconds = timing.time_calls(run, self.device, at_least=_PIECE_SECONDS)
         return statistics.median(seconds)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from experiments.optional import needed
 from search.storage import open_storage
+from space.optional import needed
 from space.validation import InvalidInput
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments import log
 from experiments.config import LoggingConfig
-from experiments.optional import needed
+from experiments.progress import log
 from reports.text import without_password
 from space.cost import cost
 from space.evaluation import Epoch, Job, Measurement, Proposer, Status
+from space.optional import needed
 
 #: The folder of TensorBoard's event files in a run's.
 TENSORBOARD = "tensorboard"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.data import decode
-from experiments.preprocess import prepare, read
+from experiments.families.preprocess import prepare, read
 from experiments.training.augment import normalise, resize
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_member, write_family

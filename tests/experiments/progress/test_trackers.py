@@ -5,9 +5,10 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from experiments import config, log, stages, trackers
+from experiments import config, stages
+from experiments.progress import log, trackers
+from experiments.progress.trackers import MLflow, TensorBoard, tracked, trackers_of
 from experiments.run import open_run
-from experiments.trackers import MLflow, TensorBoard, tracked, trackers_of
 from scaling.jobs import InOrder
 from search.executors.local import Local
 from search.recorded import Recorded, accuracy

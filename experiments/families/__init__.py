@@ -1,0 +1,1 @@
+"""What is done with trained members: predictions, activation maps, exports, checks."""

@@ -1,0 +1,1 @@
+"""What comes before a run: a recipe for images, and what it will take."""
