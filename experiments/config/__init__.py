@@ -1,0 +1,44 @@
+"""The recipe: one YAML file that says a whole run, checked key by key; each part has a module."""
+
+from experiments.config.data import DataConfig, GlyphsConfig
+from experiments.config.machine import ExecutorConfig, LoggingConfig
+from experiments.config.reading import R, dump, load, load_as, names, override, study_names
+from experiments.config.recipe import RUN_NAME, Common, Recipe, value_keys
+from experiments.config.scaling import CoefficientsConfig, FamilyConfig
+from experiments.config.search import (
+    EvaluatorConfig,
+    ObjectiveConfig,
+    PrunerConfig,
+    SearchConfig,
+)
+from experiments.config.training import BudgetConfig, TrainConfig
+from experiments.config.values import Quantity, Section, quantity
+
+__all__ = [
+    "RUN_NAME",
+    "BudgetConfig",
+    "CoefficientsConfig",
+    "Common",
+    "DataConfig",
+    "EvaluatorConfig",
+    "ExecutorConfig",
+    "FamilyConfig",
+    "GlyphsConfig",
+    "LoggingConfig",
+    "ObjectiveConfig",
+    "PrunerConfig",
+    "Quantity",
+    "R",
+    "Recipe",
+    "SearchConfig",
+    "Section",
+    "TrainConfig",
+    "dump",
+    "load",
+    "load_as",
+    "names",
+    "override",
+    "quantity",
+    "study_names",
+    "value_keys",
+]

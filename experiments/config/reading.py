@@ -1,0 +1,125 @@
+"""Recipes as text: shipped or a user's, overridden key by key, checked, written.
+
+Whatever is wrong is refused with the file, the key, what must hold, what was found, and the nearest
+valid name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from experiments.config.recipe import Common, Recipe
+from space.validation import InvalidInput, one_of, validate
+
+_SHIPPED = resources.files("experiments") / "recipes"
+
+#: How the names of shipped recipes for `phiscale study` begin.
+_STUDY = "study-"
+
+R = TypeVar("R", bound=Common)
+
+
+def names() -> list[str]:
+    """The shipped recipes of runs."""
+    return [name for name in _shipped() if not name.startswith(_STUDY)]
+
+
+def study_names() -> list[str]:
+    """The shipped recipes of scaling studies."""
+    return [name for name in _shipped() if name.startswith(_STUDY)]
+
+
+def _shipped() -> list[str]:
+    files = (file.name for file in _SHIPPED.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name or a user's by path, with `key.key=value` overrides applied.
+
+    Raises `InvalidInput` naming the file, the key, what must hold, what was found, and the
+    nearest valid name.
+    """
+    if name_or_path in study_names():
+        raise InvalidInput(
+            f"{name_or_path}: is the recipe of a scaling study, not of a run; start it with: "
+            f"phiscale study {name_or_path}"
+        )
+    return load_as(Recipe, name_or_path, overrides)
+
+
+def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> R:
+    """The same for any kind of recipe."""
+    if name_or_path in _shipped():
+        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        text = _read(Path(name_or_path), names() if kind is Recipe else study_names())
+    data = _parse(text, name_or_path)
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{name_or_path}: a recipe is a mapping of keys, but got {data!r:.80}")
+    for change in overrides:
+        override(data, change)
+    return validate(kind, data, source=name_or_path)
+
+
+def dump(recipe: Common) -> str:
+    """The recipe as YAML, every key explicit."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path, names: Sequence[str]) -> str:
+    if path.suffix not in (".yaml", ".yml"):
+        raise one_of("recipe", str(path), names)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        shipped = ", ".join(names)
+        raise InvalidInput(
+            f"{path}: cannot be read ({error}); shipped recipes: {shipped}"
+        ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number, as in YAML 1.2 (pyyaml's 1.1 wants `1.0e-3`), and a
+    key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: key {min(twice)!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{source}: is not valid YAML: {error}") from None
+
+
+def override(data: dict[str, Any], change: str) -> None:
+    """Sets the key that `change` (key.key=value) names; raises `InvalidInput` for a bad one."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"--set {change}: must have the form key.key=value")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise InvalidInput(f"--set {change}: {section} is a value and has no keys of its own")
+    data[last] = _parse(text, f"--set {change}")
