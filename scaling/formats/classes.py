@@ -1,25 +1,14 @@
-"""The classes of a standalone `model.py`: only what a network needs, each with as few choices.
-
-A choice that all blocks share is a constant in the code, and one in which they differ is a
-parameter. The layout is ruff's, by construction.
-"""
+"""The classes of a standalone `model.py`: only what a network needs, each with as few choices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
-from space.architecture import Activation, Architecture, Block, Gate, Operator, Padding, Skip
+from scaling.formats.layout import WIDTH, call, indented
+from scaling.formats.needs import EXPANDING, Kind, Needs, Parameter, Row, needs
+from space.architecture import Architecture, Operator, Skip
 
-WIDTH = 100
-_ACTIVATIONS = {
-    Activation.RELU: "nn.ReLU",
-    Activation.RELU6: "nn.ReLU6",
-    Activation.SILU: "nn.SiLU",
-    Activation.HARD_SWISH: "nn.Hardswish",
-}
-_GATES = {Gate.SIGMOID: "nn.Sigmoid", Gate.HARD_SIGMOID: "nn.Hardsigmoid"}
 _NAMES = {
     Operator.CONV: "Conv",
     Operator.SEPARABLE: "Separable",
@@ -28,219 +17,98 @@ _NAMES = {
     Operator.BASIC: "Basic",
     Operator.BOTTLENECK: "Bottleneck",
 }
-_PROJECTING = (Operator.SEPARABLE, Operator.INVERTED, Operator.FUSED)
 
 
 def classes(network: Architecture) -> list[str]:
-    """The source of every class that the network's `Model` is made of, and of that."""
-    needs = _needs(network)
+    """The source of all that the network's `Model` is made of, and of that."""
+    found = needs(network)
+    adds_first = any(kind.operator in _ADDS_FIRST for kind in found.kinds)
+    shared = bool(found.joining.skips) and (adds_first or len(found.kinds) > 1)
     return [
-        *([_PAD_SAME] if needs.same_padding else []),
-        _conv_norm(network, needs),
-        *([_max_pool(needs)] if network.stem.pool else []),
-        *([_squeeze_excite(needs)] if needs.squeezes else []),
-        *([_POOL_SHORTCUT] if Skip.POOL in needs.shortcuts else []),
-        *([_residual(needs)] if needs.joins else []),
-        *(_operator(operator, needs) for operator in needs.operators),
-        _model(network, needs),
+        *([_PAD_SAME] if found.same_padding else []),
+        _conv_norm(network, found),
+        *([_ROUNDED] if (found.squeezed or "").startswith("rounded") else []),
+        *([_squeeze_excite(found)] if found.squeeze_activations else []),
+        *([_POOL_SHORTCUT] if Skip.POOL in found.joining.skips else []),
+        *([_residual(found)] if shared else []),
+        *(_block(kind, found, shared=shared) for kind in found.kinds),
+        _STAGE,
+        _model(network, found, "Residual" if shared else _NAMES[found.kinds[0].operator]),
     ]
 
 
-# ------------------------------------------------------------------------------- what it needs
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """What a network's code must be able to say; a set of several values makes a parameter."""
-
-    blocks: tuple[Block, ...]
-    plain: Activation
-    same_padding: bool
-    stochastic_depth: bool
-
-    @property
-    def operators(self) -> list[Operator]:
-        """Those that need a class of their own."""
-        found = {self.operator(block) for block in self.blocks}
-        return [operator for operator in _NAMES if operator in found]
-
-    def operator(self, block: Block) -> Operator:
-        """Beside inverted blocks, a separable one is an inverted one that expands nothing."""
-        inverted = any(block.operator is Operator.INVERTED for block in self.blocks)
-        separable = block.operator is Operator.SEPARABLE
-        return Operator.INVERTED if separable and inverted else block.operator
-
-    def of(self, operator: Operator) -> list[Block]:
-        return [block for block in self.blocks if self.operator(block) is operator]
-
-    @property
-    def squeezing(self) -> list[Block]:
-        return [block for block in self.blocks if block.squeeze_channels]
-
-    @property
-    def squeezes(self) -> bool:
-        return bool(self.squeezing)
-
-    @property
-    def activations(self) -> bool:
-        """Whether blocks must be told their activation."""
-        return any(block.activation is not self.plain for block in self.blocks)
-
-    @property
-    def squeeze_activations(self) -> set[Activation | None]:
-        return {block.squeeze_activation for block in self.squeezing}
-
-    @property
-    def squeezes_as_block(self) -> bool:
-        """Whether each squeeze-and-excite has its block's activation, and they differ."""
-        own = all(block.squeeze_activation is block.activation for block in self.squeezing)
-        return own and len(self.squeeze_activations) > 1
-
-    @property
-    def gates(self) -> set[Gate | None]:
-        return {block.gate for block in self.squeezing}
-
-    @property
-    def linear(self) -> set[bool]:
-        return {block.linear for block in self.blocks if block.operator in _PROJECTING}
-
-    @property
-    def shortcuts(self) -> set[Skip]:
-        return {block.shortcut for block in self.blocks}
-
-    @property
-    def joins(self) -> bool:
-        """Whether any block has a shortcut."""
-        return self.shortcuts != {Skip.NONE}
-
-    @property
-    def misfit(self) -> Skip | None:
-        """The shortcut where input and output differ in shape, where all blocks add their input
-        when they do not; None where blocks must be told."""
-        unlike = {block.shortcut for block in self.blocks if not _fits(block)}
-        alike = {block.shortcut for block in self.blocks if _fits(block)}
-        if not alike <= {Skip.IDENTITY} or len(unlike) > 1:
-            return None
-        return next(iter(unlike), Skip.NONE)
-
-    @property
-    def told(self) -> tuple[str, str, str] | None:
-        """What blocks must be told of their shortcut: a parameter's name, type and default."""
-        if not self.joins or self.misfit is not None:
-            return None
-        if self.shortcuts <= {Skip.IDENTITY, Skip.NONE}:
-            return "adds", "bool", "False"
-        return "skip", "str", '"none"'
-
-
-def _fits(block: Block) -> bool:
-    return block.stride == 1 and block.in_channels == block.out_channels
-
-
-def _needs(architecture: Architecture) -> _Needs:
-    blocks = tuple(block for stage in architecture.blocks() for block in stage)
-    strides = [architecture.stem.stride, *(block.stride for block in blocks)]
-    same = architecture.numerics.padding is Padding.SAME
-    return _Needs(
-        blocks=blocks,
-        plain=architecture.numerics.activation,
-        same_padding=same and (architecture.stem.pool or max(strides) > 1),
-        stochastic_depth=architecture.stochastic_depth > 0
-        and any(block.shortcut is not Skip.NONE for block in blocks[1:]),
-    )
-
-
-# --------------------------------------------------------------------------------------- layout
-
-
-def _call(before: str, items: Sequence[str], after: str, indent: int) -> str:
-    """`before(items)after` in ruff's layout: on a line, on three, or an item a line."""
-    pad = " " * indent
-    line = f"{pad}{before}({', '.join(items)}){after}"
-    if len(line) <= WIDTH:
-        return line
-    inner = f"{pad}    {', '.join(items)}"
-    if len(inner) <= WIDTH:
-        return f"{pad}{before}(\n{inner}\n{pad}){after}"
-    lines = "".join(f"{pad}    {item},\n" for item in items)
-    return f"{pad}{before}(\n{lines}{pad}){after}"
-
-
-def _init(parameters: Iterable[str]) -> str:
-    return _call("def __init__", ["self", *parameters], " -> None:", 4)
-
-
-# -------------------------------------------------------------------------------------- classes
+# ---------------------------------------------------------------------------------------- layers
 
 
 _PAD_SAME = '''
-def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+class PadSame(nn.Module):
     """Pads as TensorFlow's "same" does: to ⌈n/stride⌉ windows, an odd pixel at the end."""
-    pads = []
-    for size in (x.shape[-1], x.shape[-2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value)
-'''
 
-
-def _conv_norm(network: Architecture, needs: _Needs) -> str:
-    activation = _ACTIVATIONS[needs.plain]
-    padding = "0 if stride > 1 else kernel // 2" if needs.same_padding else "kernel // 2"
-    numerics = network.numerics
-    norm = f"nn.BatchNorm2d(outputs, eps={numerics.bn_eps!r}, momentum={numerics.bn_momentum})"
-    pads = """\
-        if self.conv.stride[0] > 1:
-            x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-"""
-    return f'''
-class ConvNorm(nn.Module):
-    """k×k convolution → batch norm → activation."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        activation: type[nn.Module] = {activation},
-    ) -> None:
+    def __init__(self, kernel: int, stride: int, value: float = 0.0) -> None:
         super().__init__()
-        padding = {padding}
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-        self.norm = {norm}
-        self.activation = activation()
+        self.kernel, self.stride, self.value = kernel, stride, value
 
     def forward(self, x: Tensor) -> Tensor:
-{pads if needs.same_padding else ""}\
-        out: Tensor = self.activation(self.norm(self.conv(x)))
-        return out
+        pads = []
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return F.pad(x, pads, value=self.value)
 '''
 
 
-def _max_pool(needs: _Needs) -> str:
-    same, plain = 'F.max_pool2d(pad_same(x, 3, 2, float("-inf")), 3, 2)', "F.max_pool2d(x, 3, 2, 1)"
+def _conv_norm(network: Architecture, found: Needs) -> str:
+    parameters = [
+        "inputs: int",
+        "outputs: int",
+        "kernel: int",
+        "stride: int = 1",
+        "groups: int = 1",
+    ]
+    activation, but = f"{found.activation}()", ""
+    if found.activations:
+        parameters.append(f"activation: type[nn.Module] = {found.activation}")
+        activation = "activation()"
+    elif found.linear:
+        parameters.append("linear: bool = False")
+        activation, but = f"nn.Identity() if linear else {activation}", ", unless `linear`"
+    padding, pad, first = "kernel // 2", "", ""
+    if found.same_padding:
+        padding, first = "0 if stride > 1 else kernel // 2", "pad=pad, "
+        pad = "    pad = PadSame(kernel, stride) if stride > 1 else nn.Identity()\n"
+    numerics = network.numerics
+    conv = ["inputs", "outputs", "kernel", "stride", padding, "groups=groups", "bias=False"]
+    norm = f"outputs, eps={_float(numerics.bn_eps)}, momentum={_float(numerics.bn_momentum)}"
     return f'''
-class MaxPool(nn.Module):
-    """3×3 max pooling with stride 2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return {same if needs.same_padding else plain}
+{call("def conv_norm", parameters, " -> nn.Sequential:")}
+    """k×k convolution → batch norm → activation{but}."""
+{pad}{call("conv = nn.Conv2d", conv, "", 4)}
+    norm = nn.BatchNorm2d({norm})
+    activate = {activation}
+    return nn.Sequential(OrderedDict({first}conv=conv, norm=norm, activation=activate))
 '''
 
 
-def _squeeze_excite(needs: _Needs) -> str:
-    parameters = ["channels: int", "squeezed: int"]
-    activation, gate = "activation", "gate"
-    if len(needs.squeeze_activations) > 1:
-        parameters.append("activation: type[nn.Module]")
-    else:
-        activation = _activation(next(iter(needs.squeeze_activations)))
-    if len(needs.gates) > 1:
-        parameters.append("gate: type[nn.Module]")
-    else:
-        gate = _gate(next(iter(needs.gates)))
+def _float(value: float) -> str:
+    """1e-5, and not 1e-05."""
+    return repr(value).replace("e-0", "e-")
+
+
+_ROUNDED = '''
+def rounded(channels: float) -> int:
+    """The nearest multiple of 8, or the next one where that loses over a tenth."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+'''
+
+
+def _squeeze_excite(found: Needs) -> str:
+    parameters, given = ["channels: int", "squeezed: int"], ["activation", "gate"]
+    for index, said in enumerate((found.squeeze_activations, found.gates)):
+        if len(said) > 1:
+            parameters.append(f"{given[index]}: type[nn.Module]")
+        else:
+            given[index] = said[0]
     return f'''
 class SqueezeExcite(nn.Module):
     """Global mean → 1×1 reduce → activation → 1×1 expand → gate, times the input."""
@@ -248,25 +116,15 @@ class SqueezeExcite(nn.Module):
 {_init(parameters)}
         super().__init__()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.activation = {activation}()
+        self.activation = {given[0]}()
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.gate = {gate}()
+        self.gate = {given[1]}()
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        out: Tensor = x * self.gate(self.expand(self.activation(self.reduce(mean))))
+        reduced = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))
+        out: Tensor = x * self.gate(self.expand(reduced))
         return out
 '''
-
-
-def _activation(activation: Activation | None) -> str:
-    assert activation  # a block that squeezes has one
-    return _ACTIVATIONS[activation]
-
-
-def _gate(gate: Gate | None) -> str:
-    assert gate  # likewise
-    return _GATES[gate]
 
 
 _POOL_SHORTCUT = '''
@@ -284,354 +142,324 @@ class PoolShortcut(nn.Module):
 '''
 
 
-def _residual(needs: _Needs) -> str:
-    parameters = ["inputs: int", "outputs: int", "stride: int"]
-    fits = "stride == 1 and inputs == outputs"
-    added, absent = "self.shortcut(x)", None
-    match needs.misfit:
-        case None if needs.told and needs.told[0] == "adds":
-            parameters = ["adds: bool"]
-            docstring = "A block that may add its input."
-            lines, added, absent = ["self.adds = adds"], "x", "not self.adds"
-        case None:
-            parameters.append("skip: str")
-            docstring = "A block with a shortcut: none, the input itself, or the input reshaped."
-            lines, absent = list(_shortcuts(needs)), "self.shortcut is None"
-        case Skip.NONE:
-            docstring = "A block that adds its input where the shapes agree."
-            lines, added, absent = [f"self.adds = {fits}"], "x", "not self.adds"
-        case skip:
-            docstring = "A block that adds its input, reshaped where the shapes differ."
-            lines = [
-                "self.shortcut: nn.Module = nn.Identity()",
-                f"if not ({fits}):",
-                f"    self.shortcut = {_SHORTCUTS[skip]}",
-            ]
-    out = [f"if {absent}:", "    return out"] if absent else []
-    if needs.stochastic_depth:
-        lines.append("self.drop_rate = 0.0  # the model sets it")
-        out += [
-            "if self.training and self.drop_rate > 0:  # stochastic depth (Huang et al. 2016)",
-            "    kept = 1 - self.drop_rate",
-            "    out = out * out.new_empty((len(out), 1, 1, 1)).bernoulli_(kept).div_(kept)",
-        ]
-    if added == "x":
-        out.append("return out + x")
-    else:
-        out += [f"added: Tensor = out + {added}", "return added"]
-    return f'''
-class Residual(nn.Module):
-    """{docstring}"""
+def _init(parameters: Sequence[str]) -> str:
+    return call("def __init__", ["self", *parameters], " -> None:", 4)
 
-{_init(parameters)}
-        super().__init__()
-{_indented(lines)}
 
-    def join(self, x: Tensor, out: Tensor) -> Tensor:
-        """What the block made of `x`, with the shortcut."""
-{_indented(out)}
-'''
+# ------------------------------------------------------------------------------------- shortcuts
 
 
 _SHORTCUTS = {
-    Skip.IDENTITY: "nn.Identity()",
     Skip.POOL: "PoolShortcut(inputs, outputs, stride)",
-    Skip.PROJECTION: "ConvNorm(inputs, outputs, 1, stride, activation=nn.Identity)",
+    Skip.PROJECTION: "conv_norm(inputs, outputs, 1, stride, {linear})",
 }
 
 
-def _shortcuts(needs: _Needs) -> Iterator[str]:
-    """The shortcut that a block is told, out of those that occur."""
-    yield "self.shortcut: nn.Module | None = None"
-    word = "if"
-    for skip, made in _SHORTCUTS.items():
-        if skip in needs.shortcuts:
-            yield f'{word} skip == "{skip.value}":'
+def _residual(found: Needs) -> str:
+    """The base of several kinds of blocks."""
+    told = found.joining.told
+    parameters = ["inputs: int", "outputs: int", "stride: int"]
+    parameters += [f"{told.name}: {told.type}"] if told else []
+    return f'''
+class Residual(nn.Sequential):
+    """Layers in a row; {_ADDED[told.name if told else found.joining.always]}."""
+
+{_init(parameters)}
+        super().__init__()
+{indented(_shortcut(found), 8)}
+
+    def forward(self, x: Tensor) -> Tensor:
+{indented(_joined(found), 8)}
+'''
+
+
+_ADDED = {
+    False: "the input is added where it has the shape of the output",
+    True: "the input is added, reshaped where the output has another shape",
+    "adds": "the input is added where it is to be and has the shape of the output",
+    "skip": "the input is added as `skip` says: itself where it fits, or reshaped",
+}
+
+
+def _shortcut(found: Needs) -> Iterator[str]:
+    """What a block does to know its shortcut."""
+    joining = found.joining
+    linear = "activation=nn.Identity" if found.activations else "linear=True"
+    reshaping = {
+        skip: made.format(linear=linear)
+        for skip, made in _SHORTCUTS.items()
+        if skip in joining.skips
+    }
+    if not reshaping:
+        before = "adds and " if joining.told else ""
+        yield f"self.adds = {before}stride == 1 and inputs == outputs"
+    elif joining.always:
+        (made,) = reshaping.values()
+        yield "self.shortcut: nn.Module = nn.Identity()"
+        yield "if stride > 1 or inputs != outputs:"
+        yield f"    self.shortcut = {made}"
+    else:
+        yield "self.shortcut: nn.Module | None = None"
+        yield 'if skip != "none" and stride == 1 and inputs == outputs:'
+        yield "    self.shortcut = nn.Identity()"
+        for skip, made in reshaping.items():
+            yield f'elif skip == "{skip.value}":'
             yield f"    self.shortcut = {made}"
-            word = "elif"
+    if found.stochastic_depth:
+        yield "self.drop_rate = 0.0  # of stochastic depth; the model sets it"
 
 
-def _indented(lines: Iterable[str]) -> str:
-    return "\n".join(f"        {line}" for line in lines)
+def _joined(found: Needs) -> Iterator[str]:
+    """The body of a block's `forward`, where there are shortcuts."""
+    drops = "out = out * F.dropout(out.new_ones(len(out), 1, 1, 1), self.drop_rate)"
+    why = "  # stochastic depth (Huang et al. 2016)"
+    yield "out = x"
+    yield "for layer in self:"
+    if found.joining.skips == {Skip.IDENTITY}:
+        yield "    out = layer(out)"
+        if found.stochastic_depth:
+            yield f"if self.adds and self.training:{why}"
+            yield f"    {drops}"
+        yield "return out + x if self.adds else out"
+        return
+    yield "    if layer is not self.shortcut:"
+    yield "        out = layer(out)"
+    if not found.joining.always:
+        yield "if self.shortcut is None:"
+        yield "    return out"
+    if found.stochastic_depth:
+        yield f"if self.training:{why}"
+        yield f"    {drops}"
+    yield "added: Tensor = self.shortcut(x)"
+    yield "return out + added"
 
 
 # ---------------------------------------------------------------------------------------- blocks
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One attribute of a block's module: a `ConvNorm` given these arguments."""
-
-    name: str
-    arguments: tuple[str, ...]
-    activates: bool = True
-
-
-_IN, _INNER, _OUT = "inputs", "inner", "outputs"
-_WINDOW = ("kernel", "stride")
 _DOCSTRINGS = {
-    Operator.CONV: "k×k convolution; the shortcut is added after its activation.",
-    Operator.SEPARABLE: "k×k depthwise{squeeze} → 1×1 project.",
-    Operator.INVERTED: "1×1 expand → k×k depthwise{squeeze} → 1×1 project.",
-    Operator.FUSED: "k×k expand{squeeze} → 1×1 project.",
-    Operator.BASIC: "k×k convolution → k×k convolution; the activation follows the addition.",
-    Operator.BOTTLENECK: "1×1 reduce → k×k → 1×1 expand; the activation follows the addition.",
+    Operator.CONV: "k×k convolution; the shortcut is added after its activation",
+    Operator.SEPARABLE: "k×k depthwise{squeeze} → 1×1 project",
+    Operator.INVERTED: "1×1 expand → k×k depthwise{squeeze} → 1×1 project",
+    Operator.FUSED: "k×k expand{squeeze} → 1×1 project",
+    Operator.BASIC: "k×k convolution → k×k convolution; the activation follows the addition",
+    Operator.BOTTLENECK: "1×1 reduce → k×k → 1×1 expand; the activation follows the addition",
 }
-_LAYERS: dict[Operator, tuple[_Layer, ...]] = {
-    Operator.CONV: (_Layer("conv", (_IN, _OUT, *_WINDOW)),),
+
+#: The layers of each kind of block: their names, and what `conv_norm` is given.
+_LAYERS = {
+    Operator.CONV: (("conv", "inputs, outputs, {kernel}, stride"),),
     Operator.SEPARABLE: (
-        _Layer("depthwise", (_IN, _IN, *_WINDOW, f"groups={_IN}")),
-        _Layer("project", (_IN, _OUT)),
+        ("depthwise", "inputs, inputs, {kernel}, stride, groups=inputs"),
+        ("project", "inputs, outputs, 1"),
     ),
     Operator.INVERTED: (
-        _Layer("expand", (_IN, _INNER)),
-        _Layer("depthwise", (_INNER, _INNER, *_WINDOW, f"groups={_INNER}")),
-        _Layer("project", (_INNER, _OUT)),
+        ("expand", "inputs, inner, 1"),
+        ("depthwise", "inner, inner, {kernel}, stride, groups=inner"),
+        ("project", "inner, outputs, 1"),
     ),
     Operator.FUSED: (
-        _Layer("expand", (_IN, _INNER, *_WINDOW)),
-        _Layer("project", (_INNER, _OUT)),
+        ("expand", "inputs, inner, {kernel}, stride"),
+        ("project", "inner, outputs, 1"),
     ),
     Operator.BASIC: (
-        _Layer("first", (_IN, _OUT, *_WINDOW)),
-        _Layer("second", (_OUT, _OUT, "kernel"), activates=False),
+        ("first", "inputs, outputs, {kernel}, stride"),
+        ("second", "outputs, outputs, {kernel}"),
     ),
     Operator.BOTTLENECK: (
-        _Layer("reduce", (_IN, _INNER)),
-        _Layer("conv", (_INNER, _INNER, *_WINDOW)),
-        _Layer("expand", (_INNER, _OUT), activates=False),
+        ("reduce", "inputs, inner, 1"),
+        ("conv", "inner, inner, {kernel}, stride"),
+        ("expand", "inner, outputs, 1"),
     ),
 }
-_HAS_INNER = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
 _ADDS_FIRST = (Operator.BASIC, Operator.BOTTLENECK)
 
 
-def _operator(operator: Operator, needs: _Needs) -> str:
-    blocks, layers = needs.of(operator), _LAYERS[operator]
-    squeezes = any(block.squeeze_channels for block in blocks)
-    always = squeezes and all(block.squeeze_channels for block in blocks)
-    parameters = [f"{_IN}: int", f"{_OUT}: int"]
-    if operator in _HAS_INNER:
-        parameters.insert(1, f"{_INNER}: int")
-    parameters += ["squeeze: int"] if always else []
-    parameters += ["kernel: int = 3", "stride: int = 1"]
-    parameters += ["squeeze: int = 0"] if squeezes and not always else []
-    for name, kind, default in _varied(operator, needs):
-        parameters.append(f"{name}: {kind} = {default}")
-    base, inherited = "Residual", [_IN, _OUT, "stride"]
-    if not needs.joins:
-        base, inherited = "nn.Module", []
-    elif needs.told:
-        inherited = ["adds"] if needs.told[0] == "adds" else [*inherited, "skip"]
-    lines, out = [f"super().__init__({', '.join(inherited)})"], "x"
-    for layer in layers:
-        if layer.name == "project" and squeezes:
-            lines.append(_squeeze_line(operator, needs))
-            out = f"self.squeeze({out})"
-        lines.append(_layer_line(operator, layer, needs))
-        out = f"self.{layer.name}({out})"
-    out = f"self.join(x, {out})" if needs.joins else out
-    returned = [f"return {out}"] if needs.joins else [f"out: Tensor = {out}", "return out"]
-    if operator in _ADDS_FIRST:
-        activation = "activation" if needs.activations else _ACTIVATIONS[needs.plain]
-        lines.append(f"self.activation = {activation}()")
-        returned = [f"out: Tensor = self.activation({out})", "return out"]
-    squeeze = " → squeeze-and-excite" if squeezes else ""
+def _block(kind: Kind, found: Needs, *, shared: bool) -> str:
+    """A class of blocks: with the shortcut in itself, or in the base that it has."""
+    told = found.joining.told
+    parameters = ["inputs: int", "outputs: int", "stride: int = 1"]
+    parameters += [f"{name}: {type_} = {default}" for name, type_, default in kind.parameters]
+    if shared:
+        given = ["inputs", "outputs", "stride", *([kind.said(told.name)] if told else [])]
+        lines = [f"super().__init__({', '.join(given)})", *_layers(kind, found)]
+        forward = list(_activated(kind)) if kind.operator in _ADDS_FIRST else []
+        if forward and kind.said("activation") == "activation":
+            lines.append("self.last = activation")
+    elif found.joining.skips:
+        lines = ["super().__init__()", *_layers(kind, found), *_shortcut(found)]
+        forward = list(_joined(found))
+    else:
+        lines, forward = ["super().__init__()", *_layers(kind, found)], []
+        if kind.operator in _ADDS_FIRST:
+            lines.append(f"self.activation = {kind.said('activation')}()")
+    added = ""
+    if found.joining.skips and not shared:
+        fits = found.joining.skips == {Skip.IDENTITY}
+        added = ", plus the input if it fits" if fits else ", plus its shortcut"
+    squeeze = " → squeeze-and-excite" if kind.squeezes is not False else ""
+    body = f"""
+    def forward(self, x: Tensor) -> Tensor:
+{indented(forward, 8)}
+"""
     return f'''
-class {_NAMES[operator]}({base}):
-    """{_DOCSTRINGS[operator].format(squeeze=squeeze)}"""
+class {_NAMES[kind.operator]}({"Residual" if shared else "nn.Sequential"}):
+    """{_DOCSTRINGS[kind.operator].format(squeeze=squeeze)}{added}."""
 
 {_init(parameters)}
-{_indented(lines)}
-
-    def forward(self, x: Tensor) -> Tensor:
-{_indented(returned)}
-'''
+{indented(lines, 8)}
+{body if forward else ""}'''
 
 
-def _varied(operator: Operator, needs: _Needs) -> Iterator[tuple[str, str, str]]:
-    """The parameters of an operator's class that only some networks need: name, type, default."""
-    kind = "type[nn.Module]"
-    squeezing = [block for block in needs.of(operator) if block.squeeze_channels]
-    if needs.told:
-        yield needs.told
-    if needs.activations:
-        yield "activation", kind, _ACTIVATIONS[needs.plain]
-    if squeezing and len(needs.squeeze_activations) > 1 and not needs.squeezes_as_block:
-        yield "squeeze_activation", kind, _ACTIVATIONS[needs.plain]
-    if squeezing and len(needs.gates) > 1:
-        yield "gate", kind, _GATES[Gate.SIGMOID]
-    if operator in _PROJECTING and len(needs.linear) > 1:
-        yield "linear", "bool", "True"
+def _activated(kind: Kind) -> Iterator[str]:
+    """The body of `forward` where the activation follows the addition"""
+    activation = kind.said("activation")
+    if activation in _FUNCTIONS:
+        yield f"return {_FUNCTIONS[activation]}(super().forward(x))"
+    else:
+        yield "out: Tensor = self.last()(super().forward(x))"
+        yield "return out"
 
 
-def _layer_line(operator: Operator, layer: _Layer, needs: _Needs) -> str:
-    arguments = list(layer.arguments)
-    activation = "activation" if needs.activations else None
-    if not layer.activates or (layer.name == "project" and needs.linear == {True}):
-        arguments.append("activation=nn.Identity")
-    elif layer.name == "project" and len(needs.linear) > 1:
-        other = activation or _ACTIVATIONS[needs.plain]
-        arguments.append(f"activation=nn.Identity if linear else {other}")
-    elif activation:
-        arguments.append("activation=activation")
-    before = f"self.{layer.name} = "
-    expands = layer.name == "expand" and operator is Operator.INVERTED
-    if expands and any(block.operator is Operator.SEPARABLE for block in needs.blocks):
-        before = f"self.{layer.name}: nn.Module = nn.Identity()\n        if inner != inputs:\n"
-        return before + _call(f"self.{layer.name} = ConvNorm", arguments, "", 12)
-    return _call(f"{before}ConvNorm", arguments, "", 8).lstrip()
+_FUNCTIONS = {
+    "nn.ReLU": "F.relu",
+    "nn.ReLU6": "F.relu6",
+    "nn.SiLU": "F.silu",
+    "nn.Hardswish": "F.hardswish",
+}
 
 
-def _squeeze_line(operator: Operator, needs: _Needs) -> str:
-    arguments = [_IN if operator is Operator.SEPARABLE else _INNER, "squeeze"]
-    if needs.squeezes_as_block:
-        arguments.append("activation")
-    elif len(needs.squeeze_activations) > 1:
-        arguments.append("squeeze_activation")
-    if len(needs.gates) > 1:
-        arguments.append("gate")
-    always = all(block.squeeze_channels for block in needs.of(operator))
-    made = f"SqueezeExcite({', '.join(arguments)})"
-    if always:
-        return f"self.squeeze = {made}"
-    made = f"{made} if squeeze else nn.Identity()"
-    line = f"self.squeeze = {made}"
-    inside = f"(\n            {made}\n        )"
-    return line if len(line) + 8 <= WIDTH else f"self.squeeze = {inside}"
+def _layers(kind: Kind, found: Needs) -> Iterator[str]:
+    """The lines that make a block's layers."""
+    operator = kind.operator
+    if operator in EXPANDING:
+        yield f"inner = {_inner(kind)}"
+    layers = _LAYERS[operator]
+    for name, template in layers:
+        if name == "project" and kind.squeezes is not False:
+            yield from _squeeze(kind, found)
+        arguments = template.format(kernel=kind.said("kernel")).split(", ")
+        last = operator is not Operator.CONV and name == layers[-1][0]
+        arguments += _activation(kind, found, kind.said("linear") if last else "False")
+        line = f"self.{name} = conv_norm"
+        if name == "expand" and kind.expands_at_times:
+            yield "if inner != inputs:"
+            yield call(f"    {line}", arguments, "", 8).removeprefix(" " * 8)
+        else:
+            yield call(line, arguments, "", 8).removeprefix(" " * 8)
+
+
+def _inner(kind: Kind) -> str:
+    """How the inner channels are reckoned."""
+    base = "outputs" if kind.operator is Operator.BOTTLENECK else "inputs"
+    expansion = kind.said("expansion")
+    if expansion == "expansion":
+        whole = Parameter("expansion", "int", "1") in kind.parameters
+        return f"{base} * expansion" if whole else f"round({base} * expansion)"
+    ratio = Fraction(expansion.replace(" ", ""))
+    if ratio.numerator == 1:
+        return f"{base} // {ratio.denominator}" if ratio < 1 else base
+    return f"{base} * {expansion}" if ratio.denominator == 1 else f"round({base} * {expansion})"
+
+
+def _squeeze(kind: Kind, found: Needs) -> Iterator[str]:
+    channels = "inputs" if kind.operator is Operator.SEPARABLE else "inner"
+    squeezed = found.squeezed or kind.said("squeeze")
+    if channels == "inputs":
+        squeezed = squeezed.replace("inner", "inputs")
+    arguments = [channels, squeezed]
+    arguments += [kind.said("squeeze_activation")] if len(found.squeeze_activations) > 1 else []
+    arguments += [kind.said("gate")] if len(found.gates) > 1 else []
+    line = f"self.squeeze = SqueezeExcite({', '.join(arguments)})"
+    if kind.squeezes:
+        yield line
+    else:
+        yield "if squeeze:"
+        yield f"    {line}"
+
+
+def _activation(kind: Kind, found: Needs, linear: str) -> Iterator[str]:
+    """What `conv_norm` is given beside its shape; `linear` is True, False, or a parameter."""
+    if not found.activations:
+        if linear != "False":
+            yield f"linear={linear}"
+        return
+    activation = kind.said("activation")
+    chosen = {"True": "nn.Identity", "False": activation}
+    said = chosen.get(linear, f"nn.Identity if linear else {activation}")
+    if said != found.activation:
+        yield f"activation={said}"
 
 
 # ----------------------------------------------------------------------------------------- model
 
 
-def _model(network: Architecture, needs: _Needs) -> str:
-    stem, head = network.stem, network.head
-    out = network.out_channels
-    arguments = [str(network.in_channels), str(stem.channels), f"kernel={stem.kernel}"]
-    if stem.stride > 1:
-        arguments.append(f"stride={stem.stride}")
-    chain = f"self.stem({_X})"
-    lines = [f"        self.stem = ConvNorm({', '.join(arguments)})"]
-    if stem.pool:
-        lines.append("        self.pool = MaxPool()")
-        chain = f"self.pool({chain})"
-    lines += ["        self.stages = nn.Sequential(", *_stages(network, needs), "        )"]
-    chain = f"self.stages({chain})"
-    if head.channels:
-        last = network.stages[-1].channels
-        lines.append(f"        self.head = ConvNorm({last}, {head.channels})")
-        chain = f"self.head({chain})"
-    last_line = "x.mean((2, 3))"
-    path = "stem → stages → head → mean over space" if head.channels else "stem → stages → mean"
-    if head.hidden:
-        activation = _ACTIVATIONS[needs.plain]
-        hidden = [f"linear=nn.Linear({out}, {head.hidden})", f"activation={activation}()"]
-        lines.append(f"        hidden = OrderedDict[str, nn.Module]({', '.join(hidden)})")
-        lines.append("        self.hidden = nn.Sequential(hidden)")
-        last_line, out, path = f"self.hidden({last_line})", head.hidden, f"{path} → hidden"
-    if network.dropout:
-        lines.append(f"        self.dropout = nn.Dropout({network.dropout})")
-        last_line, path = f"self.dropout({last_line})", f"{path} → dropout"
-    lines.append(f"        self.classifier = nn.Linear({out}, {network.num_classes})")
-    if needs.stochastic_depth:
-        lines += [
-            "        blocks = [each for each in self.modules() if isinstance(each, Residual)]",
-            "        for index, block in enumerate(blocks):",
-            f"            block.drop_rate = {network.stochastic_depth} * index / len(blocks)",
-        ]
-    body = "\n".join(lines)
-    shape = f"N × {network.in_channels} × H × W"
-    return f'''
-class Model(nn.Module):
-    """{path} → classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-{body}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """{shape}, as `preprocess` gives it, to N × {network.num_classes} logits."""
-        x = {chain}
-        logits: Tensor = self.classifier({last_line})
-        return logits
+_STAGE = '''
+def stage(
+    block: Callable[..., nn.Module], repeats: int, inputs: int, outputs: int, **choices: Any
+) -> nn.Sequential:
+    """Blocks of one kind, of which the first alone has the stride."""
+    first = block(inputs, outputs, **choices)
+    rest = (block(outputs, outputs, **choices | {"stride": 1}) for _ in range(repeats - 1))
+    return nn.Sequential(first, *rest)
 '''
 
 
-_X = "x"
+def _model(network: Architecture, found: Needs, block: str) -> str:
+    stem, head, last = network.stem, network.head, network.stages[-1].channels
+    stride = [f"stride={stem.stride}"] if stem.stride > 1 else []
+    arguments = [str(network.in_channels), str(stem.channels), str(stem.kernel), *stride]
+    lines = [f"self.stem = conv_norm({', '.join(arguments)})"]
+    if stem.pool and found.same_padding:
+        pad = 'PadSame(3, 2, float("-inf"))'
+        lines.append(f"self.pool = nn.Sequential({pad}, nn.MaxPool2d(3, 2))")
+    elif stem.pool:
+        lines.append("self.pool = nn.MaxPool2d(3, 2, 1)")
+    rows = "\n".join(_rows(rows) for rows in found.rows)
+    lines.append(f"self.stages = nn.Sequential(\n{rows}\n        )")
+    if head.channels:
+        lines.append(f"self.head = conv_norm({last}, {head.channels}, 1)")
+    lines += ["self.mean = nn.AdaptiveAvgPool2d(1)", "self.flatten = nn.Flatten()"]
+    features = head.channels or last
+    if head.hidden:
+        linear = f"linear = nn.Linear({features}, {head.hidden})"
+        hidden = f"OrderedDict(linear=linear, activation={found.activation}())"
+        lines += [linear, f"self.hidden = nn.Sequential({hidden})"]
+        features = head.hidden
+    if network.dropout:
+        lines.append(f"self.dropout = nn.Dropout({network.dropout})")
+    lines.append(f"self.classifier = nn.Linear({features}, {network.num_classes})")
+    if found.stochastic_depth:
+        lines += [
+            f"blocks = [each for each in self.modules() if isinstance(each, {block})]",
+            "for index, each in enumerate(blocks):",
+            f"    each.drop_rate = {network.stochastic_depth} * index / len(blocks)",
+        ]
+    shape = f"N × {network.in_channels} × {network.resolution} × {network.resolution}"
+    return f'''
+class Model(nn.Sequential):
+    """{shape}, as `preprocess` gives it, to N × {network.num_classes} logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+{indented(lines, 8)}
+'''
 
 
-def _stages(network: Architecture, needs: _Needs) -> Iterator[str]:
-    for stage in network.blocks():
-        first, *rest = [_block(block, needs) for block in stage]
-        if not rest:
-            yield _stage([first])
-        elif rest[0] == first:
-            yield _stage([_repeated(first, len(stage))])
-        elif len(rest) == 1:
-            yield _stage([first, rest[0]])
-        else:
-            yield _stage([first, _repeated(rest[0], len(rest))])
-
-
-def _stage(items: list[str]) -> str:
-    line = f"            nn.Sequential({', '.join(items)}),"
-    if len(line) <= WIDTH:
+def _rows(rows: Sequence[Row]) -> str:
+    """A stage: a call, or several one after the other."""
+    made = [list(_arguments(row)) for row in rows]
+    if len(made) == 1:
+        return call("stage", made[0], ",", 12)
+    line = call("nn.Sequential", [f"*stage({', '.join(row)})" for row in made], ",", 12)
+    if max(map(len, line.splitlines())) <= WIDTH:
         return line
-    joined = f"                {', '.join(items)}"
-    if len(joined) <= WIDTH:
-        return f"            nn.Sequential(\n{joined}\n            ),"
-    lines = "\n".join(f"                {_fitted(item)}," for item in items)
-    return f"            nn.Sequential(\n{lines}\n            ),"
+    inside = "\n".join(call("*stage", row, ",", 16) for row in made)
+    return f"            nn.Sequential(\n{inside}\n            ),"
 
 
-def _repeated(block: str, count: int) -> str:
-    return f"*({block} for _ in range({count}))"
-
-
-def _fitted(item: str, indent: int = 16) -> str:
-    """A block, or several, on lines of at most `WIDTH` after `indent` spaces, before a comma."""
-    pad = " " * indent
-    if len(item) + indent < WIDTH:
-        return item
-    if item.startswith("*("):
-        block, _, loop = item[2:-1].rpartition(" for _ in ")
-        return f"*(\n{pad}    {_fitted(block, indent + 4)}\n{pad}    for _ in {loop}\n{pad})"
-    name, _, arguments = item[:-1].partition("(")
-    return _call(name, arguments.split(", "), "", indent).lstrip()
-
-
-def _block(block: Block, needs: _Needs) -> str:
-    """A block as a call of its class."""
-    operator = needs.operator(block)
-    channels = [block.in_channels, block.inner_channels, block.out_channels]
-    if operator not in _HAS_INNER:
-        del channels[1]
-    arguments: list[Any] = [*map(str, channels)]
-    if block.kernel != 3:
-        arguments.append(f"kernel={block.kernel}")
-    if block.stride != 1:
-        arguments.append(f"stride={block.stride}")
-    if block.squeeze_channels:
-        arguments.append(f"squeeze={block.squeeze_channels}")
-    for name, _, default in _varied(operator, needs):
-        value = _said(name, block)
-        idle = name in ("squeeze_activation", "gate") and not block.squeeze_channels
-        if value != default and not idle:
-            arguments.append(f"{name}={value}")
-    return f"{_NAMES[operator]}({', '.join(arguments)})"
-
-
-def _said(name: str, block: Block) -> str:
-    match name:
-        case "adds":
-            return str(block.shortcut is Skip.IDENTITY)
-        case "skip":
-            return f'"{block.shortcut.value}"'
-        case "activation":
-            return _ACTIVATIONS[block.activation]
-        case "squeeze_activation":
-            return _activation(block.squeeze_activation or block.activation)
-        case "gate":
-            return _GATES[block.gate or Gate.SIGMOID]
-        case _:
-            return str(block.linear)
+def _arguments(row: Row) -> Iterator[str]:
+    yield from (_NAMES[row.operator], str(row.repeats), str(row.inputs), str(row.outputs))
+    if row.stride > 1:
+        yield f"stride={row.stride}"
+    yield from row.choices

@@ -5,85 +5,54 @@ Modules are called as in `space.network`, so the file loads the same weights.
 
 from __future__ import annotations
 
-import json
 import textwrap
-from collections.abc import Sequence
 
 from scaling.formats import Portable
-from scaling.formats.classes import WIDTH, classes
+from scaling.formats.classes import classes
+from scaling.formats.layout import WIDTH, indented, strings
 from space.cost import cost
 
 
 def source(portable: Portable) -> str:
     """The text of `model.py`; `docs/export.md` says what it offers."""
-    modules = classes(portable.architecture)
-    sections = [_head(portable, modules), *modules, _LOAD, _preprocess(portable), _MAIN]
-    return "\n\n\n".join(section.strip("\n") for section in sections) + "\n"
+    parts = [*classes(portable.architecture), _LOAD, _preprocess(portable), _main(portable)]
+    code = "\n\n\n".join(part.strip("\n") for part in parts)
+    return f"{_head(portable, code)}\n\n\n{code}\n"
 
 
-def _lines(name: str, values: Sequence[str]) -> str:
-    """A list of strings, on one line or several on each."""
-    # What does not print, such as a change of direction, is escaped; nothing ends a string early.
-    words = [json.dumps(value, ensure_ascii=not value.isprintable()) for value in values]
-    line = f"{name} = [{', '.join(words)}]"
-    if len(line) <= WIDTH and "\\" not in line:
-        return line
-    rows, row = [], "   "
-    for word in words:
-        if len(row) + len(word) + 2 > WIDTH and row.strip():
-            rows.append(row)
-            row = "   "
-        row += f" {word},"
-    return "\n".join(["# fmt: off", f"{name} = [", *rows, row, "]", "# fmt: on"])
-
-
-def _head(portable: Portable, modules: Sequence[str]) -> str:
+def _head(portable: Portable, code: str) -> str:
     network, given = portable.architecture, portable.preprocessing
     found = cost(network)
-    functional = any("F." in module for module in modules)
     imports = [
         "import json",
         "import sys",
-        *(["from collections import OrderedDict"] if network.head.hidden else []),
+        "from collections import OrderedDict",
+        "from collections.abc import Callable",
         "from pathlib import Path",
+        *(["from typing import Any"] if "Any" in code else []),
         "",
         "import torch",
-        *(["import torch.nn.functional as F"] if functional else []),
+        *(["import torch.nn.functional as F"] if "F." in code else []),
         "from torch import Tensor, nn",
     ]
     constants = [
         'WEIGHTS = Path(__file__).with_name("model.safetensors")',
-        f"RESOLUTION = {network.resolution}",
         f"MEAN, STD = {list(given.mean)}, {list(given.std)}",
-        _lines("CLASSES", portable.classes),
+        strings("CLASSES", portable.classes),
     ]
-    pixels = f"{network.resolution} × {network.resolution} pixels"
     title = (
-        f"{portable.name}: {network.num_classes} classes, {pixels}, "
+        f"{portable.name}: {network.num_classes} classes, "
+        f"{network.resolution} × {network.resolution} pixels, "
         f"{found.macs / 1e6:.4g}M multiply–adds, {found.params / 1e6:.3g}M parameters."
     )
-    return "\n".join(
-        [
-            *textwrap.wrap(f'"""{title}', WIDTH),
-            _USE,
-            "from __future__ import annotations",
-            "",
-            *imports,
-            "",
-            *constants,
-        ]
-    )
+    return "\n".join([*textwrap.wrap(f'"""{title}', WIDTH), _USE, *imports, "", *constants])
 
 
 FILE = "model.py"
 
 _USE = '''
-    python model.py image.png           # prints the most probable classes
-
-    from model import load, preprocess
-    logits = load()(preprocess("image.png"))
-
-Needs torch, and Pillow to open images. Written by phiscale.
+`python model.py image.png` prints its most probable classes, `load()(preprocess("image.png"))` are
+their logits. Needs torch, and Pillow to open images. Written by phiscale.
 """
 '''
 
@@ -95,14 +64,15 @@ def load(weights: str | Path = WEIGHTS) -> Model:
     """The network with the weights in a safetensors file, in evaluation mode."""
     data = bytearray(Path(weights).read_bytes())
     start = 8 + int.from_bytes(data[:8], "little")  # a length, a JSON header, then the tensors
-    types, tensors = {"F32": torch.float32, "I64": torch.int64}, {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            tensor = torch.frombuffer(data[begin:end], dtype=types[entry["dtype"]])
-            tensors[name] = tensor.reshape(entry["shape"])
-    model = Model()
-    model.load_state_dict(tensors)
+    header, model = json.loads(data[8:start]), Model()
+    for name, tensor in model.state_dict().items():
+        said, kind = header[name], "I64" if tensor.dtype is torch.int64 else "F32"
+        (begin, end), shape = said["data_offsets"], list(tensor.shape)
+        size = tensor.numel() * tensor.element_size()
+        if (said["dtype"], said["shape"], end - begin) != (kind, shape, size) or begin < 0:
+            raise ValueError(f"{weights}: {name} must be {kind} {shape}, but is {said}")
+        values = torch.frombuffer(data[start + begin : start + end], dtype=tensor.dtype)
+        tensor.copy_(values.view(shape))
     return model.eval()
 '''
 
@@ -110,51 +80,42 @@ def load(weights: str | Path = WEIGHTS) -> Model:
 def _preprocess(portable: Portable) -> str:
     network, given = portable.architecture, portable.preprocessing
     channels, pixels = network.in_channels, network.resolution
-    mode = "RGB" if channels == 3 else "L"
+    shape = f"1 × {channels} × {pixels} × {pixels}"
     stored = given.stored or pixels
-    steps = f"{stored} pixels ({given.square})"
-    first = "RESOLUTION, RESOLUTION" if stored == pixels else f"{stored}, {stored}"
-    resizing = [
-        f"    image = image.resize(({first}), Image.Resampling.{given.square.upper()}, box, 3.0)"
-    ]
+    filters = [f"Image.Resampling.{name.upper()}" for name in (given.square, given.resize)]
+    resizing = [f"image = image.resize(({stored}, {stored}), {filters[0]}, box, 3.0)"]
     if stored != pixels:
-        steps += f", then to {pixels} ({given.resize})"
-        filtered = f"Image.Resampling.{given.resize.upper()}"
-        resizing.append(f"    image = image.resize((RESOLUTION, RESOLUTION), {filtered})")
-    lines = "\n".join(resizing)
+        resizing.append(f"image = image.resize(({pixels}, {pixels}), {filters[1]})")
     return f'''
 def preprocess(path: str | Path) -> Tensor:
-    """An image file as the network's input: 1 × {channels} × {pixels} × {pixels}.
-
-    Upright, over white where transparent; its centre square resized to
-    {steps}.
-    """
+    """An image upright, over white, its centre square resized: {shape}."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 bits
         image = image.convert("I").point([(value + 128) // 257 for value in range(65536)], "L")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    image = image.convert("{mode}")
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-{lines}
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("{"RGB" if channels == 3 else "L"}")
+    (w, h), side = image.size, min(image.size)
+    box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
+{indented(resizing, 4)}
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    x = pixels.reshape(1, RESOLUTION, RESOLUTION, {channels}).permute(0, 3, 1, 2) / 255
+    x = pixels.view(1, {pixels}, {pixels}, {channels}).permute(0, 3, 1, 2) / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 '''
 
 
-_MAIN = """
+def _main(portable: Portable) -> str:
+    top = min(5, portable.architecture.num_classes)
+    return f"""
 if __name__ == "__main__":
     network = load()
-    for image_file in sys.argv[1:]:
+    for image in sys.argv[1:]:
         with torch.inference_mode():
-            probabilities = network(preprocess(image_file)).softmax(1)[0]
-        print(image_file)
-        for index in probabilities.argsort(descending=True)[:5].tolist():
-            print(f"  {probabilities[index].item():6.1%}  {CLASSES[index]}")
+            probabilities, order = network(preprocess(image)).softmax(1)[0].topk({top})
+        print(image)
+        for probability, index in zip(probabilities.tolist(), order.tolist(), strict=True):
+            print(f"  {{probability:6.1%}}  {{CLASSES[index]}}")
 """
