@@ -21,9 +21,12 @@ from reports.style import (
     FRONT,
     PRUNED,
     TRIAL,
+    Look,
+    accuracy_line,
     count_axis,
     dots,
     legend,
+    name_members,
     new_figure,
     percent_axis,
     plain,
@@ -102,36 +105,10 @@ def accuracy(
 
 
 def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
-    known = family[family["accuracy"].notna()]
-    if known.empty:
-        return
-    spent = known[cost].astype(float)
-    spread = [known["accuracy"] - known["low"], known["high"] - known["accuracy"]]
-    axes.errorbar(
-        spent,
-        known["accuracy"],
-        yerr=spread if known["low"].notna().all() else None,
-        color=FAMILY,
-        marker="o",
-        markersize=5,
-        linewidth=1.6,
-        elinewidth=1,
-        capsize=2,
-        label="family, on the test images",
-    )
-    for member, x, y in zip(
-        known["name"], spent, known["high"].fillna(known["accuracy"]), strict=True
-    ):
-        axes.annotate(
-            plain(member).upper(),
-            (x, y),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=FAMILY,
-            fontweight="bold",
-        )
+    way = rows(family[family["accuracy"].notna()])
+    if way:
+        accuracy_line(axes, way, cost, Look("o", FAMILY, "-"), "family, on the test images")
+        name_members(axes, way, cost, FAMILY)
 
 
 def _draw_rivals(axes: Axes, trials: pd.DataFrame, family: pd.DataFrame, cost: str) -> None:
@@ -191,41 +168,8 @@ def family_accuracy(title: str, lines: Mapping[str, list[dict[str, Any]]], label
 def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> None:
     marker, dashes = _WAYS[place % len(_WAYS)]
     colour = FAMILY if place == 0 else FRONT
-    axes.errorbar(
-        [row["x"] for row in way],
-        [row["accuracy"] for row in way],
-        xerr=_ends(way, "x", "x_low", "x_high"),
-        yerr=_ends(way, "accuracy", "low", "high"),
-        color=colour,
-        marker=marker,
-        markersize=5,
-        linestyle=dashes,
-        linewidth=1.5,
-        elinewidth=0.9,
-        capsize=2,
-        label=plain(name) or None,
-    )
-    for row in way:
-        axes.annotate(
-            plain(str(row["name"])).upper(),
-            (row["x"], row["high"] or row["accuracy"]),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=colour,
-            fontweight="bold",
-        )
-
-
-def _ends(way: list[dict[str, Any]], middle: str, low: str, high: str) -> Any:
-    """The lengths of error bars below and above; None where they are not known."""
-    if any(row.get(low) is None for row in way):
-        return None
-    return [
-        [row[middle] - row[low] for row in way],
-        [row[high] - row[middle] for row in way],
-    ]
+    accuracy_line(axes, way, "x", Look(marker, colour, dashes), plain(name) or None)
+    name_members(axes, way, "x", colour)
 
 
 def latency_lines(tables: Tables) -> dict[str, list[dict[str, Any]]]:

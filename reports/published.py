@@ -102,3 +102,18 @@ SCALED = tuple(
 def scaled(base: str) -> tuple[Scaled, ...]:
     """The published rows of a baseline."""
     return tuple(row for row in SCALED if row.base == base)
+
+
+#: How the names of a base network's family begin in `NETWORKS`.
+_FAMILIES = {
+    "efficientnet_b0": "EfficientNet-",
+    "mnasnet_a1": "MnasNet-",
+    "mobilenet_v2": "MobileNetV2",
+    "resnet50": "ResNet-",
+}
+
+
+def family(base: str) -> tuple[Published, ...]:
+    """The published networks of a base network's family, in order of MACs; none of some."""
+    own = (each for each in NETWORKS if base in _FAMILIES and each.name.startswith(_FAMILIES[base]))
+    return tuple(sorted(own, key=lambda network: network.macs))

@@ -1,4 +1,4 @@
-"""A scaling study as tables, a figure and a sentence: does the paper's finding hold here?
+"""A scaling study as tables and sentences: does the paper's finding hold here?
 
 Read from the study.json that `phiscale study` writes. Accuracies are fractions on the test images,
 MACs multiply–adds.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports import published, style
+from reports import study_figures, style
 from reports.columns import frame, names, rows
 from reports.text import short, to_csv
 from scaling.design import UNSCALED
@@ -25,8 +25,6 @@ from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _POINTS = names(
     "baseline rule factor target macs params activations resolution accuracy low high seeds "
@@ -36,9 +34,6 @@ _TRAININGS = names("baseline rule factor macs resolution seed accuracy seconds")
 
 #: The level of all intervals and comparisons.
 LEVEL = 0.95
-
-#: Images in the figure of activation maps.
-_MAPPED = 4
 
 
 @dataclass(frozen=True)
@@ -249,149 +244,6 @@ def saturation(study: Study) -> str | None:
     )
 
 
-# ---------------------------------------------------------------------------------------- figure
-
-#: Marker, colour and line style.
-_Look = tuple[str, str, str]
-
-#: How a line is drawn: apart in shape and lightness, not in hue alone.
-_LOOKS: Mapping[str, _Look] = {
-    "depth": ("v", "#9aa5b1", "--"),
-    "width": ("s", "#66727f", "-."),
-    "resolution": ("^", style.BASELINE, ":"),
-    "compound": ("o", style.FAMILY, "-"),
-    "fast": ("P", style.INK, "-"),
-}
-_OTHERS = (("v", "#9aa5b1", "--"), ("s", "#66727f", "-."), ("^", style.BASELINE, ":"))
-
-
-def draw(study: Study) -> Figure:
-    """Accuracy against MACs, a panel for each baseline, the paper's own points below it."""
-    from matplotlib.figure import Figure
-
-    table = points(study)
-    table = table[table["accuracy"].notna()]
-    by_rule = study.compared == "rules"
-    panels = list(dict.fromkeys(table["baseline"])) if by_rule else [""]
-    beside = by_rule and bool(study.published)
-    shape = (1 + beside, len(panels)) if len(panels) > 1 else (1, 1 + beside)
-    with style.applied():
-        figure = Figure(
-            figsize=(max(6.4, 3.3 * shape[1]), 0.5 + 3.1 * shape[0]), layout="constrained"
-        )
-        grid = list(figure.subplots(*shape, squeeze=False).flat)
-        for place, panel in enumerate(panels):
-            own = table[table["baseline"] == panel] if by_rule else table
-            _draw_panel(grid[place], own, study, panel)
-            if beside:
-                _draw_published(grid[len(panels) + place], study.published.get(panel, ""))
-        style.legend(figure, grid[0])
-    return figure
-
-
-def _draw_panel(axes: Axes, table: pd.DataFrame, study: Study, title: str) -> None:
-    axes.set_title(f"{title}: here" if title else "Here")
-    for label, some, look in _lines(table, study):
-        _draw_line(axes, label, some, look)
-    axes.set_ylabel(f"test accuracy, {study.seeds} seeds")
-    _finish(axes)
-
-
-def _lines(table: pd.DataFrame, study: Study) -> Iterator[tuple[str, list[dict[str, Any]], _Look]]:
-    """Each line's label, its points by cost, and its look."""
-    if study.compared == "rules":
-        start = rows(table[table["rule"] == UNSCALED])
-        for rule in dict.fromkeys(table["rule"]):
-            if rule != UNSCALED:
-                yield rule, start + rows(table[table["rule"] == rule]), _LOOKS[rule]
-        return
-    others = iter(_OTHERS * len(table))
-    for baseline in dict.fromkeys(table["baseline"]):
-        look = _LOOKS["compound"] if baseline == study.best else next(others)
-        yield baseline, rows(table[table["baseline"] == baseline]), look
-
-
-def _draw_line(axes: Axes, label: str, way: Sequence[Mapping[str, Any]], look: _Look) -> None:
-    marker, colour, dashes = look
-    way = sorted(way, key=lambda row: row["macs"])
-    spread = None
-    if all(row.get("low") is not None for row in way):
-        spread = [
-            [row["accuracy"] - row["low"] for row in way],
-            [row["high"] - row["accuracy"] for row in way],
-        ]
-    axes.errorbar(
-        [row["macs"] for row in way],
-        [row["accuracy"] for row in way],
-        yerr=spread,
-        color=colour,
-        marker=marker,
-        markersize=5,
-        linestyle=dashes,
-        linewidth=1.4,
-        elinewidth=0.9,
-        capsize=2,
-        label=label,
-    )
-
-
-def _draw_published(axes: Axes, base: str) -> None:
-    found = [row._asdict() for row in published.scaled(base)]
-    axes.set_title("On ImageNet, published" if base else "")
-    start = [row for row in found if row["rule"] == UNSCALED]
-    for rule, look in _LOOKS.items():
-        own = [row for row in found if row["rule"] == rule]
-        if own:
-            _draw_line(axes, rule, start + own, look)
-    axes.set_ylabel("top-1 accuracy")
-    _finish(axes)
-
-
-def _finish(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.margins(x=0.08, y=0.1)
-    axes.set_xlabel("MACs (multiply–adds)")
-    style.count_axis(axes)
-    style.percent_axis(axes.yaxis)
-
-
-def draw_maps(folder: Path) -> Figure | None:
-    """What the compared networks look at in the same images (figure 7); None without their maps.
-
-    Class activation maps for the true class: red where a network finds what speaks for it.
-    """
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    files = [folder / "predictions" / f"{name}.npz" for name in ("images", "activation_maps")]
-    if not all(file.is_file() for file in files):
-        return None
-    images, maps = (dict(np.load(file, allow_pickle=False)) for file in files)
-    shown = {int(index): pixels for index, pixels in zip(*images.values(), strict=True)}
-    index = maps.pop("index")[:_MAPPED]
-    with style.applied():
-        size = (1.25 * (1 + len(maps)), 1.25 * len(index) + 0.3)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(index), 1 + len(maps), squeeze=False)
-        for row, image in zip(grid, index, strict=True):
-            pixels = shown[int(image)].squeeze()
-            for axes in row:
-                axes.set_axis_off()
-                axes.imshow(pixels, cmap="gray")
-        for column, (name, found) in enumerate(maps.items(), 1):
-            grid[0][column].set_title(style.plain(name), fontsize=8, loc="center")
-            for row, heat in zip(grid, found.astype(float), strict=False):
-                side, other = row[0].get_images()[0].get_array().shape[:2]
-                row[column].imshow(
-                    heat,
-                    cmap="inferno",
-                    alpha=0.6,
-                    interpolation="bilinear",
-                    extent=(-0.5, other - 0.5, side - 0.5, -0.5),
-                )
-    return figure
-
-
 # ----------------------------------------------------------------------------------------- files
 
 
@@ -399,12 +251,13 @@ def write(folder: Path) -> tuple[str, ...]:
     """The study's tables, figure and sentences in `folder`/report; gives the sentences."""
     study = load(folder)
     report = folder / "report"
-    write_file(report / "points.csv", to_csv(points(study)))
+    table = points(study)
+    write_file(report / "points.csv", to_csv(table))
     write_file(report / "trainings.csv", to_csv(trainings(study)))
-    figure = draw(study)
+    figure = study_figures.accuracy(study, table)
     for suffix in ("png", "svg"):
         style.save(figure, report / f"accuracy.{suffix}")
-    if (maps := draw_maps(folder)) is not None:
+    if (maps := study_figures.activation_maps(folder)) is not None:
         style.save(maps, report / "activation_maps.png")
     told = tuple(each for each in (sentence(study), saturation(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))

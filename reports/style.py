@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.text import printable, short
 from space.files import write_file
@@ -24,6 +24,15 @@ TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
 BASELINE, FAMILY = "#d55e00", "#0b5fa5"
 
 DPI = 200
+
+
+class Look(NamedTuple):
+    """How a line is drawn: apart from others in shape and lightness, not in hue alone."""
+
+    marker: str
+    colour: str
+    dashes: str
+
 
 #: For each format, what keeps the time and the versions out of the file.
 _UNDATED: Mapping[str, Any] = {
@@ -176,4 +185,50 @@ def dots(
             edgecolors=colour,
             linewidths=0.8,
             label=label,
+        )
+
+
+def accuracy_line(
+    axes: Axes, way: Sequence[Mapping[str, Any]], x: str, look: Look, label: str | None
+) -> None:
+    """Draws accuracy against `x`, a point a row, as a line in the order of the rows.
+
+    With error bars from `low` to `high`, and from `x_low` to `x_high`, where all rows have them.
+    """
+    axes.errorbar(
+        [row[x] for row in way],
+        [row["accuracy"] for row in way],
+        xerr=_bars(way, x, "x_low", "x_high"),
+        yerr=_bars(way, "accuracy", "low", "high"),
+        color=look.colour,
+        marker=look.marker,
+        markersize=5,
+        linestyle=look.dashes,
+        linewidth=1.5,
+        elinewidth=0.9,
+        capsize=2,
+        label=label,
+    )
+
+
+def _bars(way: Sequence[Mapping[str, Any]], middle: str, low: str, high: str) -> Any:
+    """The lengths of error bars below and above; None where they are not known."""
+    if any(row.get(low) is None for row in way):
+        return None
+    return [[row[middle] - row[low] for row in way], [row[high] - row[middle] for row in way]]
+
+
+def name_members(axes: Axes, way: Sequence[Mapping[str, Any]], x: str, colour: str) -> None:
+    """Writes each member's name above its point, or above its error bar."""
+    for row in way:
+        high = row.get("high")
+        axes.annotate(
+            plain(str(row["name"])).upper(),
+            (row[x], row["accuracy"] if high is None else high),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=colour,
+            fontweight="bold",
         )

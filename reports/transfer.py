@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reports import style
 from reports.columns import frame, names, rows
 from reports.text import to_csv
+from scaling.statistics import half_widths
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_COLUMNS = names("name way params macs resolution accuracy seeds")
+_COLUMNS = names("name way params macs resolution accuracy low high seeds")
 
-#: Marker, colour and line style of each way.
+#: The level of the intervals.
+_LEVEL = 0.95
+
 _LOOKS = {
-    "fine-tuned": ("o", style.FAMILY, "-"),
-    "from scratch": ("s", style.QUIET, "--"),
+    "fine-tuned": style.Look("o", style.FAMILY, "-"),
+    "from scratch": style.Look("s", style.QUIET, "--"),
 }
 
 
@@ -37,13 +41,27 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> pd.DataFrame:
-    """A row for each member and way; accuracy is the mean over seeds, on the test images."""
+    """A row for each member and way; accuracy is the mean over seeds, on the test images.
+
+    `low` to `high` is its 95 % interval, Student's with a deviation pooled over all rows; none of
+    one seed.
+    """
+    trained = [
+        (member, way, values)
+        for member in found["members"]
+        for way, values in member["accuracies"].items()
+    ]
+    halves = half_widths([values for *_, values in trained], _LEVEL)
     return frame(
         (
             {name: member.get(name) for name in _COLUMNS}
             | {"way": way, "accuracy": fmean(values), "seeds": len(values)}
-            for member in found["members"]
-            for way, values in member["accuracies"].items()
+            | (
+                {"low": fmean(values) - half, "high": fmean(values) + half}
+                if math.isfinite(half)
+                else {}
+            )
+            for (member, way, values), half in zip(trained, halves, strict=True)
         ),
         _COLUMNS,
     )
@@ -68,26 +86,11 @@ def draw(found: dict[str, Any]) -> Figure:
     """Accuracy against parameters, fine-tuned and from scratch."""
     every = table(found)
     with style.new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (figure, axes):
-        for way, (marker, colour, dashes) in _LOOKS.items():
+        for way, look in _LOOKS.items():
             own = sorted(rows(every[every["way"] == way]), key=lambda row: row["params"])
-            axes.plot(
-                [row["params"] for row in own],
-                [row["accuracy"] for row in own],
-                marker=marker,
-                color=colour,
-                linestyle=dashes,
-                label=way,
-            )
+            style.accuracy_line(axes, own, "params", look, way)
             if way == "fine-tuned":
-                for row in own:
-                    axes.annotate(
-                        style.plain(row["name"]).upper(),
-                        (row["params"], row["accuracy"]),
-                        xytext=(0, 5),
-                        textcoords="offset points",
-                        ha="center",
-                        color=colour,
-                    )
+                style.name_members(axes, own, "params", look.colour)
         axes.set_xscale("log")
         axes.margins(x=0.08, y=0.12)
         axes.set(xlabel="parameters", ylabel="test accuracy")

@@ -6,12 +6,10 @@ so that MACs grow about 2^Ï† times. Section 5.3 finds them by a grid search at Ï
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaling.compound import scale
@@ -19,7 +17,7 @@ from scaling.jobs import InOrder
 from space.architecture import Architecture
 from space.cost import Cost, cost
 from space.evaluation import Budget, Job, Measurement, Status
-from space.validation import InvalidInput, validate
+from space.validation import InvalidInput
 
 #: Finer grids have more combinations than networks to tell apart (assumed).
 MIN_STEP = 0.01
@@ -65,16 +63,6 @@ class Coefficients:
 
 #: Found for EfficientNet-B0 on ImageNet (section 5.3); their nominal product is 1.92.
 PUBLISHED = Coefficients(alpha=1.2, beta=1.1, gamma=1.15)
-
-
-def load_coefficients(path: Path) -> Coefficients:
-    """The chosen coefficients in a `coefficients.json`; raises `InvalidInput` for a damaged one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        chosen = {name: data[name] for name in ("alpha", "beta", "gamma")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: alpha, beta and gamma must be given, but {error!r}") from None
-    return validate(Coefficients, chosen, source=str(path))
 
 
 class Bounds(NamedTuple):

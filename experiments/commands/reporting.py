@@ -87,11 +87,12 @@ def plot(
 
 
 def _figure(kind: str, runs: list[Path]) -> Figure:
-    from reports import scaling_study, tables
+    from reports import scaling_study, study_figures, tables
     from reports.load import load
 
     if kind == "scaling":
-        return scaling_study.draw(scaling_study.load(runs[0]))
+        study = scaling_study.load(runs[0])
+        return study_figures.accuracy(study, scaling_study.points(study))
     opened = [existing(run) for run in runs]
     loaded = [load(each.folder, each.storage) for each in opened]
     if len(loaded) == 1:

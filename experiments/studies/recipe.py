@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.config import BudgetConfig, Common, Quantity, Section
+from reports import published
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.compound import scale
@@ -43,8 +44,11 @@ class BaselineConfig(Section):
     """Multiply–adds that it is narrowed or widened to, once it is as deep; none: as it is."""
     rules: tuple[RuleName, ...] = ()
     """How this one grows; none: as the study's `rules` say."""
-    published: Literal["", "mobilenet_v1", "mobilenet_v2", "resnet50", "efficientnet_b0"] = ""
-    """Whose published scaling on ImageNet is drawn beside it; empty: nobody's."""
+    published: Literal[
+        "", "efficientnet_b0", "mnasnet_a1", "mobilenet_v1", "mobilenet_v2", "resnet50"
+    ] = ""
+    """Whose results on ImageNet are drawn beside it, as published: with `factors` how that network
+    scales, with `targets` its family; empty: nobody's."""
 
     def build(self, num_classes: int, in_channels: int) -> Architecture:
         """The network for so many classes and colour channels.
@@ -112,6 +116,14 @@ class StudyRecipe(Common, BudgetConfig):
         known = self.rules if self.factors else names
         if self.best not in known:
             raise ValueError(f"`best` must be one of {', '.join(known)}, but got {self.best!r}")
+        printed = published.scaled if self.factors else published.family
+        for each in self.baselines:
+            if each.published and not printed(each.published):
+                raise ValueError(
+                    f"`published` of {each.name} must name a network whose "
+                    f"{'scaling' if self.factors else 'family'} the papers print, but got "
+                    f"{each.published!r}"
+                )
         if self.targets and any(len(each.rules or self.rules) > 1 for each in self.baselines):
             raise ValueError("with `targets` each baseline must grow by one rule alone")
         return self

@@ -67,6 +67,10 @@ def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
         ("targets=[2M]", r"either `factors` or `targets`"),
         ("best=fast", r"`best` must be one of width, compound"),
         ("baselines=[]", r"baselines"),
+        (
+            "baselines=[{name: a, network: resnet18, published: mnasnet_a1}]",
+            r"`published` of a must name a network whose scaling the papers print",
+        ),
     ],
 )
 def test_designs_that_cannot_be_compared_are_refused(tmp_path, change, message):

@@ -25,6 +25,25 @@ def test_the_published_numbers_are_those_of_the_papers(shared):
         assert found[name].accuracy == pytest.approx(float(row["top1"]) / 100)
 
 
+def test_the_published_scaling_is_that_of_the_paper(shared):
+    with (shared / "reference" / "published_scaling.csv").open() as file:
+        printed = [
+            (row["base"], row["method"], row["flops_billions"], row["imagenet_top1"])
+            for row in csv.DictReader(file)
+        ]
+    found = [
+        (row.base, row.rule, f"{row.macs / 1e9:.1f}", f"{100 * row.accuracy:.1f}")
+        for row in published.SCALED
+    ]
+    assert found == printed
+
+
+def test_a_family_is_in_order_of_macs_and_some_have_none():
+    names = [network.name for network in published.family("mnasnet_a1")]
+    assert names == ["MnasNet-A1", "MnasNet-A2", "MnasNet-A3"]
+    assert published.family("mobilenet_v1") == ()
+
+
 def test_published_networks_stand_beside_runs_on_imagenets_classes_alone(finished_run):
     run = load(finished_run)
     assert run.num_classes == 10

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from reports import scaling_study
+from reports import scaling_study, study_figures
 from reports.scaling_study import Study
 from space.validation import InvalidInput
 
@@ -107,6 +107,24 @@ def test_the_files_of_a_study_are_written_from_its_folder(tmp_path):
     assert "phiscale study s" in readme
     assert "a processor" in readme
     assert "21 trainings" in readme
+
+
+def test_rules_and_baselines_stand_beside_what_was_published_of_them():
+    rules = study(HOLDS)
+    here, there = study_figures.accuracy(rules, scaling_study.points(rules)).axes
+    assert lines(here) == {"depth", "width", "compound"}
+    assert lines(there) == {"depth", "width", "resolution", "compound"}
+    sized = [point | {"baseline": point["rule"], "rule": "width"} for point in rules.points]
+    baselines = replace(
+        rules, compared="baselines", published={"compound": "efficientnet_b0"}, points=sized
+    )
+    here, there = study_figures.accuracy(baselines, scaling_study.points(baselines)).axes
+    assert lines(here) == {"baseline", "depth", "width", "compound"}
+    assert lines(there) == {"compound"}
+
+
+def lines(axes) -> set[str]:
+    return set(axes.get_legend_handles_labels()[1])
 
 
 def test_a_folder_without_a_study_is_said_to_have_none(tmp_path):

@@ -1,9 +1,7 @@
 """The grid of α, β, γ: what belongs to it, what is one network, and who wins."""
 
-import json
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +15,6 @@ from scaling.coefficients import (
     Grid,
     candidates,
     grid,
-    load_coefficients,
     pinned,
 )
 from space import presets
@@ -210,27 +207,3 @@ def test_every_job_has_its_own_name_and_the_same_budget() -> None:
     assert len({job.name for job in jobs}) == len(jobs)
     assert {job.budget for job in jobs} == {budget}
     assert found[1].label == "α1 β1.1 γ1.3"
-
-
-def test_coefficients_are_read_back_from_the_answer(tmp_path: Path) -> None:
-    path = tmp_path / "coefficients.json"
-    path.write_text(json.dumps(pinned(B0, PUBLISHED, phi=1, factor=2).to_dict()))
-    assert load_coefficients(path) == PUBLISHED
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "coefficients.json: alpha, beta and gamma must be given"),
-        ("[]", "coefficients.json: alpha, beta and gamma must be given"),
-        ('{"alpha": 1.2, "beta": 1.1}', "KeyError('gamma')"),
-        ('{"alpha": 0.2, "beta": 1.1, "gamma": 1}', "`alpha >= 1` must hold, but got alpha=0.2"),
-        ('{"alpha": "x", "beta": 1.1, "gamma": 1}', "coefficients.json: alpha: "),
-    ],
-)
-def test_damaged_coefficients_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "coefficients.json"
-    path.write_text(text)
-    with pytest.raises(InvalidInput) as error:
-        load_coefficients(path)
-    assert message in str(error.value)

@@ -79,6 +79,13 @@ def test_a_network_is_narrowed_to_a_cost():
     assert cost(narrowed(published, 10e6)).macs == pytest.approx(10e6, rel=0.15)
 
 
+def test_a_head_is_narrowed_with_the_rest_and_scales_by_its_rule_afterwards():
+    published = small_image_form(replace(presets.load("mobilenet_v2"), resolution=16))
+    small = narrowed(published, 3e6)
+    assert small.head.channels < published.head.channels / 2
+    assert small.scaling == published.scaling
+
+
 def test_intervals_of_means_are_students_with_a_pooled_deviation():
     rows = [[0.5, 0.6, 0.7], [0.1, 0.3]]
     variance = (0.1**2 + 0.1**2 + 0.1**2 + 0.1**2) / 3
