@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.running import Quiet, Set, ending
+from experiments.commands.running import Quiet, Set, TakeOver, ending
 from experiments.commands.terminal import (
     AsJson,
     out,
@@ -31,6 +31,7 @@ def study(
         Path | None, typer.Option("--out", help="The study's folder (default: runs/NAME).")
     ] = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,10 +39,10 @@ def study(
     from experiments.studies import run as studies
     from reports import scaling_study
 
-    opened = studies.open_study_run(recipe, folder, tuple(changes or ()))
+    opened = studies.open_study_run(recipe, folder, tuple(changes or ()), take_over=take_over)
     again = f"phiscale study {opened.folder}"
     with log.recorded(opened.folder, quiet=quiet), ending(again):
-        found = studies.run(opened)
+        found = studies.run(opened, take_over=take_over)
     sentences = scaling_study.write(opened.folder)
     if as_json:
         print_json(found | {"findings": sentences})
@@ -59,6 +60,7 @@ def transfer(
         Path | None, typer.Option("--out", help="Default: RUN/transfer/NAME of the images.")
     ] = None,
     changes: Set = None,
+    take_over: TakeOver = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -66,10 +68,10 @@ def transfer(
     from experiments.studies import transfer as transfers
     from reports import transfer as reported
 
-    opened = transfers.open_transfer(run, data, folder, tuple(changes or ()))
+    opened = transfers.open_transfer(run, data, folder, tuple(changes or ()), take_over=take_over)
     again = f"phiscale transfer {run} --data {data}"
     with log.recorded(opened.folder, quiet=quiet), ending(again):
-        found = transfers.run(opened)
+        found = transfers.run(opened, take_over=take_over)
     sentence = reported.write(opened.folder)
     if as_json:
         print_json(found | {"findings": [sentence]})

@@ -59,10 +59,17 @@ class StudyRun(Folder):
     recipe: StudyRecipe
 
 
-def open_study_run(target: str, out: Path | None = None, overrides: Sequence[str] = ()) -> StudyRun:
+def open_study_run(
+    target: str,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    take_over: bool = False,
+) -> StudyRun:
     """The study in folder `target`, or that of the recipe `target`, made ready to be run.
 
-    Raises `InvalidInput` where the folder holds a study whose numbers mean something else.
+    Raises `InvalidInput` where the folder holds a study whose numbers mean something else, or one
+    that another process drives, and whose recipe would change under it.
     """
     saved = Path(target) / "recipe.yaml"
     source = str(saved) if saved.is_file() else target
@@ -71,7 +78,7 @@ def open_study_run(target: str, out: Path | None = None, overrides: Sequence[str
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
     run = StudyRun(folder.resolve(), _settled(recipe, folder))
     refuse_changes(run, _MAY_CHANGE)
-    record_start(run)
+    record_start(run, take_over=take_over)
     return run
 
 
@@ -99,11 +106,12 @@ def _settled(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
     return recipe.model_copy(update={"data": data})
 
 
-def run(opened: StudyRun) -> dict[str, Any]:
+def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
     """Trains what is not trained yet, and writes and gives study.json (`described`).
 
     Seeds come one after the other, so that a study that is stopped has all its points. Raises
-    `StageFailed` where a training failed.
+    `StageFailed` where a training failed, and `InvalidInput` where another process drives the study
+    and is not to be taken over.
     """
     recipe, data = opened.recipe, load_data(opened)
     points = recipe.points(len(data.classes))
@@ -123,17 +131,17 @@ def run(opened: StudyRun) -> dict[str, Any]:
     trained = InOrder(in_turn)
     study = open_study(opened.storage, "study")
     executor = executor_of(recipe.executor)
-    try:
-        with (
-            lease.held(opened.storage, run=opened.identity) as held,
-            opened.timed("study"),
-            Watched(trained, "study", in_turn, accuracy) as watched,  # inside: answers count, too
-        ):
-            recorded = Recorded(watched, study, accuracy, environment())
-            executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
-    finally:  # what is known so far, also of a study that is stopped
-        found = described(recipe, points, table, trained.told)
-        opened.write("study.json", found)
+    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+        try:
+            with (
+                opened.timed("study"),
+                Watched(trained, "study", in_turn, accuracy) as watched,  # answers count, too
+            ):
+                recorded = Recorded(watched, study, accuracy, environment())
+                executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
+        finally:  # what is known so far, also of a study that is stopped
+            found = described(recipe, points, table, trained.told)
+            opened.write("study.json", found)
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
             raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from experiments import config
 from experiments.config import BudgetConfig, Common, Recipe
+from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress.display import Watched
 from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
@@ -45,6 +46,11 @@ class TransferRecipe(Common, BudgetConfig):
     fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Learning rate of fine-tuning over that of training from scratch."""
 
+    def learning_rate_of(self, way: str) -> float:
+        """What the networks are trained with, either way."""
+        rate = self.train.learning_rate
+        return rate * self.fine_tuning_rate if way == FINE_TUNED else rate
+
 
 @dataclass(frozen=True)
 class TransferRun(Folder):
@@ -54,12 +60,18 @@ class TransferRun(Folder):
 
 
 def open_transfer(
-    run: Path, source: str, out: Path | None = None, overrides: Sequence[str] = ()
+    run: Path,
+    source: str,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    take_over: bool = False,
 ) -> TransferRun:
     """The transfer of the family in the run's folder to the images `source`, made ready.
 
     It trains as the run did, in as many epochs as its family, but for `overrides`. Raises
-    `InvalidInput` where there is no family, or where numbers recorded before mean something else.
+    `InvalidInput` where there is no family, where numbers recorded before mean something else, or
+    where another process drives the transfer, whose recipe would change under it.
     """
     saved = run / "recipe.yaml"
     if not saved.is_file() or not (run / "family").is_dir():
@@ -68,7 +80,7 @@ def open_transfer(
     folder = out or run / "transfer" / Path(source).name
     opened = TransferRun(folder.resolve(), with_absolute_source(recipe))
     refuse_changes(opened, _MAY_CHANGE)
-    record_start(opened)
+    record_start(opened, take_over=take_over)
     return opened
 
 
@@ -93,10 +105,11 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
     return validate(TransferRecipe, data, source="phiscale transfer")
 
 
-def run(opened: TransferRun) -> dict[str, Any]:
+def run(opened: TransferRun, *, take_over: bool = False) -> dict[str, Any]:
     """Trains each member both ways, and writes and gives transfer.json.
 
-    Raises `StageFailed` where a training failed.
+    Raises `StageFailed` where a training failed, and `InvalidInput` where another process drives
+    the transfer and is not to be taken over.
     """
     recipe, data = opened.recipe, load_data(opened)
     family = load_family(recipe.family)
@@ -104,32 +117,11 @@ def run(opened: TransferRun) -> dict[str, Any]:
         member.name: replace(member.architecture, num_classes=len(data.classes))
         for member in family
     }
-    trained = {way: InOrder(_jobs(recipe, networks)) for way in (FINE_TUNED, SCRATCH)}
-    for way, jobs in trained.items():
-        rate = recipe.fine_tuning_rate if way == FINE_TUNED else 1.0
-        evaluate = TrainingEvaluator(
-            train=data.full_train,
-            held_out=data.test,
-            config=recipe.train.model_copy(
-                update={"learning_rate": rate * recipe.train.learning_rate}
-            ),
-            device=recipe.executor.device,
-            threads=recipe.executor.threads,
-            checkpoints=opened.checkpoints / way,
-            initial=_weights(family, networks) if way == FINE_TUNED else {},
-        )
-        study = open_study(opened.storage, way)
-        with (
-            lease.held(opened.storage, run=opened.identity) as held,
-            opened.timed(way),
-            Watched(jobs, way, jobs.jobs, accuracy) as watched,
-        ):
-            recorded = Recorded(watched, study, accuracy, environment())
-            proposer = lease.Leased(Tidied(recorded, evaluate), held)
-            executor_of(recipe.executor).run(proposer, evaluate)
-        for name, told in jobs.told.items():
-            if told.status is not Status.COMPLETE:
-                raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")
+    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+        trained = {
+            way: _trained(opened, way, data, networks, initial, held)
+            for way, initial in ((FINE_TUNED, _weights(family, networks)), (SCRATCH, {}))
+        }
     found = {
         "name": recipe.name,
         "data": recipe.data.source,
@@ -138,6 +130,37 @@ def run(opened: TransferRun) -> dict[str, Any]:
     }
     opened.write("transfer.json", found)
     return found
+
+
+def _trained(
+    opened: TransferRun,
+    way: str,
+    data: Data,
+    networks: Mapping[str, Architecture],
+    initial: Mapping[str, Path],
+    held: lease.Lease,
+) -> InOrder:
+    """What training the networks from the weights `initial` gave, recorded in the study `way`."""
+    recipe = opened.recipe
+    rate = recipe.learning_rate_of(way)
+    evaluate = TrainingEvaluator(
+        train=data.full_train,
+        held_out=data.test,
+        config=recipe.train.model_copy(update={"learning_rate": rate}),
+        device=recipe.executor.device,
+        threads=recipe.executor.threads,
+        checkpoints=opened.checkpoints / way,
+        initial=initial,
+    )
+    jobs = InOrder(_jobs(recipe, networks))
+    with opened.timed(way), Watched(jobs, way, jobs.jobs, accuracy) as watched:
+        recorded = Recorded(watched, open_study(opened.storage, way), accuracy, environment())
+        proposer = lease.Leased(Tidied(recorded, evaluate), held)
+        executor_of(recipe.executor).run(proposer, evaluate)
+    for name, told in jobs.told.items():
+        if told.status is not Status.COMPLETE:
+            raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")
+    return jobs
 
 
 def _jobs(recipe: TransferRecipe, networks: Mapping[str, Architecture]) -> list[Job]:

@@ -1,9 +1,12 @@
 """Studies on small real trainings: they end, continue, and refuse to mix numbers."""
 
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from experiments import stages
 from experiments.config import load_as, study_names
@@ -12,6 +15,7 @@ from experiments.studies import run as studies
 from experiments.studies import transfer
 from experiments.studies.recipe import StudyRecipe
 from reports import scaling_study
+from search import lease
 from search.study import open_study
 from space.cost import cost
 from space.validation import InvalidInput
@@ -59,6 +63,23 @@ def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
     tiny(tmp_path)
     with pytest.raises(InvalidInput, match=r"keeps its epochs, which is 1"):
         tiny(tmp_path, "epochs=2")
+
+
+def test_a_study_driven_elsewhere_is_left_alone_until_it_is_taken_over(tmp_path, monkeypatch):
+    opened = tiny(tmp_path)
+    elsewhere = replace(lease.Driver.this(), host="elsewhere", machine="another")
+    record = asdict(elsewhere) | {"renewed": datetime.now(UTC).isoformat()}
+    drivers = open_study(opened.storage, lease.STUDY)
+    drivers.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=record))
+    with pytest.raises(InvalidInput, match=r"on elsewhere, .* take over with --take-over"):
+        studies.run(opened)
+    assert not (opened.folder / "study.json").exists()
+    with pytest.raises(InvalidInput, match="on elsewhere"):
+        tiny(tmp_path, "seeds=2")
+
+    monkeypatch.setattr(lease, "RENEWAL", 0.1)
+    studies.run(opened, take_over=True)
+    assert (opened.folder / "study.json").is_file()
 
 
 @pytest.mark.parametrize(
