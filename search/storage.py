@@ -13,8 +13,6 @@ give.
 from __future__ import annotations
 
 import errno
-import json
-import logging
 import os
 import sqlite3
 import time
@@ -24,24 +22,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 import sqlalchemy
-from filelock import FileLock
-from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, Dialect
+from optuna.trial import TrialState
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
+from search.database import Database, Remembered, reconnect, tune_sqlite
+from search.journal import JournalFile
 from space.validation import InvalidInput
-
-_logger = logging.getLogger(__name__)
 
 #: What a storage raises that is gone, full, or out of reach, though it was opened.
 FAILURES = (SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError)
@@ -52,9 +43,8 @@ PASSWORD_VARIABLE = "PHISCALE_STORAGE_PASSWORD"
 #: Seconds for which a process waits for another's write to end (assumed: ample for one trial's).
 _BUSY_SECONDS = 60
 
-#: Seconds for a database server to answer, and to be there again where it was once (assumed: a
-#: restart takes a few).
-_CONNECT_SECONDS, _RECONNECT_SECONDS = 10, 60
+#: Seconds for a database server to answer (assumed).
+_CONNECT_SECONDS = 10
 
 #: Attempts to create a schema that other processes may be creating at the same moment.
 _ATTEMPTS = 7
@@ -178,15 +168,15 @@ def _open(url: str) -> BaseStorage:
     if any("pass" in name.lower() for name in parsed.query):
         raise ValueError("its password stands in the query; write USER:PASSWORD@HOST, or none")
     if kind == "sqlite":
-        storage = _RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}})
-        sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
+        storage = Database(url, engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}})
+        sqlalchemy.event.listen(storage.engine, "connect", tune_sqlite)
         storage.engine.dispose()  # connections from now on are tuned ones
         storage.engine.connect().close()  # the first may have to wait for another process
     else:
-        storage = _RDBStorage(_with_driver(parsed), engine_kwargs=_SERVER)
-        sqlalchemy.event.listen(storage.engine, "do_connect", _reconnect)
+        storage = Database(_with_driver(parsed), engine_kwargs=_SERVER)
+        sqlalchemy.event.listen(storage.engine, "do_connect", reconnect)
         weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
-    return optuna.storages.get_storage(storage)
+    return Remembered(storage)
 
 
 def _opened_to_read(url: str) -> RDBStorage:
@@ -214,7 +204,7 @@ def _with_driver(url: URL) -> str:
 def _open_journal(url: URL) -> JournalStorage:
     if not url.database:
         raise ValueError("it names no file")
-    return JournalStorage(_JournalFile(url.database))
+    return JournalStorage(JournalFile(url.database))
 
 
 def _cannot(url: str, reason: str) -> InvalidInput:
@@ -231,6 +221,25 @@ def _cannot(url: str, reason: str) -> InvalidInput:
 
 
 _EXAMPLE = "; give the URL of an Optuna storage, such as sqlite:///study.db"
+
+
+def end_trial(
+    storage: BaseStorage,
+    trial_id: int,
+    state: TrialState,
+    values: Sequence[float] | None,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Ends an open trial with `attributes`, all at once where `storage` is a database."""
+    if isinstance(storage, Remembered):
+        storage.end_trial(trial_id, state, values, attributes)
+        return
+    for key, value in attributes.items():
+        storage.set_trial_user_attr(trial_id, key, value)
+    storage.set_trial_state_values(trial_id, state, values)
+
+
+# -------------------------------------------------------------------------------------- failures
 
 
 def _first_line(error: BaseException) -> str:
@@ -250,173 +259,3 @@ def sentence(error: BaseException) -> str:
     """What a storage or disk that failed says, in a line."""
     what = "a disk" if isinstance(error, OSError) else "the storage"
     return f"{what} does not take what is to be written ({_first_line(error)})"
-
-
-# ------------------------------------------------------------------------------------------ SQLite
-
-
-def _tune_sqlite(connection: Any, _: Any) -> None:
-    """Write-ahead log: readers never wait, and a killed process loses no committed write.
-
-    With `synchronous=NORMAL` a power failure may lose the last writes, and never harms the file.
-    """
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-# ----------------------------------------------------------------------------------------- servers
-
-
-def _reconnect(
-    dialect: Dialect, _: object, arguments: list[Any], settings: dict[str, Any]
-) -> object:
-    """A new connection to a server that was there when the storage was opened."""
-    deadline = time.monotonic() + _RECONNECT_SECONDS
-    told = False
-    while True:
-        try:
-            return dialect.connect(*arguments, **settings)
-        except dialect.loaded_dbapi.Error as error:
-            if time.monotonic() > deadline:
-                raise
-            if not told:
-                _logger.warning(
-                    "The storage is gone (%s); waiting %d seconds for it",
-                    _first_line(error),
-                    _RECONNECT_SECONDS,
-                )
-            told = True
-            time.sleep(0.5)
-
-
-class _RDBStorage(RDBStorage):
-    """Optuna's storage, creating a trial with all that is known of it in a few statements.
-
-    Optuna asks the database twice for each parameter and once for each attribute, whether the
-    trial is open and the distribution the study's. Of a trial that is only now being created both
-    are known. For 28 parameters on SQLite this takes a trial's creation from 19 ms to 3 ms
-    (measured).
-    """
-
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: Session
-    ) -> models.TrialModel:
-        if template_trial is None or template_trial.values or template_trial.intermediate_values:
-            return super()._get_prepared_new_trial(study_id, template_trial, session)
-        trial = models.TrialModel(
-            study_id=study_id,
-            state=template_trial.state,
-            datetime_start=template_trial.datetime_start,
-            datetime_complete=template_trial.datetime_complete,
-        )
-        session.add(trial)
-        session.flush()
-        params = [
-            {
-                "param_name": name,
-                "param_value": distribution.to_internal_repr(template_trial.params[name]),
-                "distribution_json": distribution_to_json(distribution),
-            }
-            for name, distribution in template_trial.distributions.items()
-        ]
-        for model, rows in (
-            (models.TrialParamModel, params),
-            (models.TrialUserAttributeModel, _attribute_rows(template_trial.user_attrs)),
-            (models.TrialSystemAttributeModel, _attribute_rows(template_trial.system_attrs)),
-        ):
-            if rows:
-                table = sqlalchemy.insert(model)
-                session.execute(table, [{"trial_id": trial.trial_id, **row} for row in rows])
-        trial.number = trial.count_past_trials(session)
-        return trial
-
-    def end_trial(
-        self,
-        trial_id: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attributes: Mapping[str, Any],
-    ) -> None:
-        """As the function `end_trial`, in one transaction."""
-        with _create_scoped_session(self.scoped_session) as session:
-            for key, value in attributes.items():
-                self._set_trial_attr_without_commit(
-                    session, models.TrialUserAttributeModel, trial_id, key, value
-                )
-            self.set_trial_state_values(trial_id, state, values)  # commits everything
-
-
-def end_trial(
-    storage: BaseStorage,
-    trial_id: int,
-    state: TrialState,
-    values: Sequence[float] | None,
-    attributes: Mapping[str, Any],
-) -> None:
-    """Ends an open trial with `attributes`, all at once where `storage` is a database."""
-    backend = getattr(storage, "_backend", storage)
-    if isinstance(backend, _RDBStorage):
-        backend.end_trial(trial_id, state, values, attributes)
-        return
-    for key, value in attributes.items():
-        storage.set_trial_user_attr(trial_id, key, value)
-    storage.set_trial_state_values(trial_id, state, values)
-
-
-def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
-
-
-# ----------------------------------------------------------------------------------------- journal
-
-
-class _KernelLock(BaseJournalFileLock):
-    """Freed by the kernel when its process dies; Optuna's own would be waited for 30 seconds."""
-
-    def __init__(self, path: str) -> None:
-        self._lock = FileLock(f"{path}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-class _JournalFile(JournalFileBackend):
-    """Optuna's journal file, which a kill in the middle of a write does not spoil.
-
-    The line that the killed process has not finished was never acknowledged, and is removed.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._lock_of_line = _KernelLock(path)
-        super().__init__(path, lock_obj=self._lock_of_line)
-        self._mend()
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends `logs`, one line each; where the disk is full, none."""
-        try:
-            super().append_logs(logs)
-        except OSError:
-            self._mend()
-            raise
-
-    def _mend(self) -> None:
-        """Removes an unfinished last line."""
-        self._lock_of_line.acquire()
-        try:
-            with Path(self._file_path).open("r+b") as file:
-                end = whole = file.seek(0, os.SEEK_END)
-                while whole and not _ends_line(file, whole):
-                    whole -= 1
-                if whole < end:
-                    file.truncate(whole)
-        finally:
-            self._lock_of_line.release()
-
-
-def _ends_line(file: Any, position: int) -> bool:
-    file.seek(position - 1)
-    return bool(file.read(1) == b"\n")

@@ -1,14 +1,16 @@
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from optuna.trial import create_trial
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
 
-from search.storage import PASSWORD_VARIABLE, reading, storage_url, without_password
+from search.storage import PASSWORD_VARIABLE, end_trial, reading, storage_url, without_password
 from search.study import open_study
 from space.validation import InvalidInput
 
@@ -72,10 +74,66 @@ def test_password_is_never_shown() -> None:
     assert "hunter2" not in without_password("user:hunter2@host")
 
 
-def test_postgresql_holds_studies(postgresql: Any) -> None:
-    study = open_study(postgresql.database("studies"), "search")
-    study.add_trial(create_trial(value=0.5, user_attrs={"key": "x"}))
-    assert [trial.value for trial in study.trials] == [0.5]
+def written(storage: str) -> list[FrozenTrial]:
+    return open_study(storage, "search").get_trials(deepcopy=False)
+
+
+RUNNING = create_trial(
+    state=TrialState.RUNNING,
+    params={"kernel": 3, "skip": None},
+    distributions={
+        "kernel": CategoricalDistribution((3, 5)),
+        "skip": CategoricalDistribution((None, "identity")),
+    },
+    user_attrs={"key": "x", "budget": {"epochs": 2}},
+    system_attrs={"note": [1, 2]},
+)
+
+
+def test_trials_are_seen_as_they_are_written(each_storage: str) -> None:
+    study = open_study(each_storage, "search")
+    storage, draw = study._storage, random.Random(0)
+    trials: list[int] = []
+    for number in range(60):
+        match draw.choice(["begin", "begin", "report", "note", "end", "elsewhere", "requeue"]):
+            case "begin":
+                trials.append(storage.create_new_trial(study._study_id, RUNNING))
+            case "elsewhere":
+                open_study(each_storage, "search").enqueue_trial({"kernel": 5})
+            case "report" if trials:
+                storage.set_trial_intermediate_value(draw.choice(trials), number, 0.5)
+            case "note" if trials:
+                storage.set_trial_user_attr(draw.choice(trials), "noted", number)
+            case "requeue" if trials:
+                trial = draw.choice(trials)
+                storage.set_trial_state_values(trial, TrialState.WAITING)
+                storage.set_trial_param(trial, "se", 1.0, CategoricalDistribution((0, 0.25)))
+                storage.set_trial_state_values(trial, TrialState.RUNNING)
+            case "end" if trials:
+                trial = trials.pop(draw.randrange(len(trials)))
+                end_trial(storage, trial, TrialState.COMPLETE, [0.5], {"seconds": number})
+        assert study.get_trials(deepcopy=False) == written(each_storage)
+    assert {trial.state for trial in study.trials} >= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def test_open_trials_of_this_process_are_read_once(storage: str) -> None:
+    study = open_study(storage, "search")
+    for _ in range(5):
+        study._storage.create_new_trial(study._study_id, RUNNING)
+    before = study.get_trials()
+    asked: list[str] = []
+    engine = study._storage._backend.engine
+    event.listen(engine, "before_cursor_execute", lambda _, __, sql, *___: asked.append(sql))
+    assert study.get_trials() == before
+    assert asked
+    assert [sql for sql in asked if "trial_params" in sql] == []
+
+
+def test_long_measurements_are_kept(each_storage: str) -> None:
+    study = open_study(each_storage, "search")
+    long = {"reason": 100_000 * "x"}
+    end_trial(study._storage, study.ask()._trial_id, TrialState.FAIL, None, {"measurement": long})
+    assert [trial.user_attrs["measurement"] for trial in written(each_storage)] == [long]
 
 
 def test_journal_survives_a_write_that_a_kill_cut_short(tmp_path: Path) -> None:

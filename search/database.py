@@ -1,0 +1,227 @@
+"""Optuna's storage in a database, for one driver with many open trials.
+
+It is Optuna's own, with its tables; three things are done otherwise. SQLite writes ahead, a server
+that is gone is waited for, and what Optuna does in many statements is done in few.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds for which a server that was there once is waited for (assumed: a restart takes a few).
+_RECONNECT_SECONDS = 60
+
+
+def tune_sqlite(connection: Any, _: Any) -> None:
+    """Write-ahead log: readers never wait, and a killed process loses no committed write.
+
+    With `synchronous=NORMAL` a power failure may lose the last writes, and never harms the file.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def reconnect(
+    dialect: Dialect, _: object, arguments: list[Any], settings: dict[str, Any]
+) -> object:
+    """A new connection to a server that was there when the storage was opened."""
+    deadline = time.monotonic() + _RECONNECT_SECONDS
+    told = False
+    while True:
+        try:
+            return dialect.connect(*arguments, **settings)
+        except dialect.loaded_dbapi.Error as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                _logger.warning(
+                    "The storage is gone (%s); waiting %d seconds for it",
+                    next(iter(str(error).splitlines()), repr(error)),
+                    _RECONNECT_SECONDS,
+                )
+            told = True
+            time.sleep(0.5)
+
+
+@compiles(sqlalchemy.Text, "mysql", "mariadb")
+def _text(*_: object, **__: object) -> str:
+    """Optuna's tables keep an attribute as TEXT, which MySQL ends after 64 KB."""
+    return "MEDIUMTEXT"
+
+
+class Database(RDBStorage):
+    """Creates a trial with all that is known of it, and ends it, in a few statements.
+
+    Optuna asks the database twice for each parameter and once for each attribute, whether the
+    trial is open and the distribution the study's. Of a trial that is only now being created both
+    are known. For 28 parameters on SQLite this takes a trial's creation from 19 ms to 3 ms
+    (measured).
+    """
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> models.TrialModel:
+        if template_trial is None or template_trial.values or template_trial.intermediate_values:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        trial = models.TrialModel(
+            study_id=study_id,
+            state=template_trial.state,
+            datetime_start=template_trial.datetime_start,
+            datetime_complete=template_trial.datetime_complete,
+        )
+        session.add(trial)
+        session.flush()
+        params = [
+            {
+                "param_name": name,
+                "param_value": distribution.to_internal_repr(template_trial.params[name]),
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, distribution in template_trial.distributions.items()
+        ]
+        for model, rows in (
+            (models.TrialParamModel, params),
+            (models.TrialUserAttributeModel, _attribute_rows(template_trial.user_attrs)),
+            (models.TrialSystemAttributeModel, _attribute_rows(template_trial.system_attrs)),
+        ):
+            if rows:
+                table = sqlalchemy.insert(model)
+                session.execute(table, [{"trial_id": trial.trial_id, **row} for row in rows])
+        trial.number = trial.count_past_trials(session)
+        return trial
+
+    def end_trial(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Ends an open trial with `attributes`, in one transaction."""
+        with _create_scoped_session(self.scoped_session) as session:
+            for key, value in attributes.items():
+                self._set_trial_attr_without_commit(
+                    session, models.TrialUserAttributeModel, trial_id, key, value
+                )
+            self.set_trial_state_values(trial_id, state, values)  # commits everything
+
+    def ids_after(self, study_id: int, trial_id: int) -> set[int]:
+        """The ids of a study's trials that are greater than `trial_id`."""
+        of_trial = models.TrialModel.trial_id
+        with _create_scoped_session(self.scoped_session) as session:
+            query = session.query(of_trial).filter(
+                models.TrialModel.study_id == study_id, of_trial > trial_id
+            )
+            return {found for (found,) in query}
+
+
+def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
+
+
+class Remembered(_CachedStorage):
+    """Optuna's cache of finished trials, which knows the open ones of this process, too.
+
+    Optuna reads every open trial anew whenever the trials are asked for: with 128 of them, 28
+    parameters each, 140 ms (measured), at every proposal. But a trial that this process has begun
+    is nobody else's to write (`search.lease`), so it is read again only once it was written here.
+    """
+
+    _backend: Database
+
+    def __init__(self, backend: Database) -> None:
+        super().__init__(backend)
+        #: Ids of trials begun here, and of those the ones not written since they were read.
+        self._begun: set[int] = set()
+        self._known: set[int] = set()
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As Optuna's."""
+        trial_id = super().create_new_trial(study_id, template_trial)
+        self._begun.add(trial_id)
+        return trial_id
+
+    def end_trial(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """As `Database.end_trial`."""
+        self._known.discard(trial_id)
+        self._backend.end_trial(trial_id, state, values, attributes)
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        """As Optuna's."""
+        self._known.discard(trial_id)
+        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """As Optuna's."""
+        self._known.discard(trial_id)
+        begun = super().set_trial_state_values(trial_id, state, values)
+        if state is TrialState.RUNNING and begun:
+            self._begun.add(trial_id)
+        return begun
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        """As Optuna's."""
+        self._known.discard(trial_id)
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's."""
+        self._known.discard(trial_id)
+        super().set_trial_user_attr(trial_id, key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's."""
+        self._known.discard(trial_id)
+        super().set_trial_system_attr(trial_id, key, value)
+
+    def _read_trials_from_remote_storage(self, study_id: int) -> None:
+        with self._lock:
+            study = self._studies.setdefault(study_id, _StudyInfo())
+            newer = self._backend.ids_after(study_id, study.last_finished_trial_id)
+            wanted = (newer | study.unfinished_trial_ids) - self._known
+            if not wanted:
+                return
+            trials = self._backend._get_trials(study_id, None, wanted, max(wanted))
+            self._add_trials_to_cache(study_id, trials)
+            for trial in trials:
+                if trial.state.is_finished():
+                    study.unfinished_trial_ids.discard(trial._trial_id)
+                    last = max(study.last_finished_trial_id, trial._trial_id)
+                    study.last_finished_trial_id = last
+                    continue
+                study.unfinished_trial_ids.add(trial._trial_id)
+                if trial._trial_id in self._begun:
+                    self._known.add(trial._trial_id)
