@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -97,19 +100,112 @@ def postgresql() -> Iterator[PostgreSQL]:
     binaries = [Path(path).resolve().parent for path in found if path]
     if not binaries:
         pytest.skip("no PostgreSQL here (initdb is neither on the path nor in /usr/lib/postgresql)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # Not in pytest's folder, which no other user may enter.
     with tempfile.TemporaryDirectory(prefix="phiscale-postgresql-") as folder:
         user = "postgres" if os.geteuid() == 0 else None
-        server = PostgreSQL(binaries[0], Path(folder), port, user)
+        server = PostgreSQL(binaries[0], Path(folder), _free_port(), user)
         server.create()
         server.start()
         try:
             yield server
         finally:
             server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class MySQL:
+    """A server of the tests' own (MariaDB), which asks for a password."""
+
+    folder: Path
+    port: int
+    user: str | None
+    password: str = "hunter2-and-more"
+
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        with self._connected() as connection:
+            connection.cursor().execute(f"CREATE DATABASE `{name}`")
+        return f"mysql://phiscale:{self.password}@127.0.0.1:{self.port}/{name}"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, the server answers."""
+        data, begin = f"--datadir={self.folder / 'data'}", self.folder / "begin.sql"
+        begin.write_text(
+            f"CREATE USER phiscale@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
+            "GRANT ALL ON *.* TO phiscale@'127.0.0.1';\n",
+            "utf-8",
+        )
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        self._start("mariadb-install-db", data, "--skip-test-db").wait(timeout=60)
+        # No flushing: it is the clients that are killed, not the machine.
+        server = self._start(
+            "mariadbd",
+            data,
+            f"--init-file={begin}",
+            f"--port={self.port}",
+            f"--socket={self.folder / 'socket'}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=0",
+        )
+        try:
+            self._wait(server)
+            yield
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        # MariaDB refuses to run as root.
+        return subprocess.Popen(
+            [str(shutil.which(program)), "--no-defaults", *arguments],
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _wait(self, server: subprocess.Popen[bytes]) -> None:
+        import pymysql
+
+        until = time.monotonic() + 60
+        while True:
+            try:
+                self._connected().close()
+                return
+            except pymysql.err.OperationalError:
+                assert server.poll() is None, "mariadbd has ended"
+                assert time.monotonic() < until, "mariadbd does not answer"
+                time.sleep(0.1)
+
+    def _connected(self) -> Any:
+        import pymysql
+
+        return pymysql.connect(
+            host="127.0.0.1", port=self.port, user="phiscale", password=self.password
+        )
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[MySQL]:
+    """A running MariaDB server; where none is installed, the test is skipped."""
+    pytest.importorskip("pymysql", reason="needs PyMySQL, of the extra `mysql`")
+    if not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
+        pytest.skip("no MariaDB here (mariadbd is not on the path)")
+    with tempfile.TemporaryDirectory(prefix="phiscale-mysql-") as folder:
+        server = MySQL(Path(folder), _free_port(), "mysql" if os.geteuid() == 0 else None)
+        with server.running():
+            yield server
 
 
 #: Declarations last as long as the object that made them.

@@ -101,12 +101,12 @@ def storage(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db"
 
 
-@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+@pytest.fixture(params=["sqlite", "journal", "postgresql", "mysql"])
 def each_storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh storage of each kind."""
     match request.param:
-        case "postgresql":
-            server = request.getfixturevalue("postgresql")
+        case "postgresql" | "mysql":
+            server = request.getfixturevalue(request.param)
             return str(server.database(f"test-{uuid.uuid4().hex}"))
         case kind:
             return f"{kind}:///{tmp_path}/study.{kind}"
