@@ -1,28 +1,36 @@
 """Kills the driver of a search at random moments, and counts what is lost or done twice.
 
-    python -m experiments.benchmarks.faults --kills 50 --executor processes --storage URL
+    python -m experiments.benchmarks.faults --executor processes --storage URL --kills 50
 
 The search is a real one, in a real storage; its trainings are slept (`fake.FakeEvaluate`), and each
-that begins is noted in a file. After the last kill the search is brought to its end. Prints JSON.
+that begins is noted in a file. After the last kill the search is brought to its end. Prints the
+outcome, and puts it into `experiments/results/faults.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import multiprocessing
+import platform
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.fake import FakeEvaluate
+from space.evaluation import Executor
+from space.files import write_file
 
 #: What the search trains with, and how long an epoch takes in seconds.
 WORKERS, EPOCHS, EPOCH_SECONDS = 2, 3, 0.03
@@ -30,37 +38,47 @@ WORKERS, EPOCHS, EPOCH_SECONDS = 2, 3, 0.03
 #: Seconds after the first training of a start, within which the driver is killed.
 LONGEST_LIFE = 1.0
 
+EXECUTORS = ("local", "processes", "ray")
+
+#: Drivers are processes of their own, which have these imported already: that takes longer than
+#: they live.
+_DRIVERS = multiprocessing.get_context("forkserver")
+_IMPORTED = ["search.samplers", "search.search", "search.lease", "search.executors.tuning"]
+
+RESULT = Path(__file__).parents[1] / "results" / "faults.json"
+
 
 @dataclass
 class Outcome:
     """What a search has come to that was killed `kills` times.
 
-    `mistakes` is empty where nothing was lost, repeated or miscounted. `repeated` trainings were in
-    flight when the driver was killed, and were begun again.
+    `lost` finished trials are gone or changed, `duplicates` are trainings of networks that were
+    finished already; `retried` ones were in flight when the driver was killed. `mistakes` is empty
+    where nothing was lost, repeated or miscounted.
     """
 
     kills: int
     trials: int
     finished: int = 0
     trainings: int = 0
-    repeated: int = 0
+    retried: int = 0
+    duplicates: int = 0
+    lost: int = 0
     seconds: float = 0.0
     mistakes: list[str] = field(default_factory=list)
 
 
-def search(folder: Path, executor: str, storage: str, trials: int) -> None:
+def search(folder: Path, executor: str, cluster: str | None, storage: str, trials: int) -> None:
     """Drives the search to its end, or to a kill."""
     import optuna
 
     from search import lease, samplers
     from search.candidates import Candidates
-    from search.executors.local import Local
-    from search.executors.processes import Processes
     from search.objective import Objective
     from search.search import Search
     from search.study import open_study
     from space import choices
-    from space.evaluation import Budget, Executor
+    from space.evaluation import Budget
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with lease.held(storage) as held:
@@ -68,9 +86,39 @@ def search(folder: Path, executor: str, storage: str, trials: int) -> None:
         sampler = samplers.create("random", candidates, 0)
         study = open_study(storage, "search")
         proposer = Search(study, sampler, Budget(EPOCHS), trials=trials)
-        carried: Executor = Processes([{}] * WORKERS) if executor == "processes" else Local()
         evaluate = FakeEvaluate(folder / "trainings.txt", EPOCH_SECONDS)
-        carried.run(lease.Leased(proposer, held), evaluate)
+        _executor(executor, cluster).run(lease.Leased(proposer, held), evaluate)
+
+
+def _executor(name: str, cluster: str | None) -> Executor:
+    match name:
+        case "processes":
+            from search.executors.processes import Processes
+
+            return Processes([{}] * WORKERS)
+        case "ray":
+            from search.executors.ray import Ray
+
+            return Ray(workers=WORKERS, threads=1, address=cluster)
+    from search.executors.local import Local
+
+    return Local()
+
+
+@contextmanager
+def _cluster(executor: str) -> Iterator[str | None]:
+    """Inside, a Ray cluster answers at an address, which outlives the drivers as clusters do."""
+    if executor != "ray":
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": WORKERS, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield str(cluster.address)
+    finally:
+        cluster.shutdown()
 
 
 def torment(
@@ -83,33 +131,39 @@ def torment(
     kept: dict[int, Any] = {}
     counted: Counter[str] = Counter()
     began = time.monotonic()
-    for _ in range(kills):
-        driver = _start(folder, executor, storage, trials)
-        _wait_for_training(driver, evaluate)
-        time.sleep(drawn.uniform(0, LONGEST_LIFE))
-        driver.send_signal(signal.SIGKILL)
-        if driver.wait() != -signal.SIGKILL:
-            outcome.mistakes.append("the search ended before its kill: give it more trials")
-        kept = _compared(kept, _finished(storage), outcome)
-        counted = _recounted(counted, evaluate, kept, outcome)
-    status = _start(folder, executor, storage, trials).wait()
-    if status != 0:
-        outcome.mistakes.append(f"the last start ended with status {status}")
+    _DRIVERS.set_forkserver_preload(_IMPORTED)
+    with _cluster(executor) as cluster:
+        for _ in range(kills):
+            driver = _start(folder, executor, cluster, storage, trials)
+            _wait_for_training(driver, evaluate)
+            time.sleep(drawn.uniform(0, LONGEST_LIFE))
+            driver.kill()
+            driver.join()
+            if driver.exitcode != -signal.SIGKILL:
+                outcome.mistakes.append("the search ended before its kill: give it more trials")
+            kept = _compared(kept, _finished(storage), outcome)
+            counted = _recounted(counted, evaluate, kept, outcome)
+        driver = _start(folder, executor, cluster, storage, trials)
+        driver.join()
+    if driver.exitcode != 0:
+        outcome.mistakes.append(f"the last start ended with status {driver.exitcode}")
     _conclude(_compared(kept, _finished(storage), outcome), evaluate, executor, outcome)
     outcome.seconds = round(time.monotonic() - began, 1)
     return outcome
 
 
-def _start(folder: Path, executor: str, storage: str, trials: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "experiments.benchmarks.faults", "--drive", str(folder)]
-    options = ["--executor", executor, "--storage", storage, "--trials", str(trials)]
-    return subprocess.Popen([*command, *options], env=os.environ)
+def _start(
+    folder: Path, executor: str, cluster: str | None, storage: str, trials: int
+) -> ForkServerProcess:
+    process = _DRIVERS.Process(target=search, args=(folder, executor, cluster, storage, trials))
+    process.start()
+    return process
 
 
-def _wait_for_training(driver: subprocess.Popen[bytes], evaluate: FakeEvaluate) -> None:
+def _wait_for_training(driver: ForkServerProcess, evaluate: FakeEvaluate) -> None:
     """Until a training has begun since: before that, there is nothing to lose."""
     before = len(evaluate.begun())
-    while driver.poll() is None and len(evaluate.begun()) == before:
+    while driver.is_alive() and len(evaluate.begun()) == before:
         time.sleep(0.01)
 
 
@@ -127,6 +181,7 @@ def _finished(storage: str) -> dict[int, Any]:
 def _compared(before: dict[int, Any], now: dict[int, Any], outcome: Outcome) -> dict[int, Any]:
     for number, told in before.items():
         if now.get(number) != told:
+            outcome.lost += 1
             outcome.mistakes.append(f"trial {number} was {told}, and is {now.get(number)}")
     return now
 
@@ -138,6 +193,7 @@ def _recounted(
     trainings = Counter(key for key, _ in evaluate.begun())
     for key, times in before.items():
         if trainings[key] != times:
+            outcome.duplicates += trainings[key] - times
             outcome.mistakes.append(f"{key} was finished, and was trained again")
     return Counter({key: trainings[key] for key, *_ in kept.values()})
 
@@ -147,33 +203,34 @@ def _conclude(
 ) -> None:
     trainings = Counter(key for key, _ in evaluate.begun())
     outcome.finished, outcome.trainings = len(found), trainings.total()
-    outcome.repeated = trainings.total() - len(trainings)
+    outcome.retried = trainings.total() - len(trainings) - outcome.duplicates
     keys = Counter(key for key, *_ in found.values())
     if outcome.finished != outcome.trials:
         outcome.mistakes.append(f"{outcome.finished} trials are finished, not {outcome.trials}")
     if keys.keys() != trainings.keys() or set(keys.values()) != {1}:
         outcome.mistakes.append("the networks that were trained are not each finished once")
-    at_once = WORKERS if executor == "processes" else 1
-    if outcome.repeated > outcome.kills * at_once:
-        outcome.mistakes.append(f"{outcome.repeated} trainings were repeated")
+    at_once = 1 if executor == "local" else WORKERS
+    if outcome.retried > outcome.kills * at_once:
+        outcome.mistakes.append(f"{outcome.retried} trainings were begun again")
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--executor", choices=("local", "processes"), default="processes")
-    parser.add_argument("--storage", help="URL; none: SQLite in a temporary folder")
+    parser.add_argument("--executor", choices=EXECUTORS, default="processes")
+    parser.add_argument("--storage", help="URL, or journal; none: SQLite in a temporary folder")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, help="default: ten for each kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    import optuna  # here, since each worker imports this file
+
+    from search.storage import storage_url
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     trials = given.trials or 10 * given.kills
-    if given.drive:
-        search(given.drive, given.executor, given.storage, trials)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        storage = given.storage or f"sqlite:///{folder}/study.db"
+        storage = storage_url(Path(folder), given.storage)
         outcome = torment(
             Path(folder),
             given.executor,
@@ -183,7 +240,25 @@ def main() -> None:
             seed=given.seed,
         )
     print(json.dumps({"executor": given.executor, **asdict(outcome)}, indent=2))
+    _keep(given.executor, storage.partition(":")[0], outcome)
     sys.exit(1 if outcome.mistakes else 0)
+
+
+def _keep(executor: str, storage: str, outcome: Outcome) -> None:
+    """Replaces the outcome of this executor and storage in the committed result."""
+    from experiments.benchmarks.cost import hardware  # torch, which no driver of the search needs
+
+    result = json.loads(RESULT.read_text("utf-8")) if RESULT.is_file() else {"found": {}}
+    packages = ("optuna", "ray", "sqlalchemy", "psycopg")
+    result |= {
+        "command": "python -m experiments.benchmarks.faults",
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in packages},
+        "setting": {"workers": WORKERS, "epochs": EPOCHS, "epoch_seconds": EPOCH_SECONDS},
+    }
+    date = datetime.now(UTC).date().isoformat()
+    result["found"].setdefault(executor, {})[storage] = {"date": date, **asdict(outcome)}
+    write_file(RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import TrainingEvaluator
 from scaling.jobs import InOrder
+from search import database
 from search import storage as storages
 from search.executors.local import Local
 from search.executors.processes import Processes
@@ -66,7 +67,7 @@ def test_driver_killed_at_random_moments_loses_and_repeats_nothing(
         url = request.getfixturevalue("postgresql").database(f"killed-{executor}")
     outcome = torment(tmp_path, executor, url, kills=5, trials=60, seed=0)
     assert outcome.mistakes == []
-    assert outcome.repeated > 0, "no kill hit a training"
+    assert outcome.retried > 0, "no kill hit a training"
 
 
 # ------------------------------------------------------------------------ the command, for real
@@ -249,7 +250,7 @@ def test_server_that_restarts_is_waited_for(postgresql: Any, tmp_path: Path) -> 
 def test_server_that_stays_away_costs_no_finished_training(
     postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storages, "_RECONNECT_SECONDS", 1)
+    monkeypatch.setattr(database, "_RECONNECT_SECONDS", 1)
     url = postgresql.database("away")
     try:
         with pytest.raises(storages.FAILURES) as error:
