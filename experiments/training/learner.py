@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.training import together
+from experiments.training.depthwise import with_fast_depthwise
 from experiments.training.optimizers import make_optimizer
 from experiments.training.together import ALONE, Part
 from space.blocks import Dropped
@@ -39,6 +40,7 @@ class Learner:
         pieces: int = 1,
     ) -> None:
         self.network = together.with_shared_norms(_on(network, device), part)
+        with_fast_depthwise(self.network, device)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0
