@@ -21,6 +21,11 @@ def call(before: str, items: Sequence[str], after: str = "", indent: int = 0) ->
     return f"{pad}{before}(\n{lines}{pad}){after}"
 
 
+def init(parameters: Sequence[str]) -> str:
+    """The first line of a class's `__init__`, or lines."""
+    return call("def __init__", ["self", *parameters], " -> None:", 4)
+
+
 def indented(lines: Iterable[str], indent: int) -> str:
     """Each line after so many spaces."""
     return "\n".join(f"{' ' * indent}{line}" for line in lines)

@@ -275,7 +275,9 @@ def _kind(
             if len(values[each.name]) < 2
         },
         tuple(each for each in possible if len(values[each.name]) > 1),
-        expands_at_times="1" in expansions and len(expansions) > 1,
+        expands_at_times=operator is Operator.INVERTED
+        and "1" in expansions
+        and len(expansions) > 1,
     )
 
 
