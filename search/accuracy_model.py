@@ -100,11 +100,8 @@ class Features:
     def _raw(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
         """Choices one-hot, log costs of each stage, log costs of the whole."""
         one_hot = [np.eye(size)[rows[:, place]] for place, size in enumerate(self._table.sizes)]
-        before, stages = np.zeros(len(rows), np.int64), []
-        for stage in self._table.stages:
-            combination = rows[:, stage.columns] @ stage.strides
-            stages.append(stage.costs[stage.given[before] * stage.combinations + combination])
-            before = combination
+        entries = zip(self._table.stages, self._table.entries(rows), strict=True)
+        stages = [stage.costs[entry] for stage, entry in entries]
         return np.hstack(one_hot), np.log(np.hstack(stages)), np.log(sum(stages))
 
 

@@ -20,7 +20,7 @@ from space import moves
 from space.architecture import Architecture
 from space.choices import Space, Value
 from space.cost import Cost
-from space.cost_table import CostTable, tabulate
+from space.cost_table import CostTable, SumTable, tabulate
 from space.validation import InvalidInput
 from space.within import Within
 
@@ -74,7 +74,6 @@ class Candidates:
         self.resolution = resolution
         self._bounds = objective.bounds
         self._remembered = lru_cache(_REMEMBERED)(self._make)
-        self._latency = lru_cache(_REMEMBERED)(self._predict)
         self._placed = lru_cache(_REMEMBERED)(self._place)
 
     @cached_property
@@ -126,8 +125,8 @@ class Candidates:
         """Macs, params, activations and latency of rows, N × 4."""
         prices = np.zeros((len(rows), len(Price._fields)))
         prices[:, : len(Cost._fields)] = self.table(rows)
-        if self.objective.seconds is not None:
-            prices[:, -1] = [self._latency(tuple(row)) for row in rows.tolist()]
+        if self._seconds is not None:
+            prices[:, -1] = self._seconds(rows)
         return prices
 
     def factors(self, rows: Rows) -> Floats:
@@ -185,7 +184,7 @@ class Candidates:
                 raise InvalidInput(self._unreachable(rng))
             start = drawn[0]
         for candidate in self._outward(start, rng):
-            if candidate.key not in seen:
+            if candidate.key not in seen and self.admits(candidate):
                 return candidate
         raise Exhausted(
             f"the space {self.space.name} has no network left within the bounds: "
@@ -238,7 +237,7 @@ class Candidates:
         if self._bounds.counts:
             reached = Within(self.table, self._bounds.counts, clip=False).nearest(64, rng)
         else:
-            reached = moves.uniform(self.sizes, 4, rng)  # latencies are slow to look up
+            reached = moves.uniform(self.sizes, 64, rng)
         reached = np.array([self._downhill(row, rng) for row in reached])
         nearest = self.at_row(reached[self._violations(reached).argmin()]).price
         wanted = " and ".join(
@@ -256,7 +255,7 @@ class Candidates:
         )
 
     def _violations(self, rows: Rows) -> Floats:
-        """How far outside the bounds each row lies, as `Bounds.violation` says it."""
+        """How far outside the bounds each row lies: |log(cost / bound)| summed over broken ones."""
         outside = np.zeros(len(rows))
         if self._bounds.given and len(rows):
             prices = self.prices(rows)
@@ -264,6 +263,11 @@ class Candidates:
                 cost = prices[:, Price._fields.index(name)]
                 outside += np.maximum(0.0, np.log(np.maximum(least / cost, cost / most)))
         return outside
+
+    @cached_property
+    def _seconds(self) -> SumTable | None:
+        seconds = self.objective.seconds
+        return SumTable(self.space, self.table, seconds) if seconds else None
 
     @cached_property
     def _within(self) -> Within | None:
@@ -277,17 +281,10 @@ class Candidates:
         }
 
     def _make(self, indices: tuple[int, ...]) -> Candidate:
-        choices = self._choices(indices)
+        offers = zip(self.space.choices.items(), indices, strict=True)
+        choices = {name: values[index] for (name, values), index in offers}
         architecture = self.space.decode(choices)
         row = np.array(indices)
         cost = Cost(*self.table(row[None])[0].tolist())
         price = self.objective.price(architecture, cost)
         return Candidate(row, choices, architecture, architecture.key, price)
-
-    def _predict(self, indices: tuple[int, ...]) -> float:
-        assert self.objective.seconds is not None
-        return self.objective.seconds(self.space.decode(self._choices(indices)))
-
-    def _choices(self, indices: tuple[int, ...]) -> dict[str, Value]:
-        offers = self.space.choices.items()
-        return {name: values[i] for (name, values), i in zip(offers, indices, strict=True)}

@@ -76,13 +76,6 @@ class Bounds:
             least <= getattr(cost, name) <= most for name, (least, most) in self.given.items()
         )
 
-    def violation(self, cost: Costs) -> float:
-        """How far outside `cost` lies: |log(cost / bound)| summed over broken bounds; 0 within."""
-        return sum(
-            max(0.0, math.log(least / getattr(cost, name)), math.log(getattr(cost, name) / most))
-            for name, (least, most) in self.given.items()
-        )
-
     def why_not(self, cost: Costs) -> str | None:
         """A clause on each bound that `cost` breaks; None where it lies within all."""
         broken = [
@@ -102,7 +95,9 @@ class Objective:
     the hard form. Source: MnasNet, section 3.1, equations 2 and 3.
 
     Where `pareto` names costs, accuracy is maximised and each of them minimised, and the reward
-    only chooses among what was found. `seconds` gives a network's latency, where that is a cost.
+    only chooses among what was found. `seconds` gives a network's latency, where that is a cost: a
+    sum over stem, stages and head, each of which knows of the others only the channels that it is
+    given.
     """
 
     target: float

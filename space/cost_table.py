@@ -6,6 +6,7 @@ alone. So a table per stage, with a row for each of those, turns a cost into one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -13,7 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from space.architecture import Stage
+from space.architecture import Architecture, Stage
 from space.choices import Space
 from space.cost import Cost, head_terms, parts, stage_terms
 
@@ -21,6 +22,7 @@ from space.cost import Cost, head_terms, parts, stage_terms
 _CHUNK = 8_192
 
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,16 @@ class _StageTable:
 
     columns: Integers
     strides: Integers
+    sizes: Integers
     combinations: int
     given: Integers
     costs: Integers
+
+    @property
+    def choices(self) -> Integers:
+        """The stage's own choices of every combination, combinations × columns."""
+        numbers = np.arange(self.combinations)[:, None]
+        return numbers // self.strides % self.sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +73,56 @@ class CostTable:
             found[start : start + _CHUNK] = self._look_up(chunk.astype(np.int64))
         return found
 
-    def _look_up(self, choices: Integers) -> Integers:
-        before = np.zeros(len(choices), np.int64)
-        total = np.zeros((len(choices), len(Cost._fields)), np.int64)
+    def entries(self, choices: Integers) -> list[Integers]:
+        """For each stage, the rows of its `costs` that N combinations of choices have, N."""
+        before, found = np.zeros(len(choices), np.int64), []
         for stage in self.stages:
             combination = choices[:, stage.columns] @ stage.strides
-            total += stage.costs[stage.given[before] * stage.combinations + combination]
+            found.append(stage.given[before] * stage.combinations + combination)
             before = combination
+        return found
+
+    def _look_up(self, choices: Integers) -> Integers:
+        total = np.zeros((len(choices), len(Cost._fields)), np.int64)
+        for stage, entry in zip(self.stages, self.entries(choices), strict=True):
+            total += stage.costs[entry]
         return total
+
+
+class SumTable:
+    """What `of` makes of the networks of whole arrays of choices, where that is a sum over stages.
+
+    As in a cost, a stage's part may depend on its own choices and on the channels that it is given.
+    So a table per stage holds what a network gains where that stage is another one, all others
+    being the first that the space offers; one network is asked about for each entry.
+    """
+
+    def __init__(self, space: Space, table: CostTable, of: Callable[[Architecture], float]) -> None:
+        self._space, self._table, self._of = space, table, of
+        first = np.zeros(len(table.names), np.int64)
+        self._first = self._ask(first)
+        self._gains: list[Floats] = []
+        before = np.zeros((1, len(first)), np.int64)
+        for stage in table.stages:
+            _, places = np.unique(stage.given, return_index=True)
+            gains = []
+            for row in before[places]:
+                own = np.tile(row, (stage.combinations, 1))
+                own[:, stage.columns] = stage.choices
+                without = self._ask(row)
+                gains += [self._ask(each) - without for each in own]
+            self._gains.append(np.array(gains))
+            before = np.tile(first, (stage.combinations, 1))
+            before[:, stage.columns] = stage.choices
+
+    def __call__(self, choices: Integers) -> Floats:
+        """The sums of N × len(names) indices into the choices' values, N."""
+        entries = zip(self._gains, self._table.entries(choices), strict=True)
+        return self._first + np.sum([gains[entry] for gains, entry in entries], axis=0)
+
+    def _ask(self, row: Integers) -> float:
+        offers = zip(self._space.choices.items(), row.tolist(), strict=True)
+        return self._of(self._space.decode({name: values[i] for (name, values), i in offers}))
 
 
 def tabulate(space: Space, resolution: int | None = None) -> CostTable:
@@ -93,6 +144,7 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
             _StageTable(
                 columns=np.array([names.index(name) for name in own], np.int64),
                 strides=np.array([prod(sizes[place + 1 :]) for place in range(len(own))], np.int64),
+                sizes=np.array(sizes, np.int64),
                 combinations=len(stages),
                 given=given,
                 costs=np.array(costs, np.int64),

@@ -193,8 +193,7 @@ class Within:
         """Indices of all choices, from the number of each stage's combination."""
         rows = np.empty((len(combinations), len(self._table.names)), np.int64)
         for place, stage in enumerate(self._table.stages):
-            sizes = self._table.sizes[stage.columns]
-            rows[:, stage.columns] = combinations[:, [place]] // stage.strides % sizes
+            rows[:, stage.columns] = stage.choices[combinations[:, place]]
         return rows
 
     def _inside(self, rows: Rows) -> Rows:

@@ -14,7 +14,7 @@ from space import choices, convert, presets
 from space.architecture import Activation, Numerics, Operator, SqueezeExcite, Stage
 from space.blocks import BLOCKS
 from space.cost import cost, parts
-from space.cost_table import tabulate
+from space.cost_table import SumTable, tabulate
 from space.explain import explain
 from space.network import build
 from space.traced import traced_cost
@@ -99,6 +99,16 @@ def test_a_table_of_costs_refuses_what_is_no_choice():
     rows[1, 3] = table.sizes[3]
     with pytest.raises(ValueError, match="index < number"):
         table(rows)
+
+
+@pytest.mark.parametrize("name", ["mnasnet_small", "accel_nasbench", "efficientnet_v2"])
+def test_a_table_of_a_sum_over_stages_gives_what_each_network_has(name):
+    space = choices.load(name)
+    table = tabulate(space)
+    rows = np.random.default_rng(0).integers(0, table.sizes, (1_000, len(table.names)))
+    for place in range(3):
+        of_rows = SumTable(space, table, lambda network, place=place: cost(network)[place])(rows)
+        assert of_rows.tolist() == table(rows)[:, place].tolist()
 
 
 def test_parts_sum_to_the_cost():
