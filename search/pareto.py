@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume
 from optuna.trial import FrozenTrial
 
@@ -47,9 +49,13 @@ class Front:
 
 def front(study: optuna.Study, candidates: Candidates) -> Front:
     """The front of a study of `candidates`' objectives; it has complete trials."""
-
     most: dict[str, float] = {name: candidates.most(name) for name in candidates.objective.pareto}
     trials = sorted(study.best_trials, key=lambda trial: (trial.values[1:], trial.number))
     values = np.array([trial.values for trial in trials])
-    losses = np.column_stack([1 - values[:, 0], values[:, 1:] / [*most.values()]])
-    return Front(tuple(trials), most, float(compute_hypervolume(losses, np.ones(1 + len(most)))))
+    return Front(tuple(trials), most, hypervolume(values, list(most.values())))
+
+
+def hypervolume(values: NDArray[np.float64], most: Sequence[float]) -> float:
+    """`Front.hypervolume` of N × (accuracy and costs); `most` of each cost."""
+    losses = np.column_stack([1 - values[:, 0], values[:, 1:] / most])
+    return float(compute_hypervolume(losses, np.ones(1 + len(most))))

@@ -117,8 +117,10 @@ class SumTable:
 
     def __call__(self, choices: Integers) -> Floats:
         """The sums of N × len(names) indices into the choices' values, N."""
-        entries = zip(self._gains, self._table.entries(choices), strict=True)
-        return self._first + np.sum([gains[entry] for gains, entry in entries], axis=0)
+        total = np.full(len(choices), self._first)
+        for gains, entry in zip(self._gains, self._table.entries(choices), strict=True):
+            total += gains[entry]
+        return total
 
     def _ask(self, row: Integers) -> float:
         offers = zip(self._space.choices.items(), row.tolist(), strict=True)

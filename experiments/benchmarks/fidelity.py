@@ -5,9 +5,9 @@ budget and at a longer one, and writes `experiments/results/fidelity.json` as it
 where it was stopped. Every number that is printed follows from what is recorded there:
 
 - Kendall's τ between the rewards of the proxy and of the long training;
-- for each pruner, the epochs until a search that meets the networks in random order has trained one
-  of the best to its end. The learning curves are the recorded ones, so that no pruner is helped by
-  another draw of the initial weights; the order is shuffled many times.
+- for each pruner, epochs and processor seconds until a search that meets the networks in random
+  order has trained one of the best to its end. The learning curves are the recorded ones, so that
+  no pruner is helped by another draw of the initial weights; the order is shuffled many times.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import optuna
@@ -34,8 +35,9 @@ from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from search.pruning import PrunerName
 from space import choices
+from space.architecture import Architecture
 from space.cost import Cost
-from space.evaluation import Budget, Measurement
+from space.evaluation import Budget, Epoch, Evaluate
 from space.files import write_file
 
 Floats = NDArray[np.float64]
@@ -80,17 +82,13 @@ def measure(source: Path, out: Path) -> None:
         found = _load(out)
         for row in rows[len(found["networks"]) :]:
             candidate = candidates.at_row(row)
-            proxy, long = (
-                evaluate(candidate.architecture, Budget(epochs), lambda _: False)
-                for epochs in (PROXY_EPOCHS, LONG_EPOCHS)
-            )
             found["networks"].append(
                 {
                     "key": candidate.key,
                     "choices": candidate.choices,
                     "cost": candidate.cost._asdict(),
-                    "proxy": _curve(proxy),
-                    "long": _curve(long),
+                    "proxy": _curve(evaluate, candidate.architecture, PROXY_EPOCHS),
+                    "long": _curve(evaluate, candidate.architecture, LONG_EPOCHS),
                 }
             )
             found["environment"] = environment()
@@ -98,10 +96,18 @@ def measure(source: Path, out: Path) -> None:
             print(f"{len(found['networks'])}/{NETWORKS}", candidate.key[:12], flush=True)
 
 
-def _curve(measured: Measurement) -> list[dict[str, Any]]:
+def _curve(evaluate: Evaluate, architecture: Architecture, epochs: int) -> list[dict[str, float]]:
+    """Each epoch's accuracy and processor seconds: on one thread, wall-clock of a quiet machine."""
+    ends = [time.process_time()]
+
+    def note(_: Epoch) -> bool:
+        ends.append(time.process_time())
+        return False
+
+    measured = evaluate(architecture, Budget(epochs), note)
     return [
-        {name: value for name, value in asdict(epoch).items() if name in ("accuracy", "seconds")}
-        for epoch in measured.epochs
+        {"accuracy": epoch.accuracy, "seconds": round(end - start, 3)}
+        for epoch, (start, end) in zip(measured.epochs, pairwise(ends), strict=True)
     ]
 
 
@@ -131,28 +137,47 @@ def correlations(found: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def savings(found: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """For each pruner: epochs in the median until one of the best is trained, and how often never.
+class Saving(NamedTuple):
+    """What a search with a pruner spends in the median, and how often it misses all of the best.
 
-    `whole` are the epochs of all networks in the median.
+    `epochs` and processor `seconds` until one of the best is trained; `whole_seconds` for all.
     """
+
+    epochs: float
+    seconds: float
+    never: float
+    whole_seconds: float
+
+
+def savings(found: dict[str, Any]) -> dict[str, Saving]:
+    """What each pruner saves, over random orders of the networks."""
     rewards = _rewards(found, "long")
+    seconds = np.array([[epoch["seconds"] for epoch in n["long"]] for n in found["networks"]])
+    spent = np.cumsum(seconds, axis=1)
     goal = np.sort(rewards[:, -1])[-BEST]
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(rewards)) for _ in range(ORDERS)]
     results = {}
     for kind in get_args(PrunerName):
-        replays = [list(_replay(rewards[order], kind)) for order in orders]
-        reached = [_until(replay, goal) for replay in replays]
-        results[kind] = {
-            "epochs": float(np.median(reached)),
-            "never": float(np.mean(np.isinf(reached))),
-            "whole": float(np.median([sum(epochs for epochs, _ in r) for r in replays])),
-        }
+        searches = []
+        for order in orders:
+            epochs, ends = map(np.array, zip(*_replay(rewards[order], kind), strict=True))
+            each = spent[order, epochs - 1]
+            reached = np.flatnonzero(ends >= goal)
+            upto = slice(reached[0] + 1 if len(reached) else 0)
+            missed = 0.0 if len(reached) else np.inf
+            searches.append((epochs[upto].sum() + missed, each[upto].sum() + missed, each.sum()))
+        epochs, until, whole = np.array(searches, float).T
+        results[kind] = Saving(
+            float(np.median(epochs)),
+            float(np.median(until)),
+            float(np.isinf(until).mean()),
+            float(np.median(whole)),
+        )
     return results
 
 
-def _replay(rewards: Any, kind: PrunerName) -> Iterator[tuple[int, float]]:
+def _replay(rewards: Floats, kind: PrunerName) -> Iterator[tuple[int, float]]:
     """Epochs trained of each network in turn, and its final reward; −∞ for a pruned one."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = pruning.create(kind, epochs=LONG_EPOCHS)
@@ -170,15 +195,6 @@ def _replay(rewards: Any, kind: PrunerName) -> Iterator[tuple[int, float]]:
             yield LONG_EPOCHS, curve[-1]
 
 
-def _until(replay: list[tuple[int, float]], goal: float) -> float:
-    spent = 0
-    for epochs, reward in replay:
-        spent += epochs
-        if reward >= goal:
-            return spent
-    return np.inf
-
-
 def main() -> None:
     """Measures what is missing, and prints what it says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -191,8 +207,8 @@ def main() -> None:
     print(f"{len(found['networks'])} networks")
     for name, tau in correlations(found).items():
         print(f"Kendall's tau of {name} and {LONG_EPOCHS} epochs: {tau:.2f}")
-    for kind, each in savings(found).items():
-        print(f"{kind}: {each}")
+    for kind, saving in savings(found).items():
+        print(kind, saving)
 
 
 if __name__ == "__main__":

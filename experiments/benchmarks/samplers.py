@@ -4,10 +4,10 @@ The objective is a surrogate fitted to Accel-NASBench's 5,138 trainings: gradien
 not the kind of model that the sampler `predictor` uses, and once a Gaussian process, which is. Four
 settings: the reward's soft and hard form, each without noise and with 0.3 points of noise on every
 accuracy. A sampler's value after n trials is the noise-free reward of the best that it *observed*.
+A fifth setting has two objectives, accuracy and MACs, and its value is the front's hypervolume.
 
 `python -m experiments.benchmarks.samplers RECORDS` measures, the headline first, and goes on where
-it was stopped; every search is written to `experiments/results/samplers.json` as it ends. With
-`--write` it puts what is there so far into docs/search.md, as tables and a figure.
+it was stopped; every search is written to `experiments/results/samplers.json` as it ends.
 """
 
 from __future__ import annotations
@@ -39,20 +39,25 @@ from experiments.evaluators.records import (
 from search import samplers
 from search.candidates import Candidates
 from search.objective import Objective
+from search.pareto import hypervolume
+from search.prior import combined
 from search.samplers.base import Sampler
+from search.samplers.observations import Observations, observe
 from space import choices, presets
 from space.cost import cost
 from space.encoding import Encoder
+from space.evaluation import Budget, Job
 from space.files import write_file
 
 SPACE = "accel_nasbench"
-AT = (50, 100, 200, 500, 1_000)
+AT = (25, 50, 100, 200, 500, 1_000)
 #: Seeds that no sampler was tuned on (those of tuning were below 100), in blocks.
 BLOCKS = tuple(tuple(range(first, first + 5)) for first in range(100, 120, 5))
 NOISE = 0.003
 OBJECTIVES = {
     "soft": Objective(target=390_000_000),
     "hard": Objective(target=250_000_000, exponent_below=0.0, exponent_above=-1.0),
+    "two objectives": Objective(target=390_000_000, pareto=("macs",)),
 }
 #: Samplers and the trials of each of their searches, as many as can be afforded.
 HEADLINE = {
@@ -64,6 +69,10 @@ HEADLINE = {
     "local": 1_000,
 }
 OTHERS = {"controller": 1_000, "nsga2": 1_000, "nsga3": 1_000}
+OF_TWO = dict.fromkeys(("predictor", "tpe", "nsga2", "random"), 200)
+#: The predictor that is given what a search of another seed for the other reward observed.
+WARM = "predictor, warm"
+WARM_TRIALS = 200
 RESULT = Path(__file__).parents[1] / "results" / "samplers.json"
 
 
@@ -80,11 +89,12 @@ class Setting:
         return f"{self.form}, noise {100 * self.noise:g}" if self.noise else f"{self.form}, exact"
 
 
-SETTINGS = tuple(Setting(form, noise) for form, noise in product(OBJECTIVES, (0.0, NOISE)))
+SETTINGS = tuple(Setting(form, noise) for form, noise in product(("soft", "hard"), (0.0, NOISE)))
+TWO = Setting("two objectives", 0.0)
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """Searches of some seeds by one sampler, side by side."""
 
     kind: SurrogateName
@@ -94,23 +104,30 @@ class Job:
     trials: int
 
 
-def plan() -> Iterator[Job]:
+def plan() -> Iterator[Task]:
     """All there is to measure, what matters most first."""
     for block in BLOCKS[:2]:
         yield from _jobs("boosting", HEADLINE, block)
+        yield from _jobs("boosting", OF_TWO, block, (TWO,))
+        yield from _jobs("boosting", {WARM: 100}, block)
     yield from _jobs("boosting", OTHERS, BLOCKS[0])
-    yield from _jobs("gaussian_process", HEADLINE, BLOCKS[0])
     yield from _jobs("boosting", {"predictor": 1_000}, BLOCKS[0])
-    yield from _jobs("boosting", {"gp": 100}, BLOCKS[0][:3])
+    yield from _jobs("gaussian_process", HEADLINE, BLOCKS[0])
+    yield from _jobs("boosting", {"gp": 100}, BLOCKS[0])
     for block in BLOCKS[2:]:
         yield from _jobs("boosting", HEADLINE, block)
     for block in BLOCKS[1:]:
         yield from _jobs("boosting", OTHERS, block)
 
 
-def _jobs(kind: SurrogateName, trials: Mapping[str, int], seeds: tuple[int, ...]) -> Iterator[Job]:
-    for sampler, setting in product(trials, SETTINGS):
-        yield Job(kind, sampler, setting, seeds, trials[sampler])
+def _jobs(
+    kind: SurrogateName,
+    trials: Mapping[str, int],
+    seeds: tuple[int, ...],
+    settings: Sequence[Setting] = SETTINGS,
+) -> Iterator[Task]:
+    for sampler, setting in product(trials, settings):
+        yield Task(kind, sampler, setting, seeds, trials[sampler])
 
 
 @dataclass
@@ -120,7 +137,7 @@ class Search:
     sampler: Sampler
     noise: np.random.Generator
     trials: list[FrozenTrial] = field(default_factory=list)
-    true: list[float] = field(default_factory=list)
+    true: list[tuple[float, ...]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def ask(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -130,7 +147,7 @@ class Search:
         self.seconds.append(time.process_time() - began)
         candidate = proposal.candidate
         trial = create_trial(
-            value=0.0,
+            values=[0.0 for _ in self.sampler.candidates.objective.directions],
             params=candidate.choices,
             distributions=self.sampler.candidates.distributions,
             user_attrs={"key": candidate.key},
@@ -143,15 +160,29 @@ class Search:
     def tell(self, accuracy: float, noise: float) -> None:
         """Ends the trial that was asked for."""
         candidate = self.sampler.candidates.at(self.trials[-1].params)
-        reward = self.sampler.candidates.objective.reward
+        values = self.sampler.candidates.objective.values
+        job = Job(candidate.key, candidate.architecture, Budget(epochs=1))
         observed = accuracy + noise * float(self.noise.standard_normal())
-        self.trials[-1].value = reward(observed, candidate.cost)
-        self.true.append(reward(accuracy, candidate.cost))
+        self.trials[-1].values = list(values(observed, job))
+        self.true.append(values(accuracy, job))
 
     def value(self, trials: int) -> float:
-        """The noise-free reward of the best observed among the first `trials`."""
+        """The noise-free reward of the best observed among the first `trials`.
+
+        With several objectives the hypervolume of their front; those have no noise here.
+        """
+        candidates = self.sampler.candidates
+        if candidates.objective.pareto:
+            most = [candidates.most(name) for name in candidates.objective.pareto]
+            return hypervolume(np.array(self.true[:trials]), most)
         observed = [trial.value or 0.0 for trial in self.trials[:trials]]
-        return self.true[int(np.argmax(observed))]
+        return self.true[int(np.argmax(observed))][0]
+
+    @property
+    def best(self) -> float:
+        """The best network ever proposed by its noise-free reward, or the last hypervolume."""
+        several = self.sampler.candidates.objective.pareto
+        return self.value(len(self.true)) if several else max(self.true)[0]
 
 
 def simulate(
@@ -159,15 +190,29 @@ def simulate(
 ) -> list[Search]:
     """Searches of all seeds, side by side, so that the surrogate is asked for all at once."""
     candidates = Candidates(choices.load(SPACE), OBJECTIVES[setting.form])
+    priors = _priors(setting, predict, seeds) if name == WARM else [None for _ in seeds]
+    method = "predictor" if name == WARM else name
     searches = [
-        Search(samplers.create(name, candidates, seed), np.random.default_rng([seed, 1]))
-        for seed in seeds
+        Search(
+            samplers.create(method, candidates, seed, prior),
+            np.random.default_rng([seed, 1]),
+        )
+        for seed, prior in zip(seeds, priors, strict=True)
     ]
     for _ in range(trials):
         accuracies = predict(np.array([search.ask() for search in searches]))
         for search, accuracy in zip(searches, accuracies.tolist(), strict=True):
             search.tell(accuracy, setting.noise)
     return searches
+
+
+def _priors(
+    setting: Setting, predict: Surrogate, seeds: Sequence[int]
+) -> list[Observations | None]:
+    """What earlier searches observed: each of another seed, for the other reward."""
+    other = Setting("hard" if setting.form == "soft" else "soft", setting.noise)
+    earlier = simulate("predictor", other, predict, [1_000 + seed for seed in seeds], WARM_TRIALS)
+    return [combined([observe(search.sampler.candidates, search.trials)]) for search in earlier]
 
 
 @cache
@@ -180,29 +225,29 @@ def _surrogate(path: Path, kind: SurrogateName) -> Surrogate:
     return surrogate(kind, _records(path))
 
 
-def _name(job: Job, seed: int) -> str:
-    return f"{job.kind} / {job.setting.name} / {job.sampler} / {seed}"
+def _name(task: Task, seed: int) -> str:
+    return f"{task.kind} / {task.setting.name} / {task.sampler} / {seed}"
 
 
-def measure(job: Job, predict: Surrogate) -> dict[str, Any]:
-    """Each search of the job by name.
+def measure(task: Task, predict: Surrogate) -> dict[str, Any]:
+    """Each search of the task by name.
 
     A search holds its `values` at numbers of trials, the CPU `seconds` of a suggestion around each
     of them (median of 25), and the `best` network that it ever proposed, by its true reward.
     """
-    at = [count for count in AT if count <= job.trials]
-    searches = simulate(job.sampler, job.setting, predict, job.seeds, job.trials)
+    at = [count for count in AT if count <= task.trials]
+    searches = simulate(task.sampler, task.setting, predict, task.seeds, task.trials)
     return {
-        _name(job, seed): {
-            "surrogate": job.kind,
-            "setting": job.setting.name,
-            "sampler": job.sampler,
+        _name(task, seed): {
+            "surrogate": task.kind,
+            "setting": task.setting.name,
+            "sampler": task.sampler,
             "seed": seed,
             "values": {str(n): round(search.value(n), 6) for n in at},
             "seconds": {str(n): round(float(np.median(search.seconds[n - 25 : n])), 5) for n in at},
-            "best": round(max(search.true), 6),
+            "best": round(search.best, 6),
         }
-        for seed, search in zip(job.seeds, searches, strict=True)
+        for seed, search in zip(task.seeds, searches, strict=True)
     }
 
 
@@ -217,7 +262,7 @@ def references(path: Path, kind: SurrogateName) -> dict[str, Any]:
         "efficientnet_b0": {
             "accuracy": accuracy,
             "macs": cost(b0).macs,
-            **{form: aim.reward(accuracy, cost(b0)) for form, aim in OBJECTIVES.items()},
+            **{form: OBJECTIVES[form].reward(accuracy, cost(b0)) for form in ("soft", "hard")},
         },
         "quality": quality(kind, _records(path))._asdict(),
     }
@@ -243,9 +288,9 @@ def _load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else empty
 
 
-def _missing(job: Job, searches: Mapping[str, Any]) -> bool:
-    known = [searches.get(_name(job, seed), {"values": {}}) for seed in job.seeds]
-    return any(str(job.trials) not in search["values"] for search in known)
+def _missing(task: Task, searches: Mapping[str, Any]) -> bool:
+    known = [searches.get(_name(task, seed), {"values": {}}) for seed in task.seeds]
+    return any(str(task.trials) not in search["values"] for search in known)
 
 
 def main() -> None:
@@ -254,16 +299,16 @@ def main() -> None:
     parser.add_argument("records", type=Path, nargs="?", help="anb_dataset_jsons.tar.gz")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
-    for job in plan():
+    for task in plan():
         found = _load(given.out)
-        if not _missing(job, found["searches"]):
+        if not _missing(task, found["searches"]):
             continue
-        if job.kind not in found["references"]:
-            found["references"][job.kind] = references(given.records, job.kind)
-        found["searches"] |= measure(job, _surrogate(given.records, job.kind))
+        if task.kind not in found["references"]:
+            found["references"][task.kind] = references(given.records, task.kind)
+        found["searches"] |= measure(task, _surrogate(given.records, task.kind))
         found["environment"] = environment()
         write_file(given.out, json.dumps(found, indent=1) + "\n")
-        print(job.kind, job.setting.name, job.sampler, job.seeds, flush=True)
+        print(task.kind, task.setting.name, task.sampler, task.seeds, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Puts what the benchmarks of the search measured into docs/search.md, as tables and a figure.
 
-`python -m experiments.benchmarks.search_page` writes what stands between the page's marks
-`<!-- samplers -->` and `<!-- fidelity -->` and their ends, and draws docs/samplers.svg. Everything
-follows from `experiments/results/samplers.json` and `fidelity.json`, however much is in them.
+`python -m experiments.benchmarks.search_page` writes what stands between the page's marks, such as
+`<!-- samplers -->` and its end, and draws docs/samplers.svg. Everything follows from
+`experiments/results/samplers.json` and `fidelity.json`, however much is in them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,127 +35,211 @@ STYLES = {
     "random": ("#000000", ".", ":"),
 }
 
-#: Searches of one sampler in one setting on one surrogate.
-Groups = Mapping[tuple[str, str, str], list[dict[str, Any]]]
+#: Numbers of trials that the page shows.
+AT = samplers.AT[1:]
+#: The two TPEs and the predictor, which is to be as good with far fewer trials.
+HEADLINE = (("predictor", 100), ("predictor", 200), ("tpe", 1_000), ("tpe_multivariate", 1_000))
+
+#: Searches by seed of one sampler in one setting on one surrogate.
+Groups = Mapping[tuple[str, str, str], dict[int, dict[str, Any]]]
 
 
 def main() -> None:
     """Writes the page and the figure."""
     write_file(PAGE, renewed(PAGE.read_text("utf-8")))
-    found = json.loads(samplers.RESULT.read_text("utf-8"))
+    found = _found()
     _draw(_groups(found), found)
 
 
 def renewed(text: str) -> str:
     """The page's `text` with what is measured by now."""
-    found = json.loads(samplers.RESULT.read_text("utf-8"))
-    text = _between(text, "samplers", "\n".join(_samplers(found, _groups(found))))
-    if fidelity.RESULT.is_file():
-        text = _between(text, "fidelity", "\n".join(_fidelity()))
+    found = _found()
+    groups = _groups(found)
+    for name, lines in (
+        ("samplers", _headline("boosting", groups)),
+        ("speed", _speed(found, groups)),
+        ("own kind", _headline("gaussian_process", groups)),
+        ("fronts", _fronts(groups)),
+        ("warm start", _warm(groups)),
+        ("fidelity", _fidelity()),
+        ("all", _all(found, groups)),
+    ):
+        text = _between(text, name, "\n".join(lines) or "(Not measured yet.)")
     return text
+
+
+def _found() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(samplers.RESULT.read_text("utf-8"))
+    return found
 
 
 def _between(text: str, name: str, content: str) -> str:
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     marked = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    return marked.sub(lambda _: f"{start}\n{content}\n{end}", text)
+    return marked.sub(lambda _: f"{start}\n{content.strip()}\n{end}", text)
 
 
 def _groups(found: Mapping[str, Any]) -> Groups:
-    groups = defaultdict(list)
+    groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for search in found["searches"].values():
-        groups[search["surrogate"], search["setting"], search["sampler"]].append(search)
+        name = search["surrogate"], search["setting"], search["sampler"]
+        groups[name][search["seed"]] = search
     return groups
 
 
-def _at(searches: list[dict[str, Any]], trials: int) -> list[float]:
-    """The values after so many trials, of the searches that came so far."""
-    return [s["values"][str(trials)] for s in searches if str(trials) in s["values"]]
+def _values(groups: Groups, name: tuple[str, str, str], trials: int) -> dict[int, float]:
+    """By seed, the values after so many trials, of the searches that came so far."""
+    searches = groups.get(name, {})
+    return {
+        seed: search["values"][str(trials)]
+        for seed, search in searches.items()
+        if str(trials) in search["values"]
+    }
 
 
-def _samplers(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
-    for kind, title in (
-        ("boosting", "gradient boosting"),
-        ("gaussian_process", "Gaussian process"),
-    ):
-        settings = [s.name for s in samplers.SETTINGS if (kind, s.name, "predictor") in groups]
-        if not settings:
+def _row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _header(cells: Sequence[object]) -> Iterator[str]:
+    yield _row(cells)
+    yield _row(["---"] + ["---:"] * (len(cells) - 1))
+
+
+def _headline(kind: str, groups: Groups) -> Iterator[str]:
+    """The predictor's medians against those of each TPE at 1,000 trials, of the same seeds."""
+    cells = [
+        (name, trials)
+        for name, trials in HEADLINE
+        if any(_values(groups, (kind, s.name, name), trials) for s in samplers.SETTINGS)
+    ]
+    if not cells:
+        return
+    yield from _header(["setting", "seeds", *(f"{name}, {trials:,}" for name, trials in cells)])
+    for setting in samplers.SETTINGS:
+        values = [_values(groups, (kind, setting.name, name), n) for name, n in cells]
+        seeds = set.intersection(*map(set, values))
+        if not seeds:
             continue
-        judged = found["references"][kind]["quality"]
-        yield (
-            f"**On a surrogate by {title}** (in cross-validation Kendall τ "
-            f"{judged['kendall_tau']:.3f}, R² {judged['r2']:.3f}, RMSE "
-            f"{100 * judged['rmse']:.2f} points):\n"
-        )
-        yield from _headline(kind, settings, groups)
-        for setting in settings:
-            yield from _table(kind, setting, found, groups)
+        medians = [median(v[seed] for seed in seeds) for v in values]
+        rival = max(medians[2:])
+        level = [f"**{m:.4f}**" if m >= rival else f"{m:.4f}" for m in medians[:2]]
+        yield _row([setting.name, len(seeds), *level, *(f"{m:.4f}" for m in medians[2:])])
+
+
+def _speed(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
+    """What a proposal takes after 200 and 1,000 trials: medians over seeds and settings."""
+    counts = (100, 200, 1_000)
+    yield from _header(["a proposal after", *(f"{count:,} trials" for count in counts)])
+    for name in STYLES:
+        seconds = {
+            count: [
+                search["seconds"][str(count)]
+                for setting in samplers.SETTINGS
+                for search in groups.get(("boosting", setting.name, name), {}).values()
+                if str(count) in search["seconds"]
+            ]
+            for count in counts
+        }
+        if any(seconds.values()):
+            shown = (f"{1e3 * median(each):,.0f} ms" if each else "" for each in seconds.values())
+            yield _row([name, *shown])
     about = found["environment"]
     yield (
-        f"CPU seconds on {about['processor']}, {about['threads']} thread, beside other work; "
-        f"Python {about['python']}, Optuna {about['optuna']}, NumPy {about['numpy']}, "
-        f"scikit-learn {about['scikit-learn']}."
+        f"\nProcessor time on {about['processor']}, {about['threads']} thread, beside other work; "
+        f"Python {about['python']}, Optuna {about['optuna']}, NumPy {about['numpy']}."
     )
 
 
-def _headline(kind: str, settings: list[str], groups: Groups) -> Iterator[str]:
-    """The predictor's median at 100 and 200 trials against each TPE's at 1,000, same seeds."""
-    cells = (("predictor", 100), ("predictor", 200), ("tpe", 1_000), ("tpe_multivariate", 1_000))
-    yield f"| setting | seeds | {' | '.join(f'{name}, {n:,}' for name, n in cells)} |"
-    yield "| --- |" + " --- |" * (len(cells) + 1)
-    for setting in settings:
-        values = [
-            {s["seed"]: s["values"][str(n)] for s in groups.get((kind, setting, name), ())}
-            for name, n in cells
-        ]
-        known = [each for each in values if each]
-        common = sorted(set.intersection(*map(set, known)))
-        medians = [float(np.median([v[seed] for seed in common])) if v else 0.0 for v in values]
-        rival = max(medians[2:])
-        if not rival:
+def _fronts(groups: Groups) -> Iterator[str]:
+    name = samplers.TWO.name
+    counts = [count for count in AT if count <= max(samplers.OF_TWO.values())]
+    columns = [f"after {count:,} trials" for count in counts]
+    yield from _header(["hypervolume", "seeds", *columns])
+    for sampler in samplers.OF_TWO:
+        values = [_values(groups, ("boosting", name, sampler), count) for count in counts]
+        yield _row([sampler, len(values[-1]), *map(_quartiles, values)])
+
+
+def _warm(groups: Groups) -> Iterator[str]:
+    cells = [(samplers.WARM, n) for n in (25, 50, 100)] + [("predictor", n) for n in (50, 100, 200)]
+    columns = [f"{'cold' if name == 'predictor' else 'warm'}, {n}" for name, n in cells]
+    yield from _header(["setting", "seeds", *columns])
+    for setting in samplers.SETTINGS:
+        values = [_values(groups, ("boosting", setting.name, name), n) for name, n in cells]
+        seeds = set.intersection(*map(set, values))
+        if seeds:
+            medians = (f"{median(v[seed] for seed in seeds):.4f}" for v in values)
+            yield _row([setting.name, len(seeds), *medians])
+
+
+def _all(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
+    for kind, title in (
+        ("boosting", "gradient boosting"),
+        ("gaussian_process", "a Gaussian process"),
+    ):
+        if kind not in found["references"]:
             continue
-        marks = ["**" if place < 2 and m >= rival else "" for place, m in enumerate(medians)]
-        shown = [f"{b}{m:.4f}{b}" if m else "" for b, m in zip(marks, medians, strict=True)]
-        yield f"| {setting} | {len(common)} | {' | '.join(shown)} |"
-    yield "\nMedians over the seeds that all cells have. Bold: at least the better TPE's value.\n"
+        judged = found["references"][kind]["quality"]
+        yield (
+            f"\nOn a surrogate by {title} (in cross-validation Kendall τ "
+            f"{judged['kendall_tau']:.3f}, R² {judged['r2']:.3f}, RMSE "
+            f"{100 * judged['rmse']:.2f} points):"
+        )
+        for setting in samplers.SETTINGS:
+            if (kind, setting.name, "predictor") in groups:
+                yield from _table(kind, setting, found, groups)
 
 
-def _table(kind: str, setting: str, found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
-    mine = {name: groups[kind, setting, name] for name in STYLES if (kind, setting, name) in groups}
-    best = max(search["best"] for searches in mine.values() for search in searches)
-    b0 = found["references"][kind]["efficientnet_b0"][setting.split(",")[0]]
-    yield f"{setting} (best known {best:.4f}, EfficientNet-B0 {b0:.4f}):\n"
-    yield f"| sampler | seeds | {' | '.join(f'{n:,}' for n in samplers.AT)} | seconds a proposal |"
-    yield "| --- |" + " --- |" * (len(samplers.AT) + 2)
-    for name, searches in mine.items():
-        cells = []
-        for trials in samplers.AT:
-            values = _at(searches, trials)
-            low, middle, high = np.percentile(values, [25, 50, 75]) if values else (0, 0, 0)
-            many = f", {len(values)}×" if 0 < len(values) < len(searches) else ""
-            cells.append(f"{middle:.4f} ({low:.4f} – {high:.4f}{many})" if values else "")
-        slow = {int(n): each for search in searches for n, each in search["seconds"].items()}
-        last = max(slow)
-        yield f"| {name} | {len(searches)} | {' | '.join(cells)} | {slow[last]:.3f} at {last:,} |"
+def _table(
+    kind: str, setting: samplers.Setting, found: Mapping[str, Any], groups: Groups
+) -> Iterator[str]:
+    mine = {name: groups.get((kind, setting.name, name), {}) for name in STYLES}
+    best = max(search["best"] for searches in mine.values() for search in searches.values())
+    b0 = found["references"][kind]["efficientnet_b0"][setting.form]
+    title = f"{setting.name} (best known {best:.4f}, EfficientNet-B0 {b0:.4f})"
     yield ""
+    yield from _header([title, "seeds", *(f"{count:,}" for count in AT)])
+    for name, searches in mine.items():
+        if searches:
+            values = [_values(groups, (kind, setting.name, name), count) for count in AT]
+            shown = (_quartiles(each, of=len(searches)) for each in values)
+            yield _row([name, len(searches), *shown])
+
+
+def _quartiles(values: Mapping[int, float], of: int | None = None) -> str:
+    """Median and quartiles, and of how many where these are fewer than `of`."""
+    if not values:
+        return ""
+    low, middle, high = np.percentile(list(values.values()), [25, 50, 75])
+    fewer = f"; {len(values)} seeds" if of is not None and len(values) < of else ""
+    return f"{middle:.4f} ({low:.4f} – {high:.4f}{fewer})"
 
 
 def _fidelity() -> Iterator[str]:
     found = json.loads(fidelity.RESULT.read_text("utf-8"))
     count = len(found["networks"])
-    yield f"| {count} networks: reward after | Kendall τ with {fidelity.LONG_EPOCHS} epochs |"
-    yield "| --- | --- |"
+    yield from _header(
+        [f"{count} networks: reward after", f"Kendall τ with {fidelity.LONG_EPOCHS} epochs"]
+    )
     for name, tau in fidelity.correlations(found).items():
         shown = f"a training of {fidelity.PROXY_EPOCHS} epochs (the proxy)"
-        yield f"| {shown if name == 'proxy' else name} | {tau:.2f} |"
-    yield (
-        f"\n| pruner | epochs until one of the best {fidelity.BEST} is trained | never, of "
-        f"{fidelity.ORDERS} orders | epochs for all {count} |"
+        yield _row([shown if name == "proxy" else name, f"{tau:.2f}"])
+    yield ""
+    best = f"one of the best {fidelity.BEST} is trained"
+    yield from _header(
+        ["pruner", f"epochs until {best}", "seconds until then", f"seconds for all {count}"]
     )
-    yield "| --- | --- | --- | --- |"
-    for kind, each in fidelity.savings(found).items():
-        reached = f"{each['epochs']:.0f}" if np.isfinite(each["epochs"]) else "never"
-        yield f"| {kind} | {reached} | {each['never']:.0%} | {each['whole']:.0f} |"
+    for kind, saving in fidelity.savings(found).items():
+        missed = f" (never in {saving.never:.0%} of the orders)" if saving.never else ""
+        amounts = (saving.epochs, saving.seconds, saving.whole_seconds)
+        yield _row([kind + missed, *(f"{amount:.0f}" for amount in amounts)])
+    about = found["environment"]
+    yield (
+        f"\nMedians over {fidelity.ORDERS} random orders of the networks. Seconds are processor\n"
+        f"time of trainings on one thread ({about['processor']}, torch {about['torch']}), which\n"
+        "on a quiet machine is wall-clock."
+    )
 
 
 def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
@@ -164,12 +249,13 @@ def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
     panels = figure.subplots(2, 2, sharex=True)
     for panel, setting in zip(panels.flat, samplers.SETTINGS, strict=True):
         for name, (colour, marker, line) in STYLES.items():
-            searches = groups.get(("boosting", setting.name, name), [])
-            at = [trials for trials in samplers.AT if _at(searches, trials)]
+            group = "boosting", setting.name, name
+            values = {n: list(_values(groups, group, n).values()) for n in AT}
+            at = [trials for trials, each in values.items() if each]
             if not at:
                 continue
             low, middle, high = (
-                [float(np.percentile(_at(searches, trials), part)) for trials in at]
+                [float(np.percentile(values[trials], part)) for trials in at]
                 for part in (25, 50, 75)
             )
             panel.plot(at, middle, line, marker=marker, color=colour, label=name, markersize=5)
@@ -181,7 +267,7 @@ def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
             panel.annotate("EfficientNet-B0", (50, b0), fontsize=8, va="bottom", color="#666666")
         panel.set_title(setting.name.replace("noise 0.3", "0.3 points of noise"), fontsize=10)
         panel.set_xscale("log")
-        panel.set_xticks(samplers.AT, [f"{trials:,}" for trials in samplers.AT])
+        panel.set_xticks(AT, [f"{trials:,}" for trials in AT])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     figure.supxlabel("trials")
