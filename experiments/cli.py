@@ -25,7 +25,9 @@ from experiments.commands import (
     reporting,
     running,
     runs,
+    status,
     studies,
+    trials,
 )
 from experiments.progress import log
 from space.validation import InvalidInput
@@ -58,12 +60,12 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (studies.study, "study", "study study-dimensions --set seeds=1"),
     ),
     "Look at runs": (
-        (runs.status, "status", "status runs/demo"),
-        (runs.best, "best", "best runs/demo --top 3"),
-        (runs.trials, "trials", "trials runs/demo --sort reward --csv"),
+        (status.status, "status", "status runs/demo"),
+        (trials.best, "best", "best runs/demo --top 3"),
+        (trials.trials, "trials", "trials runs/demo --sort reward --csv"),
         (runs.list_runs, "runs", "runs"),
         (reporting.watch, "watch", "watch runs/demo"),
-        (runs.dashboard, "dashboard", "dashboard runs/demo"),
+        (reporting.dashboard, "dashboard", "dashboard runs/demo"),
         (reporting.plot, "plot", "plot accuracy_macs runs/demo --out figure.pdf"),
     ),
     "Use a family": (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.prompt import Prompt
 
-from experiments.commands.running import Set, Target
-from experiments.commands.terminal import AsJson, err, out, print_json, print_rows, wrote
+from experiments.commands.options import AsJson, Set, Target
+from experiments.commands.terminal import err, out, print_json, print_rows, wrote
 from experiments.config import quantity
 from experiments.progress import log
 from reports.text import count, duration, size

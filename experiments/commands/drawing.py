@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from experiments.commands.naming import Network, load_architecture
-from experiments.commands.terminal import AsJson, out, print_json
+from experiments.commands.naming import load_architecture
+from experiments.commands.options import AsJson, Network
+from experiments.commands.terminal import out, print_json
 from reports.text import count
 from space.architecture import Architecture, Operator, Skip, Stage
 from space.cost import Cost, cost, parts

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.commands.naming import load_architecture
-from experiments.commands.terminal import AsJson, out, print_json, print_rows
+from experiments.commands.options import AsJson
+from experiments.commands.terminal import out, print_json, print_rows
 from experiments.progress import log
 from space.validation import InvalidInput, one_of
 

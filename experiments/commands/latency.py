@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.commands.naming import load_architecture
-from experiments.commands.terminal import AsJson, err, out, print_json, print_rows, wrote
+from experiments.commands.options import AsJson
+from experiments.commands.terminal import err, out, print_json, print_rows, wrote
 from scaling.family import ARCHITECTURE, FAMILY, load_family
 from space import choices
 from space.validation import InvalidInput

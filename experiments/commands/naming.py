@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from experiments import config
+from experiments.run import Run
 from space import presets
 from space.architecture import Architecture
 from space.validation import InvalidInput, one_of
+
+#: Where runs are unless `--out` says another place.
+RUNS = Path("runs")
 
 
 def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
@@ -22,8 +23,7 @@ def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
 
 def complete_target(incomplete: str) -> list[str]:
     """Recipes by name, runs and YAML files by path."""
-    here = [str(path.parent) for path in sorted(Path("runs").glob("*/recipe.yaml"))]
-    here += [str(path) for path in sorted(Path().glob("*.yaml"))]
+    here = [*map(str, below(RUNS)), *map(str, sorted(Path().glob("*.yaml")))]
     return [name for name in [*config.names(), *here] if name.startswith(incomplete)]
 
 
@@ -33,14 +33,35 @@ def complete_set(incomplete: str) -> list[str]:
     return [key for key in keys if key.startswith(incomplete)]
 
 
-Network = Annotated[
-    str,
-    typer.Argument(
-        metavar="NETWORK",
-        help="A preset, an architecture.json, a run, or RUN:NAME (b1, trial-3 …).",
-        autocompletion=completed(presets.names),
-    ),
-]
+def complete_run(incomplete: str) -> list[str]:
+    """Runs that begin with what is typed, for the shell's completion."""
+    found = [str(folder) for folder in below(RUNS)]
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def existing(folder: Path) -> Run:
+    """The run in `folder`, or of that name under runs/, which is looked at and not changed."""
+    for place in (folder, RUNS / folder):
+        if (place / "recipe.yaml").is_file():
+            return Run(place.resolve(), config.load(str(place / "recipe.yaml")))
+    if folder.is_dir():
+        raise InvalidInput(
+            f"{folder}: this folder has no recipe.yaml, so it is no run; "
+            "`phiscale runs DIR` lists those below a folder"
+        )
+    parent = folder.parent if folder.parent != Path() else RUNS
+    names = [each.name for each in below(parent)]
+    if not names:
+        raise InvalidInput(
+            f"{folder}: there is no such folder; give a run's (they are in {RUNS}/ unless --out "
+            "says otherwise), or start one: phiscale run RECIPE"
+        )
+    raise one_of(f"runs in {parent}", folder.name, names)
+
+
+def below(folder: Path) -> list[Path]:
+    """The folders of the runs in `folder`."""
+    return sorted(path.parent for path in folder.glob("*/recipe.yaml"))
 
 
 def load_architecture(name: str) -> Architecture:

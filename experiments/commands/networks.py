@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from experiments import config
-from experiments.commands.naming import Network, load_architecture
-from experiments.commands.terminal import AsJson, out, print_json, print_rows, wrote
+from experiments.commands.naming import load_architecture
+from experiments.commands.options import AsJson, Network
+from experiments.commands.terminal import out, print_json, print_rows, wrote
 from experiments.studies.recipe import StudyRecipe
 from space import choices, presets
 from space.architecture import Architecture

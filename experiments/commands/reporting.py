@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.commands.naming import existing
+from experiments.commands.options import AsJson, RunFolder, Set
 from experiments.commands.running import run_stages
-from experiments.commands.runs import RunFolder, existing
-from experiments.commands.terminal import AsJson, err, out, wrote
+from experiments.commands.terminal import err, out, wrote
+from experiments.run import open_run
 from reports import figures, search_figures, search_tables, style
 from space.validation import InvalidInput, one_of
 
@@ -24,14 +26,13 @@ def report(
         Path | None,
         typer.Option("--out", help="The run's folder; of several runs, the page's."),
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
-    ] = None,
+    changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
     if len(runs) == 1:
-        run_stages(runs[0], folder, changes, ("report",), quiet=False, as_json=as_json)
+        opened = open_run(runs[0], folder, tuple(changes or ()))
+        run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
         return
     from reports import compare
 
@@ -53,6 +54,18 @@ def watch(
         port=port,
         ready=lambda address: out.print(address, soft_wrap=True),
     )
+
+
+def dashboard(
+    run: RunFolder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8080,
+) -> None:
+    """Open Optuna's dashboard on a run, on this machine alone."""
+    from experiments.progress.dashboard import serve
+
+    opened = existing(run)
+    err.print("Ctrl-C stops serving; the run goes on.")
+    serve(opened.storage, port, ready=lambda address: out.print(address, soft_wrap=True))
 
 
 def plot(

@@ -3,137 +3,73 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
 from experiments.commands import searched
-from experiments.commands.naming import complete_set, complete_target
-from experiments.commands.terminal import AsJson, out, print_json, short
+from experiments.commands.options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
+from experiments.commands.terminal import out, print_json, short
 from experiments.progress import log
 from experiments.run import Run, open_run
 
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN_OR_RECIPE",
-        help="A run's folder, a recipe's name, or a YAML file.",
-        autocompletion=complete_target,
-    ),
-]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key, as in search.trials=20.",
-        autocompletion=complete_set,
-    ),
-]
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, only results and errors.")]
-
-TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="Drive the run even where another process does.")
-]
-
-Fork = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Begin a new run that learns from this one; all may change."),
-]
+#: What typer makes a command of.
+Command = Callable[..., None]
 
 STAGES = ("search", "coefficients", "family", "report")
 
 
-def run(
-    recipe: Target,
-    folder: Out = None,
-    changes: Set = None,
-    fork: Fork = None,
-    take_over: TakeOver = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """All four stages; run it again, and it continues where it stopped."""
-    run_stages(
-        recipe,
-        folder,
-        changes,
-        STAGES,
-        take_over=take_over,
-        fork=fork,
-        quiet=quiet,
-        as_json=as_json,
-    )
+def _starting(does: str, *names: str) -> Command:
+    """The command that runs the stages `names`, the search among them."""
+
+    def command(
+        recipe: Target,
+        folder: Out = None,
+        changes: Set = None,
+        fork: Fork = None,
+        take_over: TakeOver = False,
+        quiet: Quiet = False,
+        as_json: AsJson = False,
+    ) -> None:
+        opened = open_run(recipe, folder, tuple(changes or ()), take_over=take_over, fork=fork)
+        run_stages(opened, names, take_over=take_over, quiet=quiet, as_json=as_json)
+
+    command.__doc__ = does
+    return command
 
 
-def search(
-    run: Target,
-    folder: Out = None,
-    changes: Set = None,
-    fork: Fork = None,
-    take_over: TakeOver = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 1: find the baseline."""
-    run_stages(
-        run,
-        folder,
-        changes,
-        ("search",),
-        take_over=take_over,
-        fork=fork,
-        quiet=quiet,
-        as_json=as_json,
-    )
+def _continuing(does: str, name: str) -> Command:
+    """The command that runs a stage after the search."""
+
+    def command(
+        run: Target,
+        folder: Out = None,
+        changes: Set = None,
+        take_over: TakeOver = False,
+        quiet: Quiet = False,
+        as_json: AsJson = False,
+    ) -> None:
+        opened = open_run(run, folder, tuple(changes or ()), take_over=take_over)
+        run_stages(opened, (name,), take_over=take_over, quiet=quiet, as_json=as_json)
+
+    command.__doc__ = does
+    return command
 
 
-def coefficients(
-    run: Target,
-    folder: Out = None,
-    changes: Set = None,
-    take_over: TakeOver = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 2: find α (depth), β (width), γ (resolution)."""
-    run_stages(
-        run, folder, changes, ("coefficients",), take_over=take_over, quiet=quiet, as_json=as_json
-    )
-
-
-def family(
-    run: Target,
-    folder: Out = None,
-    changes: Set = None,
-    take_over: TakeOver = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Stage 3: scale the baseline, train its family, test, export."""
-    run_stages(run, folder, changes, ("family",), take_over=take_over, quiet=quiet, as_json=as_json)
+run = _starting("All four stages; run it again, and it continues where it stopped.", *STAGES)
+search = _starting("Stage 1: find the baseline.", "search")
+coefficients = _continuing("Stage 2: find α (depth), β (width), γ (resolution).", "coefficients")
+family = _continuing("Stage 3: scale the baseline, train its family, test, export.", "family")
 
 
 def run_stages(
-    target: str,
-    folder: Path | None,
-    changes: list[str] | None,
-    names: Iterable[str],
-    *,
-    take_over: bool = False,
-    fork: str | None = None,
-    quiet: bool,
-    as_json: bool,
+    opened: Run, names: Iterable[str], *, take_over: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Runs the stages `names` of a run or recipe and prints what they found."""
-    opened = open_run(target, folder, tuple(changes or ()), take_over=take_over, fork=fork)
+    """Runs the stages `names` of a run and prints what they found."""
     with log.recorded(opened.folder, quiet=quiet):
         found = _found(opened, names, take_over)
     if as_json:

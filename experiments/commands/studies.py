@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.running import Quiet, Set, TakeOver, ending
-from experiments.commands.terminal import (
-    AsJson,
-    out,
-    print_json,
-    print_rows,
-    short,
-    wrote,
-)
+from experiments.commands.options import AsJson, Quiet, Set, TakeOver
+from experiments.commands.running import ending
+from experiments.commands.terminal import out, print_json, print_rows, short, wrote
 from experiments.progress import log
 from reports.columns import rows
 

@@ -1,0 +1,193 @@
+"""How far a run is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.commands.naming import existing
+from experiments.commands.options import AsJson, RunFolder
+from experiments.commands.terminal import out, print_json, print_rows
+from experiments.commands.trials import result
+from experiments.progress.pace import Done, Left, left
+from experiments.run import Run
+from reports.load import STUDIES, Trial
+from reports.load import Run as Loaded
+from reports.text import count, duration, percent, printable
+
+if TYPE_CHECKING:
+    from search.lease import Driver
+
+
+class _Stage(NamedTuple):
+    """How far one study is; `planned` is None where nobody knows yet."""
+
+    name: str
+    state: str
+    done: int
+    planned: int | None
+    pruned: int
+    failed: int
+    running: int
+    best: Trial | None
+    seconds: float
+    left: Left | None
+
+
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """How far a run is, while it works or afterwards."""
+    from reports.load import load
+    from search.lease import driver_of
+
+    opened = existing(run)
+    loaded = load(opened.folder, opened.storage)
+    rivals, driver = bool(opened.recipe.family.rivals), driver_of(opened.storage)
+    stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]
+    failures = Counter(
+        str(trial.measurement.get("reason") or "no reason was given")
+        for name in STUDIES
+        for trial in loaded.study(name)
+        if trial.state == "failed"
+    )
+    if as_json:
+        print_json(_as_data(opened, loaded, stages, driver, failures))
+        return
+    _print_status(opened, loaded, stages, driver)
+    if running := [t for name in STUDIES for t in loaded.study(name) if t.state == "running"]:
+        out.print()
+        _print_running(running, "running" if driver else "interrupted")
+    for reason, times in failures.most_common(5):
+        text = f"failed {times} ×: {printable(reason)}"
+        out.print(text, style="red", markup=False, overflow="ellipsis", no_wrap=True)
+
+
+def _stage(opened: Run, loaded: Loaded, name: str) -> _Stage:
+    trials = loaded.study(name)
+    done = [trial for trial in trials if trial.state in ("complete", "pruned")]
+    running = [trial for trial in trials if trial.state == "running"]
+    planned = _planned(opened, loaded, name)
+    over = _is_over(loaded, name)
+    state = "done" if over else "running" if running else "begun" if trials else ""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    own = [trial for trial in done if trial.finished and trial.seconds]
+    missing = max(0, (planned or 0) - len(done) - len(running))
+    remaining = [1.0] * missing + [1 - _share(trial) for trial in running]
+    pace = [Done(1.0, trial.seconds or 0.0) for trial in own]
+    return _Stage(
+        name,
+        state,
+        len(done),
+        planned,
+        sum(trial.state == "pruned" for trial in trials),
+        sum(trial.state == "failed" for trial in trials),
+        len(running),
+        max(complete, key=lambda trial: trial.value or 0.0, default=None),
+        sum(trial.seconds or 0.0 for trial in own),
+        left(pace, remaining, max(1, len(running))) if running else None,
+    )
+
+
+def _planned(opened: Run, loaded: Loaded, name: str) -> int | None:
+    """What the stage itself has noted when it began, or what the recipe says."""
+    recipe = opened.recipe
+    known = {
+        "search": recipe.search.trials,
+        "finalists": recipe.search.finalists,
+        "family": len(recipe.family.targets or recipe.family.phi),
+    }
+    planned = loaded.manifest.get("planned", {}).get(name)
+    return int(planned) if planned is not None else known.get(name)
+
+
+def _is_over(loaded: Loaded, name: str) -> bool:
+    results = {
+        "search": loaded.baseline,
+        "finalists": loaded.baseline,
+        "coefficients": loaded.coefficients,
+        "family": loaded.family,
+    }
+    return results.get(name) is not None
+
+
+def _share(trial: Trial) -> float:
+    return max(trial.reports, default=0) / max(1, int(trial.budget.get("epochs", 1)))
+
+
+def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Driver | None) -> None:
+    starts = loaded.manifest.get("starts", [])
+    since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
+    again = f" and continued {len(starts) - 1} times" if len(starts) > 1 else ""
+    out.print(f"{opened.recipe.name}{since}{again}", style="bold", markup=False)
+    out.print(_sentence(opened, loaded, driver), markup=False, soft_wrap=True)
+    rows = []
+    for stage in stages:
+        planned = "" if stage.planned is None else f"/{stage.planned}"
+        best = stage.best
+        state = stage.state if driver or stage.state != "running" else "stopped"
+        rows.append(
+            [
+                stage.name,
+                state,
+                f"{stage.done}{planned}",
+                *(str(number or "") for number in (stage.pruned, stage.failed, stage.running)),
+                percent(best.measurement.get("accuracy") or 0.0) if best else "",
+                count(best.cost.get("macs", 0)) if best else "",
+                duration(stage.seconds) if stage.seconds else "",
+            ]
+        )
+    headers = ("stage", "", "done", "pruned", "failed", "running", "best", "MACs", "seconds")
+    print_rows((*headers[:-1], "trained for"), rows, numeric=(2, 3, 4, 5, 6, 7, 8))
+    for stage in stages:
+        if stage.left and driver:
+            out.print(f"{stage.name}: {stage.left}", style="cyan")
+
+
+def _sentence(opened: Run, loaded: Loaded, driver: Driver | None) -> str:
+    if driver is not None:
+        return f"working: {driver}"
+    if loaded.family is not None:
+        return f"finished; the family is in {opened.folder / 'family'}"
+    begun = "stopped; continue" if loaded.trials else "nothing is recorded yet; begin"
+    return f"{begun} with: phiscale run {opened.folder}"
+
+
+def _print_running(running: list[Trial], header: str) -> None:
+    rows = []
+    for trial in running:
+        since = (datetime.now() - trial.started).total_seconds() if trial.started else 0.0
+        last = trial.reports[max(trial.reports)] if trial.reports else None
+        rows.append(
+            [
+                printable(trial.job) or f"trial {trial.number}",
+                count(trial.cost.get("macs", 0)),
+                f"{max(trial.reports, default=0)}/{trial.budget.get('epochs', '?')}",
+                "" if last is None else f"{last:.4f}",
+                duration(since),
+            ]
+        )
+    print_rows((header, "MACs", "epoch", "value", "for"), rows)
+
+
+def _as_data(
+    opened: Run,
+    loaded: Loaded,
+    stages: list[_Stage],
+    driver: Driver | None,
+    failures: Counter[str],
+) -> dict[str, Any]:
+    return {
+        "name": opened.recipe.name,
+        "folder": str(opened.folder),
+        "finished": loaded.family is not None,
+        "driver": driver and {"host": driver.host, "process": driver.process},
+        "stages": [
+            stage._asdict()
+            | {
+                "best": stage.best and result(stage.best),
+                "left": stage.left and stage.left._asdict(),
+            }
+            for stage in stages
+        ],
+        "failures": dict(failures),
+    }

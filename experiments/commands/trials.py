@@ -1,0 +1,160 @@
+"""The commands that list what a run has trained: the best, or every trial."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.commands.naming import existing
+from experiments.commands.options import AsJson, RunFolder
+from experiments.commands.terminal import err, out, print_json, print_rows
+from reports.load import STUDIES, Trial
+from reports.load import Run as Loaded
+from reports.text import count, duration, percent, printable
+from space.validation import InvalidInput, one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def best(
+    run: RunFolder,
+    most: Annotated[int, typer.Option("--top", min=1, help="How many trials.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """The best networks of a run: those searched, the baseline, the family."""
+    from reports.load import load
+
+    opened = existing(run)
+    loaded = load(opened.folder, opened.storage)
+    ranked = _ranked(loaded)[:most]
+    if not ranked:
+        raise InvalidInput(
+            f"{opened.folder}: no training is complete yet; `phiscale status {run}` says how far "
+            "the run is"
+        )
+    members = list((loaded.family or {}).get("members", ()))
+    if as_json:
+        trials = [result(t) | {"architecture": dict(t.architecture)} for t in ranked]
+        print_json({"trials": trials, "baseline": loaded.baseline, "family": members})
+        return
+    rows = [
+        [
+            printable(trial.job),
+            percent(trial.measurement["accuracy"]),
+            f"{trial.value:.4f}",
+            count(trial.cost["macs"]),
+            count(trial.cost["params"]),
+            f"{trial.budget['epochs']}",
+        ]
+        for trial in ranked
+    ]
+    headers = ("trial", "accuracy", "reward", "MACs", "parameters", "epochs")
+    print_rows(headers, rows)
+    if loaded.baseline:
+        out.print(f"\nbaseline: {_described(loaded.baseline)}; phiscale show {run}", markup=False)
+    for member in members:
+        out.print(f"{member['name']}: {_described(member)}", markup=False)
+
+
+def _ranked(loaded: Loaded) -> list[Trial]:
+    """Complete trials of the longest trainings that a baseline is chosen by, best first."""
+    for name in ("finalists", "search"):
+        own = [t for t in loaded.study(name) if t.state == "complete" and t.value is not None]
+        if own:
+            return sorted(own, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    return []
+
+
+def _described(found: Any) -> str:
+    accuracy, cost = found["accuracy"], found["cost"]
+    return f"{percent(accuracy)}, {count(cost['macs'])} MACs, {count(cost['params'])} parameters"
+
+
+class _State(StrEnum):
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    RUNNING = "running"
+    WAITING = "waiting"
+
+
+#: Columns of which more is better, so that the greatest comes first.
+_MORE_IS_BETTER = ("reward", "accuracy")
+
+
+def trials(
+    run: RunFolder,
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Best first: reward, accuracy, macs, seconds …")
+    ] = "",
+    study: Annotated[
+        str, typer.Option(help="Only this stage: search, finalists, coefficients, family.")
+    ] = "",
+    state: Annotated[_State | None, typer.Option(help="Only trials in this state.")] = None,
+    most: Annotated[int | None, typer.Option("--top", min=1, help="Only so many.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="All columns, as CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All trials of a run as a table."""
+    from reports.load import load
+    from reports.search_tables import trials as every
+    from reports.text import to_csv
+
+    opened = existing(run)
+    table = every(load(opened.folder, opened.storage))
+    if study and study not in STUDIES:
+        raise one_of("--study", study, STUDIES)
+    if sort and sort not in table.columns:
+        raise one_of("--sort", sort, list(table.columns))
+    table = table[table["study"] == study] if study else table
+    table = table[table["state"] == state.value] if state else table
+    if sort:
+        table = table.sort_values(sort, ascending=sort not in _MORE_IS_BETTER, kind="stable")
+    table = table if most is None else table.head(most)
+    if as_csv:
+        typer.echo(to_csv(table), nl=False)
+    elif as_json:
+        typer.echo(table.to_json(orient="records", indent=2, force_ascii=False))
+    else:
+        _print_trials(table)
+
+
+def _print_trials(table: pd.DataFrame) -> None:
+    rows = [
+        [
+            row["study"],
+            str(row["trial"]),
+            row["state"],
+            _shown(row["reward"], "{:.4f}".format),
+            _shown(row["accuracy"], percent),
+            _shown(row["macs"], count),
+            _shown(row["params"], count),
+            _shown(row["epochs"], "{:.0f}".format),
+            _shown(row["seconds"], duration),
+        ]
+        for row in table.to_dict("records")
+    ]
+    headers = ("study", "trial", "state", "reward", "accuracy", "MACs", "params", "epochs", "time")
+    print_rows(headers, rows, numeric=(1, 3, 4, 5, 6, 7, 8))
+    err.print(f"{len(table)} trials; --csv has all columns", style="dim")
+
+
+def _shown(value: Any, form: Any) -> str:
+    missing = value is None or value != value  # NaN
+    return "" if missing else str(form(value))
+
+
+def result(trial: Trial) -> dict[str, Any]:
+    """What `--json` says of a trial."""
+    return {
+        "study": trial.study,
+        "trial": trial.number,
+        "job": trial.job,
+        "accuracy": trial.measurement.get("accuracy"),
+        "value": trial.value,
+        "cost": dict(trial.cost),
+        "epochs": trial.budget.get("epochs"),
+    }
