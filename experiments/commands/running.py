@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from experiments.commands import searched
 from experiments.commands.options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
-from experiments.commands.terminal import out, print_json, short
+from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.progress import log
 from experiments.run import Run, open_run
+from reports.text import count, percent
 
 #: What typer makes a command of.
 Command = Callable[..., None]
@@ -80,7 +78,7 @@ def run_stages(
 
 def _found(opened: Run, names: Iterable[str], take_over: bool) -> dict[str, Any]:
     """What the stages find."""
-    with ending(_command(opened.folder)):
+    with ending(f"phiscale run {typed(opened.folder)}"):
         from experiments import stages  # torch: not needed to find fault with a recipe
 
         return stages.run(opened, names, take_over=take_over)
@@ -111,35 +109,30 @@ def ending(again: str) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _command(folder: Path) -> str:
-    near = folder.is_relative_to(Path.cwd())
-    return shlex.join(["phiscale", "run", str(folder.relative_to(Path.cwd()) if near else folder)])
-
-
 def _show(found: dict[str, Any]) -> None:
     """The results of a run for people: baseline, coefficients, family, where the report is."""
     if baseline := found.get("search"):
         searched.show(baseline)
     if grid := found.get("coefficients"):
-        accuracy = f", accuracy {grid['accuracy']:.1%}" if grid["accuracy"] is not None else ""
+        accuracy = f", accuracy {percent(grid['accuracy'])}" if grid["accuracy"] is not None else ""
         out.print(
             f"coefficients  α {grid['alpha']:g} (depth)  β {grid['beta']:g} (width)  "
             f"γ {grid['gamma']:g} (resolution): nominal {grid['nominal_product']:.2f}, "
             f"realised {grid['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
         )
     if grown := found.get("family"):
-        table = Table("member", "φ", "resolution", "MACs", "parameters", "test accuracy", box=None)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for member in grown["members"]:
-            table.add_row(
+        headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy")
+        cells = [
+            [
                 member["name"],
                 f"{member['phi']:.3g}",
                 f"{member['resolution']} px",
-                short(member["cost"]["macs"]),
-                f"{member['cost']['params'] / 1e6:.2f}M",
-                f"{member['accuracy']:.1%}",
-            )
-        out.print(table)
+                count(member["cost"]["macs"]),
+                count(member["cost"]["params"]),
+                percent(member["accuracy"]),
+            ]
+            for member in grown["members"]
+        ]
+        print_rows(headers, cells)
     if page := found.get("report"):
         out.print(f"report        {page}", soft_wrap=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.commands.terminal import out, print_rows, short
+from experiments.commands.terminal import out, print_rows
+from reports.text import count, percent
 
 
 def show(baseline: dict[str, Any]) -> None:
@@ -14,8 +15,8 @@ def show(baseline: dict[str, Any]) -> None:
     latency = f"{1e3 * cost['latency']:.2f} ms, " if "latency" in cost else ""
     accuracy = lookup["expected"]["accuracy"] if lookup else baseline["accuracy"]
     out.print(
-        f"baseline      {short(cost['macs'])} MACs, {cost['params'] / 1e6:.2f}M parameters, "
-        f"{latency}{known if lookup else 'held-out'} accuracy {accuracy:.1%}"
+        f"baseline      {count(cost['macs'])} MACs, {short(cost['params'])} parameters, "
+        f"{latency}{known if lookup else 'held-out'} accuracy {percent(accuracy)}"
     )
     if lookup:
         _show_lookup(baseline, lookup)
@@ -44,8 +45,8 @@ def _show_lookup(baseline: dict[str, Any], lookup: dict[str, Any]) -> None:
         less = baseline["cost"]["macs"] / reference["cost"]["macs"] - 1
         error = f" (RMSE {100 * judged['rmse']:.2f})" if judged else ""
         out.print(
-            f"against       {reference['name']}: {short(reference['cost']['macs'])} MACs, "
-            f"{reference['accuracy']:.1%}; the baseline has {gain:+.2f} points{error} at "
+            f"against       {reference['name']}: {count(reference['cost']['macs'])} MACs, "
+            f"{percent(reference['accuracy'])}; the baseline has {gain:+.2f} points{error} at "
             f"{less:+.1%} MACs",
             soft_wrap=True,
         )
@@ -63,7 +64,7 @@ def _show_front(pareto: dict[str, Any]) -> None:
         [
             [
                 str(each["trial"]),
-                f"{each['accuracy']:.1%}",
+                f"{percent(each['accuracy'])}",
                 *(_amount(name, each[name]) for name in costs),
                 f"{each['reward']:.4f}",
             ]
@@ -78,4 +79,4 @@ def _said(name: str, most: float) -> str:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{1e3 * value:.2f} ms" if name == "latency" else short(int(value))
+    return f"{1e3 * value:.2f} ms" if name == "latency" else count(int(value))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.commands.naming import existing
 from experiments.commands.options import AsJson, RunFolder
-from experiments.commands.terminal import out, print_json, print_rows
+from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.commands.trials import result
 from experiments.progress.pace import Done, Left, left
 from experiments.run import Run
@@ -147,9 +147,9 @@ def _sentence(opened: Run, loaded: Loaded, driver: Driver | None) -> str:
     if driver is not None:
         return f"working: {driver}"
     if loaded.family is not None:
-        return f"finished; the family is in {opened.folder / 'family'}"
+        return f"finished; the family is in {typed(opened.folder / 'family')}"
     begun = "stopped; continue" if loaded.trials else "nothing is recorded yet; begin"
-    return f"{begun} with: phiscale run {opened.folder}"
+    return f"{begun} with: phiscale run {typed(opened.folder)}"
 
 
 def _print_running(running: list[Trial], header: str) -> None:

@@ -11,9 +11,10 @@ import typer
 
 from experiments.commands.options import AsJson, Quiet, Set, TakeOver
 from experiments.commands.running import ending
-from experiments.commands.terminal import out, print_json, print_rows, short, wrote
+from experiments.commands.terminal import out, print_json, print_rows, typed, wrote
 from experiments.progress import log
 from reports.columns import rows
+from reports.text import count, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ def study(
     from reports import scaling_study
 
     opened = studies.open_study_run(recipe, folder, tuple(changes or ()), take_over=take_over)
-    again = f"phiscale study {opened.folder}"
+    again = f"phiscale study {typed(opened.folder)}"
     with log.recorded(opened.folder, quiet=quiet), ending(again):
         found = studies.run(opened, take_over=take_over)
     sentences = scaling_study.write(opened.folder)
@@ -74,10 +75,10 @@ def transfer(
     cells = [
         [
             member["name"],
-            short(member["params"]),
-            short(member["macs"]),
+            count(member["params"]),
+            count(member["macs"]),
             f"{member['resolution']} px",
-            *(f"{fmean(member['accuracies'][way]):.1%}" for way in headers[-2:]),
+            *(percent(fmean(member["accuracies"][way])) for way in headers[-2:]),
         ]
         for member in found["members"]
     ]
@@ -92,8 +93,8 @@ def _show(points: pd.DataFrame) -> None:
         [
             str(row["baseline"]),
             str(row["rule"]),
-            short(row["macs"]),
-            short(row["params"]),
+            count(row["macs"]),
+            count(row["params"]),
             f"{row['resolution']} px",
             _accuracy(row),
         ]

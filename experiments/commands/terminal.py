@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import typer
@@ -13,10 +14,19 @@ from rich.text import Text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+#: Columns of what is no terminal: a table there is as wide as its rows.
+_ANY_WIDTH = 10_000
+
 
 def wrote(path: Path | str) -> None:
     """Says where a result is."""
     out.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+def typed(path: Path) -> str:
+    """A path as one would type it here."""
+    near = path.is_relative_to(Path.cwd())
+    return shlex.quote(str(path.relative_to(Path.cwd()) if near else path))
 
 
 def print_json(data: object) -> None:
@@ -24,23 +34,18 @@ def print_json(data: object) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def short(count: int) -> str:
-    """A count as people say it: 1.55M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return str(count)
-
-
 def print_rows(
     headers: tuple[str, ...], rows: list[list[str]], numeric: tuple[int, ...] | None = None
 ) -> None:
-    """Prints a table; `numeric` are the columns aligned right, all but the first where None."""
-    table = Table(*headers, box=None)
+    """Prints a table; `numeric` are the columns aligned right, all but the first where None.
+
+    On a terminal that is too narrow, text is broken between words; names and numbers stay whole.
+    """
+    table = Table(*headers, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index in range(1, len(headers)) if numeric is None else numeric:
         table.columns[index].justify = "right"
-    for column in table.columns:
-        column.no_wrap = column.justify == "right"
+    for index, column in enumerate(table.columns):
+        column.no_wrap = index == 0 or column.justify == "right"
     for row in rows:
         table.add_row(*map(Text, row))
-    out.print(table)
+    out.print(table, width=None if out.is_terminal else _ANY_WIDTH)
