@@ -15,7 +15,7 @@ def show(baseline: dict[str, Any]) -> None:
     latency = f"{1e3 * cost['latency']:.2f} ms, " if "latency" in cost else ""
     accuracy = lookup["expected"]["accuracy"] if lookup else baseline["accuracy"]
     out.print(
-        f"baseline      {count(cost['macs'])} MACs, {short(cost['params'])} parameters, "
+        f"baseline      {count(cost['macs'])} MACs, {count(cost['params'])} parameters, "
         f"{latency}{known if lookup else 'held-out'} accuracy {percent(accuracy)}"
     )
     if lookup:
