@@ -1,4 +1,4 @@
-"""What the page's script draws, as plain JSON data: `templates/report.js` reads exactly this."""
+"""What the page's scripts in `templates/` draw, as plain JSON data: they read exactly this."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def page(template: str, **values: Any) -> str:
     """The page that `template` makes of `values`; `data` among them is what the script draws."""
-    style, script = _file("report.css"), _file("report.js")
+    style, script = _file("report.css"), _script()
     return (
         _environment()
         .get_template(template)
@@ -50,6 +50,12 @@ def _environment() -> Environment:
     for function in (text.count, text.percent, text.half_width, text.duration):
         environment.globals[function.__name__] = function
     return environment
+
+
+def _script() -> str:
+    """The page's script: its files as one function, so that none of their names is global."""
+    parts = "\n".join(_file(f"{name}.js") for name in ("chart", "network", "report"))
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _file(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -135,4 +136,4 @@ def _show(found: dict[str, Any]) -> None:
         ]
         print_rows(headers, cells)
     if page := found.get("report"):
-        out.print(f"report        {page}", soft_wrap=True)
+        out.print(f"report        {typed(Path(page))}", soft_wrap=True)

@@ -14,8 +14,8 @@ from rich.text import Text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-#: Columns of what is no terminal: a table there is as wide as its rows.
-_ANY_WIDTH = 10_000
+#: For what is no terminal: a table there is as wide as its rows.
+_wide = Console(highlight=False, width=10_000)
 
 
 def wrote(path: Path | str) -> None:
@@ -39,13 +39,13 @@ def print_rows(
 ) -> None:
     """Prints a table; `numeric` are the columns aligned right, all but the first where None.
 
-    On a terminal that is too narrow, text is broken between words; names and numbers stay whole.
+    On a terminal that is too narrow, text goes on in the next line; numbers stay whole.
     """
     table = Table(*headers, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index in range(1, len(headers)) if numeric is None else numeric:
         table.columns[index].justify = "right"
-    for index, column in enumerate(table.columns):
-        column.no_wrap = index == 0 or column.justify == "right"
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.justify == "right", "fold"
     for row in rows:
         table.add_row(*map(Text, row))
-    out.print(table, width=None if out.is_terminal else _ANY_WIDTH)
+    (out if out.is_terminal else _wide).print(table)

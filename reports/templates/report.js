@@ -1,663 +1,229 @@
-"use strict";
-// The report's charts: plain SVG at the width that there is, drawn again when that changes.
-(() => {
-  const data = JSON.parse(document.getElementById("run-data").textContent);
-  const points = data.points.rows.map((row) =>
-    Object.fromEntries(data.points.columns.map((name, i) => [name, row[i]])));
+// What is on this page: its data, its charts, its switches.
 
-  // — words and elements
+const data = JSON.parse(document.getElementById("run-data").textContent);
+const points = data.points.rows.map((row) =>
+  Object.fromEntries(data.points.columns.map((name, i) => [name, row[i]])));
 
-  const digits = (value, count) => value.toPrecision(count).replace(/\.$/, "");
-  function count(value) {
-    for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "K"]])
-      if (value >= 0.9995 * size) return digits(value / size, 3) + unit;
-    return String(Math.round(value));
-  }
-  const short = (value) => count(value).replace(/\.0+(?=\D|$)|(\.\d*?)0+(?=\D)/, "$1");
-  const percent = (value) => `${(100 * value).toFixed(1)} %`;
-  const trimmed = (value) => String(Number(value.toPrecision(6)));
+// — this page's charts
 
-  function element(space, name, attributes, children) {
-    const made = space ? document.createElementNS(space, name) : document.createElement(name);
-    for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
-    made.append(...[children ?? []].flat());
-    return made;
-  }
-  const html = (name, attributes, children) => element(null, name, attributes, children);
-  const svg = (name, attributes, children) =>
-    element("http://www.w3.org/2000/svg", name, attributes, children);
+const percents = { label: "accuracy", format: (value) => `${trimmed(100 * value)} %` };
+const layerOf = (id) => points.filter((point) => point.layer === id && point.accuracy != null)
+  .map((point) => Object.assign(point, { x: point.macs, y: point.accuracy, label: point.name }));
 
-  // — scales
+// A pinned point fills the panel with its network.
+function pin(point, close) {
+  const panel = document.getElementById("pinned");
+  panel.hidden = !point;
+  if (!point) return;
+  const stages = stagesOf(point.network);
+  const button = html("button", { class: "tool", type: "button" }, "Close");
+  button.addEventListener("click", close);
+  const [name, ...facts] = describe(point);
+  panel.replaceChildren(
+    html("header", {}, [html("h3", {}, name), button]),
+    html("p", { class: "note" }, facts.join(" · ")),
+    drawn(stages, largest([stages])), table(stages),
+  );
+}
 
-  function niceTicks(low, high, most) {
-    const raw = (high - low) / Math.max(most, 1);
-    const power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw);
-    const ticks = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
-    return ticks;
-  }
-
-  function logTicks(low, high, most) {
-    for (const factors of [[1, 2, 5], [1, 3], [1]]) {
-      const ticks = [];
-      for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
-        for (const factor of factors) {
-          const tick = factor * 10 ** power;
-          if (tick >= low * 0.9999 && tick <= high * 1.0001) ticks.push(tick);
-        }
-      if (ticks.length <= most) return ticks.length < 3 ? niceTicks(low, high, most) : ticks;
-    }
-    return niceTicks(low, high, most);
-  }
-
-  function scale(log, [low, high], [from, to]) {
-    const bend = log ? Math.log : (value) => value;
-    const unbend = log ? Math.exp : (value) => value;
-    const [a, b] = [bend(low), bend(high)];
-    const place = (value) => from + ((bend(value) - a) / (b - a)) * (to - from);
-    place.invert = (pixel) => unbend(a + ((pixel - from) / (to - from)) * (b - a));
-    return place;
-  }
-
-  function span(values, log, margin) {
-    let [low, high] = [Math.min(...extent(values)), Math.max(...extent(values))];
-    if (!Number.isFinite(low)) return log ? [1, 10] : [0, 1];
-    if (low === high) [low, high] = log ? [low / 1.5, high * 1.5] : [low - 0.05, high + 0.05];
-    const pad = log ? (high / low) ** margin : (high - low) * margin;
-    return log ? [low / pad, high * pad] : [low - pad, high + pad];
-  }
-  function extent(values) {
-    let [low, high] = [Infinity, -Infinity];
-    for (const value of values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    return [low, high];
-  }
-
-  // — one chart: axes, layers that can be hidden, hover, pin, zoom
-
-  const NEAR = 26; // pixels within which the pointer finds a point
-  const charts = [];
-
-  class Chart {
-    constructor(figure, spec) {
-      Object.assign(this, { figure, spec, zoomed: null, pinned: null });
-      this.layers = spec.layers.filter((layer) => layer.points.length);
-      for (const layer of this.layers) layer.shown ??= true;
-      this.head = html("div", { class: "chart-head" });
-      this.plot = svg("svg", { class: "plot", role: "img", tabindex: 0, "aria-label": spec.title });
-      this.tip = html("div", { class: "tip", role: "status" });
-      this.tip.hidden = true;
-      this.frame = html("div", { class: "frame" }, [this.plot, this.tip]);
-      const caption = figure.querySelector("figcaption");
-      for (const part of [this.head, this.frame]) figure.insertBefore(part, caption);
-      this.legend();
-      this.listen();
-      new ResizeObserver(() => this.figure.clientWidth !== this.drawnWidth && this.draw()).observe(figure);
-      this.draw();
-      charts.push(this);
-    }
-
-    legend() {
-      for (const layer of this.layers.filter((layer) => layer.name)) {
-        const swatch = svg("svg", { class: `tone-${layer.tone}`, "aria-hidden": "true" }, swatchOf(layer));
-        const key = html("button", { class: "key", type: "button", "aria-pressed": layer.shown }, [swatch, layer.name]);
-        key.addEventListener("click", () => {
-          layer.shown = !layer.shown;
-          key.setAttribute("aria-pressed", layer.shown);
-          this.draw();
-        });
-        this.head.append(key);
-      }
-      if (!this.spec.zoom) return;
-      const tool = (label, text, act) => {
-        const button = html("button", { class: "tool", type: "button", "aria-label": label, title: label }, text);
-        button.addEventListener("click", act);
-        return button;
-      };
-      this.reset = tool("Show everything", "Reset", () => this.show(null));
-      this.frame.append(html("div", { class: "tools" }, [
-        tool("Zoom in", "+", () => this.magnify(0.6)),
-        tool("Zoom out", "−", () => this.magnify(1 / 0.6)),
-        this.reset,
-      ]));
-    }
-
-    domains() {
-      const visible = this.layers.filter((layer) => layer.shown);
-      const all = (visible.length ? visible : this.layers).flatMap((layer) => layer.points);
-      const { x, y } = this.spec;
-      return {
-        x: span(all.map((point) => point.x), x.log, x.margin ?? 0.05),
-        y: span(all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]), y.log, 0.07),
-      };
-    }
-
-    draw() {
-      const { x, y } = this.spec;
-      const width = (this.drawnWidth = this.paper ?? this.figure.clientWidth);
-      if (!width) return; // not laid out: the observer tells when it is
-      const height = this.spec.height(width);
-      const box = { left: 50, right: width - (this.spec.right ?? 12), top: 28, bottom: height - 44 };
-      const domain = this.zoomed ?? this.domains();
-      this.x = scale(x.log, domain.x, [box.left, box.right]);
-      this.y = scale(y.log, domain.y, [box.bottom, box.top]);
-      this.box = box;
-      const clip = `clip-${this.figure.id}`;
-      this.plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      this.plot.setAttribute("height", height);
-      this.content = svg("g", { "clip-path": `url(#${clip})` });
-      this.labels = svg("g");
-      this.overlay = svg("g", { "pointer-events": "none" });
-      this.plot.replaceChildren(
-        svg("clipPath", { id: clip }, svg("rect", {
-          x: box.left - 4, y: box.top - 22, width: width - box.left + 4, height: box.bottom - box.top + 26,
-        })),
-        this.axes(domain),
-        this.content,
-        svg("rect", { class: "hit", x: box.left, y: box.top - 10, width: box.right - box.left, height: box.bottom - box.top + 10 }),
-        this.overlay,
-      );
-      for (const layer of this.layers) if (layer.shown) this.content.append(this.layer(layer));
-      if (this.reset) this.reset.disabled = !this.zoomed;
-      this.mark();
-    }
-
-    axes(domain) {
-      const { x, y } = this.spec;
-      const { left, right, top, bottom } = this.box;
-      const group = svg("g");
-      const format = (axis) => axis.format ?? trimmed;
-      for (const tick of (y.log ? logTicks : niceTicks)(...domain.y, Math.max(3, (bottom - top) / 52))) {
-        const at = this.y(tick);
-        group.append(
-          svg("line", { class: "grid", x1: left, x2: right, y1: at, y2: at }),
-          svg("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, format(y)(tick)),
-        );
-      }
-      group.append(svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
-      let ticks = (x.log ? logTicks : niceTicks)(...domain.x, Math.max(3, (right - left) / 62));
-      if (x.whole) ticks = ticks.filter(Number.isInteger);
-      for (const tick of ticks) {
-        const at = this.x(tick);
-        group.append(
-          svg("line", { class: "axis", x1: at, x2: at, y1: bottom, y2: bottom + 4 }),
-          at > this.drawnWidth - 18
-            ? svg("text", { x: this.drawnWidth, y: bottom + 18, "text-anchor": "end" }, format(x)(tick))
-            : svg("text", { x: at, y: bottom + 18, "text-anchor": "middle" }, format(x)(tick)),
-        );
-      }
-      group.append(
-        svg("text", { class: "title", x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, x.label),
-        svg("text", { class: "title", x: 0, y: 13 }, y.label),
-      );
-      return group;
-    }
-
-    layer(layer) {
-      const at = (point) => `${this.x(point.x).toFixed(1)} ${this.y(point.y).toFixed(1)}`;
-      const marks = (layer.lines ?? layer.points).length;
-      const group = svg("g", { class: `tone-${layer.tone}${marks > 300 ? " many" : ""}` });
-      const path = (name, d) => group.append(svg("path", { class: name, d }));
-      if (layer.kind === "dots" || layer.kind === "rings") {
-        // One path for all: a stroke without length is a round dot.
-        const d = layer.points.map((point) => `M${at(point)}h0`).join("");
-        path(layer.kind, d);
-        if (layer.kind === "rings") path("rings-inside", d);
-      } else if (layer.kind === "steps") {
-        path("curve", layer.points.map((point, i) =>
-          i ? `H${this.x(point.x).toFixed(1)}V${this.y(point.y).toFixed(1)}` : `M${at(point)}`).join(""));
-      } else if (layer.kind === "curves") {
-        path(layer.faint ? "curves" : "curve", layer.lines.map((line) => "M" + line.map(at).join("L")).join(""));
-        if (layer.labelled) this.ends(group, layer.lines);
-      } else {
-        group.classList.add("marks");
-        if (layer.kind === "family") path("curve interval", "M" + layer.points.map(at).join("L"));
-        for (const point of layer.points) {
-          const [px, py] = [this.x(point.x), this.y(point.y)];
-          if (point.low != null) path("interval",
-            `M${px} ${this.y(point.low)}V${this.y(point.high)}M${px - 4} ${this.y(point.low)}h8M${px - 4} ${this.y(point.high)}h8`);
-          if (layer.kind === "family") group.append(svg("circle", { cx: px, cy: py, r: 4.75 }));
-          else path("", `M${px} ${py - 9.5}l9.5 9.5l-9.5 9.5l-9.5 -9.5z`);
-        }
-        const named = layer.label ? layer.points.slice(-1) : layer.points;
-        for (const point of layer.kind === "family" ? named : []) {
-          const top = this.y(point.high ?? point.y) - 8;
-          group.append(svg("text", { x: this.x(point.x), y: top, "text-anchor": layer.label ? "end" : "middle" }, layer.label ?? point.label));
-        }
-      }
-      return group;
-    }
-
-    // Names at the ends of curves, moved apart where they would cover one another.
-    ends(group, lines) {
-      group.classList.add("names");
-      let least = -Infinity;
-      const last = lines.map((line) => line.at(-1)).sort((a, b) => b.y - a.y);
-      for (const point of last) {
-        least = Math.max(this.y(point.y) + 4, least + 14);
-        group.append(svg("text", { x: this.x(point.x) + 7, y: least }, point.name));
-      }
-    }
-
-    // — finding and showing points
-
-    pickable() {
-      const { left, right, top, bottom } = this.box;
-      return this.layers.filter((layer) => layer.shown && !layer.mute).flatMap((layer) => layer.points)
-        .filter((point) => {
-          const [px, py] = [this.x(point.x), this.y(point.y)];
-          return px >= left - 1 && px <= right + 1 && py >= top - 20 && py <= bottom + 1;
-        });
-    }
-
-    nearest(px, py) {
-      let best = null;
-      let least = NEAR ** 2;
-      for (const point of this.pickable()) {
-        const distance = (this.x(point.x) - px) ** 2 + (this.y(point.y) - py) ** 2;
-        if (distance <= least) [best, least] = [point, distance];
-      }
-      return best;
-    }
-
-    mark(point) {
-      this.hovered = point ?? null;
-      const ring = (name, { x, y }, r) => svg("circle", { class: name, cx: this.x(x), cy: this.y(y), r });
-      this.overlay.replaceChildren(
-        ...(this.pinned ? [ring("pin", this.pinned, 9)] : []),
-        ...(point ? [ring("focus", point, 7)] : []),
-      );
-      this.tip.hidden = !point;
-      if (!point) return;
-      const lines = this.spec.describe(point);
-      this.tip.replaceChildren(html("b", {}, lines[0]), ...lines.slice(1).map((line) => html("span", {}, line)));
-      const [px, py] = [this.x(point.x), this.y(point.y)];
-      const [w, h] = [this.tip.offsetWidth, this.tip.offsetHeight];
-      const left = px + 14 + w <= this.figure.clientWidth ? px + 14 : Math.max(0, px - 14 - w);
-      const above = py - h - 12;
-      this.tip.style.translate = `${left}px ${above < -30 ? py + 16 : above}px`;
-    }
-
-    pin(point) {
-      if (!this.spec.pin || (point && point.network == null)) return;
-      this.pinned = point && point !== this.pinned ? point : null;
-      this.spec.pin(this.pinned, () => this.pin(null));
-      this.mark(this.hovered);
-    }
-
-    // — zoom
-
-    show(domain) {
-      this.zoomed = domain;
-      this.draw();
-    }
-
-    magnify(factor) {
-      const { left, right, top, bottom } = this.box;
-      const [cx, cy] = [(left + right) / 2, (top + bottom) / 2];
-      const [w, h] = [((right - left) / 2) * factor, ((bottom - top) / 2) * factor];
-      this.window(cx - w, cx + w, cy - h, cy + h);
-    }
-
-    window(left, right, top, bottom) {
-      this.show({
-        x: [this.x.invert(left), this.x.invert(right)],
-        y: [this.y.invert(bottom), this.y.invert(top)],
-      });
-    }
-
-    listen() {
-      let start = null;
-      const place = (event) => {
-        const frame = this.plot.getBoundingClientRect();
-        return [event.clientX - frame.left, event.clientY - frame.top];
-      };
-      const inside = ([px, py]) => {
-        const { left, right, top, bottom } = this.box;
-        return [Math.min(Math.max(px, left), right), Math.min(Math.max(py, top - 10), bottom)];
-      };
-      const moved = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) > 6;
-      this.plot.addEventListener("pointerdown", (event) => {
-        if (!this.spec.zoom || event.pointerType === "touch" || event.button) return;
-        event.preventDefault();
-        start = inside(place(event));
-        this.plot.setPointerCapture(event.pointerId);
-      });
-      this.plot.addEventListener("pointermove", (event) => {
-        const here = place(event);
-        if (!start || !moved(start, here)) return this.mark(this.nearest(...here));
-        this.mark();
-        const [[x0, y0], [x1, y1]] = [start, inside(here)];
-        this.overlay.append(svg("rect", {
-          class: "zoom", x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0),
-        }));
-      });
-      this.plot.addEventListener("pointerup", (event) => {
-        const [from, here] = [start, inside(place(event))];
-        start = null;
-        if (from && moved(from, here) && Math.abs(from[0] - here[0]) > 6 && Math.abs(from[1] - here[1]) > 6)
-          return this.window(Math.min(from[0], here[0]), Math.max(from[0], here[0]), Math.min(from[1], here[1]), Math.max(from[1], here[1]));
-        const point = this.nearest(...place(event));
-        this.mark(point);
-        if (point) this.pin(point);
-      });
-      this.plot.addEventListener("pointercancel", () => { start = null; this.mark(); });
-      this.plot.addEventListener("pointerleave", () => { if (!start) this.mark(); });
-      this.plot.addEventListener("dblclick", () => this.spec.zoom && this.show(null));
-      this.plot.addEventListener("keydown", (event) => this.key(event));
-      this.plot.addEventListener("blur", () => this.mark());
-    }
-
-    key(event) {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (step) {
-        const order = this.pickable().sort((a, b) => a.x - b.x || a.y - b.y);
-        const from = order.indexOf(this.hovered);
-        const next = from < 0 ? (step > 0 ? 0 : order.length - 1) : from + step;
-        if (order[next]) this.mark(order[next]);
-      } else if (event.key === "Enter" && this.hovered) this.pin(this.hovered);
-      else if (event.key === "Escape") this.pinned ? this.pin(null) : this.mark();
-      else return;
-      event.preventDefault();
-    }
-  }
-
-  function swatchOf(layer) {
-    const dot = { d: "M9 6h0" };
-    switch (layer.kind) {
-      case "dots": return svg("path", { class: "dots", ...dot });
-      case "rings": return [svg("path", { class: "rings", ...dot }), svg("path", { class: "rings-inside", ...dot })];
-      case "steps": return svg("path", { class: "curve", d: "M0 9h6V3h12" });
-      case "curves": return svg("path", { class: "curve", d: "M0 10C4 4 10 3 18 3" });
-      case "diamonds": return svg("g", { class: "marks" }, svg("path", { d: "M9 0l6 6l-6 6l-6 -6z" }));
-      default: return svg("g", { class: "marks" }, [svg("path", { class: "curve interval", d: "M0 6h18" }), svg("circle", { cx: 9, cy: 6, r: 4.5 })]);
-    }
-  }
-
-  // — networks: a drawing and a table
-
-  const stagesOf = (network) => data.networks[network].map((index) =>
-    Object.fromEntries(data.stage_columns.map((name, i) => [name, data.stage_rows[index][i]])));
-
-  // A bar a block: its height rises with resolution, its width with channels.
-  function drawing(stages, most) {
-    const body = stages.filter((stage) => stage.stage !== "head");
-    const side = (stage) => 6 + 58 * (stage.resolution / most.resolution);
-    const thick = (stage) => 3 + 15 * (stage.channels / most.channels);
-    const parts = [];
-    let x = 6;
-    for (const stage of body) {
-      const begin = x;
-      for (let i = 0; i < (stage.repeats ?? 1); i++, x += thick(stage) + 1.5)
-        parts.push(svg("rect", {
-          class: stage.stage === "stem" ? "stem" : stage.operator,
-          x: x.toFixed(1), y: (36 - side(stage) / 2).toFixed(1), width: thick(stage).toFixed(1), height: side(stage).toFixed(1), rx: 1.5,
-        }));
-      x = Math.max(x, begin + 22);
-      parts.push(svg("text", { x: ((begin + x - 1.5) / 2).toFixed(1), y: 82 }, String(stage.channels)));
-      parts.push(svg("text", { x: ((begin + x - 1.5) / 2).toFixed(1), y: 93 }, stage.stage === "stem" ? "stem" : `${stage.kernel}×${stage.kernel}`));
-      x += 8;
-    }
-    return { parts, width: x };
-  }
-  function drawn(stages, most, width) {
-    const { parts, width: own } = drawing(stages, most);
-    const whole = Math.max(width ?? own, 300);
-    return svg("svg", { class: "network", viewBox: `0 0 ${whole} 98`, width: whole * 1.25, role: "img", "aria-label": "blocks of the network, left to right; height: resolution, width: channels" }, parts);
-  }
-  const largest = (networks) => ({
-    resolution: Math.max(...networks.flat().map((stage) => stage.resolution)),
-    channels: Math.max(...networks.flat().filter((stage) => stage.stage !== "head").map((stage) => stage.channels)),
+// What others would have made: a line a rule of growth, which begins at the baseline.
+function rivals() {
+  const made = layerOf("rivals");
+  const [first] = layerOf("family").sort((a, b) => a.x - b.x);
+  return [...new Set(made.map((point) => point.rule))].map((rule, i) => {
+    const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
+    const grown = own.length > 1 || own[0].name !== rule;
+    const points = grown && first && first.x < own[0].x ? [first, ...own] : own;
+    return { name: rule, label: rule, kind: "family", tone: `rival${i % 4}`, points, shown: false };
   });
+}
 
-  function table(stages) {
-    const total = stages.reduce((sum, stage) => sum + stage.macs, 0);
-    const cells = (stage) => [
-      stage.stage, stage.operator + (stage.expansion != null ? ` e${trimmed(stage.expansion)}` : ""),
-      stage.kernel != null ? `${stage.kernel}×${stage.kernel}` : "", stage.stride ?? "", stage.se ? trimmed(stage.se) : "",
-      stage.skip ?? "", stage.channels, stage.repeats ?? "", `${stage.resolution}`, count(stage.macs), percent(stage.macs / total), count(stage.params),
-    ];
-    const heads = ["Stage", "Operator", "Kernel", "Stride", "SE", "Skip", "Channels", "Repeats", "Resolution", "MACs", "Share", "Parameters"];
-    const text = (i) => (i === 0 || i === 1 || i === 5 ? { class: "text" } : {});
-    return html("div", { class: "scroll" }, html("table", {}, [
-      html("thead", {}, html("tr", {}, heads.map((name, i) => html("th", text(i), name)))),
-      html("tbody", {}, stages.map((stage) => html("tr", {}, cells(stage).map((cell, i) => html(i ? "td" : "th", text(i), String(cell)))))),
-    ]));
-  }
-
-  function describe(point) {
-    const spread = point.low != null ? ` ± ${(50 * (point.high - point.low)).toFixed(1)}` : "";
-    const lines = [point.name, `${percent(point.accuracy)}${spread} · ${point.note}`];
-    const pixels = point.resolution ? ` · ${point.resolution} px` : "";
-    lines.push(`${count(point.macs)} MACs · ${count(point.params)} parameters${pixels}`);
-    if (point.reward != null) lines.push(`reward ${point.reward.toFixed(4)}`);
-    return lines;
-  }
-
-  // — this page's charts
-
-  const percents = { label: "accuracy", format: (value) => `${trimmed(100 * value)} %` };
-  const layerOf = (id) => points.filter((point) => point.layer === id && point.accuracy != null)
-    .map((point) => Object.assign(point, { x: point.macs, y: point.accuracy, label: point.name }));
-
-  // A pinned point fills the panel with its network.
-  function pin(point, close) {
-    const panel = document.getElementById("pinned");
-    panel.hidden = !point;
-    if (!point) return;
-    const stages = stagesOf(point.network);
-    const button = html("button", { class: "tool", type: "button" }, "Close");
-    button.addEventListener("click", close);
-    const [name, ...facts] = describe(point);
-    panel.replaceChildren(
-      html("header", {}, [html("h3", {}, name), button]),
-      html("p", { class: "note" }, facts.join(" · ")),
-      drawn(stages, largest([stages])), table(stages),
-    );
-  }
-
-  // What others would have made: a line a rule of growth, which begins at the baseline.
-  function rivals() {
-    const made = layerOf("rivals");
-    const [first] = layerOf("family").sort((a, b) => a.x - b.x);
-    return [...new Set(made.map((point) => point.rule))].map((rule, i) => {
-      const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
-      const grown = own.length > 1 || own[0].name !== rule;
-      const points = grown && first && first.x < own[0].x ? [first, ...own] : own;
-      return { name: rule, label: rule, kind: "family", tone: `rival${i % 4}`, points, shown: false };
-    });
-  }
-
-  function accuracyChart(figure) {
-    new Chart(figure, {
-      title: "Accuracy against MACs", zoom: true,
-      height: (width) => Math.round(Math.min(500, Math.max(320, width * 0.62))),
-      x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
-      y: percents,
-      layers: [
-        { name: "pruned", kind: "rings", tone: "pruned", points: layerOf("pruned") },
-        { name: "trials", kind: "dots", tone: "complete", points: layerOf("complete") },
-        { name: "Pareto front", kind: "steps", tone: "front", mute: true, points: data.front.map(([x, y]) => ({ x, y })) },
-        { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
-        { name: "α β γ candidates", kind: "dots", tone: "coefficients", points: layerOf("coefficients"), shown: false },
-        { name: "published", kind: "dots", tone: "published", points: layerOf("published"), shown: false },
-        ...rivals(),
-        { name: "baseline", kind: "diamonds", tone: "baseline", points: layerOf("baseline") },
-        { name: "family", kind: "family", tone: "family", points: layerOf("family") },
-      ],
-      describe,
-      pin,
-    });
-  }
-
-  function progressChart(figure) {
-    const made = data.progress.map(([trial, best, point]) => ({ ...points[point], best, x: trial, y: points[point].reward }));
-    const some = (state) => made.filter((each) => each.layer === state && each.y != null);
-    new Chart(figure, {
-      title: "Reward of each trial", zoom: true,
-      height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.42))),
-      x: { label: "trial", margin: 0.02, whole: true },
-      y: { label: "reward" },
-      layers: [
-        { name: "pruned", kind: "rings", tone: "pruned", points: some("pruned") },
-        { name: "complete", kind: "dots", tone: "complete", points: some("complete") },
-        { name: "best so far", kind: "steps", tone: "best", mute: true, points: made.filter((each) => each.best != null).map((each) => ({ x: each.x, y: each.best })) },
-      ],
-      describe,
-    });
-  }
-
-  const curve = ([index, accuracies]) => accuracies.map((accuracy, i) =>
-    ({ ...points[index], x: i + 1, y: accuracy, accuracy, low: null, high: null, reward: null, note: `epoch ${i + 1}` }));
-  const curvesOf = (ids) => data.curves.filter(([index]) => ids.includes(points[index].layer));
-  const curvesLayer = (name, tone, curves, more) => {
-    const lines = curves.map(curve);
-    return { name, kind: "curves", tone, lines, points: lines.flat(), ...more };
-  };
-
-  function curvesChart(figure) {
-    const rank = ([index]) => points[index].reward ?? -Infinity;
-    const complete = curvesOf(["complete"]).sort((a, b) => rank(b) - rank(a));
-    const best = Math.min(5, Math.ceil(complete.length / 8));
-    new Chart(figure, {
-      title: "Accuracy after each epoch", zoom: true,
-      height: (width) => Math.round(Math.min(380, Math.max(280, width * 0.45))),
-      x: { label: "epoch", margin: 0.02, whole: true },
-      y: percents,
-      layers: [
-        curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true }),
-        curvesLayer("complete", "complete", complete.slice(best), { faint: true }),
-        curvesLayer("best by reward", "best", complete.slice(0, best)),
-        curvesLayer("finalists", "finalists", curvesOf(["finalists"]), { shown: false }),
-      ],
-      describe,
-    });
-  }
-
-  function familyCurvesChart(figure) {
-    new Chart(figure, {
-      title: "Accuracy of the family after each epoch",
-      height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
-      right: 40,
-      x: { label: "epoch", margin: 0.02, whole: true },
-      y: percents,
-      layers: [curvesLayer(null, "family", curvesOf(["family"]), { labelled: true })],
-      describe,
-    });
-  }
-
-  function familyChart(figure, field, label, format, unit = 1) {
-    const members = layerOf("family").filter((point) => point[field] > 0)
-      .map((point) => ({ ...point, x: point[field] / unit }));
-    new Chart(figure, {
-      title: `Accuracy against ${label}`,
-      height: () => 230,
-      x: { log: true, label, format, margin: 0.12 },
-      y: percents,
-      layers: [{ kind: "family", tone: "family", points: members }],
-      describe,
-    });
-  }
-
-  function latencyChart(figure) {
-    const members = new Map(layerOf("family").map((point) => [point.name, point]));
-    const layers = data.latency.map(({ name, calls }, i) => ({
-      name, kind: "family", tone: `run${i % 6}`, shown: i === 0,
-      points: calls.filter(([member]) => members.has(member)).map(([member, median, low, high]) =>
-        ({ ...members.get(member), x: median, spread: `${trimmed(low)} to ${trimmed(high)} ms`, setting: name })),
-    }));
-    new Chart(figure, {
-      title: "Accuracy against latency",
-      height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
-      x: { log: true, label: "milliseconds of one call, log scale", format: trimmed, margin: 0.12 },
-      y: percents,
-      layers,
-      describe: (point) => [...describe(point), `${trimmed(point.x)} ms, quartiles ${point.spread}`, point.setting],
-    });
-  }
-
-  function secondsChart(figure) {
-    const longest = Math.max(...points.map((point) => point.seconds ?? 0));
-    const [unit, name] = longest < 120 ? [1, "seconds"] : longest < 7200 ? [60, "minutes"] : [3600, "hours"];
-    familyChart(figure, "seconds", `training time, ${name}`, trimmed, unit);
-  }
-
-  function compareChart(figure) {
-    const family = layerOf("family");
-    new Chart(figure, {
-      title: "Accuracy of the families against MACs", zoom: true,
-      height: (width) => Math.round(Math.min(540, Math.max(320, width * 0.5))),
-      x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
-      y: percents,
-      layers: data.runs.flatMap((name, i) => [
-        { name: `front of ${name}`, kind: "steps", tone: `run${i % 6}`, mute: true, shown: false, points: data.fronts[i].map(([x, y]) => ({ x, y })) },
-        { name, label: name, kind: "family", tone: `run${i % 6}`, points: family.filter((point) => point.run === i) },
-      ]),
-      describe: (point) => { const [name, ...facts] = describe(point); return [`${data.runs[point.run]} · ${name}`, ...facts]; },
-      pin,
-    });
-  }
-
-  const drawers = {
-    "chart-compare": compareChart,
-    "chart-accuracy": accuracyChart,
-    "chart-progress": progressChart,
-    "chart-curves": curvesChart,
-    "chart-family-curves": familyCurvesChart,
-    "chart-params": (figure) => familyChart(figure, "params", "parameters", short),
-    "chart-activations": (figure) => familyChart(figure, "activations", "activations", short),
-    "chart-seconds": secondsChart,
-    "chart-latency": latencyChart,
-  };
-  for (const [id, draw] of Object.entries(drawers)) {
-    const figure = document.getElementById(id);
-    if (figure) draw(figure);
-  }
-
-  const shown = [...document.querySelectorAll("[data-network]")];
-  const all = shown.map((place) => stagesOf(place.dataset.network));
-  if (shown.length) {
-    const most = largest(all);
-    const widest = Math.max(...all.map((stages) => drawing(stages, most).width));
-    shown.forEach((place, i) => place.append(drawn(all[i], most, widest)));
-  }
-
-  // — one member's mistakes at a time
-
-  const choices = [...document.querySelectorAll(".choice")];
-  const choose = (chosen) => {
-    for (const choice of choices) choice.setAttribute("aria-pressed", choice.dataset.panel === chosen);
-    for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.dataset.panel !== chosen;
-  };
-  for (const choice of choices) choice.addEventListener("click", () => choose(choice.dataset.panel));
-  if (choices.length) choose(choices.at(-1).dataset.panel);
-
-  // — theme and print
-
-  const root = document.documentElement;
-  const store = (act) => { try { return act(localStorage); } catch { return null; } };
-  root.dataset.theme = store((storage) => storage.getItem("phiscale-theme")) ?? "";
-  document.querySelector(".theme").addEventListener("click", () => {
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
-    store((storage) => storage.setItem("phiscale-theme", root.dataset.theme));
+function accuracyChart(figure) {
+  new Chart(figure, {
+    title: "Accuracy against MACs", zoom: true,
+    height: (width) => Math.round(Math.min(500, Math.max(320, width * 0.62))),
+    x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
+    y: percents,
+    layers: [
+      { name: "pruned", kind: "rings", tone: "pruned", points: layerOf("pruned") },
+      { name: "trials", kind: "dots", tone: "complete", points: layerOf("complete") },
+      { name: "Pareto front", kind: "steps", tone: "front", mute: true, points: data.front.map(([x, y]) => ({ x, y })) },
+      { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
+      { name: "α β γ candidates", kind: "dots", tone: "coefficients", points: layerOf("coefficients"), shown: false },
+      { name: "published", kind: "dots", tone: "published", points: layerOf("published"), shown: false },
+      ...rivals(),
+      { name: "baseline", kind: "diamonds", tone: "baseline", points: layerOf("baseline") },
+      { name: "family", kind: "family", tone: "family", points: layerOf("family") },
+    ],
+    describe,
+    pin,
   });
-  const PAPER = 688; // pixels between the margins of a sheet of A4
-  const closed = [];
-  addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details:not([open])")) closed.push(part), (part.open = true);
-    const page = document.querySelector("main").clientWidth - 40;
-    for (const chart of charts) {
-      const part = chart.figure.closest(".split") ? 1 : chart.figure.clientWidth / page;
-      chart.paper = Math.round(PAPER * Math.min(1, part));
-      chart.draw();
-    }
+}
+
+function progressChart(figure) {
+  const made = data.progress.map(([trial, best, point]) => ({ ...points[point], best, x: trial, y: points[point].reward }));
+  const some = (state) => made.filter((each) => each.layer === state && each.y != null);
+  new Chart(figure, {
+    title: "Reward of each trial", zoom: true,
+    height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.42))),
+    x: { label: "trial", margin: 0.02, whole: true },
+    y: { label: "reward" },
+    layers: [
+      { name: "pruned", kind: "rings", tone: "pruned", points: some("pruned") },
+      { name: "complete", kind: "dots", tone: "complete", points: some("complete") },
+      { name: "best so far", kind: "steps", tone: "best", mute: true, points: made.filter((each) => each.best != null).map((each) => ({ x: each.x, y: each.best })) },
+    ],
+    describe,
   });
-  addEventListener("afterprint", () => {
-    while (closed.length) closed.pop().open = false;
-    for (const chart of charts) chart.paper = null, chart.draw();
+}
+
+const curve = ([index, accuracies]) => accuracies.map((accuracy, i) =>
+  ({ ...points[index], x: i + 1, y: accuracy, accuracy, low: null, high: null, reward: null, note: `epoch ${i + 1}` }));
+const curvesOf = (ids) => data.curves.filter(([index]) => ids.includes(points[index].layer));
+const curvesLayer = (name, tone, curves, more) => {
+  const lines = curves.map(curve);
+  return { name, kind: "curves", tone, lines, points: lines.flat(), ...more };
+};
+
+function curvesChart(figure) {
+  const rank = ([index]) => points[index].reward ?? -Infinity;
+  const complete = curvesOf(["complete"]).sort((a, b) => rank(b) - rank(a));
+  const best = Math.min(5, Math.ceil(complete.length / 8));
+  new Chart(figure, {
+    title: "Accuracy after each epoch", zoom: true,
+    height: (width) => Math.round(Math.min(380, Math.max(280, width * 0.45))),
+    x: { label: "epoch", margin: 0.02, whole: true },
+    y: percents,
+    layers: [
+      curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true }),
+      curvesLayer("complete", "complete", complete.slice(best), { faint: true }),
+      curvesLayer("best by reward", "best", complete.slice(0, best)),
+      curvesLayer("finalists", "finalists", curvesOf(["finalists"]), { shown: false }),
+    ],
+    describe,
   });
-})();
+}
+
+function familyCurvesChart(figure) {
+  new Chart(figure, {
+    title: "Accuracy of the family after each epoch",
+    height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
+    right: 40,
+    x: { label: "epoch", margin: 0.02, whole: true },
+    y: percents,
+    layers: [curvesLayer(null, "family", curvesOf(["family"]), { labelled: true })],
+    describe,
+  });
+}
+
+function familyChart(figure, field, label, format, unit = 1) {
+  const members = layerOf("family").filter((point) => point[field] > 0)
+    .map((point) => ({ ...point, x: point[field] / unit }));
+  new Chart(figure, {
+    title: `Accuracy against ${label}`,
+    height: () => 230,
+    x: { log: true, label, format, margin: 0.12 },
+    y: percents,
+    layers: [{ kind: "family", tone: "family", points: members }],
+    describe,
+  });
+}
+
+function latencyChart(figure) {
+  const members = new Map(layerOf("family").map((point) => [point.name, point]));
+  const layers = data.latency.map(({ name, calls }, i) => ({
+    name, kind: "family", tone: `run${i % 6}`, shown: i === 0,
+    points: calls.filter(([member]) => members.has(member)).map(([member, median, low, high]) =>
+      ({ ...members.get(member), x: median, spread: `${trimmed(low)} to ${trimmed(high)} ms`, setting: name })),
+  }));
+  new Chart(figure, {
+    title: "Accuracy against latency",
+    height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
+    x: { log: true, label: "milliseconds of one call, log scale", format: trimmed, margin: 0.12 },
+    y: percents,
+    layers,
+    describe: (point) => [...describe(point), `${trimmed(point.x)} ms, quartiles ${point.spread}`, point.setting],
+  });
+}
+
+function secondsChart(figure) {
+  const longest = Math.max(...points.map((point) => point.seconds ?? 0));
+  const [unit, name] = longest < 120 ? [1, "seconds"] : longest < 7200 ? [60, "minutes"] : [3600, "hours"];
+  familyChart(figure, "seconds", `training time, ${name}`, trimmed, unit);
+}
+
+function compareChart(figure) {
+  const family = layerOf("family");
+  new Chart(figure, {
+    title: "Accuracy of the families against MACs", zoom: true,
+    height: (width) => Math.round(Math.min(540, Math.max(320, width * 0.5))),
+    x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
+    y: percents,
+    layers: data.runs.flatMap((name, i) => [
+      { name: `front of ${name}`, kind: "steps", tone: `run${i % 6}`, mute: true, shown: false, points: data.fronts[i].map(([x, y]) => ({ x, y })) },
+      { name, label: name, kind: "family", tone: `run${i % 6}`, points: family.filter((point) => point.run === i) },
+    ]),
+    describe: (point) => { const [name, ...facts] = describe(point); return [`${data.runs[point.run]} · ${name}`, ...facts]; },
+    pin,
+  });
+}
+
+const drawers = {
+  "chart-compare": compareChart,
+  "chart-accuracy": accuracyChart,
+  "chart-progress": progressChart,
+  "chart-curves": curvesChart,
+  "chart-family-curves": familyCurvesChart,
+  "chart-params": (figure) => familyChart(figure, "params", "parameters", short),
+  "chart-activations": (figure) => familyChart(figure, "activations", "activations", short),
+  "chart-seconds": secondsChart,
+  "chart-latency": latencyChart,
+};
+for (const [id, draw] of Object.entries(drawers)) {
+  const figure = document.getElementById(id);
+  if (figure) draw(figure);
+}
+
+const shown = [...document.querySelectorAll("[data-network]")];
+const all = shown.map((place) => stagesOf(place.dataset.network));
+if (shown.length) {
+  const most = largest(all);
+  const widest = Math.max(...all.map((stages) => drawing(stages, most).width));
+  shown.forEach((place, i) => place.append(drawn(all[i], most, widest)));
+}
+
+// — one member's mistakes at a time
+
+const choices = [...document.querySelectorAll(".choice")];
+const choose = (chosen) => {
+  for (const choice of choices) choice.setAttribute("aria-pressed", choice.dataset.panel === chosen);
+  for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.dataset.panel !== chosen;
+};
+for (const choice of choices) choice.addEventListener("click", () => choose(choice.dataset.panel));
+if (choices.length) choose(choices.at(-1).dataset.panel);
+
+// — theme and print
+
+const root = document.documentElement;
+const store = (act) => { try { return act(localStorage); } catch { return null; } };
+root.dataset.theme = store((storage) => storage.getItem("phiscale-theme")) ?? "";
+document.querySelector(".theme").addEventListener("click", () => {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  store((storage) => storage.setItem("phiscale-theme", root.dataset.theme));
+});
+const PAPER = 688; // pixels between the margins of a sheet of A4
+const closed = [];
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details:not([open])")) closed.push(part), (part.open = true);
+  const page = document.querySelector("main").clientWidth - 40;
+  for (const chart of charts) {
+    const part = chart.figure.closest(".split") ? 1 : chart.figure.clientWidth / page;
+    chart.paper = Math.round(PAPER * Math.min(1, part));
+    chart.draw();
+  }
+});
+addEventListener("afterprint", () => {
+  while (closed.length) closed.pop().open = false;
+  for (const chart of charts) chart.paper = null, chart.draw();
+});

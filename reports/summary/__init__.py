@@ -1,0 +1,131 @@
+"""What a run found, in sentences. Each holds for unfinished runs too, or is left empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reports import published
+from reports.columns import rows
+from reports.load import Run
+from reports.summary import coefficients, family, search
+from reports.summary.said import images_of, looked_up, trained_for
+from reports.tables import Tables
+from reports.text import count, half_width, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The page's sentences, each named by where it stands."""
+
+    eyebrow: str
+    headline: str
+    measured: str
+    chart: str
+    family: str
+    search: str
+    reward: str
+    choices: str
+    ranks: str
+    coefficients: str
+    evidence: tuple[str, ...]
+    front: str
+    candidates: str
+    members: str
+    rivals: tuple[str, ...]
+
+
+def summarise(run: Run, tables: Tables) -> Summary:
+    """The sentences about a run."""
+    starts = run.manifest.get("starts") or [{}]
+    date = str(starts[-1].get("time", ""))[:10]
+    return Summary(
+        eyebrow=" · ".join(part for part in (run.name, _data(run), date) if part),
+        headline=_headline(run, tables),
+        measured=_measured(run, tables.family),
+        chart=_chart(run, tables),
+        family=family.intervals(tables.family),
+        search=search.search(run, tables),
+        reward=search.reward(run),
+        choices=search.choices(tables),
+        ranks=search.ranks(tables.ranks),
+        coefficients=coefficients.coefficients(run, tables.coefficients),
+        evidence=tuple(coefficients.evidence(run.coefficients or {})),
+        front=search.front(run),
+        candidates=coefficients.candidates(tables.coefficients),
+        members=family.members(run),
+        rivals=tuple(family.rivals(tables)),
+    )
+
+
+def _data(run: Run) -> str:
+    source = str(run.recipe.get("data", {}).get("source", ""))
+    if looked_up(run):
+        source = str(run.recipe["evaluator"].get("records", ""))
+    data = run.manifest.get("data", {})
+    classes = data.get("classes") if isinstance(data, Mapping) else None
+    amount = len(classes) if isinstance(classes, list) else classes
+    return ", ".join(part for part in (source, f"{amount} classes" if amount else "") if part)
+
+
+def _headline(run: Run, tables: Tables) -> str:
+    family = [member for member in rows(tables.family) if member["accuracy"] is not None]
+    if family:
+        ordered = sorted(family, key=lambda member: member["macs"])
+        first, last = ordered[0], ordered[-1]
+        sentence = f"{_reaches(first)} with {count(first['macs'])} MACs"
+        if len(family) > 1:
+            sentence += f"; scaled up, {_reaches(last)} with {count(last['macs'])}"
+        return sentence + "."
+    if run.baseline and run.baseline.get("accuracy") is not None:
+        macs, accuracy = run.baseline["cost"]["macs"], run.baseline["accuracy"]
+        return (
+            f"The search found a baseline of {count(macs)} MACs that reaches {percent(accuracy)}."
+        )
+    best = rows(tables.best)
+    if not best:
+        return "No network of this run has been trained yet."
+    reached = f"{percent(best[0]['accuracy'])} with {count(best[0]['macs'])} MACs"
+    return f"The search is under way: its best network so far reaches {reached}."
+
+
+def _reaches(member: Mapping[str, Any]) -> str:
+    spread = f" {half_width(member['low'], member['high'])}" if member["low"] is not None else ""
+    return f"{str(member['name']).upper()} reaches {percent(member['accuracy'])}{spread}"
+
+
+def _measured(run: Run, family: pd.DataFrame) -> str:
+    metric = run.recipe.get("objective", {}).get("metric", "top1")
+    kind = "Balanced accuracy (the mean over classes)" if metric == "balanced" else "Accuracy"
+    images = images_of(family)
+    if looked_up(run):
+        return (
+            "Accuracy is that of recorded trainings, or what a surrogate of them predicts: nothing "
+            "was trained here. MACs are multiply–adds for one image."
+        )
+    macs = "MACs are multiply–adds for one image."
+    if images:
+        return f"{kind} is on {images:,} test images that the search never saw. {macs}"
+    return f"{kind} is on images held out from training. {macs}"
+
+
+def _chart(run: Run, tables: Tables) -> str:
+    epochs = trained_for(run, "search")
+    sentences = [f"Trials of the search: accuracy on held-out images after {epochs}."]
+    if looked_up(run):
+        sentences = ["Trials of the search: recorded or predicted accuracy."]
+    if tables.trials["study"].eq("finalists").any():
+        longer = trained_for(run, "finalists")
+        sentences.append(f"Finalists and baseline: the same images, {longer}.")
+    if len(tables.family):
+        sentences.append("Family: test images, trained in full. So the levels are not one scale.")
+    if run.study("rivals"):
+        sentences.append("Rivals, by name: other rules and networks, trained as the family.")
+    if published.for_classes(run.num_classes):
+        sentences.append(f"Published: {published.SOURCES}.")
+    sentences.append("Dashed layers are off. Select a point for its stages; drag to zoom.")
+    return " ".join(sentences)

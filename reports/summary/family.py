@@ -1,0 +1,61 @@
+"""Sentences about the family and its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from reports.columns import rows
+from reports.load import Run
+from reports.tables import Tables
+from reports.text import count, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def intervals(family: pd.DataFrame) -> str:
+    """What ± means."""
+    if all(member["low"] is None for member in rows(family)):
+        return ""
+    return (
+        "± is half of the 95 % binomial (Wilson) interval. It covers the choice of test images, "
+        "not the variation between trainings."
+    )
+
+
+def members(run: Run) -> str:
+    """How members grow."""
+    family = run.family or {}
+    values = family.get("coefficients") or {}
+    if not values:
+        return ""
+    powers = " · ".join(
+        f"{what} × {values[name]:.4g}ᵠ"
+        for what, name in (("depth", "alpha"), ("width", "beta"), ("resolution", "gamma"))
+        if name in values
+    )
+    return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."
+
+
+#: Rules of growth in words.
+_BY = {name: f"{name} alone" for name in ("depth", "width", "resolution")} | {
+    "compound": "compound scaling",
+    "fast": "pycls' fast scaling",
+}
+
+
+def rivals(tables: Tables) -> Iterator[str]:
+    """A sentence a rule: how its networks do beside the members of as many MACs."""
+    for rule, own in tables.rivals.groupby("rule", sort=False):
+        beside = [row for row in rows(own) if row["difference"] is not None]
+        for row in rows(own) if not beside else ():
+            yield f"{rule} reaches {percent(row['accuracy'])} with {count(row['macs'])} MACs."
+        if beside:
+            told = ", ".join(
+                f"{100 * row['difference']:+.1f}".replace("-", "−")
+                + f" at {str(row['member']).upper()}'s MACs"
+                + ("" if row["told_apart"] else " (not told apart)")
+                for row in beside
+            )
+            yield f"Growing by {_BY.get(str(rule), str(rule))}: {told}, in points of accuracy."

@@ -1,0 +1,143 @@
+"""Sentences about the search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reports.columns import rows
+from reports.insight import best_count, kendall_tau
+from reports.load import Run
+from reports.summary.said import looked_up, trained_for
+from reports.tables import Tables
+from reports.text import count, number, percent, word
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _lookup(run: Run, candidates: int) -> str:
+    """What a search on records found."""
+    told = f"{number(candidates, 'candidate').capitalize()} looked up in records of trainings"
+    if run.baseline is None:
+        return f"{told}, or predicted."
+    known, cost = run.baseline["lookup"], run.baseline["cost"]
+    judged, reference = known["cross_validation"], known["reference"]
+    if judged:
+        told += (
+            f" ({known['looked_up']}) or predicted ({known['predicted']}) by a surrogate of "
+            f"{known['records']:,} of them, which in cross-validation ranks others with Kendall's "
+            f"τ = {judged['kendall_tau']:.2f} and errs by {100 * judged['rmse']:.2f} points (RMSE)"
+        )
+    told += (
+        f". The one with the highest reward, of {count(cost['macs'])} MACs and "
+        f"{percent(known['expected']['accuracy'])}, is the baseline"
+    )
+    if known["extrapolated"]:
+        told += f"; {word(known['extrapolated'])} lay beyond all records in cost"
+    if reference:
+        told += (
+            f". EfficientNet-B0 has {count(reference['cost']['macs'])} MACs and "
+            f"{percent(reference['accuracy'])} by the same records"
+        )
+    return f"{told}."
+
+
+def _objectives(run: Run) -> str:
+    """The Pareto front of a search of several objectives."""
+    pareto = (run.baseline or {}).get("pareto")
+    if not pareto:
+        return ""
+    costs = " and ".join(_COSTS[name] for name in pareto["most"])
+    return (
+        f"It maximised accuracy and minimised {costs}: {word(len(pareto['front']))} networks are "
+        f"on the Pareto front (pareto.json), of hypervolume {pareto['hypervolume']:.4f}."
+    )
+
+
+#: Costs as text has them.
+_COSTS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "activations": "activations",
+    "latency": "latency",
+}
+
+
+def search(run: Run, tables: Tables) -> str:
+    """What was trained, and how the baseline was chosen."""
+    found = [row for row in rows(tables.counts) if row["study"] == "search"]
+    if not found:
+        return ""
+    if looked_up(run):
+        return f"{_lookup(run, found[0]['complete'])} {_objectives(run)}".strip()
+    complete, pruned = found[0]["complete"], found[0]["pruned"]
+    sentences = [
+        f"{number(complete, 'candidate').capitalize()} from the space "
+        f"{run.recipe.get('space', '')} trained for {trained_for(run, 'search')}"
+        + (f"; {number(pruned, 'unpromising one')} ended early." if pruned else ".")
+    ]
+    finalists = [trial for trial in run.study("finalists") if trial.state == "complete"]
+    if run.baseline and finalists:
+        cost, accuracy = run.baseline["cost"], run.baseline["accuracy"]
+        sentences.append(
+            f"The best {word(len(finalists))} were trained again, for "
+            f"{trained_for(run, 'finalists')}; the one with the highest reward, of "
+            f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
+            "baseline."
+        )
+    return " ".join([*sentences, _objectives(run)]).strip()
+
+
+def reward(run: Run) -> str:
+    """The formula of the reward."""
+    objective = run.recipe.get("objective", {})
+    below, above = (objective.get(f"exponent_{side}", -0.07) for side in ("below", "above"))
+    exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
+    exponent = exponent.replace("-", "−")
+    target = objective.get("target")
+    cost = _COSTS[objective.get("cost", "macs")]
+    amount = f"{1e3 * target:g} ms" if target and cost == "latency" else count(target or 0)
+    formula = f"accuracy · ({cost} / {amount})ʷ" if target else f"accuracy · {cost}ʷ"
+    return f"Reward: {formula}, w = {exponent}. Pruned trials: after their last epoch."
+
+
+def choices(tables: Tables) -> str:
+    """What the bars of choices show."""
+    complete = next((r["complete"] for r in rows(tables.counts) if r["study"] == "search"), 0)
+    amount = best_count(complete)
+    sentence = (
+        f"Bars: how often the {word(amount)} trials with the highest rewards made a choice; "
+        "behind them, how often all did."
+    )
+    if len(tables.importance):
+        sentence += (
+            " Orange: how much a choice decides whether a trial is among the best tenth "
+            "(PED-ANOVA, as Optuna has it), in percent of all choices together."
+        )
+    return sentence
+
+
+def ranks(ranks: pd.DataFrame) -> str:
+    """How well short trainings rank finalists."""
+    agreement = kendall_tau(ranks)
+    if agreement is None:
+        return ""
+    tau = f"{agreement:.2f}".replace("-", "−")
+    return (
+        f"The finalists by reward after the search's short training, and after the long one: "
+        f"Kendall's τ = {tau} (1: the same order, −1: reversed)."
+    )
+
+
+def front(run: Run) -> str:
+    """What a search of several objectives found."""
+    found = run.pareto
+    if not found:
+        return ""
+    most = " and ".join(f"{count(value)} {name}" for name, value in found["most"].items())
+    return (
+        f"The search was for {' and '.join(found['objectives'])} together: "
+        f"{number(len(found['front']), 'network')} that none beats in all, with a hypervolume of "
+        f"{found['hypervolume']:.3f} (the part of what lies between accuracy 0 and 1 and below "
+        f"{most} that they dominate)."
+    )
