@@ -197,7 +197,7 @@ def sentence(study: Study) -> str:
         holds = "holds here"
     elif "behind" not in verdicts:
         holds = "is neither confirmed nor refuted here"
-    elif "best" in verdicts or "tied" in verdicts:
+    elif "best" in verdicts:
         holds = "holds here in part"
     else:
         holds = "does not hold here"
@@ -213,35 +213,43 @@ def sentence(study: Study) -> str:
     )
 
 
-def saturation(study: Study) -> str | None:
-    """Whether the gain from each dimension alone falls as it grows (figure 3), in one sentence.
+def gains(study: Study) -> str | None:
+    """What a doubling of MACs gains, in one sentence; None for a study of one cost.
 
-    None for a study without single dimensions at two costs. The gain is that of a doubling of MACs.
+    Where rules are compared, whether the gain from each dimension alone falls as it grows (figure
+    3), which takes two costs beside the baseline's; else each baseline's gain (figure 4).
     """
-    gains: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     table = points(study)
     for (baseline, rule), some in table.groupby(["baseline", "rule"], sort=False):
         start = table[(table["baseline"] == baseline) & (table["rule"] == UNSCALED)]
-        way = [*rows(start), *rows(some)]
-        if rule not in ("depth", "width", "resolution") or len(way) < 3 or start.empty:
-            continue
-        if any(each["accuracy"] is None for each in way):
-            continue
-        gains[f"{rule} of {baseline}"] = [
-            (after["accuracy"] - before["accuracy"]) / math.log2(after["macs"] / before["macs"])
-            for before, after in pairwise(way)
-        ]
-    if not gains:
+        way = rows(some)
+        if study.compared == "rules":
+            if rule not in ("depth", "width", "resolution") or len(way) < 2:
+                continue
+            way = [*rows(start), *way]
+        if len(way) > 1 and all(each["accuracy"] is not None for each in way):
+            label = f"{rule} of {baseline}" if study.compared == "rules" else str(baseline)
+            found[label] = [_gain(*pair) for pair in pairwise(way)]
+    if not found:
         return None
-    falling = [name for name, each in gains.items() if each[-1] < each[0]]
     numbers = "; ".join(
         f"{name} {' then '.join(f'{100 * gain:+.1f}' for gain in each)}"
-        for name, each in gains.items()
+        for name, each in found.items()
     )
+    if study.compared != "rules":
+        return f"Points of accuracy per doubling of MACs: {numbers}."
+    falling = sum(each[-1] < each[0] for each in found.values())
     return (
-        f"The gain from a single dimension falls as it grows for {len(falling)} of {len(gains)} "
+        f"The gain from a single dimension falls as it grows for {falling} of {len(found)} "
         f"(points of accuracy per doubling of MACs): {numbers}."
     )
+
+
+def _gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """Accuracy gained per doubling of MACs."""
+    gain: float = after["accuracy"] - before["accuracy"]
+    return gain / math.log2(after["macs"] / before["macs"])
 
 
 # ----------------------------------------------------------------------------------------- files
@@ -259,7 +267,7 @@ def write(folder: Path) -> tuple[str, ...]:
         style.save(figure, report / f"accuracy.{suffix}")
     if (maps := study_figures.activation_maps(folder)) is not None:
         style.save(maps, report / "activation_maps.png")
-    told = tuple(each for each in (sentence(study), saturation(study)) if each)
+    told = tuple(each for each in (sentence(study), gains(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
     return told
 

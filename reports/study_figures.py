@@ -109,7 +109,7 @@ def _draw(
 def activation_maps(folder: Path) -> Figure | None:
     """What the compared networks look at in the same images (figure 7); None without their maps.
 
-    Class activation maps for the true class: red where a network finds what speaks for it.
+    Class activation maps for the true class: bright where a network finds what speaks for it.
     """
     import numpy as np
     from matplotlib.figure import Figure

@@ -24,9 +24,10 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress.display import Watched
 from experiments.run import environment
 from experiments.studies.recipe import StudyRecipe
-from scaling.coefficients import Candidate, candidates, grid
+from scaling.coefficients import Candidate
 from scaling.jobs import InOrder
 from scaling.race import Race, ladder
+from scaling.realised import realised
 from scaling.statistics import Comparison, compare
 from search.executors.local import Local
 from search.recorded import Recorded, accuracy
@@ -34,14 +35,16 @@ from search.study import open_study
 from space.evaluation import Budget, Job, Proposer
 from space.files import write_file
 
-#: Small enough for some ten minutes of one core.
+#: Small enough for some ten minutes of one idle core, and enough to tell the letters apart.
 DATA = DataConfig(
     source="glyphs",
     resolution=32,
     glyphs=GlyphsConfig(classes=5, train_images=2000, test_images=1000),
 )
-TRAIN = TrainConfig(batch_size=64, learning_rate=1.6, flip=False)
+TRAIN = TrainConfig(batch_size=32, learning_rate=1.6, flip=False)
 PIXELS, EPOCHS, SEEDS = 16, 6, 3
+#: Wide enough for 16 candidates at about twice the baseline's MACs.
+STEP, TOLERANCE = 0.1, 0.3
 RESULT = Path(__file__).parents[1] / "results" / "race.json"
 
 
@@ -62,7 +65,7 @@ def result(folder: Path) -> dict[str, Any]:
     recipe = load_as(StudyRecipe, "study-dimensions")
     searched = recipe.baselines[0].build(DATA.glyphs.classes, DATA.channels)
     baseline = replace(searched, resolution=PIXELS)
-    field = candidates(baseline, grid(step=0.1, tolerance=0.1))
+    field = realised(baseline, STEP, TOLERANCE)
     every = InOrder(
         Job(f"{candidate.label}, seed {seed}", candidate.architecture, Budget(EPOCHS, seed=seed))
         for seed in range(SEEDS)
@@ -101,6 +104,8 @@ def _accuracies(trained: InOrder, candidate: Candidate) -> list[float]:
 def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> dict[str, Any]:
     tied = [field[index].label for index in full.tied]
     winner = race.winner
+    images = EPOCHS * SEEDS * DATA.glyphs.train_images
+    macs = images * sum(candidate.cost.macs for candidate in field)
     return {
         "candidates": len(field),
         "epochs": EPOCHS,
@@ -115,6 +120,10 @@ def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> di
         "race_winner": winner.label,
         "race_winner_in_confidence_set": winner.label in tied,
         "race_regret": full.means[full.best] - full.means[field.index(winner)],
+        "grid_trainings": len(field) * SEEDS,
+        "race_trainings": len(race.trainings),
+        "grid_forward_macs": macs,
+        "race_forward_macs": round(race.part * macs),
         "race_part_of_training": race.part,
         "environment": environment(),
     }

@@ -78,10 +78,28 @@ def test_a_cost_with_a_missing_training_is_not_judged():
 
 
 def test_falling_gains_are_counted():
-    told = scaling_study.saturation(study(HOLDS))
+    told = scaling_study.gains(study(HOLDS))
     assert told is not None
     assert "for 2 of 2" in told
     assert "depth of net +10.0 then +2.0" in told
+
+
+def test_each_baselines_gain_is_told():
+    rules = study(HOLDS)
+    sized = [
+        point | {"baseline": point["rule"], "rule": "width"}
+        for point in rules.points
+        if point["rule"] != "baseline"
+    ]
+    told = scaling_study.gains(replace(rules, compared="baselines", points=sized))
+    assert told == (
+        "Points of accuracy per doubling of MACs: depth +2.0; width +3.0; compound +10.0."
+    )
+
+
+def test_a_tie_and_a_loss_do_not_hold_in_part():
+    mixed = HOLDS | {("compound", 2.0): 0.3, ("compound", 4.0): 0.6402}
+    assert "does not hold here" in scaling_study.sentence(study(mixed))
 
 
 def test_intervals_hold_the_mean_and_are_one_width_for_a_baseline():
