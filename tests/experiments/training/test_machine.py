@@ -69,7 +69,10 @@ def variables(monkeypatch: pytest.MonkeyPatch, gpus: int, **settings: object) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = ExecutorConfig.model_validate({"kind": "processes", **settings})
-    return [list(given.values()) for given in machine.worker_variables(config)]
+    return [
+        [given[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in given]
+        for given in machine.worker_variables(config)
+    ]
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +93,11 @@ def test_workers_see_no_gpu_that_the_driver_does_not(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     given = machine.worker_variables(ExecutorConfig(kind="processes"))
     assert [each["CUDA_VISIBLE_DEVICES"] for each in given] == ["5", "7"]
+
+
+def test_workers_ask_for_huge_pages_beside_what_glibc_was_told_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    (given, *_) = machine.worker_variables(ExecutorConfig(kind="processes", device="cpu"))
+    assert given["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
