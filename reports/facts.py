@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from reports.columns import frame
-from reports.insight import kendall_tau
+from reports.insight import epoch_agreement, kendall_tau
 from reports.load import Run
 from reports.mistakes import sentences
 from reports.summary import summarise
@@ -31,6 +31,10 @@ def table(run: Run, found: Tables) -> pd.DataFrame:
     }
     search = {
         "agreement of short and long training (Kendall's tau)": kendall_tau(found.ranks),
+        **{
+            f"agreement of epoch {epoch} and the last (Kendall's tau)": tau
+            for epoch, tau in epoch_agreement(found.learning_curves).items()
+        },
         **{f"pareto · {name}": (run.pareto or {}).get(name) for name in ("hypervolume", "most")},
     }
     sections = {

@@ -21,6 +21,8 @@ _RANKS = names("trial job short_reward long_reward short_rank long_rank macs acc
 
 #: The part of the search's complete trials that counts as its best, and how many at least.
 BEST_SHARE, BEST_AT_LEAST = 0.05, 5
+#: Learning curves below which the agreement of their epochs says nothing (assumed).
+_FEW_CURVES = 5
 #: Complete trials below which frequencies and importances say nothing (assumed).
 _FEW_TRIALS = 20
 
@@ -183,3 +185,19 @@ def kendall_tau(ranks: pd.DataFrame) -> float | None:
         for c, d in pairs[place + 1 :]
     ]
     return sum(signs) / len(signs) if signs else None
+
+
+def epoch_agreement(curves: pd.DataFrame) -> dict[int, float]:
+    """By epoch, Kendall's τ of the search's accuracies then with those after the last epoch.
+
+    Of complete trials that were trained for as long as the longest; empty below `_FEW_CURVES`.
+    """
+    complete = curves[(curves["study"] == "search") & (curves["state"] == "complete")]
+    table = complete.pivot(index="trial", columns="epoch", values="accuracy").dropna()
+    if len(table) < _FEW_CURVES:
+        return {}
+    *earlier, last = sorted(table.columns)
+    agreement = table.corr("kendall")[last]
+    return {
+        int(epoch): float(agreement[epoch]) for epoch in earlier if not math.isnan(agreement[epoch])
+    }

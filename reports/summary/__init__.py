@@ -29,6 +29,7 @@ class Summary:
     family: str
     search: str
     reward: str
+    curves: str
     choices: str
     ranks: str
     coefficients: str
@@ -51,6 +52,7 @@ def summarise(run: Run, tables: Tables) -> Summary:
         family=family.intervals(tables.family),
         search=search.search(run, tables),
         reward=search.reward(run),
+        curves=search.curves(tables.learning_curves),
         choices=search.choices(tables),
         ranks=search.ranks(tables.ranks),
         coefficients=coefficients.coefficients(run, tables.coefficients),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reports.columns import rows
-from reports.insight import best_count, kendall_tau
+from reports.insight import best_count, epoch_agreement, kendall_tau
 from reports.load import Run
 from reports.summary.said import looked_up, trained_for
 from reports.tables import Tables
@@ -117,16 +117,28 @@ def choices(tables: Tables) -> str:
     return sentence
 
 
+def curves(learning_curves: pd.DataFrame) -> str:
+    """How early the search's trainings have the order of their last epoch."""
+    found = epoch_agreement(learning_curves)
+    if not found:
+        return ""
+    agreed = ", ".join(f"{_signed(tau)} after epoch {epoch}" for epoch, tau in found.items())
+    return f"Kendall's τ of the search's complete trials with their last epoch: {agreed}."
+
+
 def ranks(ranks: pd.DataFrame) -> str:
     """How well short trainings rank finalists."""
     agreement = kendall_tau(ranks)
     if agreement is None:
         return ""
-    tau = f"{agreement:.2f}".replace("-", "−")
     return (
         f"The finalists by reward after the search's short training, and after the long one: "
-        f"Kendall's τ = {tau} (1: the same order, −1: reversed)."
+        f"Kendall's τ = {_signed(agreement)} (1: the same order, −1: reversed)."
     )
+
+
+def _signed(tau: float) -> str:
+    return f"{tau:.2f}".replace("-", "−")
 
 
 def front(run: Run) -> str:

@@ -104,3 +104,37 @@ def test_agreement_is_kendalls_tau(order):
 
 def test_one_finalist_agrees_with_nothing(run):
     assert insight.kendall_tau(insight.ranks(run).head(1)) is None
+
+
+def _curves(run, accuracies):
+    trial = run.study("search")[0]
+    return replace(
+        run,
+        trials={
+            "search": [
+                replace(
+                    trial,
+                    number=number,
+                    state="complete",
+                    measurement={
+                        "epochs": [
+                            {"epoch": epoch, "accuracy": accuracy}
+                            for epoch, accuracy in enumerate(curve, 1)
+                        ]
+                    },
+                )
+                for number, curve in enumerate(accuracies)
+            ]
+        },
+    )
+
+
+def test_epochs_agree_with_the_last_as_far_as_they_order_alike(run):
+    level = [(-n / 10, n / 10, n / 10) for n in range(6)]
+    curves = insight.learning_curves(_curves(run, [*level, (0.9,)]))
+    assert insight.epoch_agreement(curves) == {1: -1.0, 2: 1.0}
+
+
+def test_few_learning_curves_agree_on_nothing(run):
+    curves = insight.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
+    assert insight.epoch_agreement(curves) == {}
