@@ -2,8 +2,8 @@
 
 `python -m experiments.benchmarks.profile --data CIFAR10` prints the table and writes
 `experiments/results/profile.json`. Both train the same network for an epoch; phiscale on one
-thread, as a worker of a search does, the loop on all. The profiler itself costs little beside
-operations of a millisecond.
+thread, in a process that is started as a search's workers are, the loop on all. The profiler itself
+costs little beside operations of a millisecond.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +25,15 @@ import torch
 
 from experiments.benchmarks import loops
 from experiments.benchmarks.training import HELD_OUT, SPACE
-from experiments.config import DataConfig, TrainConfig
+from experiments.config import DataConfig, ExecutorConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency.tables import sample
 from experiments.run import environment
 from experiments.training import machine
+from search.executors.processes import variables
 from space import choices
+from space.architecture import Architecture
 from space.cost import cost
 from space.evaluation import Budget
 from space.files import write_file
@@ -63,7 +67,6 @@ def main() -> None:
     source = DataConfig(source=given.data, held_out=HELD_OUT, limit=IMAGES + HELD_OUT)
     data = load(source, resolution=32, seed=0)
     (network,) = sample(choices.load(SPACE).adapted(num_classes=10, resolution=32), 1)
-    # First, since phiscale sets this process up for training (`machine.prepared`).
     torch.set_num_threads(machine.cores())
     loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
     sets = loops.decoded(data.train, data.held_out)
@@ -72,8 +75,9 @@ def main() -> None:
         evaluate = TrainingEvaluator(
             data.train, data.held_out, TrainConfig(), Path(folder), device="cpu", threads=1
         )
-        budget = Budget(epochs=1, resolution=32)
-        ours = _parts(lambda: evaluate(network, budget, lambda _: False))
+        worker, *_ = machine.worker_variables(ExecutorConfig(kind="processes", device="cpu"))
+        with variables(worker), ProcessPoolExecutor(1, get_context("spawn")) as processes:
+            ours = processes.submit(_ours, evaluate, network).result()
     result = {
         "command": "python -m experiments.benchmarks.profile",
         "hardware": environment(),
@@ -87,6 +91,11 @@ def main() -> None:
         total = sum(parts.values())
         shares = ", ".join(f"{part} {spent / total:.1%}" for part, spent in parts.items())
         print(f"{name}: {total:.1f} s: {shares}")
+
+
+def _ours(evaluate: TrainingEvaluator, network: Architecture) -> dict[str, float]:
+    budget = Budget(epochs=1, resolution=32)
+    return _parts(lambda: evaluate(network, budget, lambda _: False))
 
 
 def _parts(run: Callable[[], object]) -> dict[str, float]:

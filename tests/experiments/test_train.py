@@ -478,7 +478,7 @@ def test_a_gpu_training_continues_from_a_cpus_checkpoint(tmp_path: Path) -> None
 def test_a_gpu_reads_images_that_do_not_fit_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda")
     kept = run(device=device).measurement
-    monkeypatch.setattr("experiments.training.batches._GPU_ROOM", 0.0)
+    monkeypatch.setattr("experiments.training.readers._GPU_ROOM", 0.0)
     assert run(device=device).measurement.accuracy == pytest.approx(kept.accuracy, abs=0.1)
 
 
