@@ -2,7 +2,7 @@
 
 oneDNN has a kernel for the weights' gradient of a depthwise convolution that is at most 3 columns
 wide. Wider ones it computes as grouped convolutions of 16 × 16 channels, 16 times the work: at 5×5,
-8 to 20 times as long as the forward pass (measured: oneDNN in torch 2.13, AVX-512).
+4 to 24 times as long as the forward pass (measured: oneDNN in torch 2.13, AVX-512).
 """
 
 from __future__ import annotations
@@ -83,21 +83,31 @@ class _Convolve(torch.autograd.Function):
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, stride: int) -> Tensor:
-    """The gradient of the weights (C × 1 × 5 × 5), as three of kernels that are 3 columns wide.
+    """The gradient of the weights (C × 1 × 5 × 5), of kernels that are at most 3 columns wide.
 
-    Column j of the weights multiplies the input at column stride · w + j − 2. Column j' of a kernel
-    of 3 columns, padded by 1, multiplies that at stride · w + j' − 1: so it gives columns 1 to 3;
-    and with the gradient moved by a column of the output to the left or right, column 0 or 4.
+    Column j of the weights multiplies the input at column stride · w + j − 2. A kernel of 3
+    columns, padded by 1, gives columns 1 to 3. What is the middle column of a kernel becomes column
+    0 or 4 where the gradient is moved by 2 columns of the input.
     """
-    missing = max(0, -((x.shape[2] - _KERNEL) // stride))  # oneDNN's kernel needs 5 rows
-    if missing:
-        x, gradient = F.pad(x, (0, 0, 0, stride * missing)), F.pad(gradient, (0, 0, 0, missing))
-    narrow = x.new_empty(x.shape[1], 1, _KERNEL, 3)
-    left, centre, right = (
-        _gradients(moved, x, narrow, stride, of_weight=True)[1]
-        for moved in (F.pad(gradient, (-1, 1)), gradient, F.pad(gradient, (1, -1)))
+    # oneDNN's kernel needs 5 rows, and moving by 2 columns as many.
+    rows, columns = (
+        max(0, -((size - least) // stride)) for size, least in zip(x.shape[2:], (5, 2), strict=True)
     )
-    return torch.cat([left[..., stride - 1, None], centre, right[..., 3 - stride, None]], dim=3)
+    if rows or columns:
+        x = F.pad(x, (0, stride * columns, 0, stride * rows))
+        gradient = F.pad(gradient, (0, columns, 0, rows))
+    width, moved = (1, 2) if stride == 1 else (3, 1)  # oneDNN has no kernel of a column at stride 2
+    first, last = (
+        _gradients(F.pad(gradient, (left, -left)), x, _kernel(x, width), stride, of_weight=True)[1]
+        for left in (-moved, moved)
+    )
+    centre = _gradients(gradient, x, _kernel(x, 3), stride, of_weight=True)[1]
+    middle = width // 2
+    return torch.cat([first[..., middle, None], centre, last[..., middle, None]], dim=3)
+
+
+def _kernel(x: Tensor, width: int) -> Tensor:
+    return x.new_empty(x.shape[1], 1, _KERNEL, width)
 
 
 def _gradients(
