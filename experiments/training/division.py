@@ -55,7 +55,7 @@ def measured(architecture: Architecture, batch_size: int, cores: int) -> list[Di
 
 
 def _speed(architecture: Architecture, batch_size: int, workers: int, cores: int) -> float:
-    variables = os.environ | {"OMP_NUM_THREADS": str(cores // workers)}
+    variables = os.environ | machine.process_variables(cores // workers)
     given = json.dumps({"architecture": architecture.to_dict(), "batch_size": batch_size})
     with ExitStack() as stack:
         processes = [
