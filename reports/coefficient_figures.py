@@ -14,7 +14,7 @@ from reports.style import (
     new_figure,
     percent_axis,
 )
-from reports.ternary import CORNERS, GRID, place
+from reports.ternary import CORNERS, GRID, Place, place, with_room
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Candidates that the figure has room for.
 MOST_CANDIDATES = 40
-#: Candidates that a figure names one by one.
-MOST_NAMED = 25
 
 
 def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
@@ -72,6 +70,10 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
 def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
     """The candidates on the triangle of shares; the darker, the more accurate."""
     shown = rows(coefficients[coefficients["accuracy"].notna()])
+    shown.sort(key=lambda row: (not row["winner"], -row["accuracy"]))
+    places = [
+        place(row["depth_share"], row["width_share"], row["resolution_share"]) for row in shown
+    ]
     with new_figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
         axes.set_aspect("equal")
         axes.set_axis_off()
@@ -90,15 +92,17 @@ def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
                 va="bottom" if top else "top",
                 color=QUIET,
             )
-        for row in shown:
-            _draw_candidate(axes, row, [each["accuracy"] for each in shown])
+        accuracies = [row["accuracy"] for row in shown]
+        for row, at, named in zip(shown, places, with_room(places), strict=True):
+            _draw_candidate(axes, row, at, accuracies, named=named)
         axes.margins(0.12)
     return figure
 
 
-def _draw_candidate(axes: Axes, row: dict[str, Any], accuracies: list[float]) -> None:
+def _draw_candidate(
+    axes: Axes, row: dict[str, Any], at: Place, accuracies: list[float], *, named: bool
+) -> None:
     low, high = min(accuracies), max(accuracies)
-    at = place(row["depth_share"], row["width_share"], row["resolution_share"])
     lightness = 0.85 - 0.7 * (row["accuracy"] - low) / ((high - low) or 1)
     edge = BASELINE if row["winner"] else QUIET
     axes.plot(
@@ -108,9 +112,9 @@ def _draw_candidate(axes: Axes, row: dict[str, Any], accuracies: list[float]) ->
         color=str(lightness),
         markeredgecolor=edge,
         markeredgewidth=1.6 if row["winner"] else 0.6,
-        zorder=3,
+        zorder=4 if row["winner"] else 3,
     )
-    if len(accuracies) <= MOST_NAMED:
+    if named:
         axes.annotate(
             f"{100 * row['accuracy']:.1f}",
             at,

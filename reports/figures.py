@@ -74,7 +74,7 @@ def accuracy(
             some = searched[searched["state"] == state]
             dots(axes, some[cost], some["accuracy"], colour, state == "complete", label)
         front = pareto(trials, cost)
-        if len(front):
+        if len(front) > 1:
             axes.plot(
                 front[cost].astype(float),
                 front["accuracy"],

@@ -7,6 +7,7 @@ and resolution share its logarithm: three numbers that add up to 1, a point in a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 #: Height of a triangle whose sides are 1.
@@ -24,6 +25,20 @@ def place(depth: float, width: float, resolution: float) -> Place:
     """Depth is the upper corner, width the left one, resolution the right one."""
     whole = depth + width + resolution
     return Place((resolution + depth / 2) / whole, HEIGHT * depth / whole)
+
+
+#: What a number beside a point takes, in sides of the triangle.
+_WIDE, _HIGH = 0.13, 0.06
+
+
+def with_room(places: Sequence[Place]) -> Iterator[bool]:
+    """Which of `places`, the foremost first, can have a number that hides no other's."""
+    taken: list[Place] = []
+    for x, y in places:
+        free = all(abs(x - other.x) > _WIDE or abs(y - other.y) > _HIGH for other in taken)
+        if free:
+            taken.append(Place(x, y))
+        yield free
 
 
 #: The corners and the names that stand at them.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import coefficient_figures, tables, ternary
+from reports import tables, ternary
 from reports.charts import Networks
 from reports.columns import rows
 from reports.load import Run
@@ -103,15 +103,24 @@ def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
         }
 
     low, high = (end(row["accuracy"] for row in known) for end in (min, max))
+    known.sort(key=lambda row: (not row["winner"], -row["accuracy"]))
+    places = [
+        ternary.place(row["depth_share"], row["width_share"], row["resolution_share"])
+        for row in known
+    ]
+    points = [
+        at(place)
+        | {
+            "shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)),
+            "row": row,
+            "named": named,
+        }
+        for row, place, named in zip(known, places, ternary.with_room(places), strict=True)
+    ]
     return {
         "lines": [(at(begin), at(end)) for begin, end in ternary.GRID],
         "corners": [at(corner) | {"name": name} for name, corner in ternary.CORNERS],
-        "points": [
-            at(ternary.place(row["depth_share"], row["width_share"], row["resolution_share"]))
-            | {"shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)), "row": row}
-            for row in reversed(known)
-        ],
-        "named": len(known) <= coefficient_figures.MOST_NAMED,
+        "points": points[::-1],  # the foremost is drawn over the others
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,7 +72,7 @@ def _sentence(detail: ErrorDetails, kind: type, source: str) -> str:
     place = f"{source}: {where}" if where else source
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         unknown, siblings = str(detail["loc"][-1]), _siblings(kind, detail["loc"])
-        near = difflib.get_close_matches(unknown, siblings, n=1, cutoff=0.5)
+        near = _elsewhere(kind, unknown) or difflib.get_close_matches(unknown, siblings, 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(siblings)}"
         return f"{place}: unknown key; {hint}"
     if detail["type"] == "missing":
@@ -100,6 +100,22 @@ def _siblings(kind: type, location: tuple[int | str, ...]) -> list[str]:
         nodes = [child for node in nodes for child in _children(node, part, definitions)]
     nodes = [plain for node in nodes for plain in _plain(node, definitions)]
     return sorted({key for node in nodes for key in node.get("properties", {})})
+
+
+def _elsewhere(kind: type, name: str) -> list[str]:
+    """The one key of this name, where a section of the data has it: `search.trials`."""
+    schema = _adapter(kind).json_schema()
+    definitions: Mapping[str, Any] = schema.get("$defs", {})
+
+    def below(node: dict[str, Any], prefix: str) -> Iterator[str]:
+        for plain in _plain(node, definitions):
+            for key, child in plain.get("properties", {}).items():
+                if key == name:
+                    yield prefix + key
+                yield from below(child, f"{prefix}{key}.")
+
+    found = list(below(schema, ""))
+    return found if len(found) == 1 else []
 
 
 def _children(

@@ -39,11 +39,21 @@ def complete_run(incomplete: str) -> list[str]:
     return [name for name in found if name.startswith(incomplete)]
 
 
-def existing(folder: Path) -> Run:
-    """The run in `folder`, or of that name under runs/, which is looked at and not changed."""
+def find(folder: Path) -> Run | None:
+    """The run in `folder`, or of that name under runs/; None where there is none."""
     for place in (folder, RUNS / folder):
         if (place / "recipe.yaml").is_file():
             return Run(place.resolve(), config.load(str(place / "recipe.yaml")))
+    return None
+
+
+def existing(folder: Path) -> Run:
+    """The run in `folder`, or of that name under runs/, which is looked at and not changed.
+
+    Raises `InvalidInput` where there is none.
+    """
+    if found := find(folder):
+        return found
     if folder.is_dir():
         raise InvalidInput(
             f"{folder}: this folder has no recipe.yaml, so it is no run; "
@@ -71,35 +81,31 @@ def load_architecture(name: str) -> Architecture:
     name. Raises `InvalidInput` with the nearest name.
     """
     run, _, part = name.rpartition(":")
-    if run and _is_run(Path(run)):
-        return _of_run(Path(run), part)
-    if _is_run(Path(name)):
-        return _of_run(Path(name), "baseline")
+    if run and (found := find(Path(run))):
+        return _of_run(found, run, part)
+    if name not in presets.names() and (found := find(Path(name))):
+        return _of_run(found, name, "baseline")
     if not name.endswith(".json"):
         return presets.load(name)
     return _read(Path(name))
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.yaml").is_file()
-
-
-def _of_run(folder: Path, part: str) -> Architecture:
+def _of_run(run: Run, name: str, part: str) -> Architecture:
     from reports.load import STUDIES, load
     from reports.tables import networks
 
-    loaded = load(folder)
+    loaded = load(run.folder, run.storage)
     found = networks(loaded)
     if part in found:
         return found[part]
     if part == "baseline":
         raise InvalidInput(
-            f"{folder}: the run has no baseline yet; find it with: phiscale search {folder}"
+            f"{name}: the run has no baseline yet; find it with: phiscale search {run.folder}"
         )
     jobs = {t.job: t.architecture for name in STUDIES for t in loaded.study(name) if t.job}
     if part not in jobs:
-        raise one_of(f"networks of {folder}", part, [*found, *jobs])
-    return Architecture.from_dict(jobs[part], source=f"{folder}: {part}")
+        raise one_of(f"networks of {name}", part, [*found, *jobs])
+    return Architecture.from_dict(jobs[part], source=f"{name}: {part}")
 
 
 def _read(path: Path) -> Architecture:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.naming import existing
+from experiments.commands.naming import existing, find
 from experiments.commands.options import AsJson, RunFolder, Set
 from experiments.commands.running import run_stages
 from experiments.commands.terminal import err, out, wrote
@@ -31,7 +31,8 @@ def report(
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
     if len(runs) == 1:
-        opened = open_run(runs[0], folder, tuple(changes or ()))
+        saved = None if changes else find(folder or Path(runs[0]))
+        opened = saved or open_run(runs[0], folder, tuple(changes or ()))
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
         return
     from reports import compare

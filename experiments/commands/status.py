@@ -14,7 +14,7 @@ from experiments.progress.pace import Done, Left, left
 from experiments.run import Run
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
-from reports.text import count, duration, percent, printable
+from reports.text import count, duration, number, percent, printable
 
 if TYPE_CHECKING:
     from search.lease import Driver
@@ -117,7 +117,7 @@ def _share(trial: Trial) -> float:
 def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Driver | None) -> None:
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
-    again = f" and continued {len(starts) - 1} times" if len(starts) > 1 else ""
+    again = f" and continued {number(len(starts) - 1, 'time')}" if len(starts) > 1 else ""
     out.print(f"{opened.recipe.name}{since}{again}", style="bold", markup=False)
     out.print(_sentence(opened, loaded, driver), markup=False, soft_wrap=True)
     rows = []

@@ -74,6 +74,11 @@ def dump(recipe: Common) -> str:
 
 
 def _read(path: Path, names: Sequence[str]) -> str:
+    if path.is_dir():
+        raise InvalidInput(
+            f"{path}: this folder has no recipe.yaml, so it is no run; `phiscale runs DIR` lists "
+            "those below a folder"
+        )
     if path.suffix not in (".yaml", ".yml"):
         raise one_of("recipe", str(path), names)
     try:

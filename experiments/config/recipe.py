@@ -60,6 +60,16 @@ class Recipe(Common):
         return self.executor.kind == "ray" and self.search.pruner.kind == "asha"
 
     @model_validator(mode="after")
+    def _samplable(self) -> Self:
+        from search import samplers  # optuna: not needed for help
+
+        search = self.search
+        samplers.check(
+            search.sampler, several=bool(self.objective.pareto), prior=bool(search.warm_start)
+        )
+        return self
+
+    @model_validator(mode="after")
     def _prunable(self) -> Self:
         if self.objective.pareto and self.search.pruner.kind != "none":
             raise ValueError(

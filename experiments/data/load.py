@@ -201,7 +201,7 @@ def _summary(
         most, least = stored.classes[trained.argmax()], stored.classes[trained.argmin()]
         warnings.append(
             f"The classes are heavily imbalanced: {most!r} has {trained.max():,} training images, "
-            f"{least!r} {trained.min():,}; consider objective.metric: balanced."
+            f"{least!r} {trained.min():,}."
         )
     return Summary(
         source=config.source,

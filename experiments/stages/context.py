@@ -11,7 +11,7 @@ from pathlib import Path
 from upath import UPath
 
 from experiments.config import ExecutorConfig, Recipe
-from experiments.data.load import Data, load
+from experiments.data.load import HEAVY_IMBALANCE, Data, load
 from experiments.evaluators.anywhere import Anywhere
 from experiments.evaluators.packed import AUTO, packed
 from experiments.evaluators.shared import Shared
@@ -56,7 +56,13 @@ class Context:
     @cached_property
     def data(self) -> Data:
         """The images, divided; what they are is noted in the manifest."""
-        return load_data(self.run)
+        data = load_data(self.run)
+        if data.summary.imbalance >= HEAVY_IMBALANCE and self.recipe.objective.metric == "top1":
+            log.remark(
+                "Accuracy counts every image alike; objective.metric: balanced would count every "
+                "class alike."
+            )
+        return data
 
     @cached_property
     def environment(self) -> dict[str, str]:

@@ -124,7 +124,7 @@ def _chart(run: Run, tables: Tables) -> str:
         longer = trained_for(run, "finalists")
         sentences.append(f"Finalists and baseline: the same images, {longer}.")
     if len(tables.family):
-        sentences.append("Family: test images, trained in full. So the levels are not one scale.")
+        sentences.append("Family: test images, trained in full. These levels do not compare.")
     if run.study("rivals"):
         sentences.append("Rivals, by name: other rules and networks, trained as the family.")
     if published.for_classes(run.num_classes):

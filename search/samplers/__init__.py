@@ -44,25 +44,33 @@ def names() -> list[str]:
 def create(
     name: str, candidates: Candidates, seed: int, prior: Observations | None = None
 ) -> Sampler:
-    """The sampler `name` over `candidates`; raises `InvalidInput` where there is none.
+    """The sampler `name` over `candidates`; raises `InvalidInput` as `check` does.
 
-    `prior` is what earlier searches of the same choices measured, which only `predictor` uses; any
-    other sampler is refused it.
+    `prior` is what earlier searches of the same choices measured, which only `predictor` uses.
+    """
+    check(name, several=bool(candidates.objective.pareto), prior=prior is not None)
+    return Sampler(_method(name, prior), candidates, seed)
+
+
+def check(name: str, *, several: bool, prior: bool) -> None:
+    """Raises `InvalidInput` where there is no sampler `name`, or it cannot do what is asked.
+
+    `several` says that there are several objectives, `prior` that it is to learn from earlier
+    searches.
     """
     if name not in names():
         raise one_of("search.sampler", name, names())
-    if candidates.objective.pareto and name in _OF_ONE_REWARD:
+    if several and name in _OF_ONE_REWARD:
         able = ", ".join(known for known in names() if known not in _OF_ONE_REWARD)
         raise InvalidInput(
             f"search.sampler: {name} maximises one reward, and objective.pareto asks for several "
             f"objectives; choose one of {able}, or leave pareto out"
         )
-    if prior is not None and name != "predictor":
+    if prior and name != "predictor":
         raise InvalidInput(
             f"search.warm_start: the sampler {name} cannot learn from earlier searches; "
             "set search.sampler to predictor, or leave warm_start out"
         )
-    return Sampler(_method(name, prior), candidates, seed)
 
 
 def _method(name: str, prior: Observations | None) -> Method:

@@ -57,6 +57,8 @@ def test_an_override_reaches_sections_that_the_recipe_leaves_out(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("trials=3", "mine.yaml: trials: unknown key; did you mean 'search.trials'?"),
+        ("search.sampler=tpee", "search.sampler: there is no 'tpee'; did you mean 'tpe'?"),
         ("search.trails=3", "mine.yaml: search.trails: unknown key; did you mean 'trials'?"),
         (
             "train.learning_rate=fast",

@@ -97,9 +97,10 @@ def test_a_fork_needs_a_run_and_a_database_of_its_own(tmp_path):
 
 def test_no_password_is_written_down(tmp_path, monkeypatch):
     url = "postgresql://user:hunter2@host/db"
-    words = ["run", "demo", "--set", f"storage={url}", "--set", f"search.warm_start=[{url}, b]"]
+    changes = (f"storage={url}", f"search.warm_start=[{url}, b]", "search.sampler=predictor")
+    words = ["run", "demo", *(f"--set={change}" for change in changes)]
     monkeypatch.setattr("sys.argv", ["phiscale", *words])
-    run = open_run("demo", tmp_path / "run", tuple(words[3::2]))
+    run = open_run("demo", tmp_path / "run", changes)
     assert run.storage == url
     assert run.recipe.search.warm_start == (url, "b")
     shown = "postgresql://user:***@host/db"

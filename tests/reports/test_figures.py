@@ -117,6 +117,12 @@ def test_the_triangle_shows_every_candidate_at_its_shares(found):
     }
 
 
+def test_a_number_on_the_triangle_hides_no_other():
+    corner, edge = ternary.place(1, 0, 0), ternary.place(1, 1, 0)
+    beside = ternary.Place(corner.x + 0.05, corner.y - 0.01)
+    assert list(ternary.with_room([corner, corner, edge, beside])) == [True, False, True, False]
+
+
 def test_an_unknown_kind_and_an_unknown_format_are_refused(run, found, tmp_path):
     with pytest.raises(InvalidInput, match="did you mean 'accuracy_macs'"):
         figures.draw("acuracy_macs", run, found)
