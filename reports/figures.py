@@ -6,7 +6,7 @@ alone), names its lines beside them, and is the same file to the byte for the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports.charts import latency_setting
@@ -52,6 +52,7 @@ _WAYS = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."))
 #: What else the family's accuracy is drawn against.
 SECONDS = "seconds of training"
 LATENCY = "milliseconds of one call"
+THROUGHPUT = "images per second"
 
 
 def accuracy(
@@ -172,20 +173,35 @@ def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> N
     name_members(axes, way, "x", colour)
 
 
-def latency_lines(tables: Tables) -> dict[str, list[dict[str, Any]]]:
-    """The members' accuracy and milliseconds of one call, by how they were measured."""
-    members = {row["name"]: row for row in rows(tables.family)}
+def latency_lines(
+    latencies: Iterable[Mapping[str, Any]],
+    members: Iterable[Mapping[str, Any]],
+    *,
+    throughput: bool = False,
+) -> dict[str, list[dict[str, Any]]]:
+    """The members' accuracy and milliseconds of one call, by how they were measured.
+
+    With `throughput`, images per second instead.
+    """
+    known = {row["name"]: row for row in members if row["accuracy"] is not None}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows(tables.latency):
-        member = members.get(row["member"])
-        if member is None or member["accuracy"] is None:
+    for row in latencies:
+        if row["member"] not in known:
             continue
-        times = {
-            name: 1000 * row[f"{column}_seconds"]
-            for name, column in (("x", "median"), ("x_low", "low"), ("x_high", "high"))
-        }
-        found.setdefault(latency_setting(row), []).append(member | times)
+        low, median, high = (row[f"{name}_seconds"] for name in ("low", "median", "high"))
+        if throughput:
+            times = [row["batch"] / each for each in (high, median, low)]
+        else:
+            times = [1000 * each for each in (low, median, high)]
+        place = dict(zip(("x_low", "x", "x_high"), times, strict=True))
+        found.setdefault(latency_setting(row), []).append({**known[row["member"]], **place})
     return found
+
+
+def _latency(tables: Tables, *, throughput: bool) -> Figure:
+    lines = latency_lines(rows(tables.latency), rows(tables.family), throughput=throughput)
+    title, label = ("throughput", THROUGHPUT) if throughput else ("latency", LATENCY)
+    return family_accuracy(title, lines, label)
 
 
 def _against_seconds(_: Run, tables: Tables) -> Figure:
@@ -201,9 +217,8 @@ def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
 #: Every kind of figure, by the name of its file.
 KINDS: Mapping[str, Callable[[Run, Tables], Figure]] = {
     **{f"accuracy_{cost}": _accuracy(cost) for cost in COSTS},
-    "accuracy_latency": lambda _, tables: family_accuracy(
-        "latency", latency_lines(tables), LATENCY
-    ),
+    "accuracy_latency": lambda _, tables: _latency(tables, throughput=False),
+    "accuracy_throughput": lambda _, tables: _latency(tables, throughput=True),
     "accuracy_seconds": _against_seconds,
     "pareto": lambda run, tables: pareto_front(tables.trials, tables.pareto, run.pareto or {}),
     "search_progress": lambda _, tables: search_progress(tables.search_progress),
@@ -214,6 +229,7 @@ KINDS: Mapping[str, Callable[[Run, Tables], Figure]] = {
 #: The table that a figure has nothing to show without.
 _NEEDS = {
     "accuracy_latency": "latency",
+    "accuracy_throughput": "latency",
     "accuracy_seconds": "family",
     "pareto": "pareto",
     "search_progress": "search_progress",

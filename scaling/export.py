@@ -194,7 +194,10 @@ def write_cards(folder: Path, family: FamilyRecord) -> FamilyRecord:
 
 def edited(path: Path, record: MemberRecord) -> bool:
     """Whether someone has changed the card since it was written."""
-    return record.card is not None and path.is_file() and _sha256(path.read_bytes()) != record.card
+    if record.card is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() != record.card
 
 
 def left_out(portable: Portable) -> dict[Format, str]:

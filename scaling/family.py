@@ -49,6 +49,12 @@ _MAX_JSON = 10_000_000
 #: The largest file that is read, in bytes: so many times the weights, and so many beside (assumed).
 _MOST_COPIES, _MOST_BESIDE = 4, 50_000_000
 
+#: The most parameters of a member (assumed: twice those of EfficientNet-L2), and images of a set.
+_MOST_PARAMS, _MOST_IMAGES = 1_000_000_000, 10**12
+
+#: The largest number of another kind (assumed: MACs of a target are the largest that there are).
+_MOST_NUMBER = 1e30
+
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
@@ -57,6 +63,11 @@ class Quantised:
     accuracy: float
     full_accuracy: float
     images: int
+
+    def __post_init__(self) -> None:
+        _check_measured(self.images, self.accuracy, self.full_accuracy)
+        if not self.images:
+            raise ValueError("`images > 0` must hold, but got images=0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,9 @@ class MemberRecord:
         for name in (ARCHITECTURE, WEIGHTS):
             if name not in self.files:
                 raise ValueError(f"the files of {self.name} must list {name}, but it is missing")
+        _check_measured(self.images, self.accuracy, *self.class_accuracies)
+        for what in ("phi", "depth", "width", "train_seconds", "target", "miss"):
+            _check_finite(what, getattr(self, what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,12 @@ class DataRecord:
     test_per_class: tuple[int, ...]
     held_out: int
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for count in (self.train, self.test, self.held_out):
+            _check_measured(count)
+        for count in (*self.train_per_class, *self.test_per_class):
+            _check_measured(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,30 @@ class FamilyRecord:
             raise ValueError(f"names of members must be unique, but got {repeated[0]} repeatedly")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"a plain name of the family must be given, but got {self.name!r}")
+        if found := self.coefficients:
+            for name in ("alpha", "beta", "gamma"):
+                _check_finite(name, getattr(found, name))
+        for counts in (self.data.train_per_class, self.data.test_per_class) if self.data else ():
+            if len(counts) != len(self.classes):
+                raise ValueError(
+                    f"data must have a count for each of the {len(self.classes)} classes, "
+                    f"but got {len(counts)}"
+                )
+
+
+def _check_measured(images: int, *accuracies: float | None) -> None:
+    if not 0 <= images <= _MOST_IMAGES:
+        raise ValueError(
+            f"`0 <= images <= {_MOST_IMAGES}` must hold, but got images={images!r:.20}"
+        )
+    for found in accuracies:
+        if found is not None and not 0 <= found <= 1:
+            raise ValueError(f"`0 <= accuracy <= 1` must hold, but got accuracy={found}")
+
+
+def _check_finite(name: str, value: float | None) -> None:
+    if value is not None and not abs(value) < _MOST_NUMBER:
+        raise ValueError(f"{name} must be a number of a reasonable size, but got {value!r:.20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +258,8 @@ class SavedMember:
             raise InvalidInput(
                 f"{path}: {FAMILY} lists no such file; write it with phiscale export"
             )
-        most = _MOST_COPIES * 4 * self.cost.params + _MOST_BESIDE
         try:
-            if (size := path.stat().st_size) > most:
-                raise InvalidInput(f"{path}: must have at most {most} bytes, but has {size}")
+            _check_bytes(path, _most_bytes(self.cost))
             data = path.read_bytes()
         except OSError as error:
             raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
@@ -295,6 +337,7 @@ def load_member(folder: str | Path) -> SavedMember:
 def load_record(folder: Path) -> FamilyRecord:
     """What the family.json in `folder` says; raises `InvalidInput` for one that is none."""
     path = folder / FAMILY
+    _check_inside(folder, path)
     record = validate(FamilyRecord, _read_json(path), source=str(path))
     for member in record.members:
         found = len(member.class_accuracies)
@@ -307,23 +350,20 @@ def load_record(folder: Path) -> FamilyRecord:
 
 
 def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> SavedMember:
-    for name, sha256 in record.files.items():
-        path = folder / record.name / name
-        if not path.is_file():
-            raise InvalidInput(
-                f"{path}: must exist, for {FAMILY} lists it; export the family again"
-            )
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise InvalidInput(f"{path}: must lie in {folder}, but leads to {path.resolve()}")
-        with path.open("rb") as file:
-            _check_hash(path, hashlib.file_digest(file, "sha256").hexdigest(), sha256)
-
     path = folder / record.name / ARCHITECTURE
+    _check_file(folder, path, record.files[ARCHITECTURE], _MAX_JSON)
     architecture = Architecture.from_dict(_read_json(path), source=str(path))
     # The cost is cheap for any description, the key only for one of reasonable size: it comes last.
+    found = cost(architecture)
     _check_same(path, "resolution", architecture.resolution, record.resolution)
-    _check_same(path, "cost", cost(architecture), record.cost)
-    _check_size(folder / record.name / WEIGHTS, record.cost.params)
+    _check_same(path, "cost", found, record.cost)
+    if found.params > _MOST_PARAMS:
+        raise InvalidInput(
+            f"{path}: must have at most {_MOST_PARAMS} parameters, but has {found.params}"
+        )
+    for name, sha256 in record.files.items():
+        _check_file(folder, folder / record.name / name, sha256, _most_bytes(found))
+    _check_size(folder / record.name / WEIGHTS, found.params)
     _check_same(path, "key", architecture.key, record.key)
     _check_same(path, "number of classes", architecture.num_classes, len(family.classes))
     _check_same(path, "channels", architecture.in_channels, len(family.preprocessing.mean))
@@ -332,14 +372,42 @@ def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> Sa
     return SavedMember(folder / record.name, record, portable)
 
 
+def _most_bytes(found: Cost) -> int:
+    """The largest that a file of such a network could be."""
+    return _MOST_COPIES * 4 * found.params + _MOST_BESIDE
+
+
+def _check_file(folder: Path, path: Path, sha256: str, most: int) -> None:
+    """That the file is there, in the folder, of a possible size, and has this hash."""
+    if not path.is_file():
+        raise InvalidInput(f"{path}: must exist, for {FAMILY} lists it; export the family again")
+    _check_inside(folder, path)
+    _check_bytes(path, most)
+    with path.open("rb") as file:
+        _check_hash(path, hashlib.file_digest(file, "sha256").hexdigest(), sha256)
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(f"{path}: must lie in {folder}, but leads to {path.resolve()}")
+
+
+def _check_bytes(path: Path, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise InvalidInput(f"{path}: must have at most {most} bytes, but has {size}")
+
+
 def _read_json(path: Path) -> Any:
     try:
-        if (size := path.stat().st_size) > _MAX_JSON:
-            raise InvalidInput(f"{path}: must have at most {_MAX_JSON} bytes, but has {size}")
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path}: must be a file")
+        _check_bytes(path, _MAX_JSON)
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
     except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
         raise InvalidInput(f"{path}: must be JSON, but {error}") from None
 
 

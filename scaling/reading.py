@@ -29,6 +29,10 @@ TOLERANCES = {
     Format.ONNX: 1e-4,
 }
 
+#: The largest difference of outputs with 8 bits from those with 32, as a fraction of the outputs'
+#: standard deviation (assumed: another network's outputs differ by about √2 of it).
+EIGHT_BITS = 0.7
+
 #: The formats that can be run, and the file of each.
 FILES = {
     Format.SAFETENSORS: "model.safetensors",
@@ -157,6 +161,8 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
         yield _count(member, images)
         expected = open_format(member, Format.SAFETENSORS)(images)
         largest = max(float(np.abs(expected).max()), 1.0)
+        if onnx.INT8 in member.record.files:
+            yield _eight_bits(member, images, expected)
         for format_ in (Format.TORCH, Format.TIMM, Format.PROGRAM, Format.ONNX):
             if FILES[format_] not in member.record.files:
                 continue
@@ -177,6 +183,27 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
                 )
             note = f"{len(images)} images, outputs within {difference:.1g}"
             yield Check(member.name, format_, note)
+
+
+def _eight_bits(
+    member: SavedMember, images: NDArray[np.float32], expected: NDArray[np.float32]
+) -> Check:
+    """Compares the network of 8 bits with the whole one: they may differ, but not by much."""
+    import numpy as np
+
+    path = member.folder / onnx.INT8
+    if reason := _missing(Format.ONNX):
+        return Check(member.name, "int8", reason, checked=False)
+    found = onnx.open_(member.read(onnx.INT8), str(path))(images)
+    difference = float(np.sqrt(np.mean((found - expected) ** 2) / max(np.var(expected), 1e-12)))
+    agree = int((found.argmax(1) == expected.argmax(1)).sum())
+    if not difference <= EIGHT_BITS:
+        raise Different(
+            f"{path}: must put out nearly what model.safetensors does, but on {len(images)} "
+            f"images differs by {difference:.2g} of the outputs' spread (at most {EIGHT_BITS:g})"
+        )
+    note = f"{agree} of {len(images)} images of the same class, outputs within {difference:.1g}"
+    return Check(member.name, "int8", note)
 
 
 def _missing(format_: Format) -> str | None:

@@ -25,7 +25,7 @@ from space.architecture import (
     Stage,
     round_channels,
 )
-from space.validation import InvalidInput, one_of, strict_keys, validate
+from space.validation import InvalidInput, one_of, parse_yaml, strict_keys, validate
 
 Value = str | int | float
 
@@ -195,10 +195,7 @@ def load(name_or_path: str) -> Space:
                 f"{', '.join(names())}"
             )
         name, text = path.stem, path.read_text("utf-8")
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{name_or_path}: is not valid YAML: {error}") from None
+    data = parse_yaml(text, yaml.SafeLoader, source=name_or_path)
     return _parse(name, data, source=name_or_path)
 
 

@@ -37,6 +37,41 @@ def one_of(name: str, found: str, valid: Iterable[str]) -> InvalidInput:
     return InvalidInput(f"{name}: there is no {found!r}; {hint}")
 
 
+#: The largest data that YAML may give, in characters, with what its aliases repeat (assumed).
+_MOST_CHARACTERS = 10_000_000
+
+
+def parse_yaml(text: str, loader: Any, *, source: str) -> Any:
+    """The data in `text`, read by a safe `loader`; raises `InvalidInput` for what is none.
+
+    Aliases that would repeat a part beyond any size are refused, as is nesting without end.
+    """
+    import yaml
+
+    try:
+        data = yaml.load(text, loader)
+        size = _characters(data, {})
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InvalidInput(f"{source}: is not valid YAML: {error}") from None
+    if size > _MOST_CHARACTERS:
+        raise InvalidInput(
+            f"{source}: must hold at most {_MOST_CHARACTERS} characters, but with what its aliases "
+            "repeat it has more"
+        )
+    return data
+
+
+def _characters(data: object, known: dict[int, int]) -> int:
+    """About how long `data` is when it is written out; `known` are the parts that were counted."""
+    if not isinstance(data, dict | list):
+        return len(data) if isinstance(data, str) else 1
+    if id(data) not in known:
+        known[id(data)] = 0  # in a circle, which `validate` refuses
+        parts = [*data, *data.values()] if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_characters(part, known) for part in parts)
+    return known[id(data)]
+
+
 def validate(kind: type[T], data: object, *, source: str) -> T:
     """`data` (what JSON or safe YAML gives) as a `kind`: a dataclass or a pydantic model.
 
@@ -47,7 +82,7 @@ def validate(kind: type[T], data: object, *, source: str) -> T:
 
     try:
         text = json.dumps(data)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{source}: plain JSON data is needed, but {error}") from None
     try:
         value: T = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import typer
 from experiments.commands.naming import load_architecture
 from experiments.commands.options import AsJson
 from experiments.commands.terminal import err, out, print_json, print_rows, wrote
-from scaling.family import ARCHITECTURE, FAMILY, load_family
+from scaling.family import ARCHITECTURE, FAMILY, SavedFamily, load_family
 from space import choices
 from space.validation import InvalidInput
 
@@ -47,7 +47,8 @@ def latency(
 ) -> None:
     """Seconds of a call and images per second: medians of many calls, with quartiles.
 
-    Float32, channels last. A family's are kept in its latency.csv.
+    Float32, channels last. A family's are kept in its latency.csv, drawn against the accuracy, and
+    told in its cards.
     """
     from experiments.latency import tables, timing
 
@@ -57,7 +58,7 @@ def latency(
             raise InvalidInput("--build-table: a table is for one --batch and one --backend")
         _build(build_table, target, resolution, device, batches[0], backends[0], threads, as_json)
         return
-    folder, subjects = _subjects(target, resolution)
+    family, subjects = _subjects(target, resolution)
     predictor = tables.load(table) if table else None
     predicted = {each.name: predictor.predict(each.architecture) for each in subjects if predictor}
     rows = list(
@@ -71,13 +72,15 @@ def latency(
         print_json([fact | more for fact, more in zip(facts, seconds, strict=True)])
     else:
         _print(rows, predicted)
-    if folder is not None:
-        timing.write(folder / timing.FILE, rows)
-        err.print(f"wrote {folder / timing.FILE}", markup=False, soft_wrap=True)
+    if family is not None:
+        from experiments.latency.kept import keep
+
+        names = ", ".join(str(path) for path in keep(family, rows))
+        err.print(f"wrote {names} and the cards", markup=False, soft_wrap=True)
 
 
-def _subjects(target: str, resolution: int | None) -> tuple[Path | None, list[Subject]]:
-    """The networks that are meant, and the folder of the family, where they are one."""
+def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, list[Subject]]:
+    """The networks that are meant, and the family, where they are one."""
     from experiments.latency.timing import Subject, members
 
     path = Path(target)
@@ -85,7 +88,8 @@ def _subjects(target: str, resolution: int | None) -> tuple[Path | None, list[Su
         if (folder / FAMILY).is_file():
             if resolution is not None:
                 raise InvalidInput("--resolution: the members of a family have their own")
-            return folder, members(load_family(folder))
+            family = load_family(folder)
+            return family, members(family)
     saved = path / ARCHITECTURE
     network = load_architecture(str(saved) if saved.is_file() else target)
     return None, [Subject(target, replace(network, resolution=resolution or network.resolution))]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from experiments.config.recipe import Common, Recipe
-from space.validation import InvalidInput, one_of, validate
+from space.validation import InvalidInput, one_of, parse_yaml, validate
 
 _SHIPPED = resources.files("experiments") / "recipes"
 
@@ -111,10 +111,7 @@ _Loader.add_implicit_resolver(
 
 
 def _parse(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{source}: is not valid YAML: {error}") from None
+    return parse_yaml(text, _Loader, source=source)
 
 
 def override(data: dict[str, Any], change: str) -> None:

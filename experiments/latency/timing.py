@@ -38,6 +38,8 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 _WARM_UP_CALLS, _WARM_UP_PART = 5, 0.2
 #: Timed calls: so many at least, but after `_MOST_SECONDS` the fewer will do (assumed).
 _CALLS, _FEWEST_CALLS, _MOST_SECONDS = 30, 5, 10.0
+#: Seconds for which calls are timed (assumed).
+_SECONDS = 0.5
 
 #: Where a family's latencies are kept, in its folder.
 FILE = "latency.csv"
@@ -83,10 +85,12 @@ def measure(
     batch: int = 1,
     backend: Backend = "eager",
     threads: int | None = None,
+    at_least: float = _SECONDS,
 ) -> Latency:
     """The latency of `architecture` at its own resolution, here and now.
 
-    `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice. Raises
+    `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice; calls are timed for
+    `at_least` so many seconds. Raises
     `InvalidInput` where `backend` is unknown, is not installed, or cannot run this network on this
     device.
     """
@@ -98,7 +102,7 @@ def measure(
         with _explained(backend, chosen):
             run = runner(network, images, backend)
             with torch.inference_mode():
-                seconds = time_calls(run, chosen)
+                seconds = time_calls(run, chosen, at_least=at_least)
         low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
         count = torch.get_num_threads()
     return Latency(median, low, high, len(seconds), batch, chosen.type, backend, count)
@@ -134,10 +138,18 @@ def survey(
     batches: Sequence[int] = (1,),
     backends: Sequence[Backend] = ("eager",),
     threads: int | None = None,
+    at_least: float = _SECONDS,
 ) -> Iterator[Row]:
     """Every subject by every backend at every batch size; raises as `measure` does."""
     for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
-        found = measure(architecture, device=device, batch=batch, backend=backend, threads=threads)
+        found = measure(
+            architecture,
+            device=device,
+            batch=batch,
+            backend=backend,
+            threads=threads,
+            at_least=at_least,
+        )
         yield Row(
             name,
             accuracy,
@@ -245,7 +257,7 @@ def _onnx(network: nn.Module, images: Tensor) -> bytes:
     return data
 
 
-def time_calls(run: Runner, device: torch.device, *, at_least: float = 0.5) -> list[float]:
+def time_calls(run: Runner, device: torch.device, *, at_least: float = _SECONDS) -> list[float]:
     """Seconds of each of some calls, for `at_least` seconds together, after a warm-up."""
     timed = _timer(device)
     calls, end = 0, time.perf_counter() + _WARM_UP_PART * at_least

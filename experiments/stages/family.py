@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
-from scaling.family import DataRecord, Origin, Preprocessing
+from scaling.family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
 from scaling.formats import Format, Portable
 from scaling.jobs import InOrder
 from scaling.members import Family, family_at, family_for
@@ -33,9 +33,13 @@ from search.recorded import accuracy
 from space.architecture import Architecture
 from space.evaluation import Job, Measurement, Status
 from space.network import Network, build
+from space.validation import InvalidInput
 
 #: Test images on which a member on disk must put out what the trained one does (assumed).
 _PROOF_IMAGES = 16
+
+#: Seconds for which a member's latency is measured (assumed).
+_LATENCY_SECONDS = 0.2
 
 #: The part of a target cost by which a member may miss it unremarked.
 _NOTED_MISS = 0.01
@@ -115,7 +119,7 @@ def _export(
 ) -> dict[str, Any]:
     """Writes every member in every format, and proves what was written on test images."""
     folder = context.run.folder / "family"
-    about = _about(context)
+    about, known = _about(context), _known(folder)
     predictions = Predictions(
         context.run.folder / "predictions", context.data.test, choose_device(evaluate.device)
     )
@@ -131,8 +135,37 @@ def _export(
     predictions.write_images()
     for line in _left_out(family, about):
         log.remark(line)
+    _measure_latency(context, family, records, known)
     export.write_family(folder, records, family.coefficients, about)
     return context.run.read("family/family.json")
+
+
+def _known(folder: Path) -> set[str]:
+    """The keys of the networks that were there before; none where nothing was exported."""
+    try:
+        return {record.key for record in load_record(folder).members}
+    except InvalidInput:
+        return set()
+
+
+def _measure_latency(
+    context: Context, family: Family, records: Sequence[MemberRecord], known: set[str]
+) -> None:
+    """The latency of every member at batch 1, for the cards; what was measured before stays."""
+    from experiments.latency import timing
+
+    path = context.run.folder / "family" / timing.FILE
+    if path.is_file() and known == {record.key for record in records}:
+        return
+    settings = context.recipe.executor
+    subjects = [
+        timing.Subject(member.name, member.architecture, record.accuracy)
+        for member, record in zip(family.members, records, strict=True)
+    ]
+    rows = timing.survey(
+        subjects, device=settings.device, threads=settings.threads, at_least=_LATENCY_SECONDS
+    )
+    timing.write(path, list(rows))
 
 
 def _left_out(family: Family, about: export.About) -> Iterator[str]:

@@ -29,6 +29,10 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
 
+#: Beyond any mean or standard deviation of pixels from 0 to 1 (assumed).
+_LARGEST = 1e6
+
+
 class Format(StrEnum):
     """What `phiscale export --to` takes; `safetensors` is what the others are made from."""
 
@@ -64,8 +68,12 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.stored is not None and not 1 <= self.stored <= 8_192:
             raise ValueError(f"`1 <= stored <= 8192` must hold, but got stored={self.stored}")
-        if len(self.mean) != len(self.std) or 0 in self.std:
-            raise ValueError("mean and std must have a number for each channel, and std none of 0")
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must have a number for each channel")
+        if not all(abs(mean) < _LARGEST for mean in self.mean):
+            raise ValueError(f"`|mean| < {_LARGEST:g}` must hold, but got mean={self.mean}")
+        if not all(1 / _LARGEST < std < _LARGEST for std in self.std):
+            raise ValueError(f"`0 < std < {_LARGEST:g}` must hold, but got std={self.std}")
         for name in (self.square, self.resize):
             if name not in ("bicubic", "bilinear"):
                 raise ValueError(f"a filter is bicubic or bilinear, but got {name!r}")

@@ -14,20 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from scaling.family import FamilyRecord, MemberRecord
-from scaling.formats import (
-    ARCHITECTURE,
-    WEIGHTS,
-    Portable,
-    full_name,
-    onnx,
-    program,
-    standalone,
-    timm,
-)
+from scaling.formats import ARCHITECTURE, full_name, onnx, usage
 from space.architecture import Architecture
+from space.validation import InvalidInput
 
 #: Where a family's latencies are, in its folder (`phiscale latency` writes it).
 LATENCY = "latency.csv"
+
+#: The largest such table that is read, in bytes (assumed).
+_MOST_BYTES = 1_000_000
 
 #: Classes that are listed one by one; of more, the worst so many (assumed).
 _LISTED = 20
@@ -43,7 +38,7 @@ def text(family: FamilyRecord, member: MemberRecord, folder: Path) -> str:
     sections = [
         _metadata(family, member),
         _introduction(family, member, network),
-        _use(family, member, network),
+        usage.text(family, member, network),
         _results(family, member),
         _costs(family, member, folder),
         _origin(family, member),
@@ -84,7 +79,7 @@ def _metadata(family: FamilyRecord, member: MemberRecord) -> str:
             "metrics": [metric],
         }
         data["metrics"] = ["accuracy"]
-        data["model-index"] = [{"name": _name(family, member), "results": [result]}]
+        data["model-index"] = [{"name": full_name(family.name, member.name), "results": [result]}]
     dumped = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     return f"---\n{dumped}---"
 
@@ -102,129 +97,11 @@ def _introduction(family: FamilyRecord, member: MemberRecord, network: Architect
             f"φ = {member.phi:g} (depth × {member.depth:.3g}, width × {member.width:.3g})"
         )
     return f"""\
-# {_name(family, member)}
+# {full_name(family.name, member.name)}
 
 A convolutional network that tells {len(family.classes)} classes of images apart at
 {network.resolution} × {network.resolution} pixels{scaled}.
 It was designed and trained with phiscale."""
-
-
-def _use(family: FamilyRecord, member: MemberRecord, network: Architecture) -> str:
-    """What an image goes through, then how each format that is there is loaded."""
-    given, pixels = family.preprocessing, network.resolution
-    stored = given.stored or pixels
-    steps = f"resized to {stored} × {stored} pixels ({given.square})"
-    if stored != pixels:
-        steps += f", then to {pixels} × {pixels} ({given.resize})"
-    parts = [
-        f"""\
-## Use
-
-An image is turned upright, laid over white where it is transparent, and made {_mode(network)}. Its
-centre square is {steps}, by Pillow.
-Pixels from 0 to 1, less {_numbers(given.mean)}, over {_numbers(given.std)}, for each channel, are
-what the network sees; the accuracies below hold for this."""
-    ]
-    if standalone.FILE in member.files:
-        parts.append(_WITH_TORCH.format(file=standalone.FILE))
-    if onnx.FILE in member.files:
-        parts.append(_with_onnx(family, network))
-    if timm.FILE in member.files:
-        portable = Portable(_name(family, member), network, family.classes, given)
-        parts.append(_WITH_TIMM.format(name=portable.identifier))
-    if program.FILE in member.files:
-        parts.append(_WITH_PROGRAM.format(file=program.FILE))
-    shape = f"N × {network.in_channels} × {pixels} × {pixels}"
-    parts.append(_WITH_PHISCALE.format(name=member.name, shape=shape))
-    return "\n\n".join(part.strip() for part in parts)
-
-
-def _name(family: FamilyRecord, member: MemberRecord) -> str:
-    return full_name(family.name, member.name)
-
-
-def _mode(network: Architecture) -> str:
-    return "RGB" if network.in_channels == 3 else "L"
-
-
-_WITH_TORCH = """
-**PyTorch**, with torch and Pillow alone; `python {file} image.png` prints the top classes:
-
-```python
-from model import CLASSES, load, preprocess
-
-logits = load()(preprocess("image.png"))
-print(CLASSES[logits.argmax()])
-```
-"""
-
-_WITH_TIMM = """
-**timm**, in this folder; once it is uploaded, `hf-hub:` and the repository's name do for the name:
-
-```python
-import timm, timm_model  # which tells timm of {name}
-from model import CLASSES, preprocess
-
-network = timm.create_model("{name}", pretrained=True).eval()
-print(CLASSES[network(preprocess("image.png")).argmax()])
-```
-"""
-
-_WITH_PROGRAM = """
-**torch.export**, without the network's code (a program can run any code as it is loaded: trust whom
-it comes from):
-
-```python
-import torch
-from model import CLASSES, preprocess
-
-network = torch.export.load("{file}").module()
-print(CLASSES[network(preprocess("image.png")).argmax()])
-```
-"""
-
-_WITH_PHISCALE = f"""
-**phiscale**, from the family's folder, every file checked against its hash in family.json:
-
-```python
-from scaling.family import load_family
-
-member = load_family("path/to/family")["{{name}}"]
-network = member.load()  # torch, on the CPU, in evaluation mode
-logits = network(images)  # {{shape}}, preprocessed
-```
-
-`{ARCHITECTURE}` describes the network, `{WEIGHTS}` holds its weights, and `{timm.CONFIG}` the
-preprocessing and the classes.
-"""
-
-
-def _with_onnx(family: FamilyRecord, network: Architecture) -> str:
-    given, pixels = family.preprocessing, network.resolution
-    stored = given.stored or pixels
-    first = f"({stored}, {stored}), Image.Resampling.{given.square.upper()}, box, 3.0"
-    second = f"({pixels}, {pixels}), Image.Resampling.{given.resize.upper()}"
-    again = f"\nimage = image.resize({second})" if stored != pixels else ""
-    return f"""
-**ONNX**, with onnxruntime and Pillow alone:
-
-```python
-import json, sys
-import numpy, onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession("{onnx.FILE}")
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{_mode(network)}")
-(w, h), side = image.size, min(image.size)
-box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
-image = image.resize({first}){again}
-pixels = numpy.asarray(image, "float32").reshape({pixels}, {pixels}, {network.in_channels}) / 255
-images = ((pixels - {list(given.mean)}) / {list(given.std)}).transpose(2, 0, 1)[None]
-(logits,) = session.run(None, {{"images": images.astype("float32")}})
-print(classes[logits.argmax()])
-```
-"""
 
 
 def _results(family: FamilyRecord, member: MemberRecord) -> str:
@@ -280,27 +157,34 @@ def _costs(family: FamilyRecord, member: MemberRecord, folder: Path) -> str:
     ]
     if seconds:
         lines.append(f"| training, in all | {seconds:,.0f} s{epochs} |")
-    rows = [row for row in _latencies(folder) if row.get("member") == member.name]
-    if rows:
+    if rows := _latencies(folder / LATENCY, member.name):
         lines += [
             "",
             "Latency, measured (median, and the quartiles of all calls):",
             "",
             "| backend | device | threads | batch | ms per call | quartiles | images per second |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-            *map(_latency_row, rows),
+            *rows,
         ]
     else:
         lines += ["", "Latency was not measured; `phiscale latency` does."]
     return "\n".join(lines)
 
 
-def _latencies(folder: Path) -> list[dict[str, str]]:
-    path = folder / LATENCY
+def _latencies(path: Path, name: str) -> list[str]:
+    """The rows of a member in the table at `path`; none where there is no table."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        if path.is_symlink() or path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is a link, or has more than {_MOST_BYTES} bytes")
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["member"] == name]
+        return [_latency_row(row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        raise InvalidInput(
+            f"{path}: must be the table that phiscale latency writes, but {error}"
+        ) from None
 
 
 def _latency_row(row: dict[str, str]) -> str:
@@ -401,10 +285,6 @@ def _classes(family: FamilyRecord) -> str:
     # JSON has no line breaks in strings: no name can end the indented block.
     names = json.dumps(family.classes, ensure_ascii=False)
     return f"## Classes\n\nIn the order of the logits:\n\n    {names}"
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _cell(value: str) -> str:

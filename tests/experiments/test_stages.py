@@ -106,6 +106,16 @@ def test_a_family_is_sized_by_latency_once(searched):
     again(searched, "family.cost=macs", "family.targets=[]")
 
 
+def test_the_cards_of_a_run_say_how_long_a_member_takes_and_measure_that_once(searched):
+    run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
+    stages.run(run, ["family"])
+    family = run.folder / "family"
+    measured = (family / "latency.csv").read_text("utf-8")
+    assert "| eager | cpu | " in (family / "b0" / "README.md").read_text("utf-8")
+    stages.run(run, ["family"])
+    assert (family / "latency.csv").read_text("utf-8") == measured
+
+
 def test_a_family_may_grow_stage_by_stage(searched):
     baseline = searched.read("baseline.json")
     run = again(

@@ -161,7 +161,7 @@ def test_rivals_begin_at_the_smallest_member_and_are_named_at_their_ends(run, fo
 
 
 def test_latency_is_a_line_a_setting_in_milliseconds(run, found):
-    lines = figures.latency_lines(found)
+    lines = figures.latency_lines(rows(found.latency), rows(found.family))
     assert list(lines) == [
         "eager on cpu, one thread, batch 1",
         "onnxruntime on cpu, one thread, batch 1",

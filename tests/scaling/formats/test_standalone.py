@@ -74,7 +74,11 @@ def loaded(path: Path) -> ModuleType:
 
 
 def assert_the_same(
-    portable: Portable, trained: Callable[..., Any], folder: Path, pixels: int = 65
+    portable: Portable,
+    trained: Callable[..., Any],
+    folder: Path,
+    pixels: int = 65,
+    spread: float = 0.05,
 ) -> None:
     shape = (3, portable.architecture.in_channels, pixels, pixels)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -87,7 +91,7 @@ def assert_the_same(
         for module in (network, standalone):
             torch.manual_seed(0)
             outputs.append(module.train(training)(images).detach())
-        assert outputs[0].std() > 0.05
+        assert outputs[0].std() > spread
         assert (outputs[0] - outputs[1]).abs().max() <= 1e-5 * outputs[0].abs().max()
 
 
@@ -155,7 +159,7 @@ def test_any_architectures_model_computes_what_it_does(
         numerics=Numerics(padding=padding),
         stochastic_depth=drop,
     )
-    assert_the_same(portable(network), trained, tmp_path, pixels=33)
+    assert_the_same(portable(network), trained, tmp_path, pixels=33, spread=1e-3)
 
 
 def test_every_model_is_formatted_typed_and_clean(portable, sampled, tmp_path):

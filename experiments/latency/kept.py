@@ -1,0 +1,46 @@
+"""A family's latencies, kept in its folder: the table, its plots, and what the cards say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.latency.timing import FILE, Row, write
+from reports import figures
+from reports.style import save
+from scaling.export import write_cards
+from scaling.family import SavedFamily
+from scaling.formats.card import wilson
+
+
+def keep(family: SavedFamily, rows: Sequence[Row]) -> list[Path]:
+    """Writes latency.csv, a plot of latencies and one of throughput, and the cards anew.
+
+    Cards that were edited stay as they are. Gives the paths of the table and the plots.
+    """
+    table = family.folder / FILE
+    write(table, rows)
+    write_cards(family.folder, family.record)
+    measured = [row._asdict() for row in rows]
+    paths = [table]
+    for title, label, throughput in (
+        ("latency", figures.LATENCY, False),
+        ("throughput", figures.THROUGHPUT, True),
+    ):
+        lines = figures.latency_lines(measured, _accuracies(family), throughput=throughput)
+        if lines:
+            paths.append(family.folder / f"{title}.svg")
+            save(figures.family_accuracy(title, lines, label), paths[-1])
+    return paths
+
+
+def _accuracies(family: SavedFamily) -> list[dict[str, str | float | None]]:
+    """The members' accuracies, with the ends of their intervals."""
+    found = []
+    for member in family:
+        low, high = None, None
+        if member.accuracy is not None and member.record.images:
+            low, high = wilson(member.accuracy, member.record.images)
+        row = {"name": member.name, "accuracy": member.accuracy, "low": low, "high": high}
+        found.append(row)
+    return found
