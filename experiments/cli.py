@@ -72,11 +72,11 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (exporting.export, "export", "export runs/demo --to onnx,torch --int8"),
         (exporting.predict, "predict", "predict runs/demo/family/b1 image.png --format onnx"),
         (exporting.verify, "verify", "verify runs/demo"),
+        (studies.transfer, "transfer", "transfer runs/demo --data photos --set epochs=10"),
     ),
     "Look at networks": (
         (drawing.show, "show", "show runs/demo:b1"),
         (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
-        (studies.transfer, "transfer", "transfer runs/demo --data photos --set epochs=10"),
         (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
         (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
         (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),

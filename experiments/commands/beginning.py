@@ -94,13 +94,14 @@ def estimate(
     """
     from experiments import config
     from experiments.planning import estimate as estimating
+    from experiments.planning import fitting
 
     saved = Path(recipe) / "recipe.yaml"
     loaded = config.load(str(saved) if saved.is_file() else recipe, tuple(changes or ()))
     estimator = estimating.Estimator(loaded, log.note)
     found = estimator.estimate(machines=machines)
-    ways = estimating.fitting(estimator, hours) if hours else []
-    enough = estimating.machines_for(estimator, hours) if hours else None
+    ways = fitting.ways(estimator, hours) if hours else []
+    enough = fitting.machines_for(estimator, hours) if hours else None
     if as_json:
         print_json(_as_data(found, hours, ways, enough))
         return

@@ -14,31 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.config import Recipe
-from experiments.data.load import Data, load
+from experiments.data.load import load
+from experiments.planning import possible
 from experiments.planning.probe import Probe, Stand
-from experiments.run import Run, largest_resolution
-from experiments.stages.beginning import objective_of
-from experiments.stages.coefficients import candidates_of
+from experiments.run import largest_resolution
 from experiments.training import machine
-from scaling.coefficients import PUBLISHED, Coefficients
-from scaling.members import family_at, family_for
 from scaling.race import ladder
-from scaling.rules import load as load_rule
-from scaling.targets import MEASURES
-from search.candidates import Candidates
-from space import choices
 from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
-from space.within import Within
-
-#: Networks drawn within the bounds, to learn what candidates cost.
-_DRAWS = 400
 
 #: The least relative uncertainty of seconds (assumed: other work, heat, and what three networks say
 #: of others).
@@ -132,14 +121,14 @@ class Estimator:
             else 1
         )
         told("drawing networks within the bounds")
-        self._candidates, self._drawn = _drawn(recipe, self.data)
+        self._candidates, self._drawn = possible.drawn(recipe, self.data)
         self._macs = np.array([cost(each).macs for each in self._drawn])
         self.baselines = tuple(
             self._drawn[round(place * (len(self._drawn) - 1))] for place in (0.25, 0.5, 0.75)
         )
-        self._combinations = _combinations(self._candidates)
-        self._families = tuple(_members(recipe, each) for each in self.baselines)
-        self._grid = _grid(recipe, self.baselines[1])
+        self._combinations = possible.combinations(self._candidates)
+        self._families = tuple(possible.members(recipe, each) for each in self.baselines)
+        self._grid = possible.grid(recipe, self.baselines[1])
         self.probes = self._measured(told)
 
     def estimate(self, recipe: Recipe | None = None, machines: int = 1) -> Estimate:
@@ -252,129 +241,6 @@ class Estimator:
             for workers in (self._workers, self._workers * machines)
         )
         return Stage(name, sum(count for count, _ in groups), here, there, size)
-
-
-def fitting(estimator: Estimator, hours: float) -> list[tuple[str, dict[str, int]]]:
-    """Ways to make a run fit into `hours`, each as a sentence and the keys that it changes.
-
-    Each way is judged by its own estimate; none is given where nothing would do.
-    """
-    recipe, limit = estimator.recipe, 3600 * hours
-    found: list[tuple[str, dict[str, int]]] = []
-    for words, changed in (
-        ("fewer trials alone", ("search.trials",)),
-        ("a shorter training of the family alone", ("family.epochs",)),
-        (
-            "less of everything",
-            ("search.trials", "search.final_epochs", "coefficients.epochs", "family.epochs"),
-        ),
-    ):
-        for percent in range(95, 4, -5):
-            values = {key: max(1, _value(recipe, key) * percent // 100) for key in changed}
-            if estimator.estimate(_changed(recipe, values)).seconds.middle <= limit:
-                found.append((words, values))
-                break
-    return found
-
-
-def machines_for(estimator: Estimator, hours: float, most: int = 64) -> int | None:
-    """How many machines like this one would do it in `hours`; None where not even `most` would."""
-    return next(
-        (
-            count
-            for count in range(2, most + 1)
-            if estimator.estimate(machines=count).shared.middle <= 3600 * hours
-        ),
-        None,
-    )
-
-
-def _value(recipe: Recipe, key: str) -> int:
-    section, _, name = key.partition(".")
-    return int(getattr(getattr(recipe, section), name))
-
-
-def _changed(recipe: Recipe, values: dict[str, int]) -> Recipe:
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    changed = {
-        name: getattr(recipe, name).model_copy(update=update) for name, update in sections.items()
-    }
-    return recipe.model_copy(update=changed)
-
-
-# ---------------------------------------------------------------------------------------- networks
-
-
-def _drawn(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
-    """The candidates, and some of them with the cheapest and the dearest found, by MACs."""
-    space = choices.load(recipe.space).adapted(
-        num_classes=len(data.classes),
-        resolution=recipe.resolution,
-        in_channels=recipe.data.channels,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        objective = objective_of(Run(Path(folder), recipe))
-    candidates = Candidates(space, objective)
-    rng = np.random.default_rng(recipe.seed)
-    rows = [candidates.sample(_DRAWS, rng)]
-    bounds = objective.bounds.counts
-    least, most = bounds.get("macs", (1, 2**62))
-    for end in (least, most):
-        edge = Within(candidates.table, {"macs": (end, end)}, clip=False).nearest(64, rng)
-        rows.append(edge[candidates.within(edge)])
-    if not sum(map(len, rows)):
-        rows = [candidates.unseen(set(), rows[0], rng).row[None]]  # which says why there is none
-    found = [candidates.at_row(row).architecture for row in np.concatenate(rows)]
-    return candidates, sorted(found, key=lambda network: cost(network).macs)
-
-
-def _combinations(candidates: Candidates) -> float:
-    """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
-    bounds = candidates.objective.bounds.counts
-    if not bounds:
-        return float(candidates.space.size)
-    within = Within(candidates.table, bounds)
-    draws = 500
-    inside = len(within.draw(draws, np.random.default_rng(0)))
-    return within.count * inside / draws
-
-
-def _grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
-    """The candidates of the coefficient stage around a baseline; none where they are pinned."""
-    if recipe.coefficients.pinned:
-        return []
-    return [each.architecture for each in candidates_of(recipe.coefficients, baseline)]
-
-
-def _members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
-    """A family around a network that might become the baseline.
-
-    Until they are found, α and β are the published ones, and γ what they leave of the factor.
-    """
-    grid, settings = recipe.coefficients, recipe.family
-    alpha, beta = PUBLISHED.alpha, PUBLISHED.beta
-    gamma = math.sqrt(max(1.0, grid.factor / (alpha * beta**2)))
-    coefficients = Coefficients(alpha, beta, gamma)
-    if grid.alpha and grid.beta and grid.gamma:
-        coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
-    if not settings.targets:
-        family = family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
-    else:
-        family = family_for(
-            baseline,
-            coefficients,
-            settings.targets,
-            rule=load_rule(settings.rule, coefficients),
-            measure=MEASURES[settings.cost],
-            multiple=settings.multiple,
-        )
-    return [member.architecture for member in family.members]
-
-
-# ------------------------------------------------------------------------------------- arithmetic
 
 
 def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:

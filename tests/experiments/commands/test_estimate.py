@@ -8,7 +8,7 @@ import pytest
 
 from experiments import config
 from experiments.planning import estimate as estimating
-from experiments.planning import probe
+from experiments.planning import fitting, probe
 from experiments.planning.estimate import Estimator, Range
 from space import moves
 from space.cost import cost
@@ -104,14 +104,14 @@ def test_every_way_to_fit_really_fits(estimator):
     slow = exact(estimator, 1e-6)
     total = slow.estimate().seconds.middle
     hours = 0.6 * total / 3600
-    ways = estimating.fitting(slow, hours)
+    ways = fitting.ways(slow, hours)
     assert any("search.trials" in values for _, values in ways)
     for _, values in ways:
-        changed = estimating._changed(slow.recipe, values)
+        changed = fitting._changed(slow.recipe, values)
         assert slow.estimate(changed).seconds.middle <= 0.6 * total
-    machines = estimating.machines_for(slow, hours)
+    machines = fitting.machines_for(slow, hours)
     assert slow.estimate(machines=machines).shared.middle <= 0.6 * total
-    assert estimating.machines_for(slow, hours / 1e6) is None
+    assert fitting.machines_for(slow, hours / 1e6) is None
 
 
 def test_the_pruner_saves_something_at_best_and_nothing_at_worst(recipe):
