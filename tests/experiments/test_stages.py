@@ -11,29 +11,19 @@ from search.study import finished, open_study
 from space.validation import InvalidInput
 
 TINY = (
-    "resolution=16",
-    "data.glyphs.classes=3",
-    "data.glyphs.train_images=90",
-    "data.glyphs.test_images=30",
-    "objective.target=400K",
-    "objective.bounds={macs: [100K, 900K]}",
     "search.trials=1",
-    "search.epochs=1",
     "search.finalists=1",
-    "search.final_epochs=1",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
     "coefficients.epochs=2",
-    "family.epochs=1",
-    "executor.threads=1",
 )
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Run:
     """A run whose baseline is found."""
     folder = tmp_path_factory.mktemp("stages")
-    run = open_run("demo", folder / "run", (*TINY, f"data.cache={folder / 'cache'}"))
+    run = open_run("demo", folder / "run", (*tiny, *TINY, f"data.cache={folder / 'cache'}"))
     stages.run(run, ["search"])
     return run
 

@@ -14,22 +14,12 @@ from search.study import finished, open_study
 from space.validation import InvalidInput
 
 SETTINGS = (
-    "resolution=16",
-    "data.glyphs.classes=3",
-    "data.glyphs.train_images=90",
-    "data.glyphs.test_images=30",
-    "objective.target=400K",
-    "objective.bounds={macs: [100K, 900K]}",
     "search.trials=2",
-    "search.epochs=1",
     "search.finalists=1",
-    "search.final_epochs=1",
     "coefficients.alpha=1.2",
     "coefficients.beta=1.1",
     "coefficients.gamma=1.15",
     "family.phi=[0]",
-    "family.epochs=1",
-    "executor.threads=1",
 )
 
 
@@ -43,10 +33,14 @@ def phiscale(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_password_is_in_no_file_and_no_line(
-    postgresql: Any, phiscale: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgresql: Any,
+    phiscale: Any,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = postgresql.database("secret")
-    changes = [f"data.cache={tmp_path / 'cache'}", f"storage={url}", *SETTINGS]
+    changes = [f"data.cache={tmp_path / 'cache'}", f"storage={url}", *tiny, *SETTINGS]
     options = [word for change in changes for word in ("--set", change)]
     folder = tmp_path / "run"
     first = phiscale("run", "demo", "--out", str(folder), *options)
@@ -77,10 +71,10 @@ def test_a_password_is_in_no_file_and_no_line(
 
 
 def test_a_storage_of_another_run_is_left_alone(
-    postgresql: Any, phiscale: Any, tmp_path: Path
+    postgresql: Any, phiscale: Any, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     url = postgresql.database("shared")
-    changes = [f"data.cache={tmp_path / 'cache'}", f"storage={url}", *SETTINGS]
+    changes = [f"data.cache={tmp_path / 'cache'}", f"storage={url}", *tiny, *SETTINGS]
     options = [word for change in changes for word in ("--set", change)]
     assert phiscale("search", "demo", "--out", str(tmp_path / "one"), *options).exit_code == 0
     other = phiscale("search", "demo", "--out", str(tmp_path / "two"), *options)

@@ -19,6 +19,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from reports import tables
 from reports.load import Run, Trial
 from reports.load import load as load_run
 from scaling.compound import scale
@@ -440,3 +441,15 @@ def five_thousand_trials(thousand_trials: Run) -> Run:
         for trial in thousand_trials.study("search")
     ]
     return replace(thousand_trials, trials=dict(thousand_trials.trials) | {"search": tuple(every)})
+
+
+@pytest.fixture(scope="module")
+def run(finished_run: Path) -> Run:
+    """That run, read."""
+    return load_run(finished_run)
+
+
+@pytest.fixture(scope="module")
+def found(run: Run) -> tables.Tables:
+    """Its tables."""
+    return tables.collect(run)

@@ -16,16 +16,6 @@ from space.validation import InvalidInput
 
 
 @pytest.fixture(scope="module")
-def run(finished_run):
-    return load(finished_run)
-
-
-@pytest.fixture(scope="module")
-def found(run):
-    return tables.collect(run)
-
-
-@pytest.fixture(scope="module")
 def asked(run):
     """Member → its parquet file, class indices."""
     return {

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 
 from reports import page, tables, ternary
 from reports.columns import rows
-from reports.load import load
 
 shares = st.tuples(*[st.floats(0, 1)] * 3).filter(lambda shares: sum(shares) > 1e-3)
-
-
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load(finished_run)
 
 
 @given(shares)

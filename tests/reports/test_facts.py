@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from reports import facts, page, search_tables, tables
+from reports import facts, page, search_tables
 from reports.columns import rows
 from reports.load import load
 from reports.text import to_csv
@@ -25,11 +25,6 @@ def run(finished_run):
             "front": [{}, {}, {}],
         },
     )
-
-
-@pytest.fixture(scope="module")
-def found(run):
-    return tables.collect(run)
 
 
 def _shown(html, pattern):

@@ -19,16 +19,6 @@ from reports.load import load
 from space.validation import InvalidInput
 
 
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load(finished_run)
-
-
-@pytest.fixture(scope="module")
-def found(run):
-    return tables.collect(run)
-
-
 def _scattered(axes):
     clouds = [each for each in axes.collections if isinstance(each, PathCollection)]
     return np.concatenate([cloud.get_offsets() for cloud in clouds])

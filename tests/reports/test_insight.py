@@ -8,12 +8,7 @@ from scipy.stats import kendalltau
 
 from reports import insight
 from reports.columns import rows
-from reports.load import Trial, load
-
-
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load(finished_run)
+from reports.load import Trial
 
 
 def test_every_epoch_of_every_training_is_a_row(run):

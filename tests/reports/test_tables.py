@@ -17,16 +17,6 @@ from space import presets
 from space.cost import cost
 
 
-@pytest.fixture(scope="module")
-def run(finished_run):
-    return load(finished_run)
-
-
-@pytest.fixture(scope="module")
-def found(run):
-    return tables.collect(run)
-
-
 @given(st.integers(1, 50_000), st.data())
 def test_intervals_are_wilsons(images, data):
     right = data.draw(st.integers(0, images))

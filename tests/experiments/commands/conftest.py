@@ -11,25 +11,14 @@ import pytest
 
 from experiments import cli
 
-#: A whole run in seconds: glyphs of three letters, networks of under a million multiply–adds.
 TINY = (
-    "resolution=16",
-    "data.glyphs.classes=3",
-    "data.glyphs.train_images=90",
-    "data.glyphs.test_images=30",
-    "objective.target=400K",
-    "objective.bounds={macs: [100K, 900K]}",
     "search.trials=3",
-    "search.epochs=1",
     "search.finalists=2",
-    "search.final_epochs=1",
     "coefficients.constraint=nominal",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
     "coefficients.epochs=1",
     "family.phi=[0, 1]",
-    "family.epochs=1",
-    "executor.threads=1",
 )
 
 
@@ -71,9 +60,9 @@ def phiscale(command_line, capsys, monkeypatch) -> Callable[..., Said]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, command_line) -> Path:
+def tiny_run(tmp_path_factory, command_line, tiny) -> Path:
     """A finished run; whoever changes it copies it first."""
     folder = tmp_path_factory.mktemp("tiny")
-    changes = [f"--set={change}" for change in (*TINY, f"data.cache={folder / 'cache'}")]
+    changes = [f"--set={change}" for change in (*tiny, *TINY, f"data.cache={folder / 'cache'}")]
     assert command_line("run", "demo", "--out", folder / "run", "--quiet", *changes) == 0
     return folder / "run"
