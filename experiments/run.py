@@ -47,6 +47,8 @@ _MAY_CHANGE = (
     "data.cache_limit",
 )
 
+MANIFEST = "manifest.json"
+
 #: What a recipe says of storages in a run's own folder.
 _INSIDE = (None, "journal")
 
@@ -87,8 +89,14 @@ class Folder:
         """
         if self.recipe.storage in _INSIDE:
             return None
-        identity: str = json.loads((self.folder / "manifest.json").read_text("utf-8"))["identity"]
+        identity: str = self.manifest["identity"]
         return identity
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the run's starts, data and times; empty before the first start."""
+        path = self.folder / MANIFEST
+        return _json(path) if path.is_file() else {}
 
     @property
     def checkpoints(self) -> Path:
@@ -98,7 +106,7 @@ class Folder:
     def read(self, name: str) -> dict[str, Any]:
         """A result of an earlier stage, by its file's name.
 
-        Raises `InvalidInput` where that stage has not ended yet.
+        Raises `InvalidInput` where that stage has not ended yet, or the file is damaged.
         """
         path = self.folder / name
         if not path.is_file():
@@ -106,8 +114,7 @@ class Folder:
                 f"{self.folder}: there is no {name} yet; run the stage that writes it: "
                 f"phiscale {_STAGE_OF[name]} {self.folder}"
             )
-        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return data
+        return _json(path)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Writes a stage's result, whole or not at all."""
@@ -115,14 +122,11 @@ class Folder:
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the manifest."""
-        path = self.folder / "manifest.json"
-        manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        self.write("manifest.json", manifest | facts)
+        self.write(MANIFEST, self.manifest | facts)
 
     def plan(self, stage: str, trainings: int) -> None:
         """Notes how many trainings a stage has, at most, for who asks how far it is."""
-        path = self.folder / "manifest.json"
-        planned = json.loads(path.read_text("utf-8")).get("planned", {})
+        planned = self.manifest.get("planned", {})
         if planned.get(stage) != trainings:
             self.note(planned=planned | {stage: trainings})
 
@@ -133,8 +137,7 @@ class Folder:
         try:
             yield
         finally:
-            path = self.folder / "manifest.json"
-            seconds = json.loads(path.read_text("utf-8")).get("seconds", {})
+            seconds = self.manifest.get("seconds", {})
             total = seconds.get(stage, 0.0) + time.monotonic() - start
             self.note(seconds=seconds | {stage: round(total, 3)})
 
@@ -151,6 +154,19 @@ _STAGE_OF = {
     "coefficients.json": "coefficients",
     "family/family.json": "family",
 }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        data = str(error)
+    if not isinstance(data, dict):
+        raise InvalidInput(
+            f"{path}: must be the JSON object that phiscale wrote, but got {data!r:.80}; restore "
+            "the file, or delete it, and start the run again: what was trained is in its storage"
+        )
+    return data
 
 
 def open_run(
@@ -313,8 +329,7 @@ def record_start(run: Folder, *, take_over: bool = False) -> None:
 
         refuse_if_driven(run.storage)
     write_file(saved, text)
-    path = run.folder / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    manifest = run.manifest
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["phiscale", *map(_showable, sys.argv[1:])]),

@@ -114,6 +114,14 @@ def test_no_password_is_written_down(tmp_path, monkeypatch):
     assert open_run(str(run.folder)).storage == "postgresql://user@host/db"
 
 
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_damaged_result_is_named(started, content):
+    (started.folder / "coefficients.json").write_text(content)
+    with pytest.raises(InvalidInput, match=r"coefficients\.json: must be the JSON object"):
+        started.read("coefficients.json")
+    (started.folder / "coefficients.json").unlink()
+
+
 def test_a_result_that_is_not_there_names_the_stage_that_writes_it(started):
     with pytest.raises(InvalidInput, match=r"no baseline\.json yet.*phiscale search"):
         started.read("baseline.json")
