@@ -47,7 +47,7 @@ def _show_lookup(baseline: dict[str, Any], lookup: dict[str, Any]) -> None:
         out.print(
             f"against       {reference['name']}: {count(reference['cost']['macs'])} MACs, "
             f"{percent(reference['accuracy'])}; the baseline has {gain:+.2f} points{error} at "
-            f"{less:+.1%} MACs",
+            f"{100 * less:+.1f} % MACs",
             soft_wrap=True,
         )
 
