@@ -110,7 +110,13 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
     opened = [existing(run) for run in runs]
     loaded = [load(each.folder, each.storage) for each in opened]
     if len(loaded) == 1:
-        return figures.draw(kind, loaded[0], tables.collect(loaded[0]))
+        found = tables.collect(loaded[0])
+        if kind not in figures.drawable(found):
+            raise InvalidInput(
+                f"{kind}: the run {runs[0]} has nothing to show in it yet; phiscale status "
+                f"{runs[0]} says how far it is, and phiscale latency {runs[0]} measures latencies"
+            )
+        return figures.draw(kind, loaded[0], found)
     groups: dict[str, list[pd.DataFrame]] = {}
     for run in loaded:
         made = search_tables.progress(search_tables.trials(run))

@@ -67,7 +67,7 @@ def _stage(opened: Run, loaded: Loaded, name: str) -> _Stage:
     done = [trial for trial in trials if trial.state in ("complete", "pruned")]
     running = [trial for trial in trials if trial.state == "running"]
     planned = _planned(opened, loaded, name)
-    over = _is_over(loaded, name)
+    over = _is_over(loaded, name) or (not running and len(done) >= (planned or len(done) + 1))
     state = "done" if over else "running" if running else "begun" if trials else ""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     own = [trial for trial in done if trial.finished and trial.seconds]
