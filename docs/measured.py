@@ -16,12 +16,14 @@ def write(folder: Path) -> None:
     """Writes a page for each result into `folder`."""
     folder.mkdir(exist_ok=True)
     for name, page in _PAGES.items():
-        path = RESULTS / f"{name}.json"
-        text = f"*Not measured yet: `experiments/results/{name}.json` is missing.*"
-        if path.is_file():
-            found = json.loads(path.read_text("utf-8"))
+        result, _, section = name.partition("/")
+        path = RESULTS / f"{result}.json"
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        found = found.get(section) if section else found
+        text = f"*Not measured yet: `experiments/results/{result}.json` has none of it.*"
+        if found:
             text = f"{page(found)}\n\n{_where(found)}"
-        write_file(folder / f"{name}.md", text + "\n")
+        write_file(folder / f"{section or result}.md", text + "\n")
 
 
 def _training(found: dict[str, Any]) -> str:
@@ -112,12 +114,67 @@ def _latency(found: dict[str, Any]) -> str:
     )
 
 
+def _overhead(found: dict[str, Any]) -> str:
+    clock, driver = found["found"]["clock_seconds"], found["found"]["driver_seconds"]
+    rows = [
+        [name, f"{1e3 * clock[name]:,.0f} ms", f"{1e3 * driver[name]:,.0f} ms"]
+        for name in clock
+        if "random" not in name and "journal" not in name
+    ]
+    return (
+        f"{_table(('no-op trials of 28 choices, TPE', 'by the clock', 'of the driver'), rows)}\n\n"
+        "Time per trial. *Of the driver* is its processor time, which other work on the machine "
+        "changes less. Two workers where there are any; *reuse*: of Tune's `reuse_actors`."
+    )
+
+
+def _width(found: dict[str, Any]) -> str:
+    measured = found["found"]
+    rows = [
+        [
+            f"{seconds} s",
+            f"{each['trials_per_second']:.1f}",
+            f"{each['utilisation']:.0%}",
+            f"{1e3 * each['driver_cpu_seconds_per_trial']:.0f} ms",
+        ]
+        for seconds, each in measured["trials"].items()
+    ]
+    headers = (
+        "a trial sleeps",
+        "trials a second",
+        "workers are busy",
+        "driver's processor, a trial",
+    )
+    return (
+        f"{_table(headers, rows)}\n\n"
+        f"{measured['workers']} Ray workers of {measured['megabytes_per_worker']} MB, SQLite and "
+        "TPE, all on the driver's machine."
+    )
+
+
+def _faults(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{executor}, {storage}",
+            *(f"{each[name]}" for name in ("kills", "finished", "retried", "duplicates", "lost")),
+        ]
+        for executor, storages in found["found"].items()
+        for storage, each in storages.items()
+    ]
+    headers = ("executor, storage", "kills", "finished", "begun again", "trained twice", "lost")
+    return _table(headers, rows)
+
+
 def _where(found: dict[str, Any]) -> str:
     hardware = found["hardware"]
-    return (
-        f"`{found['command']}`; {hardware['processor']}, {hardware['cores']} cores, GPUs: "
-        f"{hardware['gpus']}; torch {hardware['torch']}."
+    versions = {"torch": hardware.get("torch")} | found.get("versions", {})
+    named = ", ".join(
+        f"{name} {versions[name]}" for name in ("torch", "ray", "optuna") if versions.get(name)
     )
+    gpus = f", GPUs: {hardware['gpus']}" if "gpus" in hardware else ""
+    note = f" {found['note']}" if "note" in found else ""
+    machine = f"{hardware['processor']}, {hardware['cores']} cores{gpus}"
+    return f"`{found['command']}`; {machine}; {named}.{note}"
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -130,4 +187,7 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "profile": _profile,
     "accuracy": _accuracy,
     "latency": _latency,
+    "orchestration/overhead": _overhead,
+    "orchestration/width": _width,
+    "faults": _faults,
 }

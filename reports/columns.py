@@ -38,6 +38,8 @@ COLUMNS: Mapping[str, str] = {
     "device": "what trained it",
     "answered_from": "trial whose measurement answered this one without training",
     "retries": "times that the trial was begun again after an interruption",
+    "pieces": "pieces of a batch that did not fit in memory; of 2 and more, batch norm saw fewer "
+    "images at a time, and the accuracy compares less well",
     "rejected": "proposals outside the cost bounds just before this trial",
     "reason": "why the trial failed",
     "key": "equal for two networks if and only if they compute the same",
@@ -90,6 +92,7 @@ COLUMNS: Mapping[str, str] = {
     "failed": "trainings that failed",
     "answered": "trials answered from an earlier measurement",
     "retried": "trials begun again after an interruption",
+    "in_pieces": "trainings whose batches did not fit in memory and were taken in pieces",
     "unfinished": "trials that are running or waiting",
     "baseline": "network that a scaling study starts from",
     "rule": "how it has grown: baseline (not at all), depth, width … fast; or a preset",
@@ -134,8 +137,8 @@ def names(text: str) -> list[str]:
 #: Columns of whole numbers, kept whole where some are missing.
 _WHOLE = names(
     "trial macs params activations resolution epochs epoch epochs_trained seed peak_memory images "
-    "answered_from retries rejected kernel stride channels repeats short_rank long_rank trainings "
-    "classes trials baseline_macs seeds image batch threads made runs"
+    "answered_from retries pieces rejected kernel stride channels repeats short_rank long_rank "
+    "trainings classes trials baseline_macs seeds image batch threads made runs"
 )
 _FRACTIONAL = names(
     "reward best_reward accuracy low high loss train_loss data_fraction train_seconds "

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 _TRIALS = names(
     "study trial job state reward accuracy low high loss macs params activations resolution epochs "
     "epochs_trained data_fraction seed train_seconds validation_seconds seconds peak_memory images "
-    "device answered_from retries rejected reason key"
+    "device answered_from retries pieces rejected reason key"
 )
 _TIMES = names("stage wall_seconds trainings device_seconds device_hours")
 _COUNTS = names(
-    "study complete pruned failed answered retried rejected unfinished train_seconds seconds"
+    "study complete pruned failed answered retried in_pieces rejected unfinished train_seconds "
+    "seconds"
 )
 
 
@@ -55,10 +56,16 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
         "device": trial.environment.get("device"),
         "answered_from": trial.answered_from,
         "retries": trial.retries,
+        "pieces": _pieces(trial),
         "rejected": trial.rejected,
         "reason": measured.get("reason"),
         "key": trial.key,
     }
+
+
+def _pieces(trial: Trial) -> int:
+    """In how many pieces batches were taken, where a whole one did not fit in memory."""
+    return int((trial.measurement.get("details") or {}).get("pieces of a batch", 1))
 
 
 def pareto(trials: pd.DataFrame, cost: str = "macs") -> pd.DataFrame:
@@ -106,6 +113,7 @@ def counts(run: Run) -> pd.DataFrame:
             "failed": states.count("failed"),
             "answered": len(answered),
             "retried": sum(trial.retries > 0 for trial in made),
+            "in_pieces": sum(_pieces(trial) > 1 for trial in own),
             "rejected": sum(trial.rejected for trial in made),
             "unfinished": states.count("running") + states.count("waiting"),
             "train_seconds": sum(t.measurement.get("train_seconds") or 0.0 for t in own),

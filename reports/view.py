@@ -27,10 +27,12 @@ def search_counts(found: Tables) -> list[tuple[str, int]]:
         "answered": "answered without training",
         "failed": "failed",
         "retried": "retried",
+        "in_pieces": "with batches in pieces, for want of memory",
         "unfinished": "unfinished",
     }
     for row in rows(found.counts[found.counts["study"] == "search"]):
-        shown = {name: int(row[name]) for name in titles if row[name] or name != "unfinished"}
+        seldom = ("unfinished", "in_pieces")
+        shown = {name: int(row[name]) for name in titles if row[name] or name not in seldom}
         return [(titles[name], amount) for name, amount in shown.items()]
     return []
 

@@ -88,13 +88,17 @@ def accuracy_of(architecture: Architecture) -> float:
 
 @dataclass(frozen=True)
 class Sleeper:
-    """Sleeps `seconds` and reports no epoch: what a job takes longer is what carrying it costs."""
+    """Sleeps `seconds`, or the budget's fraction of them, and reports no epoch.
+
+    What a job takes longer is what carrying it costs.
+    """
 
     seconds: float = 0.0
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:  # noqa: ARG002
         """An accuracy that the network alone decides."""
-        time.sleep(self.seconds)
+        seconds = self.seconds * budget.data_fraction
+        time.sleep(seconds)
         return Measurement(
-            Status.COMPLETE, accuracy=accuracy_of(architecture), train_seconds=self.seconds
+            Status.COMPLETE, accuracy=accuracy_of(architecture), train_seconds=seconds
         )

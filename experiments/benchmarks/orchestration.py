@@ -14,42 +14,37 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 
+from experiments.benchmarks.clocked import (
+    MEMORY,
+    SEED,
+    WARM_UP,
+    Clock,
+    Seconds,
+    per_trial,
+    search,
+    space,
+)
 from experiments.benchmarks.cost import hardware
 from experiments.benchmarks.fake import Sleeper
-from search import samplers
-from search.candidates import Candidates
+from experiments.benchmarks.speedup import speedup
+from experiments.benchmarks.width import width
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
-from search.objective import Objective
-from search.search import Search
 from search.storage import open_storage
-from search.study import open_study
-from space import choices
-from space.architecture import Architecture
-from space.choices import Space
-from space.evaluation import Budget, Epoch, Evaluate, Executor, Job, Measurement, Proposer, Status
+from space.evaluation import Executor
 from space.files import write_file
 
-CHOICES = 28
-SEED = 0
-#: In place of a storage's URL.
-MEMORY = "memory"
-#: Trials that are not counted: processes start, and TPE draws its first ten at random.
-WARM_UP = 20
 #: What is compared: plain, and ours.
 COMPARED = (
     ("plain Optuna, sqlite, tpe", "in process, sqlite, tpe"),
@@ -58,78 +53,6 @@ COMPARED = (
     ("plain Tune + OptunaSearch, memory, tpe, reuse", "Ray, memory, tpe"),
 )
 RESULT = Path(__file__).parents[1] / "results" / "orchestration.json"
-
-
-def space() -> Space:
-    """The first 28 choices of the space `mnasnet`."""
-    whole = choices.load("mnasnet")
-    return replace(whole, choices=dict(islice(whole.choices.items(), CHOICES)))
-
-
-class Clock:
-    """A proposer that notes when jobs come and go, and the processor time of the driver then."""
-
-    def __init__(self, inner: Proposer) -> None:
-        self._inner = inner
-        self.told: list[float] = []
-        self.asked: list[float] = []
-        self.spent: list[float] = []
-        self.memory = 0.0
-
-    def ask(self) -> Job | None:
-        """The next job."""
-        job = self._inner.ask()
-        if job is not None:
-            self.asked.append(time.monotonic())
-        elif not self.memory:  # all have been handed out, and are at work
-            self.memory = _memory_of_workers()
-        return job
-
-    def report(self, job: Job, epoch: Epoch) -> bool:
-        """Passes an epoch on."""
-        return self._inner.report(job, epoch)
-
-    def tell(self, job: Job, measurement: Measurement) -> None:
-        """Passes a result on."""
-        assert measurement.finished, measurement.reason
-        self._inner.tell(job, measurement)
-        self.told.append(time.monotonic())
-        self.spent.append(time.process_time())
-
-    @property
-    def seconds(self) -> Seconds:
-        """Per trial, without the first ones."""
-        return per_trial(self.told, self.spent)
-
-
-class Seconds(NamedTuple):
-    """Of a trial: by the clock, and of the driver's processor, which other work changes less."""
-
-    clock: float
-    processor: float
-
-
-def per_trial(clock: list[float], processor: list[float]) -> Seconds:
-    """From the times at which trials ended, without the first ones."""
-    count = len(clock) - WARM_UP
-    first = WARM_UP - 1
-    return Seconds((clock[-1] - clock[first]) / count, (processor[-1] - processor[first]) / count)
-
-
-def ours(executor: Executor, storage: str, sampler: str, trials: int, evaluate: Evaluate) -> Clock:
-    """A search of ours."""
-    candidates = Candidates(space(), Objective(target=300_000_000))
-    search = Search(
-        optuna.create_study(direction="maximize")
-        if storage == MEMORY
-        else open_study(storage, "search"),
-        samplers.create(sampler, candidates, SEED),
-        Budget(epochs=1),
-        trials=trials,
-    )
-    clock = Clock(search)
-    executor.run(clock, evaluate)
-    return clock
 
 
 # ------------------------------------------------------------------------------------ overhead
@@ -147,21 +70,26 @@ def overhead(trials: int, postgresql: str | None) -> dict[str, Any]:
     for sampler in ("tpe", "random"):
         for storage, url in storages(postgresql):
             note(f"plain Optuna, {storage}, {sampler}", _plain_optuna(url(), sampler, trials))
-            clock = ours(Local(), url(), sampler, trials, Sleeper())
-            note(f"in process, {storage}, {sampler}", clock.seconds)
+            note(f"in process, {storage}, {sampler}", ours(Local(), url(), sampler, trials))
     executors: dict[str, Executor] = {
         "2 processes": Processes([{"OMP_NUM_THREADS": "1"}] * 2),
         "Ray": Ray(workers=2),
     }
     for name, executor in executors.items():
         for storage, url in storages(postgresql):
-            clock = ours(executor, url(), "tpe", trials, Sleeper())
-            note(f"{name}, {storage}, tpe", clock.seconds)
+            note(f"{name}, {storage}, tpe", ours(executor, url(), "tpe", trials))
     note("plain Tune + OptunaSearch, memory, tpe, reuse", _plain_tune(trials, reuse=True))
     few = WARM_UP + 8  # each takes a new process
     note("plain Tune + OptunaSearch, memory, tpe", _plain_tune(few, reuse=False))
 
     return tabulated(found)
+
+
+def ours(executor: Executor, storage: str, sampler: str, trials: int) -> Seconds:
+    """A search of ours."""
+    clock = Clock(search(storage, sampler, trials))
+    executor.run(clock, Sleeper())
+    return clock.seconds
 
 
 def tabulated(found: dict[str, Seconds]) -> dict[str, Any]:
@@ -269,127 +197,6 @@ def _plain_tune(trials: int, *, reuse: bool) -> Seconds:
     return per_trial(told, spent)
 
 
-# -------------------------------------------------------------------------------------- speedup
-
-
-def speedup(data: str, jobs: int) -> dict[str, Any]:
-    """Seconds for the same CIFAR-10 trainings by one and by two workers of one thread, and by one
-    of two. The clock starts when every worker has ended a first training."""
-    from experiments import config
-    from experiments.data.load import load
-    from experiments.evaluators.training import TrainingEvaluator
-
-    recipe = config.load(
-        "cifar10", [f"data.source={data}", "data.limit=5000", "data.held_out=1000"]
-    )
-    images = load(recipe.data, resolution=recipe.resolution, seed=SEED)
-    adapted = choices.load(recipe.space).adapted(
-        num_classes=len(images.classes), resolution=recipe.resolution, in_channels=3
-    )
-    seconds: dict[str, float] = {}
-    for name, workers, threads in (
-        ("one worker, one thread", 1, 1),
-        ("two workers, one thread each", 2, 1),
-        ("one worker, two threads", 1, 2),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            evaluate = TrainingEvaluator(
-                images.train, images.held_out, recipe.train, Path(folder), device="cpu"
-            )
-            timed = _Timed(adapted.base, workers, jobs)
-            Processes([{"OMP_NUM_THREADS": str(threads)}] * workers).run(timed, evaluate)
-        seconds[name] = round(timed.seconds, 3)
-        print(f"{name:32} {timed.seconds:8.2f} s for {jobs} trainings", flush=True)
-    one, two, wide = seconds.values()
-    print(f"two workers over one: {one / two:.2f}×; two threads over one: {one / wide:.2f}×")
-    return {
-        "seconds": seconds,
-        "trainings": jobs,
-        "images": len(images.train),
-        "two_workers_over_one": round(one / two, 3),
-        "two_threads_over_one": round(one / wide, 3),
-    }
-
-
-class _Timed:
-    """The same training again and again, `jobs` times once each of `workers` has made one."""
-
-    def __init__(self, architecture: Architecture, workers: int, jobs: int) -> None:
-        self._first = [Job(f"first-{n}", architecture, Budget(1, seed=n)) for n in range(workers)]
-        self._jobs = [Job(f"job-{n}", architecture, Budget(2, seed=n)) for n in range(jobs)]
-        self._starting = workers
-        self._began = self._ended = 0.0
-
-    def ask(self) -> Job | None:
-        """The next training; none while a worker is at its first."""
-        if self._first:
-            return self._first.pop()
-        if self._starting or not self._jobs:
-            return None
-        self._began = self._began or time.monotonic()
-        return self._jobs.pop()
-
-    def report(self, *_: object) -> bool:
-        """Never stops a training."""
-        return False
-
-    def tell(self, job: Job, measurement: Measurement) -> None:
-        """Notes the time."""
-        assert measurement.status is Status.COMPLETE, measurement.reason
-        if job.name.startswith("first-"):
-            self._starting -= 1
-        self._ended = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Between the first training asked for and the last told."""
-        return self._ended - self._began
-
-
-# ---------------------------------------------------------------------------------------- width
-
-
-def width(workers: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """How busy many Ray workers are whose trials sleep, SQLite and TPE included.
-
-    The part of their time that workers sleep, from when every worker has ended a trial to when the
-    last is handed out; and what the driver, which is one thread, spends on a trial.
-    """
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        storage = f"sqlite:///{folder}/study.db"
-        executor = Ray(workers=workers, threads=1)
-        clock = ours(executor, storage, "tpe", workers * rounds, Sleeper(seconds))
-    start, end = clock.told[workers - 1], clock.asked[-1]
-    done = sum(start < told <= end for told in clock.told)
-    spent = clock.spent[workers - 1 + done] - clock.spent[workers - 1]
-    found = {
-        "workers": workers,
-        "trial_seconds": seconds,
-        "trials": len(clock.told),
-        "utilisation": round(done * seconds / (workers * (end - start)), 4),
-        "start_seconds": round(clock.told[workers - 1] - seconds - began, 1),
-        "driver_cpu_seconds_per_trial": round(spent / done, 4),
-        "megabytes_per_worker": round(clock.memory / workers),
-    }
-    for name, value in found.items():
-        print(f"{name:32} {value}")
-    return found
-
-
-def _memory_of_workers() -> float:
-    """Megabytes of all Ray workers, what they share divided among those who share it."""
-    total = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes().startswith(b"ray::"):
-                (pss,) = re.findall(r"^Pss: +(\d+)", (process / "smaps_rollup").read_text(), re.M)
-                total += int(pss)
-        except OSError:
-            continue
-    return total / 1024
-
-
 # ----------------------------------------------------------------------------------------- main
 
 
@@ -407,8 +214,8 @@ def main() -> None:
     part.add_argument("--jobs", type=int, default=8)
     part = parts.add_parser("width")
     part.add_argument("--workers", type=int, default=128)
-    part.add_argument("--rounds", type=int, default=6)
-    part.add_argument("--seconds", type=float, default=10.0)
+    part.add_argument("--rounds", type=int, default=5)
+    part.add_argument("--seconds", type=float, nargs="+", default=[10.0, 5.0, 2.5])
     given = vars(parser.parse_args())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = given.pop("part")

@@ -60,6 +60,7 @@ def recorded(
     stopped_after: int | None = None,
     params: dict[str, Any] | None = None,
     distributions: dict[str, Any] | None = None,
+    details: dict[str, float] | None = None,
     **attributes: Any,
 ) -> FrozenTrial:
     """One trial with the attributes that a real one has."""
@@ -85,7 +86,7 @@ def recorded(
             }
             for epoch, value in enumerate(curve, start=1)
         ],
-        "details": {},
+        "details": details or {},
         "reason": "the loss became NaN in epoch 2" if state is TrialState.FAIL else None,
     }
     start = START + timedelta(seconds=40 * number)
@@ -141,6 +142,7 @@ def search_trials(space: Space, count: int) -> list[FrozenTrial]:
                 rejected=draw.randrange(4),
                 **extra,
                 **({"retries": 1} if number == 12 else {}),
+                **({"details": {"pieces of a batch": 4.0}} if number == 13 else {}),
             )
         )
     return made
