@@ -139,8 +139,17 @@ def _ray() -> Iterator[Finding]:
             "Ray",
             f"RAY_ADDRESS is {address}; phiscale uses the recipe's executor.address alone",
         )
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode == "token":
         yield Finding("well", "Ray", "clusters are asked for a token (RAY_AUTH_MODE)")
+        return
+    if mode == "disabled":
+        yield Finding(
+            "warning",
+            "Ray",
+            "RAY_AUTH_MODE is disabled: whoever reaches the ports of a cluster that is started so "
+            "can run code; set it to token there and here",
+        )
         return
     yield Finding(
         "well",

@@ -40,6 +40,10 @@ _CLUSTER_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 _LOST_SECONDS = 30.0
 
+#: A cluster of this process's own listens on the loopback interface, as Ray has it on systems other
+#: than Linux.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 #: What Tune takes from the environment alone. It writes no logs of trials and no snapshots of its
 #: own state beside the last (the study is all the state there is), leaves Ctrl-C to us, and stays
 #: in the folder where it was started.
@@ -84,7 +88,7 @@ class Ray:
         Raises `InvalidInput` where there is no such cluster, or none of its machines has room, and
         `ClusterLost` where its head is lost.
         """
-        with variables(_TUNE):  # which workers inherit
+        with variables(_TUNE | ({} if self.address else _LOOPBACK)):  # which workers inherit
             self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
         with stopping() as stop, redirect_stdout(io.StringIO()):
             try:
@@ -152,6 +156,7 @@ class Ray:
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if self.address is None:
             cores = max(_cores(), (self.workers or 1) * (self.threads or 1))
+            _keep_authentication()
             # "local" and not None, which would connect to whatever cluster once left its address.
             ray.init(
                 "local",
@@ -278,6 +283,13 @@ def _warn_where_open(address: str) -> None:
             "ports can run code on it. Start it with RAY_AUTH_MODE=token, and set that here.",
             address,
         )
+
+
+def _keep_authentication() -> None:
+    """A cluster of this process's own asks for a token, as Ray has it unless told otherwise."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        _logger.warning("RAY_AUTH_MODE=disabled is not heeded: a cluster that is begun has a token")
+        del os.environ["RAY_AUTH_MODE"]
 
 
 def _cores() -> int:
