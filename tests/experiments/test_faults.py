@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,20 @@ executor: {{kind: processes, workers: 2}}
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
-@pytest.mark.parametrize("executor", ["local", "processes"])
+@pytest.mark.parametrize(
+    ("executor", "kind"),
+    [
+        *product(("local", "processes"), ("sqlite", "journal", "postgresql")),
+        ("processes", "mysql"),
+        ("ray", "sqlite"),  # one: each start of its workers takes seconds
+    ],
+)
 def test_driver_killed_at_random_moments_loses_and_repeats_nothing(
     executor: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     url = f"{kind}:///{tmp_path}/study.{kind}"
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgresql").database(f"killed-{executor}")
+    if kind in ("postgresql", "mysql"):
+        url = request.getfixturevalue(kind).database(f"killed-{executor}")
     outcome = torment(tmp_path, executor, url, kills=5, trials=60, seed=0)
     assert outcome.mistakes == []
     assert outcome.retried > 0, "no kill hit a training"
