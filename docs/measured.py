@@ -117,7 +117,7 @@ def _latency(found: dict[str, Any]) -> str:
 def _overhead(found: dict[str, Any]) -> str:
     clock, driver = found["found"]["clock_seconds"], found["found"]["driver_seconds"]
     rows = [
-        [name, f"{1e3 * clock[name]:,.0f} ms", f"{1e3 * driver[name]:,.0f} ms"]
+        [name.replace(", tpe", ""), f"{1e3 * clock[name]:,.0f} ms", f"{1e3 * driver[name]:,.0f} ms"]
         for name in clock
         if "random" not in name and "journal" not in name
     ]
@@ -148,7 +148,28 @@ def _width(found: dict[str, Any]) -> str:
     return (
         f"{_table(headers, rows)}\n\n"
         f"{measured['workers']} Ray workers of {measured['megabytes_per_worker']} MB, SQLite and "
-        "TPE, all on the driver's machine."
+        f"TPE, all on the driver's machine. {_beyond(measured)}"
+    )
+
+
+def _beyond(measured: dict[str, Any]) -> str:
+    """What ends the width, as far as it was measured, and what follows for 1,000 workers."""
+    trials = {float(seconds): each for seconds, each in measured["trials"].items()}
+    longest, workers = max(trials), measured["workers"]
+    fastest = max(each["trials_per_second"] for each in trials.values())
+    idle = [seconds for seconds, each in trials.items() if each["utilisation"] < 0.9]
+    seen = (
+        f"Workers were idle for more than a tenth of their time first where trials took "
+        f"{max(idle):g} s, as {workers * longest / max(idle):,.0f} workers would be whose trials "
+        f"take {longest:g} s"
+        if idle
+        else f"{workers * longest / min(trials):,.0f} workers whose trials take {longest:g} s are "
+        "as much for the driver as the last row, in which they were idle for less than a tenth of "
+        "their time"
+    )
+    return (
+        f"{seen}. At the most {fastest:.0f} trials a second were handed out, so on paper 1,000 "
+        f"workers are kept busy by trials of {1000 / fastest:.0f} s and longer."
     )
 
 
@@ -172,7 +193,7 @@ def _where(found: dict[str, Any]) -> str:
         f"{name} {versions[name]}" for name in ("torch", "ray", "optuna") if versions.get(name)
     )
     gpus = f", GPUs: {hardware['gpus']}" if "gpus" in hardware else ""
-    note = f" {found['note']}" if "note" in found else ""
+    note = f" Note: {found['note']}." if "note" in found else ""
     machine = f"{hardware['processor']}, {hardware['cores']} cores{gpus}"
     return f"`{found['command']}`; {machine}; {named}.{note}"
 

@@ -216,7 +216,6 @@ def main() -> None:
     part.add_argument("--workers", type=int, default=128)
     part.add_argument("--rounds", type=int, default=5)
     part.add_argument("--seconds", type=float, nargs="+", default=[10.0, 5.0, 2.5])
-    part.add_argument("--begin", type=Path, help="a file for which started workers wait")
     given = vars(parser.parse_args())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = given.pop("part")
@@ -228,7 +227,7 @@ def main() -> None:
     result[name] = {
         "command": f"python -m experiments.benchmarks.orchestration {name}",
         "arguments": {
-            key: value for key, value in given.items() if key not in ("postgresql", "data", "begin")
+            key: value for key, value in given.items() if key not in ("postgresql", "data")
         },
         "hardware": hardware(),
         "versions": {"python": platform.python_version()} | {n: version(n) for n in packages},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import re
 import tempfile
 import time
@@ -15,24 +13,20 @@ from typing import Any
 from experiments.benchmarks.clocked import Clock, search
 from experiments.benchmarks.fake import Sleeper
 from search.executors.ray import Ray
-from space.architecture import Architecture
-from space.evaluation import Budget, Job, Measurement, Proposer, Report
+from space.evaluation import Job, Measurement, Proposer
 
 
-def width(
-    workers: int, rounds: int, seconds: Sequence[float], begin: Path | None
-) -> dict[str, Any]:
+def width(workers: int, rounds: int, seconds: Sequence[float]) -> dict[str, Any]:
     """How busy Ray workers are whose trials sleep, SQLite and TPE included.
 
     Each worker has `rounds` trials of each of `seconds`, the longest first. Where trials become
     shorter, the driver hands out as many a second as it would to more workers, which is how far one
-    machine's memory lets it be seen. Each worker waits for the file `begin` once it has started:
-    that takes minutes of the processor, for which a machine need not be free of other work.
+    machine's memory lets it be seen.
     """
     with tempfile.TemporaryDirectory() as folder:
         inner = search(f"sqlite:///{folder}/study.db", "tpe", workers * rounds * len(seconds))
         clock = _Rounds(inner, workers * rounds, [each / max(seconds) for each in seconds])
-        Ray(workers=workers, threads=1).run(clock, _Waits(max(seconds), begin))
+        Ray(workers=workers, threads=1).run(clock, Sleeper(max(seconds)))
     found = {
         "workers": workers,
         "megabytes_per_worker": round(clock.memory / workers),
@@ -43,25 +37,6 @@ def width(
     }
     _print(found)
     return found
-
-
-@dataclass(frozen=True)
-class _Waits(Sleeper):
-    """Sleeps; where it has to wait for `begin`, for a random part more, so that none fall in step.
-
-    Also says of each process once that it is there.
-    """
-
-    begin: Path | None = None
-
-    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
-        if self.begin is not None and not self.begin.exists():
-            with self.begin.with_suffix(".waiting").open("a", encoding="utf-8") as waiting:
-                waiting.write(f"{os.getpid()}\n")
-            while not self.begin.exists():
-                time.sleep(0.5)
-            time.sleep(random.random() * self.seconds)
-        return super().__call__(architecture, budget, report)
 
 
 @dataclass
