@@ -48,7 +48,10 @@ COSTS = {
 }
 #: How rivals, and ways to measure latency, are told apart: marker and dashes.
 _RIVALS = (("s", "--"), ("^", ":"), ("v", "-."), ("P", "--"), ("X", ":"))
-_WAYS = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."))
+_WAYS = (
+    *(("o", "-"), ("s", "--"), ("^", ":"), ("v", "-.")),
+    *(("D", "-"), ("P", "--"), ("X", ":"), ("<", "-.")),
+)
 #: What else the family's accuracy is drawn against.
 SECONDS = "seconds of training"
 LATENCY = "milliseconds of one call"
@@ -157,20 +160,39 @@ def family_accuracy(title: str, lines: Mapping[str, list[dict[str, Any]]], label
     with new_figure(f"Accuracy against {title}", 6.8, 3.8) as (figure, axes):
         for place, (name, way) in enumerate(lines.items()):
             _draw_way(axes, name if len(lines) > 1 else "", way, place)
+        if len(lines) > 1:
+            _name_aside(axes, lines)
         axes.set_xscale("log")
         axes.margins(x=0.1, y=0.12)
         axes.set(xlabel=label, ylabel="test accuracy")
         short_axis(axes)
         percent_axis(axes.yaxis)
-        legend(figure, axes)
+        legend(figure, axes, 2)
     return figure
+
+
+def _name_aside(axes: Axes, lines: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Names each member once, at the right of its points: it is as accurate on every line."""
+    heights = {row["name"]: row["accuracy"] for way in lines.values() for row in way}
+    for name, height in heights.items():
+        axes.annotate(
+            plain(str(name)).upper(),
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            color=FAMILY,
+            fontweight="bold",
+        )
 
 
 def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> None:
     marker, dashes = _WAYS[place % len(_WAYS)]
     colour = FAMILY if place == 0 else FRONT
     accuracy_line(axes, way, "x", Look(marker, colour, dashes), plain(name) or None)
-    name_members(axes, way, "x", colour)
+    if not name:
+        name_members(axes, way, "x", colour)
 
 
 def latency_lines(

@@ -30,7 +30,8 @@ TOLERANCES = {
 }
 
 #: The largest difference of outputs with 8 bits from those with 32, as a fraction of the outputs'
-#: standard deviation (assumed: another network's outputs differ by about √2 of it).
+#: standard deviation (assumed: another network's outputs differ by about √2 of it, those of
+#: the demo's members by 0.03, measured).
 EIGHT_BITS = 0.7
 
 #: The formats that can be run, and the file of each.

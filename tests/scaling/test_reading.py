@@ -193,6 +193,26 @@ def test_what_eight_bits_lose_is_measured_and_said(family: Path) -> None:
     write_family(family, [record, saved["b1"].record], saved.coefficients, ABOUT)
     assert "model.int8.onnx" in load_family(family)["b0"].record.files
     assert "points are lost" in (family / "b0" / "README.md").read_text()
+    assert ("b0", "int8") in {
+        (each.member, each.what) for each in verify(load_family(family), inputs)
+    }
+
+    path = family / "b0" / "model.int8.onnx"
+    path.write_bytes(other_classes((family / "b0" / "model.onnx").read_bytes()))
+    rehash(family, 0, "model.int8.onnx")
+    with pytest.raises(Different, match=r"model\.int8\.onnx: must put out nearly what"):
+        list(verify(load_family(family), inputs))
+
+
+def other_classes(data: bytes) -> bytes:
+    """The ONNX model whose classifier says the opposite."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    (weight,) = [each for each in model.graph.initializer if each.name == "classifier.weight"]
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+    found: bytes = model.SerializeToString()
+    return found
 
 
 def metadata(text: str) -> Any:
