@@ -186,6 +186,30 @@ def _faults(found: dict[str, Any]) -> str:
     return _table(headers, rows)
 
 
+def _race(found: dict[str, Any]) -> str:
+    ranked = sorted(found["grid_accuracies"].items(), key=lambda each: -each[1])
+    rows = [
+        [
+            name,
+            f"{accuracy:.1%}",
+            "yes" if name in found["grid_confidence_set"] else "",
+            "the race's winner" if name == found["race_winner"] else "",
+        ]
+        for name, accuracy in ranked
+    ]
+    grid, race = found["grid_forward_macs"], found["race_forward_macs"]
+    within = "is" if found["race_winner_in_confidence_set"] else "is not"
+    return (
+        f"{_table(('candidate', 'accuracy', 'in the confidence set', ''), rows)}\n\n"
+        f"{found['seeds']} seeds, {found['epochs']} epochs, level {found['level']:.0%}: candidates "
+        f"less than {100 * found['grid_gap']:.1f} points behind the best are not told from it. The "
+        f"full grid's {found['grid_trainings']} trainings took {grid / 1e12:.2f}·10¹² multiply–adds "
+        f"forward, the race's {found['race_trainings']} took {race / 1e12:.2f}·10¹²: "
+        f"{found['race_part_of_training']:.1%}. Its winner {within} in the set, "
+        f"{100 * found['race_regret']:.1f} points behind the full grid's."
+    )
+
+
 def _where(found: dict[str, Any]) -> str:
     hardware = found["hardware"]
     versions = {"torch": hardware.get("torch")} | found.get("versions", {})
@@ -211,4 +235,5 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "orchestration/overhead": _overhead,
     "orchestration/width": _width,
     "faults": _faults,
+    "race": _race,
 }

@@ -116,14 +116,18 @@ def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
 
 
 def _draw_rivals(axes: Axes, trials: pd.DataFrame, family: pd.DataFrame, cost: str) -> None:
-    """A thin line a rule, from the smallest member on, named at its end; a point a preset."""
+    """A thin line a rule, named at its end; a point a preset.
+
+    A line begins at the smallest member, unless it has a rival of that one's MACs.
+    """
     trained = trials[(trials["study"] == "rivals") & trials["accuracy"].notna()]
     if trained.empty:
         return
     start = family[family["accuracy"].notna()].sort_values("macs").head(1)
     for place, (rule, own) in enumerate(trained.groupby(_rules(trained), sort=False)):
-        grown = own["job"].str.contains(" ").all()
-        way = [*(rows(start) if grown else []), *rows(own.sort_values("macs"))]
+        beside = own["job"].str.partition(" ")[2]
+        first = start[~start["name"].isin(beside)] if beside.all() else start[:0]
+        way = [*rows(first), *rows(own.sort_values("macs"))]
         marker, dashes = _RIVALS[place % len(_RIVALS)]
         axes.plot(
             [row[cost] for row in way],

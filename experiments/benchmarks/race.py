@@ -107,6 +107,8 @@ def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> di
     images = EPOCHS * SEEDS * DATA.glyphs.train_images
     macs = images * sum(candidate.cost.macs for candidate in field)
     return {
+        "command": "python -m experiments.benchmarks.race FOLDER",
+        "hardware": environment(),
         "candidates": len(field),
         "epochs": EPOCHS,
         "seeds": SEEDS,
@@ -125,7 +127,6 @@ def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> di
         "grid_forward_macs": macs,
         "race_forward_macs": round(race.part * macs),
         "race_part_of_training": race.part,
-        "environment": environment(),
     }
 
 

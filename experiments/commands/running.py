@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from experiments.commands.options import AsJson, Fork, Out, Quiet, Set, TakeOver
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.progress import log
 from experiments.run import Run, open_run
+from reports.summary.coefficients import evidence
 from reports.text import count, percent
 
 #: What typer makes a command of.
@@ -41,28 +42,45 @@ def _starting(does: str, *names: str) -> Command:
     return command
 
 
-def _continuing(does: str, name: str) -> Command:
-    """The command that runs a stage after the search."""
-
-    def command(
-        run: Target,
-        folder: Out = None,
-        changes: Set = None,
-        take_over: TakeOver = False,
-        quiet: Quiet = False,
-        as_json: AsJson = False,
-    ) -> None:
-        opened = open_run(run, folder, tuple(changes or ()), take_over=take_over)
-        run_stages(opened, (name,), take_over=take_over, quiet=quiet, as_json=as_json)
-
-    command.__doc__ = does
-    return command
-
-
 run = _starting("All four stages; run it again, and it continues where it stopped.", *STAGES)
 search = _starting("Stage 1: find the baseline.", "search")
-coefficients = _continuing("Stage 2: find α (depth), β (width), γ (resolution).", "coefficients")
-family = _continuing("Stage 3: scale the baseline, train its family, test, export.", "family")
+
+
+def coefficients(
+    run: Target,
+    folder: Out = None,
+    changes: Set = None,
+    take_over: TakeOver = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 2: find α (depth), β (width), γ (resolution)."""
+    opened = open_run(run, folder, tuple(changes or ()), take_over=take_over)
+    run_stages(opened, ("coefficients",), take_over=take_over, quiet=quiet, as_json=as_json)
+
+
+def family(
+    run: Target,
+    folder: Out = None,
+    changes: Set = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="How the baseline grows (family.rule); given again, family.rivals at equal MACs.",
+        ),
+    ] = None,
+    take_over: TakeOver = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3: scale the baseline, train its family, test, export."""
+    changes = list(changes or ())
+    if rules:
+        changes += [f"family.rule={rules[0]}", f"family.rivals=[{', '.join(rules[1:])}]"]
+    opened = open_run(run, folder, tuple(changes), take_over=take_over)
+    run_stages(opened, ("family",), take_over=take_over, quiet=quiet, as_json=as_json)
 
 
 def run_stages(
@@ -121,19 +139,30 @@ def _show(found: dict[str, Any]) -> None:
             f"γ {grid['gamma']:g} (resolution): nominal {grid['nominal_product']:.2f}, "
             f"realised {grid['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
         )
+        for sentence in evidence(grid):
+            out.print(sentence, markup=False)
     if grown := found.get("family"):
-        headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy")
-        cells = [
-            [
-                member["name"],
-                f"{member['phi']:.3g}",
-                f"{member['resolution']} px",
-                count(member["cost"]["macs"]),
-                count(member["cost"]["params"]),
-                percent(member["accuracy"]),
-            ]
-            for member in grown["members"]
-        ]
-        print_rows(headers, cells)
+        _show_family(grown)
     if page := found.get("report"):
         out.print(f"report        {typed(Path(page))}", soft_wrap=True)
+
+
+def _show_family(family: dict[str, Any]) -> None:
+    """The members, how far each is from the cost it was made for, and the rivals at their MACs."""
+    everyone = (*family["members"], *family["rivals"])
+    missed = any(each.get("miss") is not None for each in everyone)
+    headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy", "off target")
+    cells = [
+        [
+            each["name"],
+            f"{each['phi']:.3g}" if "phi" in each else "",
+            f"{each['resolution']} px",
+            count(each["cost"]["macs"]),
+            count(each["cost"]["params"]),
+            percent(each["accuracy"]) if each["accuracy"] is not None else "failed",
+            f"{100 * each['miss']:+.1f} %" if each.get("miss") is not None else "",
+        ]
+        for each in everyone
+    ]
+    shown = len(headers) if missed else len(headers) - 1
+    print_rows(headers[:shown], [row[:shown] for row in cells])

@@ -48,7 +48,7 @@ _NOTED_MISS = 0.01
 def run(context: Context) -> dict[str, Any]:
     """Stage 3: the members, trained on all training images, tested, written and verified."""
     family = _family(context)
-    for line in _remarks(family, context.data.train.resolution):
+    for line in _remarks(family, context.data.train.resolution, context.recipe.family.cost):
         log.remark(line)
     budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
     jobs = family.jobs(budget)
@@ -64,8 +64,7 @@ def run(context: Context) -> dict[str, Any]:
         name, reason = next(iter(failed.items()))
         raise StageFailed(f"family: {name} was not trained to its end: {reason}")
     exported = _export(context, family, members, evaluate)
-    rivals.train(context, family)
-    return exported
+    return exported | {"rivals": rivals.train(context, family)}
 
 
 def _family(context: Context) -> Family:
@@ -220,15 +219,21 @@ def _origin(recipe: Recipe) -> Origin:
     )
 
 
-def _remarks(family: Family, stored: int) -> Iterator[str]:
-    """What the user of a family should know before it is trained; images have `stored` pixels."""
+def _remarks(family: Family, stored: int, cost: str) -> Iterator[str]:
+    """What the user of a family should know before it is trained.
+
+    Images have `stored` pixels; `cost` is what targets are of.
+    """
     for name, earlier in family.duplicates:
         yield f"{name} is the same network as {earlier}: the difference was rounded away"
     for member in family.members:
         if member.resolution > stored:
             yield f"{member.name} sees {member.resolution} pixels, enlarged from {stored}"
         if member.miss is not None and abs(member.miss) > _NOTED_MISS:
-            yield f"{member.name} misses its target of {member.target:,} by {member.miss:+.1%}"
+            assert member.target is not None
+            latency = cost == "latency"
+            target = f"{1000 * member.target:g} ms" if latency else f"{member.target:,} {cost}"
+            yield f"{member.name} misses its target of {target} by {member.miss:+.1%}"
 
 
 def _test_result(told: Measurement, classes: int) -> export.Trained:

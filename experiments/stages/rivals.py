@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from experiments.stages.context import Context
 from scaling import rules
@@ -12,25 +13,38 @@ from scaling.members import Family, family_for
 from search.recorded import accuracy
 from space import presets
 from space.architecture import Architecture
+from space.cost import cost
 from space.evaluation import Job
 
 
-def train(context: Context, family: Family) -> None:
+def train(context: Context, family: Family) -> list[dict[str, Any]]:
     """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
 
-    One that fails is recorded with its reason and stops nothing.
+    Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason
+    and stops nothing.
     """
     jobs = tuple(_jobs(context, family))
+    trained = InOrder(jobs)
     if jobs:
         evaluate = replace(context.evaluator(final=True), weights=None)
-        context.record("rivals", InOrder(jobs), jobs, accuracy, evaluate)
+        context.record("rivals", trained, jobs, accuracy, evaluate)
+    return [
+        {
+            "name": job.name,
+            "resolution": job.architecture.resolution,
+            "cost": cost(job.architecture)._asdict(),
+            "accuracy": trained.told[job.name].accuracy,
+        }
+        for job in jobs
+    ]
 
 
 def _jobs(context: Context, family: Family) -> Iterator[Job]:
     """A job a rival, named `RULE MEMBER` or as the preset."""
     settings, baseline = context.recipe.family, context.baseline
     budget = context.budget(settings.epochs, settings.data_fraction)
-    grown = [member for member in family.members if member.phi > 0]
+    own = cost(baseline).macs
+    grown = [member for member in family.members if member.cost.macs != own]
     for name in settings.rivals:
         if name in presets.names():
             yield Job(name, _fitted(name, context), budget)

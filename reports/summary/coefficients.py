@@ -40,6 +40,7 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
             f"By successive halving: {rungs}. That took {percent(race['part_of_full_grid'])} of "
             "the training that the full grid would have taken."
         )
+        yield _tied(race)
     if surface:
         optimum = ", ".join(
             f"{sign} {surface[name]['value']:.3g} "
@@ -61,6 +62,15 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if other := found.get("comparison"):
         yield _comparison(other)
+
+
+def _tied(race: Mapping[str, Any]) -> str:
+    """The candidates that the race cannot tell apart, the winner among them."""
+    level = f"at the level of {100 * race['level']:g} %"
+    if len(race["tied"]) == 1:
+        return f"The winner is told apart from the other finalists {level}."
+    gap = f", by {100 * race['gap']:.1f} points or less" if race["gap"] is not None else ""
+    return f"Not told apart from the best {level}{gap}: {', '.join(race['tied'])}."
 
 
 def _comparison(other: Mapping[str, Any]) -> str:

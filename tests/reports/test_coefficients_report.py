@@ -50,6 +50,7 @@ def _raced(run):
     ]
     found["race"] = {
         "level": 0.95,
+        "gap": 0.021,
         "rungs": [
             {"entrants": 12, "epochs": 2, "seeds": 1},
             {"entrants": 2, "epochs": 30, "seeds": 3},
@@ -83,6 +84,7 @@ def test_the_page_says_what_the_race_knows(run):
     html = page.render(raced, tables.collect(raced)).replace("\N{NO-BREAK SPACE}", " ")
     assert "12 for two epochs, then 2 for 30 epochs, each with three seeds" in html
     assert "That took 20.0 % of the training" in html
+    assert "Not told apart from the best at the level of 95 %, by 2.1 points or less: α" in html
     assert "its optimum at α 1.25 (1.1 to 1.4)" in html
     assert "80.0 %, 1.1 points below the winner, which is not told apart" in html
 

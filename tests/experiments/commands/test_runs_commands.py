@@ -183,3 +183,20 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(phiscale, tiny_ru
     said = phiscale("dashboard", tiny_run)
     assert said.status == 2
     assert "pip install 'phiscale[dashboard]'" in said.err
+
+
+def test_rules_of_growth_stand_side_by_side_at_equal_macs(phiscale, copied):
+    rules = ("--rule", "compound", "--rule", "width")
+    found = json.loads(phiscale("family", copied, *rules, "--quiet", "--json").out)["family"]
+    (rival,) = found["rivals"]
+    assert rival["name"] == "width b1"
+    grown = found["members"][1]["cost"]["macs"]
+    assert abs(rival["cost"]["macs"] / grown - 1) < 0.1
+    assert "width b1" in phiscale("family", copied, *rules, "--quiet").out
+
+
+def test_targets_say_how_far_off_their_networks_are(phiscale, copied):
+    said = phiscale("family", copied, "--quiet", "--set=family.targets=[500K]")
+    assert "off target" in said.out
+    (member,) = json.loads((copied / "family" / "family.json").read_text("utf-8"))["members"]
+    assert f"{100 * member['miss']:+.1f} %" in said.out
