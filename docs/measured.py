@@ -202,8 +202,9 @@ def _race(found: dict[str, Any]) -> str:
     return (
         f"{_table(('candidate', 'accuracy', 'in the confidence set', ''), rows)}\n\n"
         f"{found['seeds']} seeds, {found['epochs']} epochs, level {found['level']:.0%}: candidates "
-        f"less than {100 * found['grid_gap']:.1f} points behind the best are not told from it. The "
-        f"full grid's {found['grid_trainings']} trainings took {grid / 1e12:.2f}·10¹² multiply–adds "
+        f"less than {100 * found['grid_gap']:.1f} points behind the best are not told from it. "
+        f"The full grid's {found['grid_trainings']} trainings took {grid / 1e12:.2f}·10¹² "
+        "multiply–adds "
         f"forward, the race's {found['race_trainings']} took {race / 1e12:.2f}·10¹²: "
         f"{found['race_part_of_training']:.1%}. Its winner {within} in the set, "
         f"{100 * found['race_regret']:.1f} points behind the full grid's."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import study_figures, style
 from reports.columns import frame, names, rows
-from reports.text import short, to_csv
+from reports.text import number, short, to_csv
 from scaling.design import UNSCALED
 from scaling.statistics import compare, half_widths
 from space.files import write_file
@@ -278,6 +278,8 @@ def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
     start = manifest["starts"][0]
     machine = start["environment"]
     table = points(study)
+    made = int(table["seeds"].sum())
+    left = study.seeds * len(study.points) - made
     lines = [
         f"# {study.name}",
         "",
@@ -286,8 +288,9 @@ def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
         *(f"{each}\n" for each in told),
         f"`{start['command']}` on {start['time'][:10]}; {machine['processor']}, {machine['cores']} "
         f"cores, {machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch "
-        f"{machine['torch']}; {int(table['seeds'].sum())} trainings of {study.epochs} epochs took "
-        f"{table['seconds'].sum() / 60:.0f} minutes in all.",
+        f"{machine['torch']}; {made} trainings of {number(study.epochs, 'epoch')} took "
+        f"{table['seconds'].sum() / 60:.0f} minutes in all"
+        + (f", {left} more were not made." if left else "."),
         "",
     ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import published, style
 from reports.columns import rows
+from reports.text import number
 from scaling.design import UNSCALED
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ def accuracy(study: Study, points: pd.DataFrame) -> Figure:
             own = [row for row in measured if row["baseline"] in shown]
             title = f"{shown[0]}: here" if by_rule else "Here"
             _draw(grid[place], title, own, study.compared, looks)
-            grid[place].set_ylabel(f"test accuracy, {study.seeds} seeds")
+            seeds = min((row["seeds"] for row in own), default=study.seeds)
+            grid[place].set_ylabel(f"test accuracy, {number(seeds, 'seed')}")
             if beside:
                 printed = _published(study, shown)
                 axes = grid[len(panels) + place]
                 _draw(axes, "On ImageNet, published", printed, study.compared, looks)
                 axes.set_ylabel("top-1 accuracy")
-        style.legend(figure, grid[0])
+        style.legend(figure, max(grid, key=lambda axes: len(axes.containers)))
     return figure
 
 

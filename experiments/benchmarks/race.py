@@ -18,18 +18,18 @@ from typing import Any
 
 import optuna
 
-from experiments.config import DataConfig, GlyphsConfig, TrainConfig, load_as
+from experiments.config import DataConfig, ExecutorConfig, GlyphsConfig, TrainConfig, load_as
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress.display import Watched
 from experiments.run import environment
+from experiments.stages.context import executor_of
 from experiments.studies.recipe import StudyRecipe
 from scaling.coefficients import Candidate
 from scaling.jobs import InOrder
 from scaling.race import Race, ladder
 from scaling.realised import realised
 from scaling.statistics import Comparison, compare
-from search.executors.local import Local
 from search.recorded import Recorded, accuracy
 from search.study import open_study
 from space.evaluation import Budget, Job, Proposer
@@ -45,6 +45,8 @@ TRAIN = TrainConfig(batch_size=32, learning_rate=1.6, flip=False)
 PIXELS, EPOCHS, SEEDS = 16, 6, 3
 #: Wide enough for 16 candidates at about twice the baseline's MACs.
 STEP, TOLERANCE = 0.1, 0.3
+#: A training a core.
+EXECUTOR = ExecutorConfig(kind="processes", threads=1)
 RESULT = Path(__file__).parents[1] / "results" / "race.json"
 
 
@@ -93,7 +95,8 @@ class _Trainer:
     def run(self, proposer: Proposer, name: str, plan: tuple[Job, ...] | int) -> None:
         """Carries out a proposer's jobs."""
         with Watched(proposer, name, plan, accuracy) as watched:
-            Local().run(Recorded(watched, self._study, accuracy, environment()), self._evaluate)
+            recorded = Recorded(watched, self._study, accuracy, environment())
+            executor_of(EXECUTOR).run(recorded, self._evaluate)
 
 
 def _accuracies(trained: InOrder, candidate: Candidate) -> list[float]:
