@@ -156,6 +156,7 @@ def changed(data: bytes, edits: list[tuple[float, bytes | None]]) -> bytes:
 @example(edits=[(0.9, b'x,y\n"')], name="latency.csv")
 @example(edits=[(0.0, b"\xff\xfe")], name="family.json")
 @example(edits=[(0.0, b"\xff" * 8)], name="b0/model.safetensors")
+@example(edits=[(0.15625, b"\x80")], name="b0/model.onnx")
 def test_changed_bytes_are_refused_or_read(whole, family, edits, name):
     (family / name).write_bytes(changed((whole / name).read_bytes(), edits))
     try:
