@@ -109,6 +109,7 @@ class SumTable:
             for row in before[places]:
                 own = np.tile(row, (stage.combinations, 1))
                 own[:, stage.columns] = stage.choices
+                # Other channels also change the stage behind: its own `without` takes that off.
                 without = self._ask(row)
                 gains += [self._ask(each) - without for each in own]
             self._gains.append(np.array(gains))
