@@ -113,7 +113,7 @@ def _headline(kind: str, groups: Groups) -> Iterator[str]:
         for name, trials in HEADLINE
         if any(_values(groups, (kind, s.name, name), trials) for s in samplers.SETTINGS)
     ]
-    if not cells:
+    if not any(name.startswith("tpe") for name, _ in cells):
         return
     yield from _header(["setting", "seeds", *(f"{name}, {trials:,}" for name, trials in cells)])
     for setting in samplers.SETTINGS:
