@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m experiments.benchmarks.cost
 
-# CIFAR-10, and how many networks: 4 take some 8 minutes on two cores, 16 some 40.
+# CIFAR-10, and how many networks: 4 take some 6 minutes on two cores, 16 some 20.
 DATA ?= ../shared/data/cifar10
 ARCHITECTURES ?= 16
 
