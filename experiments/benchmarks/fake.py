@@ -90,14 +90,15 @@ def accuracy_of(architecture: Architecture) -> float:
 class Sleeper:
     """Sleeps `seconds`, or the budget's fraction of them, and reports no epoch.
 
-    What a job takes longer is what carrying it costs.
+    What a job takes longer is what carrying it costs. No job ends before the time `until`.
     """
 
     seconds: float = 0.0
+    until: float = 0.0
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:  # noqa: ARG002
         """An accuracy that the network alone decides."""
-        seconds = self.seconds * budget.data_fraction
+        seconds = max(self.seconds * budget.data_fraction, self.until - time.time())
         time.sleep(seconds)
         return Measurement(
             Status.COMPLETE, accuracy=accuracy_of(architecture), train_seconds=seconds

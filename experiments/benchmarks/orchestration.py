@@ -216,6 +216,7 @@ def main() -> None:
     part.add_argument("--workers", type=int, default=128)
     part.add_argument("--rounds", type=int, default=5)
     part.add_argument("--seconds", type=float, nargs="+", default=[10.0, 5.0, 2.5])
+    part.add_argument("--start", type=float, default=300.0, help="seconds in which workers begin")
     given = vars(parser.parse_args())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = given.pop("part")

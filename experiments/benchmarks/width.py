@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,27 @@ from search.executors.ray import Ray
 from space.evaluation import Job, Measurement, Proposer
 
 
-def width(workers: int, rounds: int, seconds: Sequence[float]) -> dict[str, Any]:
+def width(workers: int, rounds: int, seconds: Sequence[float], start: float) -> dict[str, Any]:
     """How busy Ray workers are whose trials sleep, SQLite and TPE included.
 
     Each worker has `rounds` trials of each of `seconds`, the longest first. Where trials become
     shorter, the driver hands out as many a second as it would to more workers, which is how far one
-    machine's memory lets it be seen.
+    machine's memory lets it be seen. Before them each has a trial that lasts until `start` seconds
+    from now, in which all processes begin: two cores take some seconds for each, and Ray would
+    sooner give a new trial to a worker that has ended one than wait for the next process.
     """
+    sizes = [workers] + [workers * rounds] * len(seconds)
+    sleeper = Sleeper(max(seconds), until=time.time() + start)
     with tempfile.TemporaryDirectory() as folder:
-        inner = search(f"sqlite:///{folder}/study.db", "tpe", workers * rounds * len(seconds))
-        clock = _Rounds(inner, workers * rounds, [each / max(seconds) for each in seconds])
-        Ray(workers=workers, threads=1).run(clock, Sleeper(max(seconds)))
+        inner = search(f"sqlite:///{folder}/study.db", "tpe", sum(sizes))
+        clock = _Rounds(inner, sizes, [1.0, *(each / max(seconds) for each in seconds)])
+        Ray(workers=workers, threads=1).run(clock, sleeper)
     found = {
         "workers": workers,
         "megabytes_per_worker": round(clock.memory / workers),
         "trials": {
             f"{each:g}": phase.summary(workers, each)
-            for each, phase in zip(seconds, clock.phases, strict=True)
+            for each, phase in zip(seconds, clock.phases[1:], strict=True)
         },
     }
     _print(found)
@@ -61,13 +67,13 @@ class _Phase:
 
 
 class _Rounds(Clock):
-    """A clock that has the first `size` jobs last the first of `fractions`, and so on."""
+    """A clock that has the first of `sizes` jobs last the first of `fractions`, and so on."""
 
-    def __init__(self, inner: Proposer, size: int, fractions: Sequence[float]) -> None:
+    def __init__(self, inner: Proposer, sizes: Sequence[int], fractions: Sequence[float]) -> None:
         super().__init__(inner)
         self.phases = [_Phase() for _ in fractions]
         self.memory = 0.0
-        self._size, self._fractions = size, fractions
+        self._ends, self._fractions = list(accumulate(sizes)), fractions
         self._phase_of: dict[str, int] = {}
 
     def ask(self) -> Job | None:
@@ -76,7 +82,7 @@ class _Rounds(Clock):
             if not self.memory:  # all have been handed out, and are at work
                 self.memory = _memory_of_workers()
             return None
-        number = len(self._phase_of) // self._size
+        number = bisect_right(self._ends, len(self._phase_of))
         self._phase_of[job.name] = number
         self.phases[number].asked.append(time.monotonic())
         budget = replace(job.budget, data_fraction=self._fractions[number])
