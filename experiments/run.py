@@ -54,7 +54,7 @@ _INSIDE = (None, "journal")
 
 S = TypeVar("S", str, str | None)
 
-_PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "pillow")
+_PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "numba", "pillow")
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ class Recorded:
         self._running.pop(job.name, None)
         self._inner.tell(job, self._ledger.finish(job, measurement))
 
+    def known(self, job: Job) -> Measurement | None:
+        """What the study has recorded of a finished job, at this start or an earlier one."""
+        trial = answer(self._ledger.trials(), job)
+        return None if trial is None else measurement_of(trial)
+
     def _next(self) -> Job | None:
         """The first job whose work no running one does."""
         running = set(self._running.values())

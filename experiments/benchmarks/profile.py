@@ -3,8 +3,8 @@
 `python -m experiments.benchmarks.profile --data CIFAR10` prints the table and writes
 `experiments/results/profile.json`. Both train the same network for an epoch; phiscale on one
 thread, in a process that is started as a search's workers are, the loop on all. phiscale does so a
-second time with small pages and with oneDNN's own gradients of depthwise convolutions. The profiler
-itself costs little beside operations of a millisecond.
+second time with small pages and with torch's own layers. The profiler itself costs little beside
+operations of a millisecond.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
+from unittest.mock import DEFAULT, patch
 
 import torch
 
@@ -81,7 +81,7 @@ def main() -> None:
         plain = _in_process(_plain, evaluate, network, {"OMP_NUM_THREADS": "1"})
     ways = {
         "phiscale, 1 thread": ours,
-        "the same without huge pages and narrow kernels": plain,
+        "the same with small pages and torch's layers": plain,
         "advised, all cores": theirs,
     }
     result = {
@@ -115,7 +115,8 @@ def _ours(evaluate: TrainingEvaluator, network: Architecture) -> dict[str, float
 
 
 def _plain(evaluate: TrainingEvaluator, network: Architecture) -> dict[str, float]:
-    with patch.object(learner, "with_fast_depthwise"):
+    ours = ("with_fast_depthwise", "with_fused_norms", "with_fast_squeeze")
+    with patch.multiple(learner, **dict.fromkeys(ours, DEFAULT)):
         return _ours(evaluate, network)
 
 

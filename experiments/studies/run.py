@@ -131,16 +131,17 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
     trained = InOrder(in_turn)
     study = open_study(opened.storage, "study")
     executor = executor_of(recipe.executor)
-    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+    with (
+        lease.held(opened.storage, run=opened.identity, take_over=take_over) as held,
+        opened.timed("study"),
+        Watched(trained, "study", in_turn, accuracy) as watched,  # answers count, too
+    ):
+        recorded = Recorded(watched, study, accuracy, environment())
         try:
-            with (
-                opened.timed("study"),
-                Watched(trained, "study", in_turn, accuracy) as watched,  # answers count, too
-            ):
-                recorded = Recorded(watched, study, accuracy, environment())
-                executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
+            executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
         finally:  # what is known so far, also of a study that is stopped
-            found = described(recipe, points, table, trained.told)
+            known = {job.name: recorded.known(job) for job in in_turn}
+            found = described(recipe, points, table, known)
             opened.write("study.json", found)
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
@@ -180,7 +181,7 @@ def described(
     recipe: StudyRecipe,
     points: Sequence[Point],
     table: Sequence[Sequence[Job]],
-    told: Mapping[str, Measurement],
+    known: Mapping[str, Measurement | None],
 ) -> dict[str, Any]:
     """The content of study.json: the points, with the accuracy and the seconds of each training.
 
@@ -206,17 +207,17 @@ def described(
                 "resolution": point.architecture.resolution,
                 "key": point.architecture.key,
                 "architecture": point.architecture.to_dict(),
-                "trainings": [_training(job, told.get(job.name)) for job in jobs],
+                "trainings": [_training(job, known.get(job.name)) for job in jobs],
             }
             for point, jobs in zip(points, table, strict=True)
         ],
     }
 
 
-def _training(job: Job, told: Measurement | None) -> dict[str, Any]:
-    complete = told is not None and told.status is Status.COMPLETE
+def _training(job: Job, known: Measurement | None) -> dict[str, Any]:
+    complete = known is not None and known.status is Status.COMPLETE
     return {
         "seed": job.budget.seed,
-        "accuracy": told.accuracy if told and complete else None,
-        "seconds": round(told.train_seconds, 3) if told and complete else None,
+        "accuracy": known.accuracy if known and complete else None,
+        "seconds": round(known.train_seconds, 3) if known and complete else None,
     }

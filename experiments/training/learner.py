@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.training import together
 from experiments.training.depthwise import with_fast_depthwise
+from experiments.training.norms import with_fused_norms
 from experiments.training.optimizers import make_optimizer
+from experiments.training.squeeze import with_fast_squeeze
 from experiments.training.together import ALONE, Part
 from space.blocks import Dropped
 
@@ -41,6 +43,8 @@ class Learner:
     ) -> None:
         self.network = together.with_shared_norms(_on(network, device), part)
         with_fast_depthwise(self.network, device)
+        with_fused_norms(self.network, device)
+        with_fast_squeeze(self.network, device)
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0

@@ -1,5 +1,6 @@
 """Studies on small real trainings: they end, continue, and refuse to mix numbers."""
 
+import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_a_study_goes_on_with_more_seeds_and_trains_nothing_twice(tmp_path):
     for before, after in zip(first["points"], second["points"], strict=True):
         assert after["trainings"][0] == before["trainings"][0]
         assert after["trainings"][1]["seed"] == 1
+
+
+def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkeypatch):
+    first = studies.run(tiny(tmp_path))
+
+    class Stopped:
+        def run(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "executor_of", lambda _: Stopped())
+    more = tiny(tmp_path, "seeds=2")
+    with pytest.raises(KeyboardInterrupt):
+        studies.run(more)
+    left = json.loads((more.folder / "study.json").read_text("utf-8"))
+    for before, after in zip(first["points"], left["points"], strict=True):
+        recorded, missing = after["trainings"]
+        assert [recorded] == before["trainings"]
+        assert missing == {"seed": 1, "accuracy": None, "seconds": None}
 
 
 def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):

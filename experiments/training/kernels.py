@@ -1,0 +1,281 @@
+"""Loops over maps, compiled for the processor by numba; `compiled` calls them.
+
+They take addresses, since a step calls some hundred of them, and over ten arrays numba takes 0.1 ms
+before it begins (measured). Maps are images × pixels × channels in float32, contiguous. They are
+read in rows of several pixels, so that loops over a row are long enough for vectors whatever the
+channels. Sums are of some rows in float32, and of those in float64. NaN stays NaN, so that a
+training that has diverged is seen to have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ctypes import c_void_p as Address
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float32]
+
+#: As many columns as make what is left over by vectors of 8 or 16, unrolled, a small part.
+_COLUMNS = 256
+#: Rows whose sum float32 holds well enough (assumed: their squares differ by few digits).
+_PIECE = 64
+#: Sums may be reordered, or no loop over a row becomes vectors; NaN and infinity are kept.
+_MATHS = {"reassoc", "contract", "nsz", "arcp"}
+_ZERO = np.float32(0)
+_compiled: Callable[..., Any] = njit(fastmath=_MATHS, cache=True)
+
+
+def _kernel(addresses: int, numbers: int) -> Callable[..., Any]:
+    """Compiles a function of so many addresses, then images, pixels of each and channels, then so
+    many numbers."""
+    arguments = (*[types.voidptr] * addresses, *[types.intp] * 3, *[types.float64] * numbers)
+    compiled: Callable[..., Any] = cfunc(types.void(*arguments), fastmath=_MATHS, cache=True)
+    return compiled
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+@_compiled
+def _columns(pixels: int, channels: int) -> int:
+    """The length of a row: of as many pixels as make it long enough, and leave none over."""
+    columns = channels
+    while columns < _COLUMNS and pixels * channels % (2 * columns) == 0:
+        columns *= 2
+    return columns
+
+
+@_compiled
+def _rows(at: Address, pixels: int, channels: int) -> NDArray[np.float32]:
+    columns = _columns(pixels, channels)
+    return carray(at, (pixels * channels // columns, columns), np.float32)
+
+
+@_compiled
+def _values(at: Address, channels: int) -> NDArray[np.float32]:
+    return carray(at, channels, np.float32)
+
+
+@_compiled
+def _repeated(values: _Floats, columns: int) -> _Floats:
+    """What is by channel, by column."""
+    repeated = np.empty(columns, np.float32)
+    for j in range(columns):
+        repeated[j] = values[j % len(values)]
+    return repeated
+
+
+@_compiled
+def _gather(by_column: _Floats, by_channel: Any) -> None:
+    """Adds what is by column to what is by channel."""
+    channels = len(by_channel)
+    for first in range(0, len(by_column), channels):
+        for c in range(channels):
+            by_channel[c] += by_column[first + c]
+
+
+# ------------------------------------------------------------------------------------ batch norm
+
+
+@_compiled
+def _moments(x: _Floats, mean: _Floats, variance: _Floats) -> None:
+    """The mean and the (biased) variance of every channel.
+
+    Squares are of distances to the first pixel, so that they do not drown in a large mean.
+    """
+    rows, columns = x.shape
+    channels = len(mean)
+    sums, squares = np.zeros(channels), np.zeros(channels)
+    of_piece, of_squares = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    first = _repeated(x[0, :channels], columns)
+    for start in range(0, rows, _PIECE):
+        of_piece[:] = 0
+        of_squares[:] = 0
+        for i in range(start, min(start + _PIECE, rows)):
+            for j in range(columns):
+                value = x[i, j] - first[j]
+                of_piece[j] += value
+                of_squares[j] += value * value
+        _gather(of_piece, sums)
+        _gather(of_squares, squares)
+    pixels = rows * columns // channels
+    for c in range(channels):
+        distance = sums[c] / pixels
+        mean[c] = first[c] + distance
+        variance[c] = squares[c] / pixels - distance * distance
+
+
+@_compiled
+def _clamped_line(
+    x: _Floats, scale: _Floats, offset: _Floats, low: np.float32, high: np.float32, out: _Floats
+) -> None:
+    """out = x · scale + offset, clamped."""
+    rows, columns = x.shape
+    scale, offset = _repeated(scale, columns), _repeated(offset, columns)
+    for i in range(rows):
+        for j in range(columns):
+            value = x[i, j] * scale[j] + offset[j]
+            # In this order, NaN is neither.
+            out[i, j] = low if value < low else (high if value > high else value)
+
+
+@_kernel(addresses=8, numbers=4)
+def normalise(
+    x_at: Address,
+    weight_at: Address,
+    bias_at: Address,
+    running_mean_at: Address,
+    running_variance_at: Address,
+    mean_at: Address,
+    deviation_at: Address,
+    out_at: Address,
+    images: int,
+    pixels_of_image: int,
+    channels: int,
+    eps: float,
+    momentum: float,
+    low: float,
+    high: float,
+) -> None:
+    """x by its own statistics, clamped; they are written, and blended into the running ones."""
+    pixels = images * pixels_of_image
+    x, out = _rows(x_at, pixels, channels), _rows(out_at, pixels, channels)
+    weight, bias = _values(weight_at, channels), _values(bias_at, channels)
+    mean, deviation = _values(mean_at, channels), _values(deviation_at, channels)
+    running_mean = _values(running_mean_at, channels)
+    running_variance = _values(running_variance_at, channels)
+    variance = np.empty(channels, np.float32)
+    _moments(x, mean, variance)
+    scale, offset = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for c in range(channels):
+        unbiased = variance[c] * pixels / (pixels - 1)
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_variance[c] += momentum * (unbiased - running_variance[c])
+        deviation[c] = np.sqrt(variance[c] + eps)
+        scale[c] = weight[c] / deviation[c]
+        offset[c] = bias[c] - mean[c] * scale[c]
+    _clamped_line(x, scale, offset, np.float32(low), np.float32(high), out)
+
+
+@_kernel(addresses=6, numbers=3)
+def normalise_as_known(
+    x_at: Address,
+    weight_at: Address,
+    bias_at: Address,
+    mean_at: Address,
+    variance_at: Address,
+    out_at: Address,
+    images: int,
+    pixels_of_image: int,
+    channels: int,
+    eps: float,
+    low: float,
+    high: float,
+) -> None:
+    """x by statistics that are given, clamped."""
+    pixels = images * pixels_of_image
+    x, out = _rows(x_at, pixels, channels), _rows(out_at, pixels, channels)
+    weight, bias = _values(weight_at, channels), _values(bias_at, channels)
+    mean, variance = _values(mean_at, channels), _values(variance_at, channels)
+    scale, offset = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for c in range(channels):
+        scale[c] = weight[c] / np.sqrt(variance[c] + eps)
+        offset[c] = bias[c] - mean[c] * scale[c]
+    _clamped_line(x, scale, offset, np.float32(low), np.float32(high), out)
+
+
+@_kernel(addresses=9, numbers=2)
+def differentiate_norm(
+    gradient_at: Address,
+    x_at: Address,
+    mean_at: Address,
+    deviation_at: Address,
+    weight_at: Address,
+    bias_at: Address,
+    of_x_at: Address,
+    of_weight_at: Address,
+    of_bias_at: Address,
+    images: int,
+    pixels_of_image: int,
+    channels: int,
+    low: float,
+    high: float,
+) -> None:
+    """The gradients of x, weight and bias, from that of what `normalise` wrote.
+
+    What was clamped is computed again: it costs less than reading it. Source of the formula: Ioffe
+    and Szegedy 2015, section 3.
+    """
+    pixels = images * pixels_of_image
+    gradient = _rows(gradient_at, pixels, channels)
+    x, of_x = _rows(x_at, pixels, channels), _rows(of_x_at, pixels, channels)
+    of_weight, of_bias = _values(of_weight_at, channels), _values(of_bias_at, channels)
+    rows, columns = x.shape
+    least, most = np.float32(low), np.float32(high)
+    mean = _repeated(_values(mean_at, channels), columns)
+    deviation = _repeated(_values(deviation_at, channels), columns)
+    scale = _repeated(_values(weight_at, channels), columns) / deviation
+    offset = _repeated(_values(bias_at, channels), columns) - mean * scale
+
+    sums, products = np.zeros(channels), np.zeros(channels)
+    of_piece, of_products = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for start in range(0, rows, _PIECE):
+        of_piece[:] = 0
+        of_products[:] = 0
+        for i in range(start, min(start + _PIECE, rows)):
+            for j in range(columns):
+                value = x[i, j] * scale[j] + offset[j]
+                passed = gradient[i, j] if least < value < most else _ZERO
+                of_piece[j] += passed
+                of_products[j] += passed * (x[i, j] - mean[j])
+        _gather(of_piece, sums)
+        _gather(of_products, products)
+    for c in range(channels):
+        of_bias[c] = sums[c]
+        of_weight[c] = products[c] / deviation[c]
+
+    # dx = scale · (passed − its mean − x̂ · the mean of x̂ · passed)
+    slope = scale * _repeated(of_weight, columns) / (deviation * np.float32(pixels))
+    constant = scale * _repeated(of_bias, columns) / np.float32(pixels) - slope * mean
+    for i in range(rows):
+        for j in range(columns):
+            value = x[i, j] * scale[j] + offset[j]
+            passed = gradient[i, j] if least < value < most else _ZERO
+            of_x[i, j] = scale[j] * passed - slope[j] * x[i, j] - constant[j]
+
+
+# ------------------------------------------------------------------------------------------ gates
+
+
+@_kernel(addresses=5, numbers=0)
+def differentiate_gates(
+    gradient_at: Address,
+    x_at: Address,
+    gates_at: Address,
+    of_x_at: Address,
+    of_gates_at: Address,
+    images: int,
+    pixels: int,
+    channels: int,
+) -> None:
+    """The gradients of x and of gates, images × channels, from that of their product."""
+    columns = _columns(pixels, channels)
+    shape = (images, pixels * channels // columns, columns)
+    gradient, x = carray(gradient_at, shape, np.float32), carray(x_at, shape, np.float32)
+    of_x = carray(of_x_at, shape, np.float32)
+    gates = carray(gates_at, (images, channels), np.float32)
+    of_gates = carray(of_gates_at, (images, channels), np.float32)
+    sums = np.empty(columns, np.float32)
+    for n in range(images):
+        gate = _repeated(gates[n], columns)
+        sums[:] = 0
+        for i in range(shape[1]):
+            for j in range(columns):
+                of_x[n, i, j] = gradient[n, i, j] * gate[j]
+                sums[j] += gradient[n, i, j] * x[n, i, j]
+        of_gates[n] = 0
+        _gather(sums, of_gates[n])
