@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import random
+import secrets
 import signal
 import sys
 import tempfile
@@ -111,6 +113,8 @@ def _cluster(executor: str) -> Iterator[str | None]:
     if executor != "ray":
         yield None
         return
+    # Before Ray is imported, which reads them then.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": WORKERS, "include_dashboard": False}
