@@ -45,7 +45,7 @@ def test_the_wheel_carries_every_module_recipe_space_and_template(wheel):
         str(path.relative_to(REPOSITORY))
         for folder in folders
         for path in (REPOSITORY / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and "results" not in path.parts
+        if path.is_file() and not {"__pycache__", "results"} & {*path.parts}
     }
     assert expected <= names
 

@@ -113,8 +113,6 @@ def _cluster(executor: str) -> Iterator[str | None]:
     if executor != "ray":
         yield None
         return
-    # Before Ray is imported, which reads them then.
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": WORKERS, "include_dashboard": False}
@@ -227,6 +225,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="default: ten for each kill")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    # Nobody else may use the cluster; Ray reads them when it is imported.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import optuna  # here, since each worker imports this file
 
     from search.storage import storage_url
