@@ -161,30 +161,22 @@ def normalise(
     _clamped_line(x, scale, offset, np.float32(low), np.float32(high), out)
 
 
-@_kernel(addresses=6, numbers=3)
-def normalise_as_known(
+@_kernel(addresses=4, numbers=2)
+def clamped_line(
     x_at: Address,
-    weight_at: Address,
-    bias_at: Address,
-    mean_at: Address,
-    variance_at: Address,
+    scale_at: Address,
+    offset_at: Address,
     out_at: Address,
     images: int,
-    pixels_of_image: int,
+    pixels: int,
     channels: int,
-    eps: float,
     low: float,
     high: float,
 ) -> None:
-    """x by statistics that are given, clamped."""
-    pixels = images * pixels_of_image
-    x, out = _rows(x_at, pixels, channels), _rows(out_at, pixels, channels)
-    weight, bias = _values(weight_at, channels), _values(bias_at, channels)
-    mean, variance = _values(mean_at, channels), _values(variance_at, channels)
-    scale, offset = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    for c in range(channels):
-        scale[c] = weight[c] / np.sqrt(variance[c] + eps)
-        offset[c] = bias[c] - mean[c] * scale[c]
+    """x · scale + offset, by channel, clamped."""
+    x = _rows(x_at, images * pixels, channels)
+    out = _rows(out_at, images * pixels, channels)
+    scale, offset = _values(scale_at, channels), _values(offset_at, channels)
     _clamped_line(x, scale, offset, np.float32(low), np.float32(high), out)
 
 

@@ -62,9 +62,10 @@ class _ClampedNorm(nn.BatchNorm2d):
             out: Tensor = _Normalise.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
             return out
         if fits and not (self.training or torch.is_grad_enabled()):
+            mean, variance = self.statistics()
+            scale = self.weight / (variance + self.eps).sqrt()
             out = torch.empty_like(x)
-            tensors = (x, self.weight, self.bias, *self.statistics(), out)
-            compiled.call("normalise_as_known", tensors, self.eps, *self.clamp)
+            compiled.call("clamped_line", (x, scale, self.bias - mean * scale, out), *self.clamp)
             return out
         return F.hardtanh(super().forward(x), *self.clamp)
 
