@@ -43,9 +43,9 @@ _logger = logging.getLogger(__name__)
 #: Images of a validation batch, in training batches, at most; it keeps no gradients, so it takes
 #: less memory all the same.
 VALIDATION_BATCHES = 4
-#: Images from which on a CPU gains nothing by more (measured, 32 pixels, one core: 16 are 1.2 times
-#: as slow each as 64; 256 do not fit the cache, and with the memory they need first are 1.1 times
-#: as slow).
+#: Images for each thread of a CPU from which on it gains nothing by more (measured, 24 and 32
+#: pixels: 16 are 1.2 times as slow each as 64; 256 do not fit a core's cache, and with the memory
+#: they need first are 1.1 times as slow; two threads take 1.25 times as long over 64 as over 256).
 _ENOUGH_IMAGES = 64
 #: Of what resolutions of a training that grows are multiples: a GPU records a step for each
 #: (assumed).
@@ -199,7 +199,7 @@ class _Training:
         batch_size = self._division.batch_size // self._pieces
         most = VALIDATION_BATCHES * batch_size
         if self._device.type == "cpu":
-            most = min(most, max(batch_size, _ENOUGH_IMAGES))
+            most = min(most, max(batch_size, _ENOUGH_IMAGES * torch.get_num_threads()))
         own = evaluate(self._learner.averaged, self._read_held_out, self._judged, most)
         if part.size == 1:
             return own
