@@ -2,19 +2,20 @@
 
 What is modelled is −log(error), where the effects of choices are nearer to a sum than in accuracy
 itself, which has a ceiling. Two parts add: one linear in every choice and in the log costs of each
-stage and of the whole network; one that knows near from far (Matérn 5/2). Measured on
-Accel-NASBench: with 200 of its networks, Kendall's τ on the others is 0.88, and 0.83 for the second
-part alone on choices and total costs; with four fifths of them 0.93.
+stage and of the whole network; and one that knows near from far in each stage by itself, in pairs
+of stages, in threes and so on: the product over stages of 1 + k, k a Matérn 5/2 kernel (an ANOVA
+kernel; Duvenaud et al. 2011, "Additive Gaussian Processes", section 3).
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from space import moves
@@ -22,6 +23,7 @@ from space.cost import Cost
 from space.cost_table import CostTable
 
 Rows = NDArray[np.int64]
+Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _PARAMS = Cost._fields.index("params")
@@ -29,35 +31,52 @@ _PARAMS = Cost._fields.index("params")
 #: Combinations whose features set the scale of all (assumed).
 _REFERENCE = 2_000
 
-#: Logarithms of the length scales of choices and of log costs, and of the noise variance: where the
-#: fit begins, and what it is held to, lightly (measured: about what 400 networks give).
-_PRIOR = np.array([1.5, 1.3, -3.5])
-_HELD = np.array([0.05, 0.05, 0.015])
+#: Weight of the part that knows near from far, beside the linear one (measured).
+_NEAR = 25.0
+
+#: Length scales of log costs and of stages, and the noise variance: where a fit begins (measured:
+#: about what 200 networks give).
+_LENGTH, _NOISE = 5.0, 0.1
+
+#: How tightly the logarithms of lengths and of the noise are held to that (assumed): half the
+#: inverse of a normal prior's variance. They never go farther than a factor of e⁴.
+_HELD_LENGTH, _HELD_NOISE, _FARTHEST = 1.0, 0.05, 4.0
 
 #: Weight of what a prior surmises, beside features of unit deviation (assumed).
 _PRIOR_WEIGHT = 3.0
 
-#: Evaluations of the likelihood in one fit (assumed; more change little).
-_FIT_EVALUATIONS = 60
-
-#: Rows that a fit of the length scales looks at: the last ones (assumed).
-_FIT_ROWS = 300
+#: Evaluations of the likelihood in one fit, and the rows that it looks at: the last (measured: more
+#: change little).
+_FIT_EVALUATIONS, _FIT_ROWS = 20, 600
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Features of N rows: `linear`, N × L; `choices` and `costs`, in which distance is measured."""
+    """Features of N rows: `linear`, N × L; `costs`, N × 3, and `stages`, N × S.
+
+    Distance is measured in `costs` and, of stage s, in the features `points[s][stages[:, s]]`.
+    """
 
     linear: Floats
-    choices: Floats
     costs: Floats
+    stages: Integers
+    points: tuple[Floats, ...]
 
     def __getitem__(self, index: slice | NDArray[np.intp]) -> Design:
-        return Design(self.linear[index], self.choices[index], self.costs[index])
+        return replace(
+            self,
+            linear=self.linear[index],
+            costs=self.costs[index],
+            stages=self.stages[index],
+        )
 
     def __add__(self, other: Design) -> Design:
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return Design(*(np.vstack(pair) for pair in pairs))
+        return replace(
+            self,
+            linear=np.vstack([self.linear, other.linear]),
+            costs=np.vstack([self.costs, other.costs]),
+            stages=np.vstack([self.stages, other.stages]),
+        )
 
     def __len__(self) -> int:
         return len(self.linear)
@@ -74,51 +93,67 @@ class Features:
         self._prior = prior
         rows = moves.uniform(table.sizes, _REFERENCE, np.random.default_rng(0))
         self._mean, self._scale = [], []
-        for raw in self._raw(rows):
+        for raw in self._raw(rows, self._entries(rows)):
             self._mean.append(raw.mean(axis=0))
             self._scale.append(np.maximum(raw.std(axis=0), 1e-9))
+        self._points = tuple(map(self._points_of, range(len(table.stages))))
 
     def __call__(self, rows: Rows) -> Design:
         """The features of `rows`, N × choices."""
-        values, stages, costs = self._raw(rows)
+        entries = self._entries(rows)
+        values, stages, costs = self._raw(rows, entries)
         values = values - self._mean[0]
         stages = (stages - self._mean[1]) / self._scale[1]
         costs = (costs - self._mean[2]) / self._scale[2]
-        ordinal = rows / np.maximum(self._table.sizes - 1, 1)
         design = Design(
             linear=np.hstack(
                 [values / np.sqrt(rows.shape[1]), stages / np.sqrt(stages.shape[1]), costs]
             ),
-            choices=np.hstack([ordinal, stages[:, _PARAMS :: len(Cost._fields)]]),
             costs=costs,
+            stages=entries,
+            points=self._points,
         )
         if self._prior is None:
             return design
         surmised = _PRIOR_WEIGHT * self._prior.surmise(design)
         return replace(design, linear=np.column_stack([design.linear, surmised]))
 
-    def _raw(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
+    def _entries(self, rows: Rows) -> Integers:
+        return np.column_stack(self._table.entries(rows))
+
+    def _raw(self, rows: Rows, entries: Integers) -> tuple[Floats, Floats, Floats]:
         """Choices one-hot, log costs of each stage, log costs of the whole."""
         one_hot = [np.eye(size)[rows[:, place]] for place, size in enumerate(self._table.sizes)]
-        entries = zip(self._table.stages, self._table.entries(rows), strict=True)
-        stages = [stage.costs[entry] for stage, entry in entries]
+        pairs = zip(self._table.stages, entries.T, strict=True)
+        stages = [stage.costs[entry] for stage, entry in pairs]
         return np.hstack(one_hot), np.log(np.hstack(stages)), np.log(sum(stages))
+
+    def _points_of(self, place: int) -> Floats:
+        """Of every entry of a stage's table, its choices from 0 to 1, and its log parameters."""
+        stage, column = self._table.stages[place], place * len(Cost._fields) + _PARAMS
+        ordinal = stage.choices / np.maximum(stage.sizes - 1, 1)
+        params = (np.log(stage.costs[:, _PARAMS]) - self._mean[1][column]) / self._scale[1][column]
+        return np.column_stack([np.tile(ordinal, (len(params) // len(ordinal), 1)), params])
 
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """What a fit finds: length scales of choices and of log costs, and the noise variance.
+    """What a fit finds: length scales of log costs and of each stage, and the noise variance.
 
     All relative to features and targets of unit deviation.
     """
 
-    choices: float
-    costs: float
+    lengths: tuple[float, ...]
     noise: float
 
+    def shorter(self, factor: float) -> Scales:
+        """With lengths `factor` times as long."""
+        return replace(self, lengths=tuple(factor * length for length in self.lengths))
 
-#: What a fit begins with, and what few data leave it at.
-USUAL = Scales(*np.exp(_PRIOR).tolist())
+
+def usual(design: Design) -> Scales:
+    """What a fit to `design` begins with, and what few data leave it at."""
+    return Scales((_LENGTH,) * (1 + len(design.points)), _NOISE)
 
 
 class AccuracyModel:
@@ -155,7 +190,7 @@ class AccuracyModel:
         across = _covariance(self._design, design, self.scales)
         explained = solve_triangular(self._factor, across, lower=True, check_finite=False)
         target = self._mean + self._deviation * (self._whitened @ explained)
-        own = (design.linear**2).sum(axis=1) + 1.0
+        own = (design.linear**2).sum(axis=1) + _NEAR
         variance = np.maximum(own - (explained**2).sum(axis=0), 1e-12) * self._variance
         error = np.exp(-target)
         return 1 - error, error * self._deviation * np.sqrt(variance)
@@ -193,41 +228,100 @@ class AccuracyModel:
 
 
 def fit(design: Design, standard: Floats) -> Scales:
-    """The scales of greatest likelihood, held to the prior; `standard` has unit deviation."""
-    design, standard = design[-_FIT_ROWS:], standard[-_FIT_ROWS:]
+    """The scales of greatest likelihood, held to the usual ones.
 
-    def loss(logs: Floats) -> float:
-        covariance = _covariance(design, design, Scales(*np.exp(logs)))
-        covariance[np.diag_indices_from(covariance)] += np.exp(logs[2])
-        try:
-            factor = cholesky(covariance, lower=True, check_finite=False)
-        except LinAlgError:
-            return 1e9
-        whitened = solve_triangular(factor, standard, lower=True, check_finite=False)
-        spread = len(standard) * np.log(whitened @ whitened) / 2
-        return float(spread + np.log(factor.diagonal()).sum() + _HELD @ (logs - _PRIOR) ** 2)
+    `standard`, of unit deviation, is what is to be explained.
+    """
+    design, standard = design[-_FIT_ROWS:], standard[-_FIT_ROWS:]
+    count = len(standard)
+    prior = np.log([*usual(design).lengths, _NOISE])
+    held = np.array([*(_HELD_LENGTH for _ in prior[1:]), _HELD_NOISE])
+    linear = design.linear @ design.linear.T
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        """Minus the logarithm of the likelihood, its scale taken out, and the gradient."""
+        *lengths, noise = np.exp(logs).tolist()
+        near, slopes = _near(design, design, Scales(tuple(lengths), noise), slopes=True)
+        covariance = linear + near
+        covariance[np.diag_indices(count)] += noise
+        factor = cholesky(covariance, lower=True, check_finite=False)
+        inverse = cho_solve((factor, True), np.eye(count), check_finite=False)
+        weights = inverse @ standard
+        square = float(standard @ weights)
+        likelihood = count * np.log(square) / 2 + np.log(factor.diagonal()).sum()
+        by_covariance = (inverse - count / square * np.outer(weights, weights)) / 2
+        by_near = by_covariance * near
+        by_lengths = [float((by_near * slope).sum()) for slope in slopes]
+        gradient = np.array([*by_lengths, noise * by_covariance.trace()])
+        away = logs - prior
+        return float(likelihood + held @ away**2), gradient + 2 * held * away
 
     found = minimize(
         loss,
-        _PRIOR,
-        method="Nelder-Mead",
-        options={"maxfev": _FIT_EVALUATIONS, "xatol": 0.1, "fatol": 0.1},
+        prior,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(start - _FARTHEST, start + _FARTHEST) for start in prior],
+        options={"maxfun": _FIT_EVALUATIONS, "ftol": 1e-4},
     )
-    return Scales(*np.exp(found.x).tolist())
+    *lengths, noise = np.exp(found.x).tolist()
+    return Scales(tuple(lengths), noise)
 
 
 def _covariance(first: Design, second: Design, scales: Scales) -> Floats:
-    covariance: Floats = first.linear @ second.linear.T + likeness(first, second, scales)
-    return covariance
+    near, _ = _near(first, second, scales)
+    near += first.linear @ second.linear.T
+    return near
 
 
 def likeness(first: Design, second: Design, scales: Scales) -> Floats:
-    """1 for the same, to 0 for the unlike: Matérn 5/2 in the distance of choices and costs."""
-    near = [
-        np.hstack([d.choices / scales.choices, d.costs / scales.costs]) for d in (first, second)
-    ]
-    squares = [(part**2).sum(axis=1) for part in near]
-    distance = np.maximum(squares[0][:, None] + squares[1] - 2 * near[0] @ near[1].T, 0.0)
-    scaled = np.sqrt(5 * distance)
-    alike: Floats = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
-    return alike
+    """1 for the same, and less for every stage that differs: ∏ (1 + k) / 2 over costs and stages.
+
+    N × M of N and M rows.
+    """
+    return _near(first, second, scales)[0] / _NEAR
+
+
+def _near(
+    first: Design, second: Design, scales: Scales, *, slopes: bool = False
+) -> tuple[Floats, list[Floats]]:
+    """The part of the covariance that knows near from far, N × M.
+
+    With `slopes`, also the derivatives of its logarithm by that of each length scale.
+    """
+    near, found = np.full((len(first), len(second)), _NEAR), []
+    for distance, rows, columns in _distances(first, second, scales):
+        decay = np.exp(-distance)
+        half = 0.5 + 0.5 * (1 + distance + distance**2 / 3) * decay
+        near *= half[:, columns][rows]
+        if slopes:
+            slope = distance**2 * (1 + distance) * decay / (6 * half)
+            found.append(slope[:, columns][rows])
+    return near, found
+
+
+def _distances(
+    first: Design, second: Design, scales: Scales
+) -> Iterator[tuple[Floats, Integers, Integers]]:
+    """Of the costs and of each stage, the scaled distances between the forms that occur.
+
+    Of a stage these are few. With them, which form each of the N and each of the M rows has.
+    """
+    costs, *stages = scales.lengths
+    yield (
+        _distance(first.costs / costs, second.costs / costs),
+        np.arange(len(first)),
+        np.arange(len(second)),
+    )
+    own = zip(first.points, first.stages.T, second.stages.T, stages, strict=True)
+    for points, here, there, length in own:
+        forms, rows = np.unique(here, return_inverse=True)
+        others, columns = np.unique(there, return_inverse=True)
+        yield _distance(points[forms] / length, points[others] / length), rows, columns
+
+
+def _distance(first: Floats, second: Floats) -> Floats:
+    """√5 times the distance of each row of `first` and each of `second`, as Matérn 5/2 has it."""
+    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
+    distance: Floats = np.sqrt(5 * np.maximum(squares - 2 * first @ second.T, 0.0))
+    return distance

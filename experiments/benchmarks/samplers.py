@@ -193,17 +193,24 @@ def simulate(
     priors = _priors(setting, predict, seeds) if name == WARM else [None for _ in seeds]
     method = "predictor" if name == WARM else name
     searches = [
-        Search(
-            samplers.create(method, candidates, seed, prior),
-            np.random.default_rng([seed, 1]),
-        )
+        Search(samplers.create(method, candidates, seed, prior), noise(seed))
         for seed, prior in zip(seeds, priors, strict=True)
     ]
+    run(searches, predict, setting, trials)
+    return searches
+
+
+def noise(seed: int) -> np.random.Generator:
+    """What a search's accuracies are disturbed by."""
+    return np.random.default_rng([seed, 1])
+
+
+def run(searches: Sequence[Search], predict: Surrogate, setting: Setting, trials: int) -> None:
+    """Runs `searches` for so many trials, each in turn."""
     for _ in range(trials):
         accuracies = predict(np.array([search.ask() for search in searches]))
         for search, accuracy in zip(searches, accuracies.tolist(), strict=True):
             search.tell(accuracy, setting.noise)
-    return searches
 
 
 def _priors(

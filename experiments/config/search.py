@@ -19,8 +19,8 @@ class EvaluatorConfig(Section):
     the networks of one space alone, so that coefficients and family need trainings."""
     records: Path | None = None
     """The records: the archive of Accel-NASBench, as it is published."""
-    surrogate: Literal["none", "gaussian_process", "boosting", "mean"] = "mean"
-    """What predicts networks that are not recorded; `none`: these fail; `mean`: of both models."""
+    surrogate: Literal["none", "gaussian_process", "boosting"] = "gaussian_process"
+    """What predicts networks that are not recorded; `none`: these fail."""
     noise: Fraction = 0.0
     """Standard deviation added to predicted accuracies, as a fraction; 0.003 is realistic."""
 

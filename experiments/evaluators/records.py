@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 #: A surrogate: accuracies (fractions) of N rows.
 Surrogate = Callable[[Rows], Floats]
-SurrogateName = Literal["gaussian_process", "boosting", "mean"]
+SurrogateName = Literal["gaussian_process", "boosting"]
 
 #: What to do where there are no records.
 WHERE = (
@@ -177,20 +177,9 @@ def _boosting(_: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
     return predict
 
 
-def _mean(table: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
-    parts = [fit(table, rows, accuracy) for fit in (_gaussian_process, _boosting)]
-
-    def predict(new: Rows) -> Floats:
-        predicted: Floats = np.mean([part(new) for part in parts], axis=0)
-        return predicted
-
-    return predict
-
-
 _SURROGATES: dict[str, Callable[[CostTable, Rows, Floats], Surrogate]] = {
     "gaussian_process": _gaussian_process,
     "boosting": _boosting,
-    "mean": _mean,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
-from search.accuracy_model import USUAL, AccuracyModel, Features, Floats, Scales, likeness
+from search.accuracy_model import AccuracyModel, Features, Floats, Scales, likeness, usual
 from search.candidates import Candidates, Rows
 from search.objective import Price
 from search.samplers.base import History
@@ -30,6 +30,10 @@ _START_WITH_PRIOR = 4
 #: Mean of the exponential distribution from which the weight of one standard deviation is drawn
 #: (measured: with noise 3 to 5 beat 1 and 2, and without it they were level).
 _BOLDNESS = 4.0
+
+#: Length scales, relative to the usual ones, within which what is like a failed network is avoided
+#: (assumed).
+_ALIKE = 0.3
 
 #: Best trials whose changed copies are looked at, copies of them all together, and the chance that
 #: a copy has no further change (assumed; twice as many of each made no difference).
@@ -86,6 +90,7 @@ class Predictor:
         if len(pending := history.rows(candidates, TrialState.RUNNING)):
             model = model.believing(features(pending))  # so that a batch spreads out
         failed = features(history.rows(candidates, TrialState.FAIL))
+        alike = usual(design).shorter(_ALIKE)
         boldness = rng.exponential(_BOLDNESS)
 
         def optimism(rows: Rows) -> Floats:
@@ -93,8 +98,8 @@ class Predictor:
             accuracy, deviation = model(new)
             reward = aim(rows, accuracy + boldness * deviation)
             if len(failed):
-                ill = likeness(new, failed, scales).sum(axis=1)
-                reward /= 1 + ill / (1 + likeness(new, design, scales).sum(axis=1))
+                ill, well = (likeness(new, of, alike).sum(axis=1) for of in (failed, design))
+                reward /= 1 + ill / (1 + well)
             return reward
 
         for row in _best(candidates, optimism, parents[:_PARENTS], rng):
@@ -114,7 +119,7 @@ class Predictor:
         complete = seen[seen.doubt == 0]
         count = float(_START_WITH_PRIOR)
         if len(complete) < count:
-            return USUAL
+            return usual(features(seen.rows))
         while count * _REFIT <= len(complete):
             count *= _REFIT
         first = complete[: int(count)]

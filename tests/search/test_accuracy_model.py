@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
-from search.accuracy_model import USUAL, AccuracyModel, Design, Features, likeness
+from search.accuracy_model import AccuracyModel, Design, Features, Scales, fit, likeness, usual
 from space import moves
 from space.choices import Space
 from space.cost_table import tabulate
@@ -41,7 +42,7 @@ def test_both_expectations_agree(space: Space, features: Features) -> None:
 def test_certainty_grows_with_measurements(space: Space, features: Features) -> None:
     rows, new = _rows(space, 200, 0), features(_rows(space, 100, 1))
     few, many = (
-        AccuracyModel(features(rows[:n]), _truth(features(rows[:n])), scales=USUAL)
+        AccuracyModel(features(rows[:n]), _truth(features(rows[:n])), scales=usual(new))
         for n in (20, 200)
     )
     assert many(new)[1].mean() < few(new)[1].mean()
@@ -69,8 +70,8 @@ def test_doubted_accuracies_move_the_model_less(space: Space, features: Features
     wrong[0] -= 0.2
     doubt = np.zeros(80)
     doubt[0] = 0.2**2
-    trusting = AccuracyModel(design, wrong, scales=USUAL).expect(design)[0]
-    doubting = AccuracyModel(design, wrong, scales=USUAL, doubt=doubt).expect(design)[0]
+    trusting = AccuracyModel(design, wrong, scales=usual(design)).expect(design)[0]
+    doubting = AccuracyModel(design, wrong, scales=usual(design), doubt=doubt).expect(design)[0]
     truth = _truth(design)[0]
     assert abs(doubting - truth) < abs(trusting - truth)
 
@@ -96,8 +97,62 @@ def test_prior_of_related_accuracies_helps_where_data_are_few(space: Space) -> N
 
 
 def test_likeness_is_one_to_itself_and_falls_with_changes(space: Space, features: Features) -> None:
-    rows = _rows(space, 10, 0)
-    itself = np.diag(likeness(features(rows), features(rows), USUAL))
-    assert np.allclose(itself, 1, atol=1e-6)
-    others = likeness(features(rows), features(_rows(space, 10, 1)), USUAL)
-    assert (others < 1).all()
+    design, others = features(_rows(space, 10, 0)), features(_rows(space, 10, 1))
+    scales = usual(design)
+    assert np.allclose(np.diag(likeness(design, design, scales)), 1, atol=1e-6)
+    assert (likeness(design, others, scales) < 1).all()
+    assert (likeness(design, others, scales.shorter(0.5)) < likeness(design, others, scales)).all()
+
+
+def test_likeness_falls_with_every_further_stage_that_differs(
+    space: Space, features: Features
+) -> None:
+    table = tabulate(space)
+    row, other = np.zeros(len(table.sizes), np.int64), table.sizes - 1
+    steps = [row]
+    for stage in table.stages:
+        step = steps[-1].copy()
+        step[stage.columns] = other[stage.columns]
+        steps.append(step)
+    design = features(np.array(steps))
+    assert (np.diff(likeness(design, design, usual(design))[0]) < 0).all()
+
+
+def test_fit_finds_which_stages_matter(space: Space, features: Features) -> None:
+    """A stage in which accuracy bends is given a shorter length than one that makes no odds."""
+    table = tabulate(space)
+    rows = _rows(space, 300, 0)
+    last = table.stages[-1]
+    bent = np.sin(3.0 * (rows[:, last.columns] / np.maximum(last.sizes - 1, 1)).sum(axis=1))
+    _, *lengths = fit(features(rows), (bent - bent.mean()) / bent.std()).lengths
+    assert lengths[-1] == min(lengths) < 0.5 * lengths[0]
+
+
+def test_fit_is_better_than_every_step_away_from_it(space: Space, features: Features) -> None:
+    """The gradient that leads there is the right one."""
+    design = features(_rows(space, 200, 0))
+    truth = np.log(_truth(design)) + 0.02 * RNG(1).standard_normal(200)
+    truth = (truth - truth.mean()) / truth.std()
+    found = fit(design, truth)
+    assert found != usual(design)
+    best = _likelihood(design, truth, found)
+    for place in range(len(found.lengths)):
+        for factor in (0.25, 4.0):
+            lengths = list(found.lengths)
+            lengths[place] *= factor
+            assert _likelihood(design, truth, Scales(tuple(lengths), found.noise)) < best
+    for factor in (0.25, 4.0):
+        assert _likelihood(design, truth, Scales(found.lengths, factor * found.noise)) < best
+
+
+def _likelihood(design: Design, standard: np.ndarray, scales: Scales) -> float:
+    """The log posterior of `scales`, written down directly."""
+    start, count = usual(design), len(standard)
+    covariance = 25 * likeness(design, design, scales) + design.linear @ design.linear.T
+    covariance += scales.noise * np.eye(count)
+    variance = standard @ np.linalg.solve(covariance, standard) / count
+    likelihood = multivariate_normal.logpdf(standard, cov=variance * covariance)
+    away = np.log(scales.lengths) - np.log(start.lengths)
+    return float(
+        likelihood - (away**2).sum() - 0.05 * (np.log(scales.noise) - np.log(start.noise)) ** 2
+    )
