@@ -2,7 +2,7 @@
 
 `python -m experiments.benchmarks.search_page` writes what stands between the page's marks, such as
 `<!-- samplers -->` and its end, and draws docs/samplers.svg. Everything follows from
-`experiments/results/samplers.json` and `fidelity.json`, however much is in them.
+`experiments/results/samplers.json`, `fidelity.json` and `zero_cost.json`, however much is in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import fidelity, samplers
+from experiments.benchmarks import fidelity, samplers, zero_cost
 from space.files import write_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "search.md"
@@ -62,6 +62,7 @@ def renewed(text: str) -> str:
         ("fronts", _fronts(groups)),
         ("warm start", _warm(groups)),
         ("fidelity", _fidelity()),
+        ("zero cost", _zero_cost()),
         ("all", _all(found, groups)),
     ):
         text = _between(text, name, "\n".join(lines) or "(Not measured yet.)")
@@ -240,6 +241,38 @@ def _fidelity() -> Iterator[str]:
         f"time of trainings on one thread ({about['processor']}, torch {about['torch']}), which\n"
         "on a quiet machine is wall-clock."
     )
+
+
+def _zero_cost() -> Iterator[str]:
+    found = json.loads(zero_cost.RESULT.read_text("utf-8"))
+    photographs, imagenet = (found["networks"][data] for data in ("cifar10", "imagenet"))
+    yield from _header(
+        [
+            "Kendall τ with accuracy",
+            f"CIFAR-10, {len(photographs)} networks",
+            f"ImageNet, {len(imagenet)} networks",
+        ]
+    )
+    taus = [zero_cost.correlations(scored) for scored in (photographs, imagenet)]
+    for name in taus[0]:
+        yield _row([_said(name), *(f"{tau[name]:.2f}" for tau in taus)])
+    model = f"the predictor's model of {zero_cost.KNOWN} of the networks"
+    yield _row([model, "", f"{found['model']:.2f}"])
+    yield ""
+    at = [count for count in samplers.AT if count <= zero_cost.TRIALS]
+    yield from _header(["first trials", *(setting.name for setting in samplers.SETTINGS)])
+    for start in zero_cost.STARTS:
+        searches = [found["searches"][f"{s.name} / {start}"] for s in samplers.SETTINGS]
+        shown = (" / ".join(f"{median(each[str(n)]):.4f}" for n in at) for each in searches)
+        yield _row([_said(start), *shown])
+    yield (
+        f"\nMedians over {len(zero_cost.SEEDS)} seeds of the reward after "
+        f"{', '.join(map(str, at[:-1]))} and {at[-1]} trials."
+    )
+
+
+def _said(name: str) -> str:
+    return {"macs": "MACs", "params": "parameters"}.get(name, name)
 
 
 def _draw(groups: Groups, found: Mapping[str, Any]) -> None:

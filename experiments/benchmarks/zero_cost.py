@@ -57,6 +57,9 @@ SEEDS = tuple(range(100, 120))
 #: Trainings from which a model learns that the scores are compared with, and draws of them.
 KNOWN, DRAWS = 16, 50
 COSTS = ("macs", "params")
+SCORES = ("grad-norm", "naswot", "synflow")
+#: What orders the first trials of a search.
+STARTS = ("random order", *COSTS, *SCORES)
 RESULT = Path(__file__).parents[1] / "results" / "zero_cost.json"
 
 
@@ -67,11 +70,12 @@ def scores(architecture: Architecture, images: Tensor, labels: Tensor) -> dict[s
     """
     torch.manual_seed(0)
     network = build(replace(architecture, dropout=0.0, stochastic_depth=0.0))
-    return {
-        "grad-norm": grad_norm(network, images, labels),
-        "naswot": naswot(network, images),
-        "synflow": synflow(network, images.shape[1:]),
-    }
+    found = (
+        grad_norm(network, images, labels),
+        naswot(network, images),
+        synflow(network, images.shape[1:]),
+    )
+    return dict(zip(SCORES, found, strict=True))
 
 
 def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -134,7 +138,7 @@ def measure(photographs: Path, records: Path, out: Path) -> None:
     found["model"] = of_a_model(networks)
     predict = surrogate("boosting", networks.records)
     for setting in samplers.SETTINGS:
-        for start in networks.orders:
+        for start in STARTS:
             name = f"{setting.name} / {start}"
             if name not in found["searches"]:
                 found["searches"][name] = _searches(networks, start, setting, predict)
@@ -196,14 +200,13 @@ class Scored:
 def _read_back(scored: Mapping[str, Any], path: Path) -> Scored:
     records = read(path, choices.load(samplers.SPACE))
     rows = records.rows[[int(number) for number in scored]]
-    return Scored(records, rows, {"random order": np.zeros(len(rows))} | values(scored))
+    return Scored(records, rows, {STARTS[0]: np.zeros(len(rows))} | values(scored))
 
 
 def values(scored: Mapping[str, Any]) -> dict[str, Floats]:
     """By name of a cost or a score, its values of all networks."""
-    names = next(iter(scored.values()))["scores"]
     costs = {name: np.array([float(n[name]) for n in scored.values()]) for name in COSTS}
-    return costs | {name: np.array([n["scores"][name] for n in scored.values()]) for name in names}
+    return costs | {name: np.array([n["scores"][name] for n in scored.values()]) for name in SCORES}
 
 
 def _searches(

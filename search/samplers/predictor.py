@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
+from threadpoolctl import ThreadpoolController
 
 from search.accuracy_model import AccuracyModel, Features, Floats, Scales, likeness, usual
 from search.candidates import Candidates, Rows
@@ -71,6 +72,9 @@ class Predictor:
         self._prior = prior
         self._features: Features | None = None
         self._scales: dict[bytes, Scales] = {}
+        # More threads only wait for each other over matrices this small: measured with two idle
+        # cores, they take twice the time, and beside trainings they take it from those.
+        self._threads = ThreadpoolController()
 
     def __call__(
         self, candidates: Candidates, history: History, rng: np.random.Generator
@@ -80,6 +84,18 @@ class Predictor:
         if len(seen) < (_START if self._prior is None else _START_WITH_PRIOR):
             yield from uniform(candidates, history, rng)
             return
+        with self._threads.limit(limits=1, user_api="blas"):
+            proposals = self._proposals(candidates, history, seen, rng)
+        for row in proposals:
+            yield row, {}
+
+    def _proposals(
+        self,
+        candidates: Candidates,
+        history: History,
+        seen: Observations,
+        rng: np.random.Generator,
+    ) -> Rows:
         features = self._features_of(candidates)
         scales = self._scales_of(features, seen)
         aim = _aim(candidates, seen, rng)
@@ -102,8 +118,7 @@ class Predictor:
                 reward /= 1 + ill / (1 + well)
             return reward
 
-        for row in _best(candidates, optimism, parents[:_PARENTS], rng):
-            yield row, {}
+        return _best(candidates, optimism, parents[:_PARENTS], rng)
 
     def _features_of(self, candidates: Candidates) -> Features:
         if self._features is None:
