@@ -146,7 +146,7 @@ class Scales:
     lengths: tuple[float, ...]
     noise: float
 
-    def shorter(self, factor: float) -> Scales:
+    def stretched(self, factor: float) -> Scales:
         """With lengths `factor` times as long."""
         return replace(self, lengths=tuple(factor * length for length in self.lengths))
 

@@ -106,7 +106,7 @@ class Predictor:
         if len(pending := history.rows(candidates, TrialState.RUNNING)):
             model = model.believing(features(pending))  # so that a batch spreads out
         failed = features(history.rows(candidates, TrialState.FAIL))
-        alike = usual(design).shorter(_ALIKE)
+        alike = usual(design).stretched(_ALIKE)
         boldness = rng.exponential(_BOLDNESS)
 
         def optimism(rows: Rows) -> Floats:
