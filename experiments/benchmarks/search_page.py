@@ -1,4 +1,4 @@
-"""Puts what the benchmarks of the search measured into docs/search.md, as tables and a figure.
+"""Puts what the benchmarks of the search measured into docs/searching.md, as tables and a figure.
 
 `python -m experiments.benchmarks.search_page` writes what stands between the page's marks, such as
 `<!-- samplers -->` and its end, and draws docs/samplers.svg. Everything follows from
@@ -20,7 +20,7 @@ import numpy as np
 from experiments.benchmarks import fidelity, samplers, zero_cost
 from space.files import write_file
 
-PAGE = Path(__file__).parents[2] / "docs" / "search.md"
+PAGE = Path(__file__).parents[2] / "docs" / "searching.md"
 #: Order of the rows, and how lines are told apart, also in grey.
 STYLES = {
     "predictor": ("#0072b2", "o", "-"),
