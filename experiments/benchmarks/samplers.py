@@ -61,7 +61,7 @@ OBJECTIVES = {
 }
 #: Samplers and the trials of each of their searches, as many as can be afforded.
 HEADLINE = {
-    "predictor": 200,
+    "predictor": 1_000,
     "tpe": 1_000,
     "tpe_multivariate": 1_000,
     "random": 1_000,
@@ -111,8 +111,7 @@ def plan() -> Iterator[Task]:
         yield from _jobs("boosting", OF_TWO, block, (TWO,))
         yield from _jobs("boosting", {WARM: 100}, block)
     yield from _jobs("boosting", OTHERS, BLOCKS[0])
-    yield from _jobs("boosting", {"predictor": 1_000}, BLOCKS[0])
-    yield from _jobs("gaussian_process", HEADLINE, BLOCKS[0])
+    yield from _jobs("gaussian_process", HEADLINE | {"predictor": 200}, BLOCKS[0])
     yield from _jobs("boosting", {"gp": 100}, BLOCKS[0])
     for block in BLOCKS[2:]:
         yield from _jobs("boosting", HEADLINE, block)

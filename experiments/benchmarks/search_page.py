@@ -296,8 +296,7 @@ def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
                 panel.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
         b0 = found["references"]["boosting"]["efficientnet_b0"][setting.form]
         if setting.form == "soft":
-            panel.axhline(b0, color="#999999", linewidth=0.8)
-            panel.annotate("EfficientNet-B0", (50, b0), fontsize=8, va="bottom", color="#666666")
+            panel.axhline(b0, color="#999999", linewidth=0.8, label="EfficientNet-B0")
         panel.set_title(setting.name.replace("noise 0.3", "0.3 points of noise"), fontsize=10)
         panel.set_xscale("log")
         panel.set_xticks(AT, [f"{trials:,}" for trials in AT])
