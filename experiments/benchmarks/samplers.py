@@ -112,7 +112,8 @@ def plan() -> Iterator[Task]:
         yield from _jobs("boosting", {WARM: 100}, block)
     yield from _jobs("boosting", OTHERS, BLOCKS[0])
     yield from _jobs("gaussian_process", HEADLINE | {"predictor": 200}, BLOCKS[0])
-    yield from _jobs("boosting", {"gp": 100}, BLOCKS[0])
+    for block in BLOCKS[:2]:
+        yield from _jobs("boosting", {"gp": 100}, block)
     for block in BLOCKS[2:]:
         yield from _jobs("boosting", HEADLINE, block)
     for block in BLOCKS[1:]:
