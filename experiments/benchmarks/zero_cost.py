@@ -190,17 +190,20 @@ def _batch(photographs: Path, resolution: int | None) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Scored:
-    """Records, those of them that were scored (N rows), and by name what orders them (N each)."""
+    """Records, those of them that were scored (N rows), their accuracy and what orders them (N)."""
 
     records: Records
     rows: Rows
+    accuracy: Floats
     orders: Mapping[str, Floats]
 
 
 def _read_back(scored: Mapping[str, Any], path: Path) -> Scored:
     records = read(path, choices.load(samplers.SPACE))
     rows = records.rows[[int(number) for number in scored]]
-    return Scored(records, rows, {STARTS[0]: np.zeros(len(rows))} | values(scored))
+    accuracy = np.array([network["accuracy"] for network in scored.values()])
+    orders = {STARTS[0]: np.zeros(len(rows))} | values(scored)
+    return Scored(records, rows, accuracy, orders)
 
 
 def values(scored: Mapping[str, Any]) -> dict[str, Floats]:
@@ -256,8 +259,7 @@ def of_a_model(networks: Scored) -> float:
 
     The median over draws of those; the τ is that of the other networks.
     """
-    numbers = {tuple(row): number for number, row in enumerate(networks.records.rows.tolist())}
-    accuracy = networks.records.accuracy[[numbers[tuple(row)] for row in networks.rows.tolist()]]
+    accuracy = networks.accuracy
     design = Features(tabulate(networks.records.space))(networks.rows)
     rng = np.random.default_rng(0)
     taus = []
