@@ -22,10 +22,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,28 @@ def _cluster(executor: str) -> Iterator[str | None]:
     if executor != "ray":
         yield None
         return
+    connection, other = multiprocessing.Pipe()
+    # Beside the drivers: the process that torments may have a Ray of its own, on another interface.
+    process = _DRIVERS.Process(target=_serve_cluster, args=(other,))
+    process.start()
+    other.close()  # so that the end of `process` is heard
+    try:
+        yield connection.recv()
+    finally:
+        connection.close()
+        process.join()
+
+
+def _serve_cluster(connection: Connection) -> None:
+    """Has a Ray cluster until the other end of `connection`, which is told the address, closes."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": WORKERS, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        yield str(cluster.address)
+        connection.send(str(cluster.address))
+        with suppress(EOFError):
+            connection.recv()
     finally:
         cluster.shutdown()
 
@@ -136,17 +153,15 @@ def torment(
     _DRIVERS.set_forkserver_preload(_IMPORTED)
     with _cluster(executor) as cluster:
         for _ in range(kills):
-            driver = _start(folder, executor, cluster, storage, trials)
-            _wait_for_training(driver, evaluate)
-            time.sleep(drawn.uniform(0, LONGEST_LIFE))
-            driver.kill()
-            driver.join()
+            with _driver(folder, executor, cluster, storage, trials) as driver:
+                _wait_for_training(driver, evaluate)
+                time.sleep(drawn.uniform(0, LONGEST_LIFE))
             if driver.exitcode != -signal.SIGKILL:
                 outcome.mistakes.append("the search ended before its kill: give it more trials")
             kept = _compared(kept, _finished(storage), outcome)
             counted = _recounted(counted, evaluate, kept, outcome)
-        driver = _start(folder, executor, cluster, storage, trials)
-        driver.join()
+        with _driver(folder, executor, cluster, storage, trials) as driver:
+            driver.join()
     if driver.exitcode != 0:
         outcome.mistakes.append(f"the last start ended with status {driver.exitcode}")
     _conclude(_compared(kept, _finished(storage), outcome), evaluate, executor, outcome)
@@ -154,12 +169,18 @@ def torment(
     return outcome
 
 
-def _start(
+@contextmanager
+def _driver(
     folder: Path, executor: str, cluster: str | None, storage: str, trials: int
-) -> ForkServerProcess:
+) -> Iterator[ForkServerProcess]:
+    """A driver of the search, killed at the end of the block."""
     process = _DRIVERS.Process(target=search, args=(folder, executor, cluster, storage, trials))
     process.start()
-    return process
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def _wait_for_training(driver: ForkServerProcess, evaluate: FakeEvaluate) -> None:
