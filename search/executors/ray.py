@@ -169,12 +169,21 @@ class Ray:
             return
         code = {"py_modules": [str(package) for package in self.code]}
         try:
-            ray.init(self.address, runtime_env=code if self.code else None, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            told = str(error).strip().partition("\n")[0]
+            _knock(*_host_and_port(self.address))  # Ray itself would try for ten minutes and more
+        except (OSError, OverflowError, ValueError) as error:
+            told = getattr(error, "strerror", None) or error
             raise InvalidInput(
                 f"executor.address: no Ray cluster answers at {self.address}: {told}; give the "
                 "HOST:PORT that `ray start --head` printed, or none for this machine alone"
+            ) from None
+        try:
+            ray.init(self.address, runtime_env=code if self.code else None, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            told = str(error).strip().partition("\n")[0]
+            raise InvalidInput(
+                f"executor.address: something answers at {self.address}, but: {told}; give the "
+                "HOST:PORT that `ray start --head` printed, and set RAY_AUTH_MODE=token here, too, "
+                "where the cluster asks for a token"
             ) from None
         _warn_where_open(self.address)  # now: Ray takes to tokens where it finds one
 
@@ -219,7 +228,7 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
         except BaseException as error:
             raised.append(error)
 
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    host, port = _host_and_port(ray.get_runtime_context().gcs_address)
     thread = threading.Thread(target=work, name="tune", daemon=True)
     thread.start()
     heard = looked = time.monotonic()
@@ -227,7 +236,7 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
         thread.join(0.2)
         if time.monotonic() - looked > _LOOK_SECONDS:
             looked = time.monotonic()
-            if _answers(host.strip("[]"), int(port)):
+            if _answers(host, port):
                 heard = looked
             elif looked - heard > (0 if stop.asked else _LOST_SECONDS):
                 raise ClusterLost(
@@ -240,10 +249,23 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
 
 def _answers(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=_LOOK_SECONDS).close()
+        _knock(host, port, _LOOK_SECONDS)
     except OSError:
         return False
     return True
+
+
+def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:
+    """Raises `OSError` where nobody listens at `port`, or says so within `seconds`."""
+    socket.create_connection((host, port), seconds).close()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Raises `ValueError` where `address` is no HOST:PORT, with or without `ray://`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("it is no address of the form HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 class _Room:
@@ -275,8 +297,8 @@ def _no_room(need: Mapping[str, float]) -> str:
 
 def _warn_where_open(address: str) -> None:
     """Warns of a cluster beyond this machine that anyone who reaches it may run code on."""
-    host = address.removeprefix("ray://").rpartition(":")[0].strip("[]")
-    loopback = host in ("", "localhost", "::1") or host.startswith("127.")
+    host, _ = _host_and_port(address)
+    loopback = host in ("localhost", "::1") or host.startswith("127.")
     if not loopback and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         _logger.warning(
             "The Ray cluster at %s is used without token authentication: whoever reaches its "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,6 +144,27 @@ def test_successive_halving_stops_what_is_behind_and_remembers_an_earlier_start(
     assert stopped(fresh, [0.9, 0.1, 0.95, 0.2]) == [False, True, False, True]
     seen = replace(fresh, earlier=[{1: 9.0, 2: 9.5}, {1: 8.0}, {1: 8.5}])
     assert stopped(seen, [0.7, 0.95]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:{closed}", "Connection refused"),
+        ("127.0.0.1:99999", ""),  # the system's own words differ
+        ("nowhere", "it is no address of the form HOST:PORT"),
+    ],
+)
+def test_address_where_nobody_listens_is_refused_at_once(
+    address: str, reason: str, evaluator: TrainingEvaluator
+) -> None:
+    import ray
+
+    ray.shutdown()  # of tests before
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = address.format(closed=bound.getsockname()[1])
+        with pytest.raises(InvalidInput, match=f"no Ray cluster answers at {address}: {reason}"):
+            Ray(address=address).run(Listed([]), evaluator)
 
 
 @pytest.mark.parametrize(
