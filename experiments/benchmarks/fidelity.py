@@ -1,10 +1,11 @@
 """What short trainings say of long ones, and what pruners save, on real CIFAR-10 photographs.
 
-`python -m experiments.benchmarks.fidelity CIFAR10` trains random small networks twice, at a proxy
-budget and at a longer one, and writes `experiments/results/fidelity.json` as it goes; it goes on
-where it was stopped. Every number that is printed follows from what is recorded there:
+`python -m experiments.benchmarks.fidelity CIFAR10` trains random small networks at a proxy budget
+and at a longer one, with several seeds, and writes `experiments/results/fidelity.json` as it goes;
+it goes on where it was stopped. Every number that is printed follows from what is recorded there:
 
-- Kendall's τ between the rewards of the proxy and of the long training;
+- Kendall's τ between the rewards of the proxy and of the long training, and, as the most that a
+  proxy can be expected to reach, between those of long trainings with different seeds;
 - for each pruner, epochs and processor seconds until a search that meets the networks in random
   order has trained one of the best to its end. The learning curves are the recorded ones, so that
   no pruner is helped by another draw of the initial weights; the order is shuffled many times.
@@ -17,7 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -49,6 +50,8 @@ OBJECTIVE = Objective(target=1_000_000, bounds=Bounds(macs=(500_000, 1_500_000))
 #: Of the training images, those used and those of them that measure.
 IMAGES, HELD_OUT = 4_000, 2_000
 PROXY_EPOCHS, LONG_EPOCHS = 3, 12
+#: Of the trainings: initial weights, and the order and changes of the images.
+SEEDS = (0, 1, 2)
 #: A search has arrived when one of this many best networks is trained to its end.
 BEST = 3
 #: Random orders in which a search meets the networks.
@@ -80,23 +83,33 @@ def measure(source: Path, out: Path) -> None:
             threads=1,
         )
         found = _load(out)
-        for row in rows[len(found["networks"]) :]:
+        for number, row in enumerate(rows):
             candidate = candidates.at_row(row)
-            found["networks"].append(
-                {
-                    "key": candidate.key,
-                    "choices": candidate.choices,
-                    "cost": candidate.cost._asdict(),
-                    "proxy": _curve(evaluate, candidate.architecture, PROXY_EPOCHS),
-                    "long": _curve(evaluate, candidate.architecture, LONG_EPOCHS),
-                }
-            )
-            found["environment"] = environment()
-            write_file(out, json.dumps(found, indent=1) + "\n")
-            print(f"{len(found['networks'])}/{NETWORKS}", candidate.key[:12], flush=True)
+            if number == len(found["networks"]):
+                found["networks"].append(
+                    {
+                        "key": candidate.key,
+                        "choices": candidate.choices,
+                        "cost": candidate.cost._asdict(),
+                        "trainings": [],
+                    }
+                )
+            trainings = found["networks"][number]["trainings"]
+            for seed in SEEDS[len(trainings) :]:
+                trainings.append(
+                    {
+                        "proxy": _curve(evaluate, candidate.architecture, PROXY_EPOCHS, seed),
+                        "long": _curve(evaluate, candidate.architecture, LONG_EPOCHS, seed),
+                    }
+                )
+                found["environment"] = environment()
+                write_file(out, json.dumps(found, indent=1) + "\n")
+                print(f"{number + 1}/{NETWORKS}", candidate.key[:12], seed, flush=True)
 
 
-def _curve(evaluate: Evaluate, architecture: Architecture, epochs: int) -> list[dict[str, float]]:
+def _curve(
+    evaluate: Evaluate, architecture: Architecture, epochs: int, seed: int
+) -> list[dict[str, float]]:
     """Each epoch's accuracy and processor seconds: on one thread, wall-clock of a quiet machine."""
     ends = [time.process_time()]
 
@@ -104,7 +117,7 @@ def _curve(evaluate: Evaluate, architecture: Architecture, epochs: int) -> list[
         ends.append(time.process_time())
         return False
 
-    measured = evaluate(architecture, Budget(epochs), note)
+    measured = evaluate(architecture, Budget(epochs, seed=seed), note)
     return [
         {"accuracy": epoch.accuracy, "seconds": round(end - start, 3)}
         for epoch, (start, end) in zip(measured.epochs, pairwise(ends), strict=True)
@@ -115,25 +128,44 @@ def _load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {"networks": []}
 
 
+def _recorded(found: dict[str, Any], budget: str, what: str) -> Floats:
+    """What each epoch of `budget` ("proxy" or "long") came to: networks × seeds × epochs."""
+    return np.array(
+        [
+            [[epoch[what] for epoch in training[budget]] for training in network["trainings"]]
+            for network in found["networks"]
+        ]
+    )
+
+
 def _rewards(found: dict[str, Any], budget: str) -> Floats:
-    """Networks × epochs of `budget` ("proxy" or "long")."""
     factors = np.array([OBJECTIVE.factor(Cost(**n["cost"])) for n in found["networks"]])
-    accuracies = [[epoch["accuracy"] for epoch in n[budget]] for n in found["networks"]]
-    rewards: Floats = np.array(accuracies) * factors[:, None]
+    rewards: Floats = _recorded(found, budget, "accuracy") * factors[:, None, None]
     return rewards
 
 
 def correlations(found: dict[str, Any]) -> dict[str, float]:
-    """Kendall's τ of the final reward of the long training with shorter ones."""
-    long = _rewards(found, "long")
+    """Kendall's τ of the final reward of the long training with others.
+
+    With shorter ones of the same seed, means over seeds; with itself, over pairs of seeds; and of
+    the rewards' means over the seeds.
+    """
+    long, proxy = (_rewards(found, budget) for budget in ("long", "proxy"))
+    final, brief = (rewards[:, :, -1].T for rewards in (long, proxy))
     same = {
-        f"epoch {epoch} of the long training": long[:, epoch - 1]
+        f"epoch {epoch} of the long training": long[:, :, epoch - 1].T
         for epoch in (1, 2, 3, 6, 9)
         if epoch < LONG_EPOCHS
     }
-    shorter = {"proxy": _rewards(found, "proxy")[:, -1], **same}
+    shorter = {"proxy": brief, **same}
+    pairs = {name: list(zip(rewards, final, strict=True)) for name, rewards in shorter.items()}
+    pairs["the long training with another seed"] = list(combinations(final, 2))
+    pairs["means over the seeds, of the proxy and of the long training"] = [
+        (brief.mean(axis=0), final.mean(axis=0))
+    ]
     return {
-        name: float(kendalltau(rewards, long[:, -1]).statistic) for name, rewards in shorter.items()
+        name: float(np.mean([kendalltau(*pair).statistic for pair in each]))
+        for name, each in pairs.items()
     }
 
 
@@ -150,20 +182,19 @@ class Saving(NamedTuple):
 
 
 def savings(found: dict[str, Any]) -> dict[str, Saving]:
-    """What each pruner saves, over random orders of the networks."""
+    """What each pruner saves, over random orders of the networks, each with the next seed."""
     rewards = _rewards(found, "long")
-    seconds = np.array([[epoch["seconds"] for epoch in n["long"]] for n in found["networks"]])
-    spent = np.cumsum(seconds, axis=1)
-    goal = np.sort(rewards[:, -1])[-BEST]
+    spent = np.cumsum(_recorded(found, "long", "seconds"), axis=2)
+    goals = np.sort(rewards[:, :, -1], axis=0)[-BEST]
     rng = np.random.default_rng(0)
-    orders = [rng.permutation(len(rewards)) for _ in range(ORDERS)]
+    orders = [(rng.permutation(len(rewards)), n % len(goals)) for n in range(ORDERS)]
     results = {}
     for kind in get_args(PrunerName):
         searches = []
-        for order in orders:
-            epochs, ends = map(np.array, zip(*_replay(rewards[order], kind), strict=True))
-            each = spent[order, epochs - 1]
-            reached = np.flatnonzero(ends >= goal)
+        for order, seed in orders:
+            epochs, ends = map(np.array, zip(*_replay(rewards[order, seed], kind), strict=True))
+            each = spent[order, seed, epochs - 1]
+            reached = np.flatnonzero(ends >= goals[seed])
             upto = slice(reached[0] + 1 if len(reached) else 0)
             missed = 0.0 if len(reached) else np.inf
             searches.append((epochs[upto].sum() + missed, each[upto].sum() + missed, each.sum()))

@@ -69,6 +69,7 @@ HEADLINE = {
     "local": 1_000,
 }
 OTHERS = {"controller": 1_000, "nsga2": 1_000, "nsga3": 1_000}
+SLOW = {"gp": 100, "brute_force": 200}
 OF_TWO = dict.fromkeys(("predictor", "tpe", "nsga2", "random"), 200)
 #: The predictor that is given what a search of another seed for the other reward observed.
 WARM = "predictor, warm"
@@ -111,13 +112,14 @@ def plan() -> Iterator[Task]:
         yield from _jobs("boosting", OF_TWO, block, (TWO,))
         yield from _jobs("boosting", {WARM: 100}, block)
     yield from _jobs("boosting", OTHERS, BLOCKS[0])
-    yield from _jobs("gaussian_process", HEADLINE | {"predictor": 200}, BLOCKS[0])
     for block in BLOCKS[:2]:
-        yield from _jobs("boosting", {"gp": 100}, block)
+        yield from _jobs("gaussian_process", HEADLINE | {"predictor": 200}, block)
     for block in BLOCKS[2:]:
         yield from _jobs("boosting", HEADLINE, block)
     for block in BLOCKS[1:]:
         yield from _jobs("boosting", OTHERS, block)
+    for block in BLOCKS:
+        yield from _jobs("boosting", SLOW, block)
 
 
 def _jobs(

@@ -33,6 +33,7 @@ STYLES = {
     "nsga3": ("#999999", "X", ":"),
     "gp": ("#8c564b", "*", "-."),
     "random": ("#000000", ".", ":"),
+    "brute_force": ("#882255", "x", ":"),
 }
 
 #: Numbers of trials that the page shows.
@@ -221,7 +222,10 @@ def _fidelity() -> Iterator[str]:
     found = json.loads(fidelity.RESULT.read_text("utf-8"))
     count = len(found["networks"])
     yield from _header(
-        [f"{count} networks: reward after", f"Kendall τ with {fidelity.LONG_EPOCHS} epochs"]
+        [
+            f"{count} networks, {len(fidelity.SEEDS)} seeds: reward after",
+            f"Kendall τ with {fidelity.LONG_EPOCHS} epochs",
+        ]
     )
     for name, tau in fidelity.correlations(found).items():
         shown = f"a training of {fidelity.PROXY_EPOCHS} epochs (the proxy)"
@@ -237,7 +241,9 @@ def _fidelity() -> Iterator[str]:
         yield _row([kind + missed, *(f"{amount:.0f}" for amount in amounts)])
     about = found["environment"]
     yield (
-        f"\nMedians over {fidelity.ORDERS} random orders of the networks. Seconds are processor\n"
+        "\nKendall τ are means over the seeds. The rest are medians over "
+        f"{fidelity.ORDERS} random\n"
+        "orders of the networks, each with the curves of one seed. Seconds are processor\n"
         f"time of trainings on one thread ({about['processor']}, torch {about['torch']}), which\n"
         "on a quiet machine is wall-clock."
     )

@@ -6,19 +6,25 @@ from experiments.benchmarks import fidelity
 
 
 def _found(accuracy):
-    """Networks of equal cost; `accuracy` of (network, epoch)."""
+    """Networks of equal cost; `accuracy` of (network, epoch, seed)."""
 
-    def curve(network, epochs):
+    def curve(network, epochs, seed):
         return [
-            {"accuracy": accuracy(network, epoch), "seconds": 2.0} for epoch in range(1, epochs + 1)
+            {"accuracy": accuracy(network, epoch, seed), "seconds": 2.0}
+            for epoch in range(1, epochs + 1)
         ]
 
     return {
         "networks": [
             {
                 "cost": {"macs": 1_000_000, "params": 1, "activations": 1},
-                "proxy": curve(network, fidelity.PROXY_EPOCHS),
-                "long": curve(network, fidelity.LONG_EPOCHS),
+                "trainings": [
+                    {
+                        "proxy": curve(network, fidelity.PROXY_EPOCHS, seed),
+                        "long": curve(network, fidelity.LONG_EPOCHS, seed),
+                    }
+                    for seed in fidelity.SEEDS
+                ],
             }
             for network in range(fidelity.NETWORKS)
         ]
@@ -31,13 +37,22 @@ def few_orders(monkeypatch):
 
 
 def test_trainings_that_keep_their_order_agree_at_every_length():
-    found = _found(lambda network, epoch: 0.01 * network + 0.01 * epoch)
+    found = _found(lambda network, epoch, _: 0.01 * network + 0.01 * epoch)
     assert set(fidelity.correlations(found).values()) == {1.0}
+
+
+def test_trainings_whose_order_follows_the_seed_agree_with_themselves_alone():
+    def turned(network, epoch, seed):
+        return 0.01 * (network if seed == fidelity.SEEDS[0] else -network) + 0.5 + 0.01 * epoch
+
+    found = fidelity.correlations(_found(turned))
+    assert found.pop("the long training with another seed") == pytest.approx((1 - 1 - 1) / 3)
+    assert set(found.values()) == {1.0}
 
 
 @pytest.mark.usefixtures("few_orders")
 def test_pruners_never_miss_the_best_where_it_always_leads():
-    savings = fidelity.savings(_found(lambda network, epoch: 0.01 * network + 0.01 * epoch))
+    savings = fidelity.savings(_found(lambda network, epoch, _: 0.01 * network + 0.01 * epoch))
     whole = 2.0 * fidelity.NETWORKS * fidelity.LONG_EPOCHS
     assert savings["none"].whole_seconds == whole
     for kind in ("median", "hyperband", "asha"):
@@ -47,7 +62,7 @@ def test_pruners_never_miss_the_best_where_it_always_leads():
 
 @pytest.mark.usefixtures("few_orders")
 def test_pruner_that_stops_all_of_the_best_never_gets_there():
-    def late(network, epoch):
+    def late(network, epoch, _):
         return 0.01 * network if epoch == fidelity.LONG_EPOCHS else -0.01 * network + 0.5
 
     savings = fidelity.savings(_found(late))
