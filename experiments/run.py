@@ -49,6 +49,9 @@ _MAY_CHANGE = (
 
 MANIFEST = "manifest.json"
 
+#: What a run reads once and keeps in its folder, since it may change elsewhere meanwhile.
+KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES = "space.yaml", "warm_start.json", "latency.json"
+
 #: What a recipe says of storages in a run's own folder.
 _INSIDE = (None, "journal")
 
@@ -193,11 +196,18 @@ def open_run(
     if fork is not None:
         recipe, folder = _forked(recipe, folder, fork)
     choices.load(recipe.space)  # found wrong now, and not once the images are decoded
-    recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), folder)
+    before = recorded_recipe(folder, recipe)
+    recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), before)
     run = Run(folder.resolve(), recipe)
-    refuse_changes(run, _MAY_CHANGE)
-    _keep_space(run)
-    record_start(run, take_over=take_over)
+    refuse_changes(run, before, _MAY_CHANGE)
+    if before is not None:
+        _refuse_another_space(run)
+    changed = record_start(run, take_over=take_over)
+    if before is None and changed:
+        for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
+            (run.folder / name).unlink(missing_ok=True)
+    if before is None:
+        _keep_space(run)
     return run
 
 
@@ -239,17 +249,38 @@ def _with_absolute_space(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"space": str(space.resolve())})
 
 
-def _settled(recipe: Recipe, folder: Path) -> Recipe:
+def recorded_recipe(folder: Path, recipe: R) -> R | None:
+    """The recipe that the numbers recorded in `folder` hold for; None where there are none.
+
+    `recipe` is the one that is to be carried out now. Starts that came to nothing, say because
+    there were no images where the recipe had them, bind nobody.
+    """
+    from search.storage import storage_url
+    from search.study import is_unused
+
+    saved = folder / "recipe.yaml"
+    if not saved.is_file():
+        return None
+    before = config.load_as(type(recipe), str(saved))
+    # The storage as it was written down may lack its password.
+    same = before.storage == _shown(recipe.storage)
+    try:
+        unused = is_unused(storage_url(folder.resolve(), (recipe if same else before).storage))
+    except InvalidInput:  # nobody can tell
+        return before
+    return None if unused else before
+
+
+def _settled(recipe: Recipe, before: Recipe | None) -> Recipe:
     """The recipe with the resolution of its stored images said.
 
-    The first start decides it: what a network sees is resized from the stored images, so measured
+    The first training decides it: what a network sees is resized from the stored images, so
     accuracies depend on it, and later starts may ask for a larger family.
     """
     if recipe.data.resolution is not None:
         return recipe
-    saved = folder / "recipe.yaml"
-    before = config.load(str(saved)).data.resolution if saved.is_file() else None
-    data = recipe.data.model_copy(update={"resolution": before or largest_resolution(recipe)})
+    known = before.data.resolution if before else None
+    data = recipe.data.model_copy(update={"resolution": known or largest_resolution(recipe)})
     return recipe.model_copy(update={"data": data})
 
 
@@ -271,30 +302,39 @@ def largest_resolution(recipe: Recipe) -> int:
 
 def _keep_space(run: Run) -> None:
     """A user's own space is copied into the run: the run means it as it was at the start."""
-    space, kept = Path(run.recipe.space), run.folder / "space.yaml"
-    if space.suffix not in (".yaml", ".yml") or not space.is_file():
-        return
-    text = space.read_text("utf-8")
-    if kept.is_file() and kept.read_text("utf-8") != text:
+    if (text := _own_space(run)) is not None:
+        write_file(run.folder / KEPT_SPACE, text)
+
+
+def _refuse_another_space(run: Run) -> None:
+    text, kept = _own_space(run), run.folder / KEPT_SPACE
+    if text is not None and kept.is_file() and kept.read_text("utf-8") != text:
         raise InvalidInput(
-            f"{space}: a run that has started keeps its space, but this file has changed since "
-            f"{run.folder} was started; restore it (a copy is {kept}), or start anew with --out"
+            f"{run.recipe.space}: a run that has started keeps its space, but this file has "
+            f"changed since {run.folder} was started; restore it (a copy is {kept}), or start anew "
+            "with --out"
         )
-    write_file(kept, text)
 
 
-def refuse_changes(run: Folder, may_change: Collection[str]) -> None:
-    """Raises `InvalidInput` where the folder's recipe differs from the run's in another key."""
-    path = run.folder / "recipe.yaml"
-    if not path.is_file():
+def _own_space(run: Run) -> str | None:
+    """The text of a user's own space."""
+    space = Path(run.recipe.space)
+    own = space.suffix in (".yaml", ".yml") and space.is_file()
+    return space.read_text("utf-8") if own else None
+
+
+def refuse_changes(run: Folder, before: Common | None, may_change: Collection[str]) -> None:
+    """Raises `InvalidInput` where the recipe differs from `before`, its own, in another key."""
+    if before is None:
         return
-    before = _flat(config.load_as(type(run.recipe), str(path)).model_dump(mode="json"))
+    path = run.folder / "recipe.yaml"
+    was = _flat(before.model_dump(mode="json"))
     now = _flat(run.written.model_dump(mode="json"))
     lines = [
-        f"{path}: {key}: a run that has started keeps its {key}, which is {before.get(key)!r}, but "
+        f"{path}: {key}: a run that has started keeps its {key}, which is {was.get(key)!r}, but "
         f"the recipe now says {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _one_of(key, may_change)
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key) and not _one_of(key, may_change)
     ]
     if lines:
         lines[-1] += (
@@ -318,16 +358,18 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def record_start(run: Folder, *, take_over: bool = False) -> None:
+def record_start(run: Folder, *, take_over: bool = False) -> bool:
     """Writes the recipe into the folder, and the start into the manifest.
 
-    Raises `InvalidInput` where the recipe would change under another process that drives the run.
+    Returns whether the recipe is another than before, or the first. Raises `InvalidInput` where it
+    would change under another process that drives the run, and where that cannot be found out.
     """
     saved, text = run.folder / "recipe.yaml", config.dump(run.written)
-    if saved.is_file() and saved.read_text("utf-8") != text and not take_over:
+    changed = not saved.is_file() or saved.read_text("utf-8") != text
+    if changed and not take_over:
         from search.lease import refuse_if_driven
 
-        refuse_if_driven(run.storage)
+        refuse_if_driven(run.storage)  # which also finds out whether it can be reached
     write_file(saved, text)
     manifest = run.manifest
     start = {
@@ -341,6 +383,7 @@ def record_start(run: Folder, *, take_over: bool = False) -> None:
         identity=manifest.get("identity", uuid.uuid4().hex),
         starts=[*manifest.get("starts", ()), start],
     )
+    return changed
 
 
 def _showable(argument: str) -> str:

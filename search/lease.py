@@ -31,14 +31,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.storage import FAILURES, reading, without_password
-from search.study import open_study
+from search.study import DRIVERS, open_study
 from space.evaluation import Epoch, Job, Measurement, Proposer
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
-
-#: The study whose trials are the starts of a run.
-STUDY = "drivers"
 
 #: Seconds between two renewals, and after the last of which a lease has expired (assumed: a server
 #: that restarts is waited for as long).
@@ -142,7 +139,7 @@ def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterat
     `InvalidInput` that names the driver where there is one, unless it is to be taken over; and
     where the storage is another run's.
     """
-    study = open_study(url, STUDY)
+    study = open_study(url, DRIVERS)
     storage = study._storage
     waits = _make_way(storage, _holders(storage, study._study_id), take_over)
     record = asdict(Driver.this()) | {"renewed": _now()}
@@ -194,7 +191,7 @@ def _read_holders(url: str) -> list[FrozenTrial]:
         if storage is None:
             return []
         try:
-            study_id = storage.get_study_id_from_name(STUDY)
+            study_id = storage.get_study_id_from_name(DRIVERS)
         except KeyError:
             return []
         return _holders(storage, study_id)

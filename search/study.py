@@ -7,14 +7,18 @@ attributes hold is said in `search.ledger`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from search.objective import Direction
-from search.storage import is_missing, open_storage, without_password
+from search.storage import is_missing, open_storage, reading, without_password
 from space.validation import InvalidInput
+
+#: The study whose trials are the starts of a run (`search.lease`).
+DRIVERS = "drivers"
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -31,13 +35,34 @@ def open_study(
     Hyperband draws a trial's bracket from the study's name. Raises `InvalidInput` where the storage
     cannot be opened.
     """
-    return optuna.create_study(
-        storage=open_storage(storage),
+    opened = open_storage(storage)
+    create = partial(
+        optuna.create_study,
+        storage=opened,
         study_name=name,
         directions=directions,
         pruner=pruner or NopPruner(),
         load_if_exists=True,
     )
+    study = create()
+    before = [direction.name.lower() for direction in study.directions]
+    if before != list(directions) and not study.get_trials(deepcopy=False):
+        optuna.delete_study(study_name=name, storage=opened)  # of a start that came to nothing
+        study = create()
+    return study
+
+
+def is_unused(storage: str) -> bool:
+    """Whether the storage at URL `storage` holds no trial but of who drove it.
+
+    Raises `InvalidInput` where it cannot be read.
+    """
+    with reading(storage) as opened:
+        return opened is None or not any(
+            opened.get_n_trials(study._study_id)
+            for study in opened.get_all_studies()
+            if study.study_name != DRIVERS
+        )
 
 
 def find_study(storage: str, name: str) -> optuna.Study:

@@ -10,7 +10,7 @@ import numpy as np
 from experiments import config
 from experiments.config import ObjectiveConfig
 from experiments.evaluators.records import read
-from experiments.run import Run
+from experiments.run import KEPT_LATENCIES, KEPT_PRIOR, Run
 from search import prior
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
@@ -44,7 +44,7 @@ def _asks_latency(settings: ObjectiveConfig) -> bool:
 def _table(run: Run, path: Path) -> Any:
     from experiments.latency import tables
 
-    kept = run.folder / "latency.json"
+    kept = run.folder / KEPT_LATENCIES
     table = tables.load(kept if kept.is_file() else path)
     if table.setting.resolution != run.recipe.resolution:
         raise InvalidInput(
@@ -63,17 +63,13 @@ def prior_of(run: Run, candidates: Candidates) -> Observations | None:
     """
     if not run.recipe.search.warm_start:
         return None
-    if not (run.folder / _KEPT).is_file():
+    if not (run.folder / KEPT_PRIOR).is_file():
         found = prior.combined([_source(run, s, candidates) for s in run.recipe.search.warm_start])
         assert found is not None  # every source holds something
-        run.write(_KEPT, {"rows": found.rows.tolist(), "accuracy": found.accuracy.tolist()})
-    kept = run.read(_KEPT)
+        run.write(KEPT_PRIOR, {"rows": found.rows.tolist(), "accuracy": found.accuracy.tolist()})
+    kept = run.read(KEPT_PRIOR)
     rows, accuracy = np.array(kept["rows"], np.int64), np.array(kept["accuracy"])
     return Observations(rows, accuracy, np.zeros(len(rows)))
-
-
-#: The prior of a run, in its folder.
-_KEPT = "warm_start.json"
 
 
 def _source(run: Run, source: str, candidates: Candidates) -> Observations:

@@ -20,7 +20,14 @@ from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.progress.display import Watched
-from experiments.run import Folder, environment, record_start, refuse_changes, with_absolute_source
+from experiments.run import (
+    Folder,
+    environment,
+    record_start,
+    recorded_recipe,
+    refuse_changes,
+    with_absolute_source,
+)
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from experiments.studies.recipe import StudyRecipe
 from experiments.training import machine
@@ -76,8 +83,9 @@ def open_study_run(
     recipe = _with_absolute_networks(config.load_as(StudyRecipe, source, overrides))
     recipe = with_absolute_source(recipe)
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
-    run = StudyRun(folder.resolve(), _settled(recipe, folder))
-    refuse_changes(run, _MAY_CHANGE)
+    before = recorded_recipe(folder, recipe)
+    run = StudyRun(folder.resolve(), _settled(recipe, before))
+    refuse_changes(run, before, _MAY_CHANGE)
     record_start(run, take_over=take_over)
     return run
 
@@ -93,13 +101,12 @@ def _with_absolute_networks(recipe: StudyRecipe) -> StudyRecipe:
     return recipe.model_copy(update={"baselines": baselines})
 
 
-def _settled(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
-    """The recipe with the resolution of its stored images said; the first start decides it."""
+def _settled(recipe: StudyRecipe, before: StudyRecipe | None) -> StudyRecipe:
+    """The recipe with the resolution of its stored images said; the first training decides it."""
     if recipe.data.resolution is not None:
         return recipe
-    saved = folder / "recipe.yaml"
-    if saved.is_file():
-        resolution = config.load_as(StudyRecipe, str(saved)).data.resolution
+    if before is not None:
+        resolution = before.data.resolution
     else:  # that classes are few or many moves a network by a pixel at most
         resolution = max(point.architecture.resolution for point in recipe.points(num_classes=10))
     data = recipe.data.model_copy(update={"resolution": resolution})

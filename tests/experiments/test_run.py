@@ -3,15 +3,24 @@ import re
 from pathlib import Path
 
 import pytest
+from optuna.trial import create_trial
 
 from experiments import config
-from experiments.run import Run, largest_resolution, open_run
+from experiments.run import KEPT_LATENCIES, KEPT_PRIOR, Run, largest_resolution, open_run
+from search import lease
+from search.study import open_study
 from space.validation import InvalidInput
+
+
+def trained(run: Run) -> Run:
+    """The run with a training recorded."""
+    open_study(run.storage, "search").add_trial(create_trial(value=0.5))
+    return run
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Run:
-    return open_run("demo", tmp_path / "run")
+    return trained(open_run("demo", tmp_path / "run"))
 
 
 def test_a_run_keeps_its_recipe_whole(started):
@@ -59,6 +68,27 @@ def test_what_recorded_numbers_depend_on_may_not_change(started, override, key):
     assert (started.folder / "recipe.yaml").read_bytes() == before
 
 
+def test_a_start_that_came_to_nothing_binds_nobody(tmp_path):
+    run = open_run("demo", tmp_path / "run", ("data.source=/nowhere", "resolution=40"))
+    with lease.held(run.storage):
+        pass
+    for name in (KEPT_PRIOR, KEPT_LATENCIES):
+        (run.folder / name).write_text("{}", "utf-8")
+    again = open_run("demo", run.folder, ("seed=1",))
+    assert (again.recipe.seed, again.recipe.resolution) == (1, 24)
+    assert again.recipe.data.resolution == largest_resolution(again.recipe)
+    assert config.load(str(run.folder / "recipe.yaml")) == again.recipe
+    assert not {KEPT_PRIOR, KEPT_LATENCIES} & {path.name for path in run.folder.iterdir()}
+    assert len(again.manifest["starts"]) == 2
+
+
+def test_a_storage_that_cannot_be_reached_leaves_no_recipe_behind(tmp_path):
+    (tmp_path / "other.db").write_text("no database at all, but something else", "utf-8")
+    with pytest.raises(InvalidInput, match=r"other\.db"):
+        open_run("demo", tmp_path / "run", (f"storage=sqlite:///{tmp_path}/other.db",))
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_keys_that_may_not_change_are_named(started):
     with pytest.raises(InvalidInput) as error:
         open_run(str(started.folder), overrides=("seed=1", "search.epochs=7", "search.trials=9"))
@@ -100,6 +130,8 @@ def test_no_password_is_written_down(tmp_path, monkeypatch):
     changes = (f"storage={url}", f"search.warm_start=[{url}, b]", "search.sampler=predictor")
     words = ["run", "demo", *(f"--set={change}" for change in changes)]
     monkeypatch.setattr("sys.argv", ["phiscale", *words])
+    monkeypatch.setattr("search.lease.refuse_if_driven", lambda _: None)  # there is no such server
+    monkeypatch.setattr("search.study.is_unused", lambda _: False)
     run = open_run("demo", tmp_path / "run", changes)
     assert run.storage == url
     assert run.recipe.search.warm_start == (url, "b")
@@ -148,9 +180,11 @@ def test_a_space_of_a_users_own_may_not_change_under_a_run(tmp_path):
     space = tmp_path / "mine.yaml"
     space.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 5]}\n", "utf-8")
     overrides = (f"space={space}",)
-    run = open_run("demo", tmp_path / "run", overrides)
+    open_run("demo", tmp_path / "run", overrides)
+    space.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 5, 7]}\n", "utf-8")
+    run = open_run("demo", tmp_path / "run", overrides)  # nothing was trained in the other
     assert (run.folder / "space.yaml").read_text("utf-8") == space.read_text("utf-8")
-    open_run(str(run.folder))
+    open_run(str(trained(run).folder))
     space.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 7]}\n", "utf-8")
     with pytest.raises(InvalidInput, match=r"mine\.yaml: a run that has started keeps its space"):
         open_run(str(run.folder))

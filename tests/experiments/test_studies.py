@@ -17,7 +17,7 @@ from experiments.studies import transfer
 from experiments.studies.recipe import StudyRecipe
 from reports import scaling_study
 from search import lease
-from search.study import open_study
+from search.study import DRIVERS, open_study
 from space.cost import cost
 from space.validation import InvalidInput
 
@@ -79,7 +79,9 @@ def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkey
 
 
 def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
-    tiny(tmp_path)
+    tiny(tmp_path, "epochs=3")  # nothing is trained, so this binds nobody
+    opened = tiny(tmp_path)
+    open_study(opened.storage, "study").add_trial(create_trial(value=0.5))
     with pytest.raises(InvalidInput, match=r"keeps its epochs, which is 1"):
         tiny(tmp_path, "epochs=2")
 
@@ -88,7 +90,7 @@ def test_a_study_driven_elsewhere_is_left_alone_until_it_is_taken_over(tmp_path,
     opened = tiny(tmp_path)
     elsewhere = replace(lease.Driver.this(), host="elsewhere", machine="another")
     record = asdict(elsewhere) | {"renewed": datetime.now(UTC).isoformat()}
-    drivers = open_study(opened.storage, lease.STUDY)
+    drivers = open_study(opened.storage, DRIVERS)
     drivers.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=record))
     with pytest.raises(InvalidInput, match=r"on elsewhere, .* take over with --take-over"):
         studies.run(opened)

@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from search import lease
 from search.lease import Driver, Lease, LeaseLost, held, refuse_if_driven
-from search.study import open_study
+from search.study import DRIVERS, open_study
 from space.evaluation import Job, Measurement, Status
 from space.validation import InvalidInput
 
@@ -79,7 +79,7 @@ def line(process: Process) -> str:
 
 
 def starts(storage: str) -> list[TrialState]:
-    return [trial.state for trial in open_study(storage, lease.STUDY).trials]
+    return [trial.state for trial in open_study(storage, DRIVERS).trials]
 
 
 def test_second_driver_is_refused_and_told_who_the_first_is(
@@ -119,7 +119,7 @@ def test_lease_of_a_killed_driver_is_free_at_once(
 def test_of_drivers_that_start_at_once_one_gets_the_lease(
     each_storage: str, start: Callable[[], Process]
 ) -> None:
-    open_study(each_storage, lease.STUDY)
+    open_study(each_storage, DRIVERS)
     processes = [start() for _ in range(4)]
     for process in processes:
         go(process)
@@ -146,7 +146,7 @@ def test_lease_of_another_machine_expires(storage: str, age: float, refused: boo
     elsewhere = replace(Driver.this(), host="elsewhere", machine="another")
     renewed = (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
     record = asdict(elsewhere) | {"renewed": renewed}
-    open_study(storage, lease.STUDY).add_trial(
+    open_study(storage, DRIVERS).add_trial(
         create_trial(state=TrialState.RUNNING, user_attrs=record)
     )
     if refused:
@@ -173,7 +173,7 @@ def test_suspended_driver_writes_nothing_once_its_run_is_taken_over(
     monkeypatch.setattr(lease, "RENEWAL", 1000.0)
     with held(storage) as own:
         proposer = lease.Leased(NeverTold(), own)
-        study = open_study(storage, lease.STUDY)
+        study = open_study(storage, DRIVERS)
         study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)
         later = time.time() + 600
         monkeypatch.setattr(lease.time, "time", lambda: later)
