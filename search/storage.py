@@ -151,13 +151,26 @@ def reading(url: str) -> Iterator[BaseStorage | None]:
         if parsed is not None and parsed.get_backend_name() == "journal":
             yield JournalStorage(JournalFileBackend(str(parsed.database)))
             return
-        storage = _opened_to_read(url)
+        storage = _opened_to_read(url) if _has_tables(url) else None
     except (*FAILURES, ImportError, RuntimeError, ValueError) as error:
         raise _cannot(url, _first_line(error)) from None
     try:
         yield storage
     finally:
-        storage.engine.dispose()
+        if storage is not None:
+            storage.engine.dispose()
+
+
+def _has_tables(url: str) -> bool:
+    """Whether a server's database was made a storage yet; a file is one, or damaged."""
+    parsed = sqlalchemy.make_url(url)
+    if _is_file(parsed):
+        return True
+    engine = sqlalchemy.create_engine(_with_driver(parsed), **_SERVER)
+    try:
+        return sqlalchemy.inspect(engine).has_table("version_info")  # the first that Optuna asks
+    finally:
+        engine.dispose()
 
 
 def _open(url: str) -> BaseStorage:
@@ -210,9 +223,8 @@ def _open_journal(url: URL) -> JournalStorage:
 def _cannot(url: str, reason: str) -> InvalidInput:
     parsed = _parsed(url)
     needed = ""
-    if "No module named" in reason and parsed is not None:
-        extra = parsed.get_backend_name()
-        needed = f"; install it with: pip install 'phiscale[{extra}]'"
+    if "No module named" in reason and parsed and parsed.get_backend_name() in _DRIVERS:
+        needed = f"; install it with: pip install 'phiscale[{parsed.get_backend_name()}]'"
     elif "password" in reason.lower():
         needed = f"; a URL with :*** for the password has that of ${PASSWORD_VARIABLE}"
     return InvalidInput(

@@ -163,6 +163,15 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_has_not_begun_is_read_as_nothing_on_a_server_too(each_storage: str) -> None:
+    for _ in range(2):  # so that reading begins nothing, either
+        with reading(each_storage) as storage:
+            assert storage is None
+    open_study(each_storage, "search")
+    with reading(each_storage) as storage:
+        assert storage is not None
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

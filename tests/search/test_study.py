@@ -27,18 +27,18 @@ def test_best_is_the_greatest_complete_value_and_the_first_of_equals(storage: st
     assert [trial.number for trial in finished(study.trials)] == [0, 1, 2, 3, 4]
 
 
-def test_study_without_trials_takes_the_directions_that_are_asked_for(storage: str) -> None:
-    open_study(storage, "search")
-    study = open_study(storage, "search", directions=("maximize", "minimize"))
+def test_study_without_trials_takes_the_directions_that_are_asked_for(each_storage: str) -> None:
+    open_study(each_storage, "search")
+    study = open_study(each_storage, "search", directions=("maximize", "minimize"))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     study.add_trial(create_trial(values=[0.5, 1.0]))
-    assert len(open_study(storage, "search").directions) == 2
+    assert len(open_study(each_storage, "search").directions) == 2
 
 
-def test_storage_is_used_once_something_is_tried_in_it(storage: str) -> None:
-    assert is_unused(storage)
-    open_study(storage, DRIVERS).add_trial(create_trial(value=0.0))
-    open_study(storage, "search")
-    assert is_unused(storage)
-    open_study(storage, "search").add_trial(create_trial(value=0.5))
-    assert not is_unused(storage)
+def test_storage_is_used_once_something_is_tried_in_it(each_storage: str) -> None:
+    assert is_unused(each_storage)
+    open_study(each_storage, DRIVERS).add_trial(create_trial(value=0.0))
+    open_study(each_storage, "search")
+    assert is_unused(each_storage)
+    open_study(each_storage, "search").add_trial(create_trial(value=0.5))
+    assert not is_unused(each_storage)
