@@ -199,15 +199,14 @@ def open_run(
     before = recorded_recipe(folder, recipe)
     recipe = _settled(_with_absolute_space(with_absolute_source(recipe)), before)
     run = Run(folder.resolve(), recipe)
-    refuse_changes(run, before, _MAY_CHANGE)
-    if before is not None:
+    # Files of these names that no start has put there are the user's own.
+    again = before is None and bool(run.manifest)
+    if not again:
         _refuse_another_space(run)
-    changed = record_start(run, take_over=take_over)
-    if before is None and changed:
-        for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
-            (run.folder / name).unlink(missing_ok=True)
-    if before is None:
-        _keep_space(run)
+    changed = record_start(run, before, _MAY_CHANGE, take_over=take_over)
+    if again and changed:
+        _forget_start(run)
+    _keep_space(run)
     return run
 
 
@@ -300,6 +299,15 @@ def largest_resolution(recipe: Recipe) -> int:
     return math.ceil(recipe.resolution * max(float(growth**step) for step in (0.0, *steps)))
 
 
+def _forget_start(run: Run) -> None:
+    """Removes what a start that came to nothing has kept for another recipe."""
+    from search.study import forget_untried
+
+    forget_untried(run.storage)
+    for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
+        (run.folder / name).unlink(missing_ok=True)
+
+
 def _keep_space(run: Run) -> None:
     """A user's own space is copied into the run: the run means it as it was at the start."""
     if (text := _own_space(run)) is not None:
@@ -323,10 +331,7 @@ def _own_space(run: Run) -> str | None:
     return space.read_text("utf-8") if own else None
 
 
-def refuse_changes(run: Folder, before: Common | None, may_change: Collection[str]) -> None:
-    """Raises `InvalidInput` where the recipe differs from `before`, its own, in another key."""
-    if before is None:
-        return
+def _refuse_changes(run: Folder, before: Common, may_change: Collection[str]) -> None:
     path = run.folder / "recipe.yaml"
     was = _flat(before.model_dump(mode="json"))
     now = _flat(run.written.model_dump(mode="json"))
@@ -358,12 +363,17 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def record_start(run: Folder, *, take_over: bool = False) -> bool:
+def record_start(
+    run: Folder, before: Common | None, may_change: Collection[str], *, take_over: bool = False
+) -> bool:
     """Writes the recipe into the folder, and the start into the manifest.
 
     Returns whether the recipe is another than before, or the first. Raises `InvalidInput` where it
-    would change under another process that drives the run, and where that cannot be found out.
+    differs from `before`, for which numbers are recorded, in more than `may_change`; where it would
+    change under another process that drives the run; and where that cannot be found out.
     """
+    if before is not None:
+        _refuse_changes(run, before, may_change)
     saved, text = run.folder / "recipe.yaml", config.dump(run.written)
     changed = not saved.is_file() or saved.read_text("utf-8") != text
     if changed and not take_over:

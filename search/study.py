@@ -7,7 +7,6 @@ attributes hold is said in `search.ledger`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner
@@ -35,21 +34,13 @@ def open_study(
     Hyperband draws a trial's bracket from the study's name. Raises `InvalidInput` where the storage
     cannot be opened.
     """
-    opened = open_storage(storage)
-    create = partial(
-        optuna.create_study,
-        storage=opened,
+    return optuna.create_study(
+        storage=open_storage(storage),
         study_name=name,
         directions=directions,
         pruner=pruner or NopPruner(),
         load_if_exists=True,
     )
-    study = create()
-    before = [direction.name.lower() for direction in study.directions]
-    if before != list(directions) and not study.get_trials(deepcopy=False):
-        optuna.delete_study(study_name=name, storage=opened)  # of a start that came to nothing
-        study = create()
-    return study
 
 
 def is_unused(storage: str) -> bool:
@@ -63,6 +54,20 @@ def is_unused(storage: str) -> bool:
             for study in opened.get_all_studies()
             if study.study_name != DRIVERS
         )
+
+
+def forget_untried(storage: str) -> None:
+    """Deletes the studies of the storage at URL `storage` that hold no trial: a study keeps the
+    directions that it was created with.
+
+    Raises `InvalidInput` where the storage cannot be opened.
+    """
+    if is_missing(storage):
+        return
+    opened = open_storage(storage)
+    for study in opened.get_all_studies():
+        if not opened.get_n_trials(study._study_id):
+            opened.delete_study(study._study_id)
 
 
 def find_study(storage: str, name: str) -> optuna.Study:

@@ -169,6 +169,27 @@ def correlations(found: dict[str, Any]) -> dict[str, float]:
     }
 
 
+class Spread(NamedTuple):
+    """Accuracies after the long training: their mean and two standard deviations.
+
+    `networks` is that of the networks' means over the seeds, `seeds` that of one network.
+    """
+
+    mean: float
+    networks: float
+    seeds: float
+
+
+def spread(found: dict[str, Any]) -> Spread:
+    """How much networks differ, and how much seeds do."""
+    accuracy = _recorded(found, "long", "accuracy")[:, :, -1]
+    return Spread(
+        float(accuracy.mean()),
+        float(accuracy.mean(axis=1).std(ddof=1)),
+        float(np.sqrt(accuracy.var(axis=1, ddof=1).mean())),
+    )
+
+
 class Saving(NamedTuple):
     """What a search with a pruner spends in the median, and how often it misses all of the best.
 

@@ -20,14 +20,7 @@ from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.progress.display import Watched
-from experiments.run import (
-    Folder,
-    environment,
-    record_start,
-    recorded_recipe,
-    refuse_changes,
-    with_absolute_source,
-)
+from experiments.run import Folder, environment, record_start, recorded_recipe, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from experiments.studies.recipe import StudyRecipe
 from experiments.training import machine
@@ -85,8 +78,7 @@ def open_study_run(
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
     before = recorded_recipe(folder, recipe)
     run = StudyRun(folder.resolve(), _settled(recipe, before))
-    refuse_changes(run, before, _MAY_CHANGE)
-    record_start(run, take_over=take_over)
+    record_start(run, before, _MAY_CHANGE, take_over=take_over)
     return run
 
 

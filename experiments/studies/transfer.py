@@ -19,14 +19,7 @@ from experiments.config import BudgetConfig, Common, Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress.display import Watched
-from experiments.run import (
-    Folder,
-    environment,
-    record_start,
-    recorded_recipe,
-    refuse_changes,
-    with_absolute_source,
-)
+from experiments.run import Folder, environment, record_start, recorded_recipe, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from scaling.family import WEIGHTS, SavedFamily, SavedMember, load_family
 from scaling.jobs import InOrder
@@ -86,8 +79,8 @@ def open_transfer(
     recipe = _recipe(config.load(str(saved)), run, source, overrides)
     folder = out or run / "transfer" / Path(source).name
     opened = TransferRun(folder.resolve(), with_absolute_source(recipe))
-    refuse_changes(opened, recorded_recipe(opened.folder, opened.recipe), _MAY_CHANGE)
-    record_start(opened, take_over=take_over)
+    before = recorded_recipe(opened.folder, opened.recipe)
+    record_start(opened, before, _MAY_CHANGE, take_over=take_over)
     return opened
 
 

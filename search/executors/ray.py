@@ -256,7 +256,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:
-    """Raises `OSError` where nobody listens at `port`, or says so within `seconds`."""
+    """Raises `OSError` where nobody takes a connection within `seconds`."""
     socket.create_connection((host, port), seconds).close()
 
 

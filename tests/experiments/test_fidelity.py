@@ -1,5 +1,7 @@
 """What is said of proxies and pruners follows from the recorded learning curves."""
 
+import statistics
+
 import pytest
 
 from experiments.benchmarks import fidelity
@@ -48,6 +50,13 @@ def test_trainings_whose_order_follows_the_seed_agree_with_themselves_alone():
     found = fidelity.correlations(_found(turned))
     assert found.pop("the long training with another seed") == pytest.approx((1 - 1 - 1) / 3)
     assert set(found.values()) == {1.0}
+
+
+def test_spread_tells_networks_from_seeds():
+    mean, networks, seeds = fidelity.spread(_found(lambda network, _, seed: network + 100 * seed))
+    assert mean == pytest.approx((fidelity.NETWORKS - 1) / 2 + 100)
+    assert networks == pytest.approx(statistics.stdev(range(fidelity.NETWORKS)))
+    assert seeds == pytest.approx(100)
 
 
 @pytest.mark.usefixtures("few_orders")

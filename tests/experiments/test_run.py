@@ -6,7 +6,14 @@ import pytest
 from optuna.trial import create_trial
 
 from experiments import config
-from experiments.run import KEPT_LATENCIES, KEPT_PRIOR, Run, largest_resolution, open_run
+from experiments.run import (
+    KEPT_LATENCIES,
+    KEPT_PRIOR,
+    KEPT_SPACE,
+    Run,
+    largest_resolution,
+    open_run,
+)
 from search import lease
 from search.study import open_study
 from space.validation import InvalidInput
@@ -80,6 +87,19 @@ def test_a_start_that_came_to_nothing_binds_nobody(tmp_path):
     assert config.load(str(run.folder / "recipe.yaml")) == again.recipe
     assert not {KEPT_PRIOR, KEPT_LATENCIES} & {path.name for path in run.folder.iterdir()}
     assert len(again.manifest["starts"]) == 2
+
+
+def test_a_first_start_leaves_files_alone_that_it_has_not_kept(tmp_path):
+    for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
+        (tmp_path / name).write_text("a user's own", "utf-8")
+    (space := tmp_path / "mine.yaml").write_text(
+        "base: mobilenet_v2\nchoices: {kernel: [3, 5]}\n", "utf-8"
+    )
+    with pytest.raises(InvalidInput, match=r"mine\.yaml: .*\(a copy is .*space\.yaml\)"):
+        open_run("demo", tmp_path, (f"space={space}",))
+    open_run("demo", tmp_path)
+    for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
+        assert (tmp_path / name).read_text("utf-8") == "a user's own"
 
 
 def test_a_storage_that_cannot_be_reached_leaves_no_recipe_behind(tmp_path):

@@ -1,7 +1,7 @@
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from search.study import DRIVERS, best, finished, is_unused, open_study
+from search.study import DRIVERS, best, finished, forget_untried, is_unused, open_study
 
 
 def test_study_is_created_once_and_maximises(storage: str) -> None:
@@ -27,12 +27,17 @@ def test_best_is_the_greatest_complete_value_and_the_first_of_equals(storage: st
     assert [trial.number for trial in finished(study.trials)] == [0, 1, 2, 3, 4]
 
 
-def test_study_without_trials_takes_the_directions_that_are_asked_for(each_storage: str) -> None:
+def test_studies_without_trials_are_forgotten_with_their_directions(each_storage: str) -> None:
+    forget_untried(each_storage)  # there is nothing yet
     open_study(each_storage, "search")
+    open_study(each_storage, DRIVERS).add_trial(create_trial(value=0.0))
+    forget_untried(each_storage)
     study = open_study(each_storage, "search", directions=("maximize", "minimize"))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     study.add_trial(create_trial(values=[0.5, 1.0]))
-    assert len(open_study(each_storage, "search").directions) == 2
+    forget_untried(each_storage)
+    assert len(open_study(each_storage, "search").trials) == 1
+    assert len(open_study(each_storage, DRIVERS).trials) == 1
 
 
 def test_storage_is_used_once_something_is_tried_in_it(each_storage: str) -> None:
