@@ -16,9 +16,10 @@ from typing import Annotated
 import typer
 
 from experiments.commands import (
-    beginning,
     drawing,
+    estimate,
     exporting,
+    init,
     latency,
     machine,
     networks,
@@ -48,8 +49,8 @@ app = typer.Typer(
 #: Commands by what they are for: the function, its name, and an example of its use.
 _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
     "Begin": (
-        (beginning.init, "init", "init images/flowers --budget 30M --out flowers.yaml"),
-        (beginning.estimate, "estimate", "estimate flowers.yaml --hours 8"),
+        (init.init, "init", "init images/flowers --budget 30M --out flowers.yaml"),
+        (estimate.estimate, "estimate", "estimate flowers.yaml --hours 8"),
     ),
     "Design a family": (
         (running.run, "run", "run demo --set search.trials=20"),

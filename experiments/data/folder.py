@@ -16,10 +16,10 @@ import numpy as np
 from experiments.data.decode import SUFFIXES
 from experiments.data.source import (
     SPLIT_NAMES,
+    ImageSource,
     Item,
-    Opened,
+    OpenedSource,
     Skipped,
-    Source,
     Split,
     listed,
     printable,
@@ -31,14 +31,14 @@ from space.validation import InvalidInput
 _MOST_BYTES = 1_000_000_000
 
 
-def open_folder(root: Path) -> Opened:
+def open_folder(root: Path) -> OpenedSource:
     """The tree below `root`. Raises `InvalidInput` where it cannot be listed."""
     tree = walk(root, SUFFIXES)
     stamp = json.dumps([tree.files, tree.folders, tree.others, tree.skipped])
-    return Opened("folder", root, stamp, partial(_scan, root, tree))
+    return OpenedSource("folder", root, stamp, partial(_scan, root, tree))
 
 
-def _scan(root: Path, tree: Tree) -> Source:
+def _scan(root: Path, tree: Tree) -> ImageSource:
     level = _class_level(root, tree)
     files = [file for file in tree.files if len(file.parts) > level + 1]
     huge = [file for file in files if file.size > _MOST_BYTES]
@@ -53,7 +53,7 @@ def _scan(root: Path, tree: Tree) -> Source:
     too_large = [
         Skipped(_name(file), f"it has {file.size:,} bytes, more than any image") for file in huge
     ]
-    return Source(
+    return ImageSource(
         classes=tuple(map(printable, trained)),
         labels=np.array([number[file.parts[level]] for file in files], np.int64),
         splits=np.array([_split(file.parts, level) for file in files], np.uint8),

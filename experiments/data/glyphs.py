@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from experiments.data.source import Item, Known, Opened, Source, Split
+from experiments.data.source import ImageSource, Item, KnownContent, OpenedSource, Split
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -91,22 +91,22 @@ _LINE_WIDTH = (0.8, 2.5)
 _PATCH = (0.05, 0.22)
 
 
-def open_glyphs(config: GlyphsConfig) -> Opened:
+def open_glyphs(config: GlyphsConfig) -> OpenedSource:
     """The set that `config` describes."""
     versions = [metadata.version(name) for name in ("matplotlib", "pillow", "numpy")]
     identity = f"glyphs {VERSION} {versions} {config.model_dump_json()}"
-    return Opened("glyphs", "glyphs", identity, partial(_scan, config, identity))
+    return OpenedSource("glyphs", "glyphs", identity, partial(_scan, config, identity))
 
 
-def _scan(config: GlyphsConfig, identity: str) -> Source:
+def _scan(config: GlyphsConfig, identity: str) -> ImageSource:
     counts = {Split.TRAIN: config.train_images, Split.TEST: config.test_images}
     indices = np.concatenate([np.arange(count) for count in counts.values()])
-    return Source(
+    return ImageSource(
         classes=tuple(CHARACTERS[: config.classes]),
         labels=indices % config.classes,
         splits=np.repeat([split.value for split in counts], list(counts.values())).astype(np.uint8),
         items=partial(_items, config, counts),
-        known=Known(identity, NATIVE),
+        known=KnownContent(identity, NATIVE),
     )
 
 

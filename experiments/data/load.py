@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
+from experiments.data.cache import StorageForm, Stored, store
 from experiments.data.decode import MOST_PIXELS, SUFFIXES
 from experiments.data.folder import open_folder
 from experiments.data.glyphs import open_glyphs
@@ -23,9 +24,8 @@ from experiments.data.npz import open_npz
 from experiments.data.parallel import Progress
 from experiments.data.parquet import SUFFIX as PARQUET
 from experiments.data.parquet import open_parquet
-from experiments.data.source import Opened, Skipped
+from experiments.data.source import OpenedSource, Skipped
 from experiments.data.splits import divide
-from experiments.data.store import Form, Stored, store
 from experiments.progress import log
 from experiments.progress.log import console
 from space.validation import InvalidInput
@@ -35,7 +35,7 @@ HEAVY_IMBALANCE = 10.0
 
 
 @dataclass(frozen=True)
-class Summary:
+class DataSummary:
     """What was loaded, for reports: JSON data throughout (`to_dict`).
 
     `images` and `per_class` are by part: `train`, `held_out`, `test`; `per_class` is in the order
@@ -79,7 +79,7 @@ class Data:
     full_train: Images
     test: Images
     fingerprint: str
-    summary: Summary
+    summary: DataSummary
 
 
 def load(
@@ -98,7 +98,7 @@ def load(
         )
     opened = recognised(config)
     pixels = config.resolution or resolution
-    form = Form(pixels, config.channels, config.max_pixels, config.cache_limit)
+    form = StorageForm(pixels, config.channels, config.max_pixels, config.cache_limit)
     with bar() as shown:
         stored = store(opened, config.cache or default_cache(), form, progress or shown)
     _refuse_bad(opened, stored, config.max_bad)
@@ -122,7 +122,7 @@ def default_cache() -> Path:
 # ---------------------------------------------------------------------------------------- formats
 
 
-def recognised(config: DataConfig) -> Opened:
+def recognised(config: DataConfig) -> OpenedSource:
     """The source that `config` names, by its reader, not yet read."""
     if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
         return open_glyphs(config.glyphs)
@@ -161,7 +161,7 @@ def _recognised(path: Path) -> str:
 # ----------------------------------------------------------------------------------------- checks
 
 
-def _refuse_bad(opened: Opened, stored: Stored, most: float) -> None:
+def _refuse_bad(opened: OpenedSource, stored: Stored, most: float) -> None:
     bad, total = len(stored.skipped), len(stored.skipped) + len(stored.images)
     if bad > most * total:
         raise InvalidInput(
@@ -183,11 +183,11 @@ def _named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
 
 def _summary(
     config: DataConfig,
-    opened: Opened,
+    opened: OpenedSource,
     stored: Stored,
     parts: dict[str, Images],
     remarks: tuple[str, ...],
-) -> Summary:
+) -> DataSummary:
     per_class = {
         name: tuple(np.bincount(part.labels, minlength=len(stored.classes)).tolist())
         for name, part in parts.items()
@@ -203,7 +203,7 @@ def _summary(
             f"The classes are heavily imbalanced: {most!r} has {trained.max():,} training images, "
             f"{least!r} {trained.min():,}."
         )
-    return Summary(
+    return DataSummary(
         source=config.source,
         format=opened.format,
         fingerprint=stored.fingerprint,

@@ -15,18 +15,18 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from experiments.data.decode import MOST_PIXELS
-from experiments.data.source import Item, Opened, Source, numbered, printable, stamp_of
+from experiments.data.source import ImageSource, Item, OpenedSource, numbered, printable, stamp_of
 from space.validation import InvalidInput
 
 SUFFIX = ".npz"
 
 
-def open_npz(path: Path) -> Opened:
+def open_npz(path: Path) -> OpenedSource:
     """The file `path`."""
-    return Opened("npz", path, stamp_of([path]), partial(_scan, path))
+    return OpenedSource("npz", path, stamp_of([path]), partial(_scan, path))
 
 
-def _scan(path: Path) -> Source:
+def _scan(path: Path) -> ImageSource:
     count = _shape(path)[0]
     labels = _array(path, "labels")
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != count:
@@ -45,7 +45,7 @@ def _scan(path: Path) -> Source:
     else:
         classes, labels = numbered(path, labels)
     splits = np.zeros(count, np.uint8)
-    return Source(classes, labels, splits, partial(_items, path))
+    return ImageSource(classes, labels, splits, partial(_items, path))
 
 
 def _names(path: Path) -> list[str]:

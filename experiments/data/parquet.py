@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.source import (
+    ImageSource,
     Item,
-    Opened,
-    Source,
+    OpenedSource,
     Split,
     numbered,
     printable,
@@ -46,14 +46,14 @@ class _Columns:
     classes: tuple[str, ...] | None
 
 
-def open_parquet(path: Path) -> Opened:
+def open_parquet(path: Path) -> OpenedSource:
     """The Parquet file `path`, or all below the folder `path`.
 
     Raises `InvalidInput` where there is none, or where a symbolic link leads out of the folder (to
     leave out a part of a data set in silence would be worse).
     """
     files = [path] if path.is_file() else _files_below(path)
-    return Opened("parquet", path, stamp_of(files), partial(_scan, path, files))
+    return OpenedSource("parquet", path, stamp_of(files), partial(_scan, path, files))
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def _files_below(folder: Path) -> list[Path]:
     return [folder.joinpath(*file.parts) for file in tree.files]
 
 
-def _scan(path: Path, files: list[Path]) -> Source:
+def _scan(path: Path, files: list[Path]) -> ImageSource:
     columns = _same_columns(files)
     splits = {file: _split(path, file) for file in files}
     raw = {file: _labels(file, columns.label) for file in files}
@@ -82,7 +82,7 @@ def _scan(path: Path, files: list[Path]) -> Source:
     found = np.concatenate([raw[file] for file in files])
     classes, labels = (columns.classes, found) if columns.classes else numbered(path, found)
     parts = [np.full(len(raw[file]), splits[file], np.uint8) for file in files]
-    return Source(
+    return ImageSource(
         classes=classes,
         labels=labels,
         splits=np.concatenate(parts),

@@ -55,7 +55,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Known(NamedTuple):
+class KnownContent(NamedTuple):
     """What a content is, in a string that differs where the content does, and the shorter side of
     its largest image in pixels (0: none is usable)."""
 
@@ -64,7 +64,7 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Images as a reader finds them.
 
     `labels` index `classes`; `splits` holds a `Split` for each image; `items()` gives the images
@@ -77,11 +77,11 @@ class Source:
     items: Callable[[], Iterator[Item]]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    known: Known | None = None
+    known: KnownContent | None = None
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSource:
     """A source that was found, not yet read.
 
     `path` is what to call it in errors. `stamp` changes whenever the files do (paths, sizes, times
@@ -91,7 +91,7 @@ class Opened:
     format: str
     path: Path | str
     stamp: str
-    scan: Callable[[], Source]
+    scan: Callable[[], ImageSource]
 
 
 def stamp_of(files: list[Path]) -> str:

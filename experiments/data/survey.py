@@ -14,10 +14,10 @@ from PIL import Image
 
 from experiments.config import DataConfig
 from experiments.data import decode
+from experiments.data.cache import quiet_pillow
 from experiments.data.load import HEAVY_IMBALANCE, recognised
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import Item, Skipped, Source, Split, check, listed
-from experiments.data.store import quiet_pillow
+from experiments.data.source import ImageSource, Item, Skipped, Split, check, listed
 
 #: Images that are looked at, and those among them that are decoded, at most; spread evenly over
 #: the source (assumed: a minute for photos from a disk, and one broken image in 300 is met).
@@ -137,7 +137,7 @@ def _spread(count: int, most: int) -> frozenset[int]:
     return frozenset(np.linspace(0, count - 1, min(count, most)).astype(int).tolist())
 
 
-def _chosen(found: Source, chosen: frozenset[int]) -> Iterator[tuple[int, Item]]:
+def _chosen(found: ImageSource, chosen: frozenset[int]) -> Iterator[tuple[int, Item]]:
     return ((index, item) for index, item in enumerate(found.items()) if index in chosen)
 
 

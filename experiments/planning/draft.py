@@ -46,7 +46,7 @@ _FEW = 3_000
 _DRAWS = 100
 
 
-class _Scale(NamedTuple):
+class _TrainingScale(NamedTuple):
     """How much a machine can train: see the recipe's comments for what each is (assumed)."""
 
     proxy_images: int
@@ -61,11 +61,11 @@ class _Scale(NamedTuple):
     ease: float
 
 
-_CPU = _Scale(10_000, 40, 10, 300_000, (10, 100), 3, 0.2, 64, 64, 0.5)
-_GPU = _Scale(50_000, 200, 30, 8_000_000, (30, 300), 4, 0.1, 256, 224, 1.0)
+_CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 0.2, 64, 64, 0.5)
+_GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 0.1, 256, 224, 1.0)
 
 
-class Network(NamedTuple):
+class SpaceOffer(NamedTuple):
     """Where to search: a space at a resolution in pixels, and the MACs of its networks.
 
     `low`, `macs` and `high` are the quantiles of 2, 50 and 98 %.
@@ -83,7 +83,7 @@ class Draft:
     """A recipe's text and what was decided for it."""
 
     text: str
-    network: Network
+    network: SpaceOffer
     budget: int
 
 
@@ -121,7 +121,7 @@ def suggested_budget(survey: Survey, *, gpu: bool) -> int:
     return _rounded(scale.ease * network.macs / math.sqrt(_LEAST))
 
 
-def _offers(survey: Survey) -> Iterator[Network]:
+def _offers(survey: Survey) -> Iterator[SpaceOffer]:
     """Spaces at resolutions that do not enlarge most images, the finest first."""
     side = max(survey.sides.median, _SMALL_PIXELS[0])
     for spaces, offered in ((_LARGE, _LARGE_PIXELS), (_SMALL, _SMALL_PIXELS)):
@@ -130,7 +130,7 @@ def _offers(survey: Survey) -> Iterator[Network]:
         for name in spaces:
             networks = _drawn(_adapted(name, survey))
             for resolution in sorted(pixels, reverse=True):
-                yield Network(name, resolution, *_quantiles(networks, resolution))
+                yield SpaceOffer(name, resolution, *_quantiles(networks, resolution))
 
 
 def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
@@ -156,12 +156,14 @@ def _quantiles(networks: list[Architecture], resolution: int) -> tuple[int, int,
     return macs[round(0.02 * _DRAWS)], macs[_DRAWS // 2], macs[round(0.98 * _DRAWS)]
 
 
-def _distance(network: Network, budget: int) -> float:
+def _distance(network: SpaceOffer, budget: int) -> float:
     """How far a space's middle is from the middle of the bounds, as a ratio's logarithm."""
     return abs(math.log(network.macs / (math.sqrt(_LEAST) * budget)))
 
 
-def _check_reach(network: Network, offers: list[Network], budget: int, survey: Survey) -> None:
+def _check_reach(
+    network: SpaceOffer, offers: list[SpaceOffer], budget: int, survey: Survey
+) -> None:
     """Raises `InvalidInput` where the space has no network within the bounds."""
     bounds = Bounds(macs=(_least(budget), budget))
     space = _adapted(network.space, survey, network.resolution)
@@ -193,7 +195,13 @@ def _rounded(macs: float) -> int:
 
 
 def _text(
-    survey: Survey, network: Network, budget: int, scale: _Scale, *, device: str, name: str
+    survey: Survey,
+    network: SpaceOffer,
+    budget: int,
+    scale: _TrainingScale,
+    *,
+    device: str,
+    name: str,
 ) -> str:
     fraction = _fraction(scale.proxy_images, survey.trained)
     few = survey.trained < _FEW

@@ -146,11 +146,11 @@ def test_a_folder_without_images_says_what_is_needed(tmp_path, phiscale):
 
 
 def test_on_a_terminal_it_asks(sources, phiscale, tmp_path, monkeypatch):
-    from experiments.commands import beginning
+    from experiments.commands import init
 
     answers = iter(["cpu", "lots", "700K"])
-    monkeypatch.setattr(beginning, "_asks", lambda: True)
-    monkeypatch.setattr(beginning.Prompt, "ask", lambda *_, **__: next(answers))
+    monkeypatch.setattr(init, "_asks", lambda: True)
+    monkeypatch.setattr(init.Prompt, "ask", lambda *_, **__: next(answers))
     said = phiscale("init", sources["folder"], "--out", tmp_path / "asked.yaml")
     assert said.status == 0
     assert "--budget lots: a number" in said.err

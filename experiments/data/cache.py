@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import Item, Known, Opened, Skipped, Source, check
+from experiments.data.source import ImageSource, Item, KnownContent, OpenedSource, Skipped, check
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -48,7 +48,7 @@ _COMPRESSED, _OFFSETS = "images.bin", "offsets.npy"
 _ROWS, _LABELS, _SPLITS = "rows.npy", "labels.npy", "splits.npy"
 
 
-class Form(NamedTuple):
+class StorageForm(NamedTuple):
     """How images are to be kept: pixels of a side (at most), channels, the cap on an image's
     pixels, and the bytes above which they are kept compressed."""
 
@@ -76,7 +76,7 @@ class Stored:
     size: int
 
 
-def store(opened: Opened, cache: Path, form: Form, progress: Progress) -> Stored:
+def store(opened: OpenedSource, cache: Path, form: StorageForm, progress: Progress) -> Stored:
     """The source's images from the cache, put there first where they are not in it.
 
     Raises `InvalidInput` where the source cannot be used, or the cache not be written.
@@ -117,7 +117,7 @@ def _is_whole(folder: Path) -> bool:
     return bool(manifest["version"] == _VERSION and sizes == manifest["sizes"])
 
 
-def _ingest(source: Source, images: Path, form: Form, progress: Progress) -> Path:
+def _ingest(source: ImageSource, images: Path, form: StorageForm, progress: Progress) -> Path:
     """The store with the source's content, written now unless it is there."""
     identity, side = source.known or _survey(source, form, progress)
     plan = _Plan.of(source, form, side)
@@ -148,7 +148,7 @@ def _sweep(images: Path) -> None:
 # ---------------------------------------------------------------------------- what the content is
 
 
-def _survey(source: Source, form: Form, progress: Progress) -> Known:
+def _survey(source: ImageSource, form: StorageForm, progress: Progress) -> KnownContent:
     """A hash of all encoded images, their names, classes and splits; and the largest side."""
     content = hashlib.blake2b(digest_size=16)
     content.update(repr((source.classes, source.skipped, source.notes)).encode())
@@ -158,7 +158,7 @@ def _survey(source: Source, form: Form, progress: Progress) -> Known:
     for digest, side in counted("Reading images", looks, len(source.labels), progress):
         content.update(digest)
         largest = max(largest, side)
-    return Known(content.hexdigest(), largest)
+    return KnownContent(content.hexdigest(), largest)
 
 
 def _look(item: Item, max_pixels: int) -> tuple[bytes, int]:
@@ -190,7 +190,7 @@ class _Plan(NamedTuple):
     compressed: bool
 
     @classmethod
-    def of(cls, source: Source, form: Form, side: int) -> _Plan:
+    def of(cls, source: ImageSource, form: StorageForm, side: int) -> _Plan:
         """Stored no larger than the largest image is: enlarging adds bytes and no detail."""
         resolution = min(form.resolution, side) if side else form.resolution
         size = len(source.labels) * resolution**2 * form.channels
@@ -224,7 +224,7 @@ def _prepare(item: Item, plan: _Plan) -> _Prepared | Skipped:
     return _Prepared(decode.digest(pixels), content)
 
 
-def _write(source: Source, folder: Path, plan: _Plan, progress: Progress) -> None:
+def _write(source: ImageSource, folder: Path, plan: _Plan, progress: Progress) -> None:
     unfinished = folder.with_suffix(".partial")
     for left in (folder, unfinished):
         shutil.rmtree(left, ignore_errors=True)
@@ -239,7 +239,7 @@ def _write(source: Source, folder: Path, plan: _Plan, progress: Progress) -> Non
 
 
 def _write_images(
-    source: Source, folder: Path, plan: _Plan, progress: Progress
+    source: ImageSource, folder: Path, plan: _Plan, progress: Progress
 ) -> list[bytes | Skipped]:
     """Writes all images; gives each one's digest, or why it is skipped (a blank row of pixels)."""
     count = len(source.labels)
@@ -276,7 +276,7 @@ def _need_room(folder: Path, size: int) -> None:
 
 
 def _write_facts(
-    source: Source, folder: Path, plan: _Plan, outcomes: list[bytes | Skipped]
+    source: ImageSource, folder: Path, plan: _Plan, outcomes: list[bytes | Skipped]
 ) -> None:
     """Writes which rows are usable, in their order, and, last, the manifest."""
     rows = np.array([i for i, out in enumerate(outcomes) if isinstance(out, bytes)], np.int64)

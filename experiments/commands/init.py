@@ -1,0 +1,132 @@
+"""`phiscale init`: look at images and write a recipe for them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.prompt import Prompt
+
+from experiments.commands.options import AsJson
+from experiments.commands.terminal import err, out, print_json, wrote
+from experiments.config import quantity
+from experiments.progress import log
+from space.files import write_file
+from space.validation import InvalidInput
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def init(
+    images: Annotated[
+        Path, typer.Argument(help="A folder with one folder per class, Parquet files, or an .npz.")
+    ],
+    budget: Annotated[
+        str | None, typer.Option(help="MACs that the baseline may cost, as in 300M.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where to train (auto).")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="The recipe to write (default: NAME.yaml).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at images and write a recipe for them.
+
+    On a terminal it asks for what is not given.
+    """
+    from experiments.data.load import bar
+    from experiments.data.survey import survey
+    from experiments.planning import draft as drafts
+
+    asked = _macs(budget)
+    target = file or Path(f"{drafts.run_name(images.absolute())}.yaml")
+    _refuse_overwriting(target, force)
+    with bar() as progress:
+        found = survey(str(images), progress)
+    if not as_json:
+        for line in drafts.facts(found):
+            out.print(line, markup=False)
+    for line in found.remarks():
+        log.remark(line)
+    chosen = device or _ask_device()
+    gpu = _has_gpu(chosen)
+    if asked is None:
+        suggested = drafts.suggested_budget(found, gpu=gpu)
+        asked = _ask_budget(suggested) or suggested
+    name = drafts.run_name(images.absolute())
+    made = drafts.draft(found, asked, gpu=gpu, device=chosen, name=name)
+    write_file(target, made.text)
+    if as_json:
+        network = made.network._asdict()
+        print_json({"recipe": str(target), "budget": made.budget, **network} | found.to_dict())
+        return
+    out.print(
+        f"search   {made.network.space} at {made.network.resolution} pixels, up to "
+        f"{drafts.written(made.budget)} MACs",
+        markup=False,
+    )
+    wrote(target)
+    out.print(f"what it takes:  phiscale estimate {target}", markup=False, soft_wrap=True)
+    out.print(f"to run it:      phiscale run {target}", markup=False, soft_wrap=True)
+
+
+def _macs(budget: str | None) -> int | None:
+    if budget is None:
+        return None
+    found = quantity(budget)
+    if not isinstance(found, int) or found < 1:
+        raise InvalidInput(
+            f"--budget {budget}: a number of multiply–adds is needed, such as 300M or 1.5G"
+        )
+    return found
+
+
+def _refuse_overwriting(target: Path, force: bool) -> None:
+    if target.suffix not in (".yaml", ".yml"):
+        raise InvalidInput(f"--out {target}: a recipe's name ends in .yaml; choose such a one")
+    if target.exists() and not force:
+        raise InvalidInput(
+            f"{target}: this file exists already; choose another with --out, or overwrite it with "
+            "--force"
+        )
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty() and err.is_terminal
+
+
+def _ask_device() -> Device:
+    if not _asks():
+        return "auto"
+    choice: Device = Prompt.ask(  # type: ignore[assignment]
+        "Train on which device?", choices=["auto", "cpu", "cuda"], default="auto", console=err
+    )
+    return choice
+
+
+def _ask_budget(suggested: int) -> int | None:
+    from experiments.planning.draft import written
+
+    while _asks():
+        said = Prompt.ask(
+            "How many multiply–adds may the baseline cost?",
+            default=written(suggested),
+            console=err,
+        )
+        try:
+            return _macs(said)
+        except InvalidInput as error:
+            log.trouble(str(error))
+    return None
+
+
+def _has_gpu(device: Device) -> bool:
+    """Whether trainings will use a GPU."""
+    if device == "auto":
+        import torch
+
+        return torch.cuda.is_available()
+    return device == "cuda"
