@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from reports import study_figures, style
 from reports.columns import frame, names, rows
 from reports.text import number, short, to_csv
-from scaling.design import UNSCALED
-from scaling.statistics import compare, half_widths
+from scaling.comparison import compare, half_widths
+from scaling.study_design import UNSCALED
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -119,7 +119,7 @@ def trainings(study: Study) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Standing:
-    """Networks of equal MACs compared over the same seeds (`scaling.statistics.compare`).
+    """Networks of equal MACs compared over the same seeds (`scaling.comparison.compare`).
 
     `means` are their accuracies, `tied` those that cannot be told from the best at `LEVEL`, and
     `verdict` what that says of the claimed one: best, tied or behind.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reports import published, style
 from reports.columns import rows
 from reports.text import number
-from scaling.design import UNSCALED
+from scaling.study_design import UNSCALED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reports import style
 from reports.columns import frame, names, rows
 from reports.text import to_csv
-from scaling.statistics import half_widths
+from scaling.comparison import half_widths
 from space.files import write_file
 from space.validation import InvalidInput
 

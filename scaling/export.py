@@ -11,16 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.coefficients import Coefficients
-from scaling.family import (
-    FAMILY,
-    DataRecord,
-    FamilyRecord,
-    MemberRecord,
-    Origin,
-    Quantised,
-    SavedMember,
-    load_record,
-)
+from scaling.family import PlannedMember
 from scaling.formats import (
     ARCHITECTURE,
     CARD,
@@ -35,8 +26,17 @@ from scaling.formats import (
     standalone,
     timm,
 )
-from scaling.members import Member
-from scaling.reading import TOLERANCES, open_format
+from scaling.saved_family import (
+    FAMILY,
+    DataRecord,
+    FamilyRecord,
+    MemberRecord,
+    Origin,
+    Quantised,
+    SavedMember,
+    load_record,
+)
+from scaling.verification import TOLERANCES, open_format
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -77,7 +77,7 @@ class About:
 
 def export_member(
     folder: Path,
-    member: Member,
+    member: PlannedMember,
     network: Network,
     trained: Trained,
     about: About,

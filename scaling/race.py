@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
-from scaling.coefficients import AllFailed, Candidate
-from scaling.statistics import Comparison, compare
+from scaling.coefficients import AllFailed
+from scaling.comparison import PairedComparison, compare
+from scaling.grid import GridCandidate
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
 
@@ -43,10 +44,10 @@ def ladder(candidates: int, epochs: int, seeds: int, reduction: int = 3) -> tupl
     )
 
 
-class Training(NamedTuple):
+class TrainingResult(NamedTuple):
     """One result of the race; `accuracy` is None where it failed, and `reason` says why."""
 
-    candidate: Candidate
+    candidate: GridCandidate
     epochs: int
     seed: int
     accuracy: float | None
@@ -64,22 +65,22 @@ class Race:
 
     def __init__(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[GridCandidate],
         rungs: Sequence[Rung],
         budget: Budget,
         *,
         level: float = 0.95,
-        guest: Candidate | None = None,
+        guest: GridCandidate | None = None,
     ) -> None:
         self.candidates, self.rungs, self.level = tuple(candidates), tuple(rungs), level
         keys = {candidate.architecture.key: candidate for candidate in self.candidates}
         self.guest = keys.get(guest.architecture.key, guest) if guest else None
-        self.trainings: list[Training] = []
-        self.comparison: Comparison | None = None
+        self.trainings: list[TrainingResult] = []
+        self.comparison: PairedComparison | None = None
         self._field = self.candidates[: self.rungs[0].entrants]
         self._budget = budget
         self._rung = self._seeds = 0
-        self._heat: dict[str, tuple[Candidate, Job]] = {}
+        self._heat: dict[str, tuple[GridCandidate, Job]] = {}
         self._waiting: list[Job] = []
         self._line_up()
 
@@ -97,13 +98,15 @@ class Race:
         complete = measurement.status is Status.COMPLETE
         accuracy = measurement.accuracy if complete else None
         self.trainings.append(
-            Training(candidate, job.budget.epochs, job.budget.seed, accuracy, measurement.reason)
+            TrainingResult(
+                candidate, job.budget.epochs, job.budget.seed, accuracy, measurement.reason
+            )
         )
         if not self._heat:
             self._advance()
 
     @property
-    def winner(self) -> Candidate:
+    def winner(self) -> GridCandidate:
         """The most accurate of those left; raises `AllFailed`, with the first reason, for none."""
         if not self._field:
             reason = next(each.reason for each in self.trainings if each.accuracy is None)
@@ -114,7 +117,7 @@ class Race:
         return min(self._field, key=self._rank)
 
     @property
-    def tied(self) -> tuple[Candidate, ...]:
+    def tied(self) -> tuple[GridCandidate, ...]:
         """The winner and those that the race cannot tell from it at its level."""
         return self._field
 
@@ -130,7 +133,7 @@ class Race:
         macs = sum(candidate.cost.macs for candidate in self.candidates)
         return spent / (macs * last.epochs * last.seeds)
 
-    def accuracies(self, candidate: Candidate) -> tuple[float, ...]:
+    def accuracies(self, candidate: GridCandidate) -> tuple[float, ...]:
         """Those of the last rung that it took part in, by seed; none where a training failed."""
         own = [each for each in self.trainings if each.candidate is candidate]
         epochs = max((each.epochs for each in own), default=0)
@@ -138,12 +141,12 @@ class Race:
         known = tuple(each.accuracy for each in last if each.accuracy is not None)
         return known if len(known) == len(last) else ()
 
-    def mean(self, candidate: Candidate) -> float | None:
+    def mean(self, candidate: GridCandidate) -> float | None:
         """The mean of `accuracies`; None where there are none."""
         accuracies = self.accuracies(candidate)
         return fmean(accuracies) if accuracies else None
 
-    def _rank(self, candidate: Candidate) -> tuple[float, int, int]:
+    def _rank(self, candidate: GridCandidate) -> tuple[float, int, int]:
         mean = self.mean(candidate)
         order = self.candidates.index(candidate)
         return (-mean if mean is not None else math.inf, candidate.cost.macs, order)

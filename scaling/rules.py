@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scaling.coefficients import Coefficients, Factors
+from scaling.coefficients import Coefficients, ScalingFactors
 from scaling.compound import scale
 from space.architecture import Architecture
 from space.cost import cost
@@ -39,10 +39,10 @@ class Uniform:
         """The network grown to nominally `factor` times the MACs of `architecture`."""
         return scale(architecture, **self.factors(factor)._asdict())
 
-    def factors(self, factor: float) -> Factors:
+    def factors(self, factor: float) -> ScalingFactors:
         """What depth, width and resolution are multiplied by; d · w² · r² is `factor`."""
         depth, width, resolution = self.shares
-        return Factors(factor**depth, factor ** (width / 2), factor ** (resolution / 2))
+        return ScalingFactors(factor**depth, factor ** (width / 2), factor ** (resolution / 2))
 
 
 def compound(coefficients: Coefficients) -> Uniform:

@@ -29,7 +29,7 @@ def loaded(module: str) -> set[str]:
         "scaling",
         "scaling.compound",
         "scaling.coefficients",
-        "scaling.family",
+        "scaling.saved_family",
         "search",
         "search.objective",
         "search.search",

@@ -2,7 +2,7 @@
 
 The full grid around a baseline is really trained, every candidate with every seed; then the race
 runs over the same trainings, making only the short ones that the grid does not have. Its winner is
-right where the full grid cannot tell it from its own (`scaling.statistics.compare`).
+right where the full grid cannot tell it from its own (`scaling.comparison.compare`).
 
 `python -m experiments.benchmarks.race FOLDER` trains on glyphs into FOLDER, which it may be stopped
 and started with again, prints the result and writes `experiments/results/race.json`.
@@ -25,11 +25,10 @@ from experiments.progress.display import Watched
 from experiments.run import environment
 from experiments.stages.context import executor_of
 from experiments.studies.recipe import StudyRecipe
-from scaling.coefficients import Candidate
+from scaling.comparison import PairedComparison, compare
+from scaling.grid import GridCandidate, realised
 from scaling.jobs import InOrder
 from scaling.race import Race, ladder
-from scaling.realised import realised
-from scaling.statistics import Comparison, compare
 from search.recorded import Recorded, accuracy
 from search.study import open_study
 from space.evaluation import Budget, Job, Proposer
@@ -99,12 +98,14 @@ class _Trainer:
             executor_of(EXECUTOR).run(recorded, self._evaluate)
 
 
-def _accuracies(trained: InOrder, candidate: Candidate) -> list[float]:
+def _accuracies(trained: InOrder, candidate: GridCandidate) -> list[float]:
     told = [trained.told[f"{candidate.label}, seed {seed}"] for seed in range(SEEDS)]
     return [each.accuracy or 0.0 for each in told]
 
 
-def _described(field: tuple[Candidate, ...], full: Comparison, race: Race) -> dict[str, Any]:
+def _described(
+    field: tuple[GridCandidate, ...], full: PairedComparison, race: Race
+) -> dict[str, Any]:
     tied = [field[index].label for index in full.tied]
     winner = race.winner
     images = EPOCHS * SEEDS * DATA.glyphs.train_images

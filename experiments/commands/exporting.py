@@ -16,7 +16,7 @@ from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     from scaling.formats import Format
-    from scaling.reading import Check
+    from scaling.verification import Check
 
 _EVERY = "safetensors,torch,onnx,program,timm,card"
 
@@ -109,8 +109,8 @@ def predict(
     """The most probable classes of images; the same in every format."""
     from experiments.families.export import predictions
     from experiments.families.preprocess import image_files
-    from scaling.family import load_member
-    from scaling.reading import FILES
+    from scaling.saved_family import load_member
+    from scaling.verification import FILES
 
     chosen = {each.value: each for each in FILES}
     if format_ not in chosen:
@@ -150,9 +150,9 @@ def verify(
     """Reload a family in every format: files, costs and outputs must be as it says."""
     from experiments.families.export import family_folder, run_images, some_inputs
     from scaling.export import edited
-    from scaling.family import load_family
     from scaling.formats import CARD
-    from scaling.reading import Different, verify
+    from scaling.saved_family import load_family
+    from scaling.verification import Different, verify
 
     folder = family_folder(family)
     if folder is None:

@@ -11,7 +11,7 @@ import typer
 from experiments.commands.naming import load_architecture
 from experiments.commands.options import AsJson
 from experiments.commands.terminal import err, out, print_json, print_rows, wrote
-from scaling.family import ARCHITECTURE, FAMILY, SavedFamily, load_family
+from scaling.saved_family import ARCHITECTURE, FAMILY, SavedFamily, load_family
 from space import choices
 from space.validation import InvalidInput
 

@@ -18,10 +18,10 @@ from experiments.families.preprocess import prepare, read
 from experiments.progress import log
 from experiments.training.augment import normalisation
 from scaling import export
-from scaling.family import FamilyRecord, MemberRecord, SavedMember, load_family
+from scaling.family import PlannedMember
 from scaling.formats import Format, Portable, Preprocessing
-from scaling.members import Member
-from scaling.reading import open_format
+from scaling.saved_family import FamilyRecord, MemberRecord, SavedMember, load_family
+from scaling.verification import open_format
 from space.architecture import Architecture
 from space.network import build
 from space.validation import InvalidInput
@@ -118,7 +118,7 @@ def export_architecture(
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise InvalidInput(f"{weights}: must hold the weights of {name}: {reason}") from None
-    member = Member(name, 0.0, 1.0, 1.0, architecture)
+    member = PlannedMember(name, 0.0, 1.0, 1.0, architecture)
     mean, std = normalisation(architecture.in_channels)
     classes = tuple(str(index) for index in range(architecture.num_classes))
     about = export.About(name, classes, Preprocessing(mean, std))

@@ -1,4 +1,4 @@
-"""Image files as a network's inputs, exactly as `scaling.family.Preprocessing` says."""
+"""Image files as a network's inputs, exactly as `scaling.saved_family.Preprocessing` says."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from experiments.latency.timing import FILE, Row, write
 from reports import figures
 from reports.style import save
 from scaling.export import write_cards
-from scaling.family import SavedFamily
 from scaling.formats.card import wilson
+from scaling.saved_family import SavedFamily
 
 
 def keep(family: SavedFamily, rows: Sequence[Row]) -> list[Path]:

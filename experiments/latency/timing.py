@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.training import machine
-from scaling.family import SavedFamily
+from scaling.saved_family import SavedFamily
 from space.architecture import Architecture
 from space.files import write_file
 from space.network import build

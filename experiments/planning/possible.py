@@ -14,7 +14,7 @@ from experiments.run import Run
 from experiments.stages.beginning import objective_of
 from experiments.stages.coefficients import candidates_of
 from scaling.coefficients import PUBLISHED, Coefficients
-from scaling.members import family_at, family_for
+from scaling.family import family_at, family_for
 from scaling.rules import load as load_rule
 from scaling.targets import MEASURES
 from search.candidates import Candidates

@@ -6,11 +6,12 @@ from typing import Any
 
 from experiments.config import CoefficientsConfig
 from experiments.stages.context import Context
-from scaling import coefficients as grids
-from scaling import evidence
-from scaling.coefficients import Answer, Candidate, Coefficients
+from scaling import full_grid, race_result
+from scaling import grid as grids
+from scaling.coefficient_result import CoefficientResult, pinned
+from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.race import Race, ladder
-from scaling.realised import equal_cost, realised
 from search.recorded import accuracy
 from space.architecture import Architecture
 
@@ -22,12 +23,12 @@ def run(context: Context) -> dict[str, Any]:
     return found
 
 
-def _answer(context: Context, baseline: Architecture) -> Answer:
+def _answer(context: Context, baseline: Architecture) -> CoefficientResult:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
     if settings.alpha and settings.beta and settings.gamma:
         given = Coefficients(settings.alpha, settings.beta, settings.gamma)
-        return grids.pinned(baseline, given, phi=phi, factor=factor)
+        return pinned(baseline, given, phi=phi, factor=factor)
     if settings.method == "race":
         return _raced(context, baseline)
     candidates = candidates_of(settings, baseline)
@@ -41,31 +42,35 @@ def _answer(context: Context, baseline: Architecture) -> Answer:
         factor=factor,
     )
     other = _trained(context, "coefficients to compare", same, settings.compare_phi)
-    return evidence.compared(found, other)
+    return full_grid.compared(found, other)
 
 
-def _trained(context: Context, study: str, candidates: tuple[Candidate, ...], phi: float) -> Answer:
+def _trained(
+    context: Context, study: str, candidates: tuple[GridCandidate, ...], phi: float
+) -> CoefficientResult:
     """The answer of a full grid at φ, recorded in `study`."""
     settings = context.recipe.coefficients
-    grid = grids.Grid(candidates, context.budget(settings.epochs, settings.data_fraction))
+    grid = full_grid.FullGrid(candidates, context.budget(settings.epochs, settings.data_fraction))
     context.record(study, grid, grid.jobs, accuracy, context.evaluator())
     return grid.answer(phi=phi, factor=settings.factor)
 
 
-def _raced(context: Context, baseline: Architecture) -> Answer:
+def _raced(context: Context, baseline: Architecture) -> CoefficientResult:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
     candidates = candidates_of(settings, baseline)
     rungs = ladder(len(candidates), settings.epochs, settings.seeds)
-    (published,) = grids.candidates(baseline, [grids.PUBLISHED], phi=phi, factor=factor)
+    (published,) = grids.candidates(baseline, [PUBLISHED], phi=phi, factor=factor)
     budget = context.budget(settings.epochs, settings.data_fraction)
     race = Race(candidates, rungs, budget, guest=published)
     most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
     context.record("coefficients", race, most, accuracy, context.evaluator())
-    return evidence.answer(race, phi=phi, factor=factor)
+    return race_result.answer(race, phi=phi, factor=factor)
 
 
-def candidates_of(settings: CoefficientsConfig, baseline: Architecture) -> tuple[Candidate, ...]:
+def candidates_of(
+    settings: CoefficientsConfig, baseline: Architecture
+) -> tuple[GridCandidate, ...]:
     """The networks that the coefficients are chosen from."""
     step, tolerance = settings.step, settings.tolerance
     factor, phi = settings.factor, settings.phi

@@ -22,11 +22,11 @@ from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
-from scaling.family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
+from scaling.family import PlannedFamily, family_at, family_for
 from scaling.formats import Format, Portable
 from scaling.jobs import InOrder
-from scaling.members import Family, family_at, family_for
 from scaling.rules import Rule
+from scaling.saved_family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
 from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
 from search.recorded import accuracy
@@ -67,7 +67,7 @@ def run(context: Context) -> dict[str, Any]:
     return exported | {"rivals": rivals.train(context, family)}
 
 
-def _family(context: Context) -> Family:
+def _family(context: Context) -> PlannedFamily:
     settings, baseline = context.recipe.family, context.baseline
     found = context.run.read("coefficients.json")
     coefficients = Coefficients(found["alpha"], found["beta"], found["gamma"])
@@ -114,7 +114,7 @@ def _rule(context: Context, coefficients: Coefficients) -> Rule:
 
 
 def _export(
-    context: Context, family: Family, trained: InOrder, evaluate: TrainingEvaluator
+    context: Context, family: PlannedFamily, trained: InOrder, evaluate: TrainingEvaluator
 ) -> dict[str, Any]:
     """Writes every member in every format, and proves what was written on test images."""
     folder = context.run.folder / "family"
@@ -148,7 +148,7 @@ def _known(folder: Path) -> set[str]:
 
 
 def _measure_latency(
-    context: Context, family: Family, records: Sequence[MemberRecord], known: set[str]
+    context: Context, family: PlannedFamily, records: Sequence[MemberRecord], known: set[str]
 ) -> None:
     """The latency of every member at batch 1, for the cards; what was measured before stays."""
     from experiments.latency import timing
@@ -167,7 +167,7 @@ def _measure_latency(
     timing.write(path, list(rows))
 
 
-def _left_out(family: Family, about: export.About) -> Iterator[str]:
+def _left_out(family: PlannedFamily, about: export.About) -> Iterator[str]:
     """The formats that were not written, once for all members that lack them alike."""
     found: dict[tuple[Format, str], list[str]] = {}
     for member in family.members:
@@ -219,7 +219,7 @@ def _origin(recipe: Recipe) -> Origin:
     )
 
 
-def _remarks(family: Family, stored: int, cost: str) -> Iterator[str]:
+def _remarks(family: PlannedFamily, stored: int, cost: str) -> Iterator[str]:
     """What the user of a family should know before it is trained.
 
     Images have `stored` pixels; `cost` is what targets are of.

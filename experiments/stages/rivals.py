@@ -8,8 +8,8 @@ from typing import Any
 
 from experiments.stages.context import Context
 from scaling import rules
+from scaling.family import PlannedFamily, family_for
 from scaling.jobs import InOrder
-from scaling.members import Family, family_for
 from search.recorded import accuracy
 from space import presets
 from space.architecture import Architecture
@@ -17,7 +17,7 @@ from space.cost import cost
 from space.evaluation import Job
 
 
-def train(context: Context, family: Family) -> list[dict[str, Any]]:
+def train(context: Context, family: PlannedFamily) -> list[dict[str, Any]]:
     """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
 
     Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason
@@ -39,7 +39,7 @@ def train(context: Context, family: Family) -> list[dict[str, Any]]:
     ]
 
 
-def _jobs(context: Context, family: Family) -> Iterator[Job]:
+def _jobs(context: Context, family: PlannedFamily) -> Iterator[Job]:
     """A job a rival, named `RULE MEMBER` or as the preset."""
     settings, baseline = context.recipe.family, context.baseline
     budget = context.budget(settings.epochs, settings.data_fraction)

@@ -15,8 +15,8 @@ from reports import published
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.compound import scale
-from scaling.design import Point, grown, narrowed, sized, small_image_form
 from scaling.rules import Rule
+from scaling.study_design import StudyPoint, grown, narrowed, sized, small_image_form
 from space import presets
 from space.architecture import Architecture
 from space.validation import InvalidInput
@@ -128,9 +128,9 @@ class StudyRecipe(Common, BudgetConfig):
             raise ValueError("with `targets` each baseline must grow by one rule alone")
         return self
 
-    def points(self, num_classes: int) -> tuple[Point, ...]:
+    def points(self, num_classes: int) -> tuple[StudyPoint, ...]:
         """The networks of the study, in order of cost where rules are compared."""
-        found: list[Point] = []
+        found: list[StudyPoint] = []
         for baseline in self.baselines:
             network = baseline.build(num_classes, self.data.channels)
             ways = self._rules(baseline)

@@ -24,9 +24,9 @@ from experiments.run import Folder, environment, record_start, recorded_recipe, 
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
 from experiments.studies.recipe import StudyRecipe
 from experiments.training import machine
-from scaling import design
-from scaling.design import Point
+from scaling import study_design
 from scaling.jobs import InOrder
+from scaling.study_design import StudyPoint
 from search import lease
 from search.recorded import Recorded, accuracy
 from search.study import open_study
@@ -115,7 +115,7 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
     recipe, data = opened.recipe, load_data(opened)
     points = recipe.points(len(data.classes))
     budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
-    table = design.jobs(points, budget, recipe.seeds)
+    table = study_design.jobs(points, budget, recipe.seeds)
     in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
     evaluate = TrainingEvaluator(
         train=data.full_train,
@@ -152,7 +152,7 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
 def _keep_maps(
     opened: StudyRun,
     data: Data,
-    points: Sequence[Point],
+    points: Sequence[StudyPoint],
     table: Sequence[Sequence[Job]],
     evaluate: TrainingEvaluator,
 ) -> None:
@@ -168,7 +168,7 @@ def _keep_maps(
         label = point.rule if opened.recipe.factors else point.baseline
         beside = bool(opened.recipe.factors) and point.baseline != first
         path = evaluate.weights_path(job.architecture, job.budget)
-        wanted = point.rule == design.UNSCALED or point.target == most
+        wanted = point.rule == study_design.UNSCALED or point.target == most
         if wanted and not beside and path.is_file():
             network = build(job.architecture)
             network.load_state_dict(load(path.read_bytes()))
@@ -178,7 +178,7 @@ def _keep_maps(
 
 def described(
     recipe: StudyRecipe,
-    points: Sequence[Point],
+    points: Sequence[StudyPoint],
     table: Sequence[Sequence[Job]],
     known: Mapping[str, Measurement | None],
 ) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress.display import Watched
 from experiments.run import Folder, environment, record_start, recorded_recipe, with_absolute_source
 from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
-from scaling.family import WEIGHTS, SavedFamily, SavedMember, load_family
 from scaling.jobs import InOrder
+from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
 from search import lease
 from search.recorded import Recorded, accuracy
 from search.study import open_study

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling.family import FamilyRecord, MemberRecord
 from scaling.formats import ARCHITECTURE, full_name, onnx, usage
+from scaling.saved_family import FamilyRecord, MemberRecord
 from space.architecture import Architecture
 from space.validation import InvalidInput
 

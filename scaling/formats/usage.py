@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scaling.family import FamilyRecord, MemberRecord
 from scaling.formats import (
     ARCHITECTURE,
     WEIGHTS,
@@ -13,6 +12,7 @@ from scaling.formats import (
     standalone,
     timm,
 )
+from scaling.saved_family import FamilyRecord, MemberRecord
 from space.architecture import Architecture
 
 
@@ -90,7 +90,7 @@ _WITH_PHISCALE = f"""
 **phiscale**, from the family's folder, every file checked against its hash in family.json:
 
 ```python
-from scaling.family import load_family
+from scaling.saved_family import load_family
 
 member = load_family("path/to/family")["{{name}}"]
 network = member.load()  # torch, on the CPU, in evaluation mode

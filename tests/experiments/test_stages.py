@@ -6,7 +6,7 @@ import pytest
 
 from experiments import config, stages
 from experiments.run import Run, open_run
-from scaling.family import load_family
+from scaling.saved_family import load_family
 from search.study import finished, open_study
 from space.validation import InvalidInput
 

@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.coefficients import (
-    PUBLISHED,
-    AllFailed,
-    Candidate,
-    Coefficients,
-    Grid,
-    candidates,
-    grid,
-    pinned,
-)
+from scaling.coefficient_result import pinned
+from scaling.coefficients import PUBLISHED, AllFailed, Coefficients
+from scaling.full_grid import FullGrid
+from scaling.grid import GridCandidate, candidates, grid
 from space import presets
 from space.architecture import Architecture, Stem
 from space.cost import cost
@@ -30,9 +24,9 @@ tenths = st.integers(0, 12).map(lambda steps: (10 + steps) / 10)
 some_coefficients = st.builds(Coefficients, tenths, tenths, tenths)
 
 
-def told(candidates: tuple[Candidate, ...], *results: Measurement | float | None) -> Grid:
+def told(candidates: tuple[GridCandidate, ...], *results: Measurement | float | None) -> FullGrid:
     """A grid whose jobs were all run, with these accuracies; None is a failure."""
-    race = Grid(candidates, Budget(epochs=1))
+    race = FullGrid(candidates, Budget(epochs=1))
     for result in results:
         job = race.ask()
         assert job is not None
@@ -203,7 +197,7 @@ def test_all_failed_is_a_sentence_with_the_first_reason() -> None:
 def test_every_job_has_its_own_name_and_the_same_budget() -> None:
     found = candidates(B0, grid(step=0.1, tolerance=0.1))
     budget = Budget(epochs=3, data_fraction=0.5, seed=7)
-    jobs = Grid(found, budget).jobs
+    jobs = FullGrid(found, budget).jobs
     assert len({job.name for job in jobs}) == len(jobs)
     assert {job.budget for job in jobs} == {budget}
     assert found[1].label == "α1 β1.1 γ1.3"

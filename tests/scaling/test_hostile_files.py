@@ -24,10 +24,10 @@ from onnx import TensorProto, helper
 
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_member, write_cards, write_family
-from scaling.family import DataRecord, Origin, Preprocessing, load_family
+from scaling.family import family_at
 from scaling.formats import Format, onnx
-from scaling.members import family_at
-from scaling.reading import open_format
+from scaling.saved_family import DataRecord, Origin, Preprocessing, load_family
+from scaling.verification import open_format
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.validation import InvalidInput
 from space.weights import import_weights, read_weights

@@ -12,18 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scaling.coefficients import (
-    PUBLISHED,
-    AllFailed,
-    Answer,
-    Candidate,
-    Coefficients,
-    candidates,
-    grid,
-)
-from scaling.evidence import agreement, answer
+from scaling.coefficient_result import CoefficientResult
+from scaling.coefficients import PUBLISHED, AllFailed, Coefficients
+from scaling.comparison import compare
+from scaling.full_grid import agreement
+from scaling.grid import GridCandidate, candidates, grid
 from scaling.race import Race, Rung, ladder
-from scaling.statistics import compare
+from scaling.race_result import answer
 from space import presets
 from space.evaluation import Budget, Job, Measurement, Status
 
@@ -31,7 +26,7 @@ B0 = presets.load("efficientnet_b0")
 ALL = candidates(B0, grid(step=0.1, tolerance=0.1))
 (GUEST,) = candidates(B0, [PUBLISHED])
 
-Accuracy = Callable[[Candidate, Budget], float | None]
+Accuracy = Callable[[GridCandidate, Budget], float | None]
 
 
 def run(race: Race, accuracy: Accuracy, *, shuffled: int | None = None) -> list[Job]:
@@ -51,7 +46,7 @@ def run(race: Race, accuracy: Accuracy, *, shuffled: int | None = None) -> list[
     return jobs
 
 
-def truth(candidate: Candidate) -> float:
+def truth(candidate: GridCandidate) -> float:
     """A smooth surface with its top at a third of the growth in depth and a half in width."""
     name = candidate.coefficients
     total = math.log(name.nominal)
@@ -63,7 +58,7 @@ def truth(candidate: Candidate) -> float:
 def noisy(deviation: float, study: int = 0) -> Accuracy:
     """Trainings that learn with epochs, with noise of each and of each seed."""
 
-    def accuracy(candidate: Candidate, budget: Budget) -> float:
+    def accuracy(candidate: GridCandidate, budget: Budget) -> float:
         own = random.Random(f"{study} {candidate.label} {budget.seed} {budget.epochs}")
         seed = random.Random(f"{study} {budget.seed} {budget.epochs}")
         learnt = 0.3 * math.exp(-budget.epochs / 4)
@@ -72,7 +67,7 @@ def noisy(deviation: float, study: int = 0) -> Accuracy:
     return accuracy
 
 
-def race(guest: Candidate | None = None, seeds: int = 3) -> Race:
+def race(guest: GridCandidate | None = None, seeds: int = 3) -> Race:
     return Race(ALL, ladder(len(ALL), 12, seeds), Budget(epochs=12, seed=7), guest=guest)
 
 
@@ -151,7 +146,7 @@ def test_one_seed_tells_nothing_apart() -> None:
 
 
 def test_the_order_of_results_within_a_heat_changes_nothing() -> None:
-    def found(shuffled: int | None) -> Answer:
+    def found(shuffled: int | None) -> CoefficientResult:
         runner = race(guest=GUEST)
         run(runner, noisy(0.005), shuffled=shuffled)
         return answer(runner, phi=1, factor=2)
@@ -174,7 +169,7 @@ def test_a_failed_candidate_leaves_the_race_and_the_rest_goes_on() -> None:
 def test_a_finalist_that_fails_with_a_later_seed_cannot_win() -> None:
     best = max(ALL, key=truth)
 
-    def accuracy(each: Candidate, budget: Budget) -> float | None:
+    def accuracy(each: GridCandidate, budget: Budget) -> float | None:
         return None if each is best and budget.seed == 8 else truth(each)
 
     runner = race()
@@ -244,10 +239,10 @@ def test_too_few_candidates_have_no_surface() -> None:
     assert answer(runner, phi=1, factor=2).evidence["surface"] is None
 
 
-def full(accuracy: Callable[[Candidate], float | None]) -> Answer:
+def full(accuracy: Callable[[GridCandidate], float | None]) -> CoefficientResult:
     values = tuple(accuracy(each) for each in ALL)
     best = max(range(len(ALL)), key=lambda index: values[index] or 0)
-    return Answer(ALL[best], 1, 2, False, ALL, values)
+    return CoefficientResult(ALL[best], 1, 2, False, ALL, values)
 
 
 def test_agreement_is_perfect_with_itself_and_opposite_with_its_mirror() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.compound import scale
-from scaling.members import family_for
+from scaling.family import family_for
 from scaling.rules import Shares, Uniform
 from scaling.stagewise import Dimension, Stagewise, enlarge
 from scaling.targets import activations, macs, reach

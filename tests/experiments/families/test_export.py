@@ -19,8 +19,8 @@ from experiments.families.preprocess import prepare, read
 from experiments.training.augment import normalise, resize
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_member, write_family
-from scaling.family import Preprocessing, SavedMember, load_family
-from scaling.members import family_at
+from scaling.family import family_at
+from scaling.saved_family import Preprocessing, SavedMember, load_family
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 
 BASELINE = Architecture(

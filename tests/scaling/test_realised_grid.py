@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.coefficients import Bounds, candidates, grid
 from scaling.compound import scale
-from scaling.realised import equal_cost, realised
+from scaling.grid import CoefficientBounds, candidates, equal_cost, grid, realised
 from scaling.targets import macs
 from space import presets
 from space.architecture import Architecture, Stem
@@ -70,7 +69,7 @@ def test_steered_pixels_keep_to_multiples() -> None:
 @settings(max_examples=10)
 @given(least=st.floats(1, 1.2), most=st.floats(1.2, 1.6))
 def test_bounds_hold_for_every_coefficient(least: float, most: float) -> None:
-    bounds = Bounds(alpha=(1.0, most), beta=(1.0, 1.3), gamma=(least, 2.0))
+    bounds = CoefficientBounds(alpha=(1.0, most), beta=(1.0, 1.3), gamma=(least, 2.0))
     for make in (realised, equal_cost):
         try:
             found = make(SMALL, 0.1, 0.2, bounds=bounds)
@@ -92,7 +91,7 @@ def test_no_candidate_says_which_tolerance_would_give_one() -> None:
 
 
 def test_bounds_that_allow_nothing_are_named() -> None:
-    nothing = Bounds(alpha=(1.01, 1.02))
+    nothing = CoefficientBounds(alpha=(1.01, 1.02))
     for make in (realised, equal_cost):
         with pytest.raises(InvalidInput, match="wider bounds would give some"):
             make(B0, 0.1, 0.1, bounds=nothing)
@@ -101,7 +100,7 @@ def test_bounds_that_allow_nothing_are_named() -> None:
 
 
 def test_the_nominal_grid_keeps_to_bounds() -> None:
-    bounds = Bounds(alpha=(1.1, 1.4), gamma=(1.1, 1.2))
+    bounds = CoefficientBounds(alpha=(1.1, 1.4), gamma=(1.1, 1.2))
     within = [
         each for each in grid(0.1, 0.1) if 1.1 <= each.alpha <= 1.4 and 1.1 <= each.gamma <= 1.2
     ]

@@ -8,8 +8,8 @@ from scipy.stats import t
 
 from scaling import rules
 from scaling.coefficients import PUBLISHED
-from scaling.design import UNSCALED, grown, jobs, narrowed, sized, small_image_form
-from scaling.statistics import half_widths
+from scaling.comparison import half_widths
+from scaling.study_design import UNSCALED, grown, jobs, narrowed, sized, small_image_form
 from space import choices, presets
 from space.cost import cost
 from space.evaluation import Budget

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from statistics import correlation, fmean
+from statistics import fmean
 from typing import Any
 
-from scaling.coefficients import Answer, Candidate, Coefficients
-from scaling.race import Race, Training
-from scaling.statistics import Point, Surface, fit_surface
+from scaling.coefficient_result import CoefficientResult
+from scaling.grid import GridCandidate
+from scaling.race import Race, TrainingResult
+from scaling.response_surface import Surface, SurfacePoint, fit_surface
 
 
-def answer(race: Race, *, phi: float, factor: float) -> Answer:
+def answer(race: Race, *, phi: float, factor: float) -> CoefficientResult:
     """The answer of a race that has ended, with its evidence.
 
     `race`: the rungs, the level, the gap below which candidates are tied, the tied ones, and which
@@ -47,7 +46,7 @@ def answer(race: Race, *, phi: float, factor: float) -> Answer:
             for each in race.trainings
         ],
     }
-    return Answer(
+    return CoefficientResult(
         chosen=winner,
         phi=phi,
         factor=factor,
@@ -63,7 +62,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _guest(race: Race, winner: Candidate) -> dict[str, Any] | None:
+def _guest(race: Race, winner: GridCandidate) -> dict[str, Any] | None:
     if race.guest is None:
         return None
     own, best = race.mean(race.guest), race.mean(winner)
@@ -90,11 +89,11 @@ def _surface(race: Race, phi: float, factor: float) -> dict[str, Any] | None:
     return None if surface is None else _described(surface, factor)
 
 
-def _point(training: Training, phi: float, factor: float, block: int) -> Point:
+def _point(training: TrainingResult, phi: float, factor: float, block: int) -> SurfacePoint:
     """The training on the surface; a candidate of several names lies in the middle of them."""
     names = training.candidate.names
     growth = math.log(training.candidate.realised_ratio) / (phi * math.log(factor))
-    return Point(
+    return SurfacePoint(
         depth=fmean(math.log(name.alpha) / math.log(name.nominal) for name in names),
         width=fmean(2 * math.log(name.beta) / math.log(name.nominal) for name in names),
         excess=growth - 1,
@@ -118,74 +117,3 @@ def _described(surface: Surface, factor: float) -> dict[str, Any]:
             for (name, power), share, interval in rows
         },
     }
-
-
-# ------------------------------------------------------------------------------ from small to large
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How a cheap grid's answer does on a dearer one, of the `shared` combinations of both.
-
-    `correlation` is Spearman's, of the accuracies. `regret` is how much accuracy the large grid
-    loses by taking the small one's winner; None where it did not measure that.
-    """
-
-    shared: int
-    correlation: float | None
-    regret: float | None
-
-
-def agreement(small: Answer, large: Answer) -> Agreement:
-    """Whether the answer of a full grid around a small network holds around a large one.
-
-    The paper searches at φ = 1 because larger is too dear (section 5.3); this says what is lost.
-    """
-    few, many = _by_name(small), _by_name(large)
-    shared = sorted(few.keys() & many.keys())
-    best = max(many.values(), default=None)
-    taken = [many[name] for name in small.chosen.names if name in many]
-    return Agreement(
-        shared=len(shared),
-        correlation=_spearman([few[name] for name in shared], [many[name] for name in shared]),
-        regret=best - fmean(taken) if taken and best is not None else None,
-    )
-
-
-def compared(answer: Answer, other: Answer) -> Answer:
-    """`answer` with what a full grid at another φ says of it, as `comparison`.
-
-    `shared`, `correlation` and `regret` are those of `agreement`; `phi`, and α, β and γ as the
-    other chose them.
-    """
-    small, large = sorted((answer, other), key=lambda each: each.phi)
-    comparison = {
-        "phi": other.phi,
-        **asdict(other.chosen.coefficients),
-        "candidates": len(other.candidates),
-        **asdict(agreement(small, large)),
-    }
-    return replace(answer, evidence={**answer.evidence, "comparison": comparison})
-
-
-def _by_name(answer: Answer) -> Mapping[Coefficients, float]:
-    return {
-        name: accuracy
-        for candidate, accuracy in zip(answer.candidates, answer.accuracies, strict=True)
-        if accuracy is not None
-        for name in candidate.names
-    }
-
-
-def _spearman(first: list[float], second: list[float]) -> float | None:
-    if len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    return correlation(_ranks(first), _ranks(second))
-
-
-def _ranks(values: list[float]) -> list[float]:
-    """Ranks, of equals their mean."""
-    return [
-        (sum(other < value for other in values) + sum(other <= value for other in values)) / 2
-        for value in values
-    ]

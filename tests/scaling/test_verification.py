@@ -13,7 +13,9 @@ import torch
 
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_again, export_member, quantise, write_family
-from scaling.family import (
+from scaling.family import family_at
+from scaling.formats import Format, card
+from scaling.saved_family import (
     DataRecord,
     Origin,
     Preprocessing,
@@ -21,9 +23,7 @@ from scaling.family import (
     load_family,
     load_member,
 )
-from scaling.formats import Format, card
-from scaling.members import family_at
-from scaling.reading import Different, Untrusted, open_format, verify
+from scaling.verification import Different, Untrusted, open_format, verify
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.validation import InvalidInput
 

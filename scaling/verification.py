@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaling.family import SavedFamily, SavedMember
 from scaling.formats import Format, Predict, onnx, program, run_code, standalone, timm
+from scaling.saved_family import SavedFamily, SavedMember
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, ExportMismatch, Trained, export_member, write_family
-from scaling.family import Preprocessing, load_family
+from scaling.family import PlannedMember, family_at
 from scaling.formats import Format
-from scaling.members import Member, family_at
+from scaling.saved_family import Preprocessing, load_family
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.network import Network
 from space.validation import InvalidInput
@@ -42,12 +42,12 @@ QUICK = (Format.SAFETENSORS, Format.TORCH)
 MEMBERS = family_at(BASELINE, PUBLISHED, (0, 1)).members
 
 
-def images(member: Member) -> torch.Tensor:
+def images(member: PlannedMember) -> torch.Tensor:
     pixels = member.resolution
     return torch.randn(4, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
 
 
-def trained(member: Member) -> Network:
+def trained(member: PlannedMember) -> Network:
     """Weights and batch statistics that no fresh network has: as if it had been trained."""
     torch.manual_seed(sum(member.name.encode()))
     network = member.build()
@@ -306,7 +306,7 @@ def test_a_network_larger_than_its_weights_is_never_built(
     path.write_text(json.dumps(huge.to_dict()))
 
     def pretend(data: dict[str, Any]) -> None:
-        cost = Member("b0", 0, 1, 1, huge).cost._asdict()
+        cost = PlannedMember("b0", 0, 1, 1, huge).cost._asdict()
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         data["members"][0].update(cost=cost)
         data["members"][0]["files"]["architecture.json"] = sha256
@@ -324,7 +324,7 @@ def test_an_unknown_member_gets_the_nearest_name(exported: Path) -> None:
 
 def test_planning_and_checking_need_no_torch() -> None:
     code = (
-        "import sys; import scaling.members, scaling.export, scaling.targets\n"
+        "import sys; import scaling.family, scaling.export, scaling.targets\n"
         "sys.exit('torch' in sys.modules or 'pandas' in sys.modules or 'ray' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,9 @@ Array = NDArray[np.float64]
 #: Draws of a bootstrap (assumed: the 95 % quantile then moves by 1 % from seed to seed).
 _DRAWS = 20_000
 
-#: Resamplings of the surface, and steps of a share on it (assumed).
-_RESAMPLES = 1_000
-_STEPS = 50
-
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """Candidates compared: `best` and `tied` are their indices, `means` their accuracies.
 
     With probability `level` the truly best is in `tied`: those less than `gap` below the best mean.
@@ -43,7 +38,7 @@ class Comparison:
     half_width: float
 
 
-def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Comparison:
+def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> PairedComparison:
     """The comparison of candidates (rows) over the same seeds (columns), at least one of each.
 
     Multiple comparisons with the best (Hsu 1981), for the two-way model accuracy = candidate + seed
@@ -58,7 +53,7 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Compa
     freedom = (count - 1) * (seeds - 1)
     if freedom == 0:
         unknown = 0.0 if count == 1 else math.inf
-        return Comparison(
+        return PairedComparison(
             _tuple(means), best, tuple(range(count)), level, math.nan, unknown, math.inf
         )
 
@@ -71,7 +66,7 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Compa
     gap = deviation * float(np.quantile(ahead, level))
     half_width = deviation * float(np.quantile(np.abs(noise[:, 0]) / scale, level))
     tied = np.flatnonzero(means[best] - means <= gap)
-    return Comparison(_tuple(means), best, _indices(tied), level, deviation, gap, half_width)
+    return PairedComparison(_tuple(means), best, _indices(tied), level, deviation, gap, half_width)
 
 
 def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> tuple[float, ...]:
@@ -97,84 +92,3 @@ def _tuple(values: Array) -> tuple[float, ...]:
 
 def _indices(values: NDArray[np.intp]) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
-
-
-class Point(NamedTuple):
-    """A training as the surface sees it: how its growth is shared, its relative cost, its accuracy.
-
-    `depth` and `width` are their shares of the growth of MACs (resolution has the rest),
-    `excess` is ln(realised growth) / ln(wanted growth) − 1, and `block` says which trainings had
-    the same epochs and seed.
-    """
-
-    depth: float
-    width: float
-    excess: float
-    block: int
-    accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """Where a smooth surface through all trainings is highest: shares of the growth of MACs.
-
-    `shares` are those of depth, width and resolution; `intervals` hold `level` of the bootstrap's
-    optima for each. `deviation` is that of the trainings from the surface.
-    """
-
-    shares: tuple[float, ...]
-    intervals: tuple[tuple[float, float], ...]
-    deviation: float
-    level: float
-
-
-def fit_surface(points: Sequence[Point], level: float = 0.95) -> Surface | None:
-    """The quadratic surface over the shares of depth and width, and its optimum at equal cost.
-
-    Beside the quadratic it has a level for each block, and a slope for cost, so that dearer
-    candidates are not taken for better ones. The optimum is sought where all shares are at least 0;
-    its intervals come from a bootstrap of the residuals. None where the trainings are too few to
-    determine it.
-    """
-    if not points:
-        return None
-    depth, width, excess, block, accuracy = np.array(points, dtype=float).T
-    nuisance = np.column_stack([block[:, None] == np.unique(block), excess])
-    shape = _quadratic(depth, width)
-    design = np.hstack([shape, nuisance])
-    rank = np.linalg.matrix_rank(design)
-    freedom = len(points) - rank
-    if freedom < 1 or rank < np.linalg.matrix_rank(nuisance) + shape.shape[1]:
-        return None
-
-    solve = np.linalg.pinv(design)
-    fitted = design @ (solve @ accuracy)
-    residuals = accuracy - fitted
-    spread = residuals * math.sqrt(len(points) / freedom)
-    resampled = np.random.default_rng(0).choice(spread, (_RESAMPLES, len(points)))
-    optima = _optima(((fitted + resampled) @ solve.T)[:, : shape.shape[1]])
-    optimum = _optima((solve @ accuracy)[None, : shape.shape[1]])[0]
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(optima, tails, axis=0)
-    return Surface(
-        shares=_tuple(optimum),
-        intervals=tuple((float(least), float(most)) for least, most in zip(low, high, strict=True)),
-        deviation=math.sqrt((residuals**2).sum() / freedom),
-        level=level,
-    )
-
-
-def _quadratic(depth: Array, width: Array) -> Array:
-    return np.column_stack([depth, width, depth**2, width**2, depth * width])
-
-
-def _optima(coefficients: Array) -> Array:
-    """The shares of depth, width and resolution at the top of each surface (rows), to 0.02."""
-    steps = np.arange(_STEPS + 1)
-    depth, width = (grid.ravel() / _STEPS for grid in np.meshgrid(steps, steps))
-    inside = depth + width <= 1
-    depth, width = depth[inside], width[inside]
-    top = (coefficients @ _quadratic(depth, width).T).argmax(axis=1)
-    shares: Array = np.column_stack([depth, width, np.abs(1 - depth - width)])
-    highest: Array = shares[top]
-    return highest

@@ -21,7 +21,7 @@ UNSCALED = "baseline"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class StudyPoint:
     """A network of a study: `baseline` grown by `rule` to about `target` MACs.
 
     `factor` is the target over the baseline's MACs; for the baseline itself it is 1.
@@ -47,21 +47,21 @@ class Point:
 
 def grown(
     name: str, baseline: Architecture, ways: Mapping[str, Rule], factors: Iterable[float]
-) -> Iterator[Point]:
+) -> Iterator[StudyPoint]:
     """The baseline, and what each rule makes of it at each factor of its MACs.
 
     A rule grows nothing but what it says: depth alone never changes a pixel, so whole repeats may
     leave a point some way from its target.
     """
     own = macs(baseline)
-    yield Point(name, UNSCALED, 1.0, own, baseline)
+    yield StudyPoint(name, UNSCALED, 1.0, own, baseline)
     for factor in factors:
         yield from _at(name, baseline, ways, factor * own)
 
 
 def sized(
     name: str, baseline: Architecture, ways: Mapping[str, Rule], targets: Iterable[float]
-) -> Iterator[Point]:
+) -> Iterator[StudyPoint]:
     """What each rule makes of the baseline at each target of MACs, smaller or larger."""
     for target in targets:
         yield from _at(name, baseline, ways, target)
@@ -69,17 +69,17 @@ def sized(
 
 def _at(
     name: str, baseline: Architecture, ways: Mapping[str, Rule], target: float
-) -> Iterator[Point]:
+) -> Iterator[StudyPoint]:
     for rule_name, rule in ways.items():
         found = reach(rule, baseline, target, pixels=_changes_pixels(rule))
-        yield Point(name, rule_name, target / macs(baseline), target, found.architecture)
+        yield StudyPoint(name, rule_name, target / macs(baseline), target, found.architecture)
 
 
 def _changes_pixels(rule: Rule) -> bool:
     return not isinstance(rule, rules.Uniform) or rule.shares.resolution > 0
 
 
-def jobs(points: Sequence[Point], budget: Budget, seeds: int) -> tuple[tuple[Job, ...], ...]:
+def jobs(points: Sequence[StudyPoint], budget: Budget, seeds: int) -> tuple[tuple[Job, ...], ...]:
     """The trainings of each point (rows) with each seed (columns), named for both."""
     return tuple(
         tuple(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.compound import scale
-from scaling.members import family_at, family_for, regularised
+from scaling.family import family_at, family_for, regularised
 from space import presets
 from space.architecture import Stem
 from space.cost import cost

@@ -1,0 +1,262 @@
+"""Grids of coefficients: combinations of α, β, γ, and the networks that they make of a baseline.
+
+EfficientNet, section 5.3, holds the nominal product α·β²·γ² near 2. After rounding, networks of one
+nominal product differ by half in MACs: the published 1.2, 1.1, 1.15 has the product 1.92 and makes
+EfficientNet-B0 cost 2.57 times as much. So a grid can also hold the realised cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple
+
+from scaling.coefficients import Coefficients
+from scaling.compound import scale
+from scaling.targets import macs, resolutions_near
+from space.architecture import Architecture
+from space.cost import Cost, cost
+from space.validation import InvalidInput
+
+#: Finer grids have more combinations than networks to tell apart (assumed).
+MIN_STEP = 0.01
+
+#: How many times more or less than its nominal product a network may cost once it is rounded
+#: (measured: 0.93 to 1.96 times for B0, MobileNetV2, ResNet-50 and a small MnasNet at φ = 1).
+_SLACK = 2.0
+
+
+class CoefficientBounds(NamedTuple):
+    """The least and the greatest value of each coefficient on a grid, both included."""
+
+    alpha: tuple[float, float] = (1.0, math.inf)
+    beta: tuple[float, float] = (1.0, math.inf)
+    gamma: tuple[float, float] = (1.0, math.inf)
+
+
+ANY = CoefficientBounds()
+
+
+def grid(
+    step: float, tolerance: float, factor: float = 2.0, bounds: CoefficientBounds = ANY
+) -> tuple[Coefficients, ...]:
+    """All (α, β, γ) on 1, 1 + step, 1 + 2·step … with |α·β²·γ² − factor| <= tolerance, ascending.
+
+    The constraint is on the nominal product, as in the paper; those of `scaling.realised` are on
+    the cost after rounding. Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the
+    bound belongs to the grid. Raises `InvalidInput` where the values are impossible or nothing
+    lies on the grid; it then says which tolerance or step would give candidates.
+    """
+    check_grid(step, tolerance, factor)
+    found = tuple(lattice(step, *_around(factor, tolerance), bounds))
+    if not found:
+        raise InvalidInput(_empty(step, tolerance, factor, bounds))
+    return found
+
+
+def check_grid(step: float, tolerance: float, factor: float) -> None:
+    """Raises `InvalidInput` for values with which no grid makes sense."""
+    for name, value, rule, holds in (
+        ("step", step, f"{MIN_STEP} <= step <= 1", MIN_STEP <= step <= 1),
+        ("tolerance", tolerance, "0 <= tolerance < factor", 0 <= tolerance < factor),
+        ("factor", factor, "1 < factor <= 16", 1 < factor <= 16),
+    ):
+        if not holds:
+            raise InvalidInput(f"coefficients.{name}: `{rule}` must hold, but got {name}={value}")
+
+
+def lattice(
+    step: float, least: float | Fraction, most: float | Fraction, bounds: CoefficientBounds = ANY
+) -> Iterator[Coefficients]:
+    """The combinations with `least` <= α·β²·γ² <= `most`, ascending; none where there are none."""
+    low, high = _exact(least), _exact(most)
+    for alpha in _values(step, high, bounds.alpha):
+        for beta in _values(step, high / alpha, bounds.beta):
+            for gamma in _values(step, high / alpha / beta**2, bounds.gamma):
+                if low <= alpha * beta**2 * gamma**2 <= high:
+                    yield Coefficients(float(alpha), float(beta), float(gamma))
+
+
+def _values(step: float, most: Fraction, bounds: tuple[float, float]) -> Iterator[Fraction]:
+    value = Fraction(1)
+    while value <= most and float(value) <= bounds[1]:
+        if float(value) >= bounds[0]:
+            yield value
+        value += _exact(step)
+
+
+def _exact(value: float | Fraction) -> Fraction:
+    """The decimal number that a person wrote, not the binary one next to it."""
+    return Fraction(str(value))
+
+
+def _around(factor: float, tolerance: float) -> tuple[Fraction, Fraction]:
+    return _exact(factor) - _exact(tolerance), _exact(factor) + _exact(tolerance)
+
+
+def _empty(step: float, tolerance: float, factor: float, bounds: CoefficientBounds) -> str:
+    nearest = min(
+        lattice(step, 1, 2 * factor, bounds),
+        key=lambda each: abs(each.nominal - factor),
+        default=None,
+    )
+    within = _around(factor, tolerance)
+    finer = (trial for trial in (0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01) if trial < step)
+    enough = next((trial for trial in finer if any(lattice(trial, *within, bounds))), None)
+    advice = []
+    if nearest is not None:
+        needed = math.ceil(abs(nearest.nominal - factor) * 1000 - 1e-6) / 1000
+        advice.append(f"tolerance {needed:g} would give {nearest}")
+    if enough is not None:
+        advice.append(f"step {enough:g} others")
+    return (
+        f"coefficients: some combination must have |α·β²·γ² − {factor:g}| <= tolerance, but with "
+        f"step {step:g} and tolerance {tolerance:g} none has; "
+        + (", ".join(advice) or "widen the bounds")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GridCandidate:
+    """One network of the grid, with every combination that rounds to it in `names`.
+
+    `coefficients` is the one of `names` whose nominal product is nearest the grid's factor (the
+    first of several): by it the family would grow. `realised_ratio` is MACs over the baseline's.
+    """
+
+    coefficients: Coefficients
+    names: tuple[Coefficients, ...]
+    architecture: Architecture
+    cost: Cost
+    realised_ratio: float
+
+    @property
+    def label(self) -> str:
+        """The name of its job: `α1.2 β1.1 γ1.15`."""
+        return str(self.coefficients)
+
+
+def candidates(
+    baseline: Architecture,
+    combinations: Iterable[Coefficients],
+    *,
+    phi: float = 1.0,
+    factor: float = 2.0,
+    multiple: int = 1,
+) -> tuple[GridCandidate, ...]:
+    """The distinct networks that `combinations` make of `baseline` at φ, in their order.
+
+    Combinations that round to the same network (the same `key`) are one candidate. The resolution
+    belongs to a network, so those that differ only in γ are merged only where the pixels agree.
+    """
+    return merged(
+        baseline,
+        (
+            (each, scale(baseline, **each.at(phi)._asdict(), multiple=multiple))
+            for each in combinations
+        ),
+        factor,
+    )
+
+
+def merged(
+    baseline: Architecture,
+    scaled: Iterable[tuple[Coefficients, Architecture]],
+    factor: float,
+) -> tuple[GridCandidate, ...]:
+    """One candidate for each network of `scaled`, with all combinations that gave it, in order."""
+    networks: dict[str, Architecture] = {}
+    names: dict[str, list[Coefficients]] = {}
+    for combination, network in scaled:
+        networks.setdefault(network.key, network)
+        names.setdefault(network.key, []).append(combination)
+
+    macs = cost(baseline).macs
+    return tuple(
+        GridCandidate(
+            coefficients=min(names[key], key=lambda each: abs(each.nominal - factor)),
+            names=tuple(names[key]),
+            architecture=network,
+            cost=cost(network),
+            realised_ratio=cost(network).macs / macs,
+        )
+        for key, network in networks.items()
+    )
+
+
+def realised(
+    baseline: Architecture,
+    step: float,
+    tolerance: float,
+    factor: float = 2.0,
+    *,
+    phi: float = 1.0,
+    bounds: CoefficientBounds = ANY,
+) -> tuple[GridCandidate, ...]:
+    """The candidates on the grid that really cost `factor` times the baseline for each step of φ.
+
+    That is |(MACs / baseline's MACs)^(1/φ) − factor| <= tolerance. Raises `InvalidInput` where
+    none does; it then says which tolerance would give one.
+    """
+    check_grid(step, tolerance, factor)
+    combinations = lattice(step, max(1.0, factor / _SLACK), factor * _SLACK, bounds)
+    scaled = ((each, scale(baseline, **each.at(phi)._asdict())) for each in combinations)
+    return _within(merged(baseline, scaled, factor), tolerance, factor, phi)
+
+
+def equal_cost(
+    baseline: Architecture,
+    step: float,
+    tolerance: float,
+    factor: float = 2.0,
+    *,
+    phi: float = 1.0,
+    bounds: CoefficientBounds = ANY,
+    multiple: int = 1,
+) -> tuple[GridCandidate, ...]:
+    """Candidates of one cost: α and β on the grid, and the γ whose pixels bring MACs to the factor.
+
+    Pixels are multiples of `multiple`; the nearest to factor^φ times the baseline's MACs is taken
+    and must keep within the tolerance of `realised`. Raises `InvalidInput` where none does.
+    """
+    check_grid(step, tolerance, factor)
+    shapes = lattice(step, 1.0, factor + tolerance, bounds._replace(gamma=(1.0, 1.0)))
+    target = macs(baseline) * factor**phi
+    steered = _steered(baseline, shapes, target, phi, bounds.gamma, multiple)
+    return _within(merged(baseline, steered, factor), tolerance, factor, phi)
+
+
+def _steered(
+    baseline: Architecture,
+    shapes: Iterable[Coefficients],
+    target: float,
+    phi: float,
+    bounds: tuple[float, float],
+    multiple: int,
+) -> Iterator[tuple[Coefficients, Architecture]]:
+    for shape in shapes:
+        plain = scale(baseline, depth=shape.alpha**phi, width=shape.beta**phi)
+        pixels = round(plain.resolution * math.sqrt(target / macs(plain)))
+        options = resolutions_near(
+            replace(plain, resolution=max(1, pixels)), target, multiple=multiple
+        )
+        network = min(options, key=lambda option: abs(macs(option) - target))
+        gamma = round((network.resolution / baseline.resolution) ** (1 / phi), 4)
+        if max(1.0, bounds[0]) <= gamma <= bounds[1]:
+            yield Coefficients(shape.alpha, shape.beta, gamma), network
+
+
+def _within(
+    candidates: tuple[GridCandidate, ...], tolerance: float, factor: float, phi: float
+) -> tuple[GridCandidate, ...]:
+    misses = [abs(each.realised_ratio ** (1 / phi) - factor) for each in candidates]
+    found = tuple(each for each, miss in zip(candidates, misses, strict=True) if miss <= tolerance)
+    if found:
+        return found
+    advice = f"tolerance {math.ceil(min(misses) * 1000) / 1000:g}" if misses else "wider bounds"
+    raise InvalidInput(
+        f"coefficients: some network must really cost within {tolerance:g} of {factor:g} times the "
+        f"baseline for a step of φ, but none of {len(candidates)} does; {advice} would give some"
+    )

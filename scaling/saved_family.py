@@ -1,0 +1,432 @@
+"""Families on disk: trained members, checked and loaded.
+
+A family is a folder with `family.json` and one folder for each member; `scaling.export` writes it:
+
+    family/  family.json  b0/ {architecture.json, model.safetensors, config.json, README.md …}  b1/
+
+This is the Python interface to a family, and stable: `load_family`, `load_member`, what they give
+(`.architecture`, `.cost`, `.build()`, `.load()`), and `Preprocessing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.coefficients import Coefficients
+from scaling.formats import ARCHITECTURE, WEIGHTS, Portable, Preprocessing, full_name
+from space.architecture import Architecture
+from space.cost import Cost, cost
+from space.validation import InvalidInput, one_of, validate
+
+if TYPE_CHECKING:
+    from space.network import Network
+
+__all__ = [
+    "ARCHITECTURE",
+    "WEIGHTS",
+    "Preprocessing",
+    "SavedFamily",
+    "SavedMember",
+    "load_family",
+    "load_member",
+]
+
+FAMILY = "family.json"
+
+#: What members and their files may be called: nothing that leads out of the family's folder.
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+
+#: The largest JSON file that is read, in bytes (assumed: a hundred times a large network's).
+_MAX_JSON = 10_000_000
+
+#: The largest file that is read, in bytes: so many times the weights, and so many beside (assumed).
+_MOST_COPIES, _MOST_BESIDE = 4, 50_000_000
+
+#: The most parameters of a member (assumed: twice those of EfficientNet-L2), and images of a set.
+_MOST_PARAMS, _MOST_IMAGES = 1_000_000_000, 10**12
+
+#: The largest number of another kind (assumed: MACs of a target are the largest that there are).
+_MOST_NUMBER = 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """How a member does with 8 bits: both accuracies are fractions of the same `images`."""
+
+    accuracy: float
+    full_accuracy: float
+    images: int
+
+    def __post_init__(self) -> None:
+        _check_measured(self.images, self.accuracy, self.full_accuracy)
+        if not self.images:
+            raise ValueError("`images > 0` must hold, but got images=0")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """What family.json says of a member; `files` has the SHA-256 of each in its folder.
+
+    `accuracy` is a fraction, on `images` test images, and `class_accuracies` those of each class
+    (None: without images); both None or empty where nothing was measured. `card` is the SHA-256 of
+    the README as it was written: people may edit that. Raises ValueError for names that could lead
+    out of the folder.
+    """
+
+    name: str
+    phi: float
+    depth: float
+    width: float
+    resolution: int
+    cost: Cost
+    key: str
+    accuracy: float | None
+    images: int
+    train_seconds: float
+    files: dict[str, str]
+    target: int | float | None = None
+    miss: float | None = None
+    class_accuracies: tuple[float | None, ...] = ()
+    int8: Quantised | None = None
+    card: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.files):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"a plain file name must be given, but got {name!r}")
+        for name in (ARCHITECTURE, WEIGHTS):
+            if name not in self.files:
+                raise ValueError(f"the files of {self.name} must list {name}, but it is missing")
+        _check_measured(self.images, self.accuracy, *self.class_accuracies)
+        for what in ("phi", "depth", "width", "train_seconds", "target", "miss"):
+            _check_finite(what, getattr(self, what))
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecord:
+    """What a family was trained and tested on; counts are of images, `per_class` by class."""
+
+    source: str
+    fingerprint: str
+    train: int
+    test: int
+    train_per_class: tuple[int, ...]
+    test_per_class: tuple[int, ...]
+    held_out: int
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for count in (self.train, self.test, self.held_out):
+            _check_measured(count)
+        for count in (*self.train_per_class, *self.test_per_class):
+            _check_measured(count)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a family was found: the search, its reward, and the trainings of the members."""
+
+    space: str
+    reward: str
+    sampler: str
+    trials: int
+    search_epochs: int
+    family_epochs: int
+    seed: int
+    metric: str
+    phiscale: str
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRecord:
+    """The content of family.json; `coefficients` are None for networks that were not scaled."""
+
+    members: tuple[MemberRecord, ...]
+    coefficients: Coefficients | None
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    name: str = "family"
+    data: DataRecord | None = None
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        names = Counter(member.name for member in self.members)
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"names of members must be unique, but got {repeated[0]} repeatedly")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"a plain name of the family must be given, but got {self.name!r}")
+        if found := self.coefficients:
+            for name in ("alpha", "beta", "gamma"):
+                _check_finite(name, getattr(found, name))
+        for counts in (self.data.train_per_class, self.data.test_per_class) if self.data else ():
+            if len(counts) != len(self.classes):
+                raise ValueError(
+                    f"data must have a count for each of the {len(self.classes)} classes, "
+                    f"but got {len(counts)}"
+                )
+
+
+def _check_measured(images: int, *accuracies: float | None) -> None:
+    if not 0 <= images <= _MOST_IMAGES:
+        raise ValueError(
+            f"`0 <= images <= {_MOST_IMAGES}` must hold, but got images={images!r:.20}"
+        )
+    for found in accuracies:
+        if found is not None and not 0 <= found <= 1:
+            raise ValueError(f"`0 <= accuracy <= 1` must hold, but got accuracy={found}")
+
+
+def _check_finite(name: str, value: float | None) -> None:
+    if value is not None and not abs(value) < _MOST_NUMBER:
+        raise ValueError(f"{name} must be a number of a reasonable size, but got {value!r:.20}")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMember:
+    """A trained member in `folder`; its files are those whose hashes are in `record`."""
+
+    folder: Path
+    record: MemberRecord
+    portable: Portable
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network, as data."""
+        return self.portable.architecture
+
+    @property
+    def name(self) -> str:
+        """b0, b1 …"""
+        return self.record.name
+
+    @property
+    def phi(self) -> float:
+        """The φ of the member."""
+        return self.record.phi
+
+    @property
+    def cost(self) -> Cost:
+        """Exact cost at the member's own resolution."""
+        return cost(self.architecture)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Fraction of the test images that it got right (or the run's other metric)."""
+        return self.record.accuracy
+
+    def build(self) -> Network:
+        """The network with fresh weights."""
+        from space.network import build
+
+        return build(self.architecture)
+
+    def load(self) -> Network:
+        """The network with its trained weights, on the CPU, in evaluation mode.
+
+        Raises `InvalidInput` where the weights are not those that family.json names, or not this
+        network's. Nothing is unpickled.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        data = self.read(WEIGHTS)
+        network = self.build()
+        try:
+            network.load_state_dict(load(data))
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InvalidInput(
+                f"{self.folder / WEIGHTS}: must hold the weights of {self.name}, but {reason}"
+            ) from None
+        return network.eval()
+
+    def read(self, name: str) -> bytes:
+        """The file `name` of the member, which family.json lists.
+
+        Raises `InvalidInput` where it is not listed, is not what its hash says, or is larger than
+        such a network's could be.
+        """
+        path = self.folder / name
+        if name not in self.record.files:
+            raise InvalidInput(
+                f"{path}: {FAMILY} lists no such file; write it with phiscale export"
+            )
+        try:
+            _check_bytes(path, _most_bytes(self.cost))
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
+        _check_hash(path, hashlib.sha256(data).hexdigest(), self.record.files[name])
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFamily:
+    """A family on disk: a sequence of its members, also by name (`family["b1"]`)."""
+
+    folder: Path
+    record: FamilyRecord
+    members: tuple[SavedMember, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the run that made it."""
+        return self.record.name
+
+    @property
+    def coefficients(self) -> Coefficients | None:
+        """α, β and γ; None for networks that were not scaled."""
+        return self.record.coefficients
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the logits."""
+        return self.record.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes an input."""
+        return self.record.preprocessing
+
+    def __iter__(self) -> Iterator[SavedMember]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, which: int | str) -> SavedMember:
+        if isinstance(which, int):
+            return self.members[which]
+        named = {member.name: member for member in self.members}
+        if which not in named:
+            raise one_of(str(self.folder), which, named)
+        return named[which]
+
+
+def load_family(folder: str | Path) -> SavedFamily:
+    """The exported family in `folder`, every file checked against its hash in family.json.
+
+    Weights are read by `SavedMember.load`. Raises `InvalidInput`, naming the file, for one that is
+    missing, damaged, swapped, outside the folder, or at odds with family.json.
+    """
+    folder = Path(folder)
+    record = load_record(folder)
+    members = tuple(_load_member(folder, record, member) for member in record.members)
+    return SavedFamily(folder, record, members)
+
+
+def load_member(folder: str | Path) -> SavedMember:
+    """One member by its own folder, `family/b1`; raises as `load_family`, for its files alone."""
+    folder = Path(folder)
+    family = folder.absolute().parent if folder.name in ("", "..") else folder.parent
+    record = load_record(family)
+    named = {member.name: member for member in record.members}
+    name = folder.absolute().name
+    if name not in named:
+        raise one_of(str(family / FAMILY), name, named)
+    return _load_member(family, record, named[name])
+
+
+def load_record(folder: Path) -> FamilyRecord:
+    """What the family.json in `folder` says; raises `InvalidInput` for one that is none."""
+    path = folder / FAMILY
+    _check_inside(folder, path)
+    record = validate(FamilyRecord, _read_json(path), source=str(path))
+    for member in record.members:
+        found = len(member.class_accuracies)
+        if found not in (0, len(record.classes)):
+            raise InvalidInput(
+                f"{path}: {member.name} must have an accuracy for each of the "
+                f"{len(record.classes)} classes, or none, but has {found}"
+            )
+    return record
+
+
+def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> SavedMember:
+    path = folder / record.name / ARCHITECTURE
+    _check_file(folder, path, record.files[ARCHITECTURE], _MAX_JSON)
+    architecture = Architecture.from_dict(_read_json(path), source=str(path))
+    # The cost is cheap for any description, the key only for one of reasonable size: it comes last.
+    found = cost(architecture)
+    _check_same(path, "resolution", architecture.resolution, record.resolution)
+    _check_same(path, "cost", found, record.cost)
+    if found.params > _MOST_PARAMS:
+        raise InvalidInput(
+            f"{path}: must have at most {_MOST_PARAMS} parameters, but has {found.params}"
+        )
+    for name, sha256 in record.files.items():
+        _check_file(folder, folder / record.name / name, sha256, _most_bytes(found))
+    _check_size(folder / record.name / WEIGHTS, found.params)
+    _check_same(path, "key", architecture.key, record.key)
+    _check_same(path, "number of classes", architecture.num_classes, len(family.classes))
+    _check_same(path, "channels", architecture.in_channels, len(family.preprocessing.mean))
+    name = full_name(family.name, record.name)
+    portable = Portable(name, architecture, family.classes, family.preprocessing)
+    return SavedMember(folder / record.name, record, portable)
+
+
+def _most_bytes(found: Cost) -> int:
+    """The largest that a file of such a network could be."""
+    return _MOST_COPIES * 4 * found.params + _MOST_BESIDE
+
+
+def _check_file(folder: Path, path: Path, sha256: str, most: int) -> None:
+    """That the file is there, in the folder, of a possible size, and has this hash."""
+    if not path.is_file():
+        raise InvalidInput(f"{path}: must exist, for {FAMILY} lists it; export the family again")
+    _check_inside(folder, path)
+    _check_bytes(path, most)
+    with path.open("rb") as file:
+        _check_hash(path, hashlib.file_digest(file, "sha256").hexdigest(), sha256)
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(f"{path}: must lie in {folder}, but leads to {path.resolve()}")
+
+
+def _check_bytes(path: Path, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise InvalidInput(f"{path}: must have at most {most} bytes, but has {size}")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path}: must be a file")
+        _check_bytes(path, _MAX_JSON)
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"{path}: must be JSON, but {error}") from None
+
+
+def _check_hash(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise InvalidInput(
+            f"{path}: its SHA-256 must be {expected[:12]}… as {FAMILY} says, but is {found[:12]}…; "
+            f"the file was damaged or replaced, so export the family again"
+        )
+
+
+def _check_same(path: Path, what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise InvalidInput(f"{path}: its {what} must be {expected} as in {FAMILY}, but is {found}")
+
+
+def _check_size(path: Path, params: int) -> None:
+    """Before memory is taken: a network can be no larger than the file of its weights."""
+    if (size := path.stat().st_size) < 4 * params:
+        raise InvalidInput(
+            f"{path}: {params} parameters need at least {4 * params} bytes, but it has {size}"
+        )
