@@ -16,13 +16,15 @@ from typing import Annotated
 import typer
 
 from experiments.commands import (
+    catalog,
+    convert,
+    cost,
     drawing,
     estimate,
     exporting,
     init,
     latency,
     machine,
-    networks,
     reporting,
     running,
     runs,
@@ -78,14 +80,14 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
     "Look at networks": (
         (drawing.show, "show", "show runs/demo:b1"),
         (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
-        (networks.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
+        (cost.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
         (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
-        (networks.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
+        (convert.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
     ),
     "What there is": (
-        (networks.list_presets, "presets", "presets --json"),
-        (networks.list_spaces, "spaces", "spaces"),
-        (networks.list_recipes, "recipes", "recipes"),
+        (catalog.list_presets, "presets", "presets --json"),
+        (catalog.list_spaces, "spaces", "spaces"),
+        (catalog.list_recipes, "recipes", "recipes"),
         (machine.doctor, "doctor", "doctor"),
     ),
 }

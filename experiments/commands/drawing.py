@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from experiments.commands.naming import load_architecture
-from experiments.commands.options import AsJson, Network
+from experiments.commands.resolve import load_architecture
+from experiments.commands.shared_options import AsJson, Network
 from experiments.commands.terminal import out, print_json
 from reports.text import count
 from space.architecture import Architecture, Operator, Skip, Stage

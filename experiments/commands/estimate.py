@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import AsJson, Set, Target
+from experiments.commands.shared_options import AsJson, Set, Target
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.progress import log
 from reports.text import count, duration, size
@@ -33,14 +33,14 @@ def estimate(
     """
     from experiments import config
     from experiments.planning import estimate as estimating
-    from experiments.planning import fitting
+    from experiments.planning import time_limit
 
     saved = Path(recipe) / "recipe.yaml"
     loaded = config.load(str(saved) if saved.is_file() else recipe, tuple(changes or ()))
     estimator = estimating.Estimator(loaded, log.note)
     found = estimator.estimate(machines=machines)
-    ways = fitting.ways(estimator, hours) if hours else []
-    enough = fitting.machines_for(estimator, hours) if hours else None
+    ways = time_limit.ways(estimator, hours) if hours else []
+    enough = time_limit.machines_for(estimator, hours) if hours else None
     if as_json:
         print_json(_as_data(found, hours, ways, enough))
         return

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.naming import load_architecture
-from experiments.commands.options import AsJson
+from experiments.commands.resolve import load_architecture
+from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.progress import log
 from space.validation import InvalidInput, one_of

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.prompt import Prompt
 
-from experiments.commands.options import AsJson
+from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import err, out, print_json, wrote
 from experiments.config import quantity
 from experiments.progress import log

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 from packaging.requirements import Requirement
 
-from experiments.commands.options import AsJson
+from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.config import RUN_NAME
 from experiments.run import environment

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.naming import existing, find
-from experiments.commands.options import AsJson, RunFolder, Set
+from experiments.commands.resolve import existing_run, find_run
 from experiments.commands.running import run_stages
+from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, out, wrote
 from experiments.run import open_run
 from reports import figures, search_figures, search_tables, style
@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
     if len(runs) == 1:
-        saved = None if changes else find(folder or Path(runs[0]))
+        saved = None if changes else find_run(folder or Path(runs[0]))
         opened = saved or open_run(runs[0], folder, tuple(changes or ()))
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
         return
@@ -47,7 +47,7 @@ def watch(
     """Serve the report of a run on this machine while it runs."""
     from reports.live import serve
 
-    opened = existing(run)
+    opened = existing_run(run)
     err.print("Ctrl-C stops serving; the run goes on.")
     serve(
         opened.folder,
@@ -64,7 +64,7 @@ def dashboard(
     """Open Optuna's dashboard on a run, on this machine alone."""
     from experiments.progress.dashboard import serve
 
-    opened = existing(run)
+    opened = existing_run(run)
     err.print("Ctrl-C stops serving; the run goes on.")
     serve(opened.storage, port, ready=lambda address: out.print(address, soft_wrap=True))
 
@@ -107,7 +107,7 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
     if kind == "scaling":
         study = scaling_study.load(runs[0])
         return study_figures.accuracy(study, scaling_study.points(study))
-    opened = [existing(run) for run in runs]
+    opened = [existing_run(run) for run in runs]
     loaded = [load(each.folder, each.storage) for each in opened]
     if len(loaded) == 1:
         found = tables.collect(loaded[0])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments.commands import searched
-from experiments.commands.options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
+from experiments.commands.shared_options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.progress import log
 from experiments.run import Run, open_run

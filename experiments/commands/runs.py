@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.naming import RUNS, below, existing
-from experiments.commands.options import AsJson
+from experiments.commands.resolve import RUNS, existing_run, runs_in
+from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import print_json, print_rows
 from experiments.progress import log
 from experiments.run import Run
@@ -31,9 +31,9 @@ def list_runs(
             "phiscale run demo"
         )
     rows = []
-    for place in below(folder):
+    for place in runs_in(folder):
         try:
-            opened = existing(place)
+            opened = existing_run(place)
             loaded = load(opened.folder, opened.storage)
         except InvalidInput as error:
             log.remark(f"{place}: passed over: {error}")

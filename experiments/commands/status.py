@@ -6,11 +6,11 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.commands.naming import existing
-from experiments.commands.options import AsJson, RunFolder
+from experiments.commands.resolve import existing_run
+from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.commands.trials import result
-from experiments.progress.pace import Done, Left, left
+from experiments.progress.time_left import Done, Left, left
 from experiments.run import Run
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
@@ -40,7 +40,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     from reports.load import load
     from search.lease import driver_of
 
-    opened = existing(run)
+    opened = existing_run(run)
     loaded = load(opened.folder, opened.storage)
     rivals, driver = bool(opened.recipe.family.rivals), driver_of(opened.storage)
     stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import AsJson, Quiet, Set, TakeOver
 from experiments.commands.running import ending
+from experiments.commands.shared_options import AsJson, Quiet, Set, TakeOver
 from experiments.commands.terminal import out, print_json, print_rows, typed, wrote
 from experiments.progress import log
 from reports.columns import rows

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.naming import existing
-from experiments.commands.options import AsJson, RunFolder
+from experiments.commands.resolve import existing_run
+from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import err, out, print_json, print_rows
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
@@ -27,7 +27,7 @@ def best(
     """The best networks of a run: those searched, the baseline, the family."""
     from reports.load import load
 
-    opened = existing(run)
+    opened = existing_run(run)
     loaded = load(opened.folder, opened.storage)
     ranked = _ranked(loaded)[:most]
     if not ranked:
@@ -103,7 +103,7 @@ def trials(
     from reports.search_tables import trials as every
     from reports.text import to_csv
 
-    opened = existing(run)
+    opened = existing_run(run)
     table = every(load(opened.folder, opened.storage))
     if study and study not in STUDIES:
         raise one_of("--study", study, STUDIES)

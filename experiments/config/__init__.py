@@ -1,9 +1,9 @@
 """The recipe: one YAML file that says a whole run, checked key by key; each part has a module."""
 
 from experiments.config.data import DataConfig, GlyphsConfig
-from experiments.config.machine import ExecutorConfig, LoggingConfig
-from experiments.config.reading import R, dump, load, load_as, names, override, study_names
+from experiments.config.execution import ExecutorConfig, LoggingConfig
 from experiments.config.recipe import RUN_NAME, Common, Recipe, value_keys
+from experiments.config.recipe_file import R, dump, load, load_as, names, override, study_names
 from experiments.config.scaling import CoefficientsConfig, FamilyConfig
 from experiments.config.search import (
     EvaluatorConfig,
@@ -12,7 +12,7 @@ from experiments.config.search import (
     SearchConfig,
 )
 from experiments.config.training import BudgetConfig, TrainConfig
-from experiments.config.values import Quantity, Section, quantity
+from experiments.config.value_types import Quantity, Section, quantity
 
 __all__ = [
     "RUN_NAME",

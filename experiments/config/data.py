@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.config.values import Fraction, Quantity, Section, Share
+from experiments.config.value_types import Fraction, Quantity, Section, Share
 
 
 class GlyphsConfig(Section):

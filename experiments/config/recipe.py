@@ -9,11 +9,11 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from experiments.config.data import DataConfig
-from experiments.config.machine import ExecutorConfig, LoggingConfig
+from experiments.config.execution import ExecutorConfig, LoggingConfig
 from experiments.config.scaling import CoefficientsConfig, FamilyConfig
 from experiments.config.search import EvaluatorConfig, ObjectiveConfig, SearchConfig
 from experiments.config.training import TrainConfig
-from experiments.config.values import Section
+from experiments.config.value_types import Section
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 

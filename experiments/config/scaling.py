@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.config.training import BudgetConfig
-from experiments.config.values import Amount, CostKind, Section, Workers
+from experiments.config.value_types import Amount, CostKind, Section, Workers
 from scaling import rules
 from space import presets
 from space.validation import one_of

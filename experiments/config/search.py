@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from experiments.config.training import BudgetConfig
-from experiments.config.values import Amount, CostKind, Fraction, Quantity, Seconds, Section
+from experiments.config.value_types import Amount, CostKind, Fraction, Quantity, Seconds, Section
 
 
 class EvaluatorConfig(Section):
@@ -25,7 +25,7 @@ class EvaluatorConfig(Section):
     """Standard deviation added to predicted accuracies, as a fraction; 0.003 is realistic."""
 
 
-class Bounds(Section):
+class BoundsConfig(Section):
     """Hard bounds on the exact cost, both ends included."""
 
     macs: tuple[Quantity, Quantity] | None = None
@@ -59,7 +59,7 @@ class ObjectiveConfig(Section):
     """w where cost <= target."""
     exponent_above: Annotated[float, Field(le=0)] = -0.07
     """w where cost > target."""
-    bounds: Bounds = Bounds()
+    bounds: BoundsConfig = BoundsConfig()
     """Candidates outside are rejected before training."""
     pareto: tuple[CostKind, ...] = ()
     """Costs that are minimised beside accuracy: the search then looks for a Pareto front, and the

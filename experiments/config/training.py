@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.config.values import Fraction, Scale, Section
+from experiments.config.value_types import Fraction, Scale, Section
 
 
 class TrainConfig(Section):

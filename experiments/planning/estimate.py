@@ -20,8 +20,13 @@ import numpy as np
 
 from experiments.config import Recipe
 from experiments.data.load import load
-from experiments.planning import possible
-from experiments.planning.probe import Probe, Stand
+from experiments.planning.networks import (
+    coefficient_grid,
+    count_combinations,
+    draw_candidates,
+    family_members,
+)
+from experiments.planning.training_speed import Probe, Stand
 from experiments.run import largest_resolution
 from experiments.training import machine
 from scaling.race import ladder
@@ -55,7 +60,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageEstimate:
     """A stage's trainings, its seconds on this machine and on several such, and its bytes."""
 
     name: str
@@ -78,7 +83,7 @@ class Estimate:
     combinations: float
     macs: tuple[int, int, int]
     probes: tuple[Probe, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[StageEstimate, ...]
     cache_bytes: int
     workers: int
     machines: int
@@ -121,14 +126,14 @@ class Estimator:
             else 1
         )
         told("drawing networks within the bounds")
-        self._candidates, self._drawn = possible.drawn(recipe, self.data)
+        self._candidates, self._drawn = draw_candidates(recipe, self.data)
         self._macs = np.array([cost(each).macs for each in self._drawn])
         self.baselines = tuple(
             self._drawn[round(place * (len(self._drawn) - 1))] for place in (0.25, 0.5, 0.75)
         )
-        self._combinations = possible.combinations(self._candidates)
-        self._families = tuple(possible.members(recipe, each) for each in self.baselines)
-        self._grid = possible.grid(recipe, self.baselines[1])
+        self._combinations = count_combinations(self._candidates)
+        self._families = tuple(family_members(recipe, each) for each in self.baselines)
+        self._grid = coefficient_grid(recipe, self.baselines[1])
         self.probes = self._measured(told)
 
     def estimate(self, recipe: Recipe | None = None, machines: int = 1) -> Estimate:
@@ -174,7 +179,7 @@ class Estimator:
         start = fmean(probe.start for probe in self.probes)
         return epochs * (images * train + measured * validation) + start
 
-    def _stages(self, recipe: Recipe, machines: int) -> Iterable[Stage]:
+    def _stages(self, recipe: Recipe, machines: int) -> Iterable[StageEstimate]:
         search = recipe.search
         fraction = search.data_fraction
         proxy = [self.training(each, search.epochs, fraction, False) for each in self._drawn]
@@ -234,13 +239,13 @@ class Estimator:
 
     def _stage(
         self, name: str, groups: Sequence[tuple[int, Range]], machines: int, size: int
-    ) -> Stage:
+    ) -> StageEstimate:
         doubt = 1 + max(_DOUBT, *(probe.spread for probe in self.probes))
         here, there = (
             _doubted([_makespan(groups, place, workers) for place in range(3)], doubt)
             for workers in (self._workers, self._workers * machines)
         )
-        return Stage(name, sum(count for count, _ in groups), here, there, size)
+        return StageEstimate(name, sum(count for count, _ in groups), here, there, size)
 
 
 def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:

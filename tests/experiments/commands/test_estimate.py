@@ -8,7 +8,7 @@ import pytest
 
 from experiments import config
 from experiments.planning import estimate as estimating
-from experiments.planning import fitting, probe
+from experiments.planning import time_limit, training_speed
 from experiments.planning.estimate import Estimator, Range
 from space import moves
 from space.cost import cost
@@ -38,7 +38,7 @@ def recipe(tmp_path_factory):
 def estimator(recipe) -> Estimator:
     """Really measured, with shorter epochs than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe, "_EPOCH_SECONDS", 0.1)
+        patch.setattr(training_speed, "_EPOCH_SECONDS", 0.1)
         return Estimator(recipe)
 
 
@@ -104,14 +104,14 @@ def test_every_way_to_fit_really_fits(estimator):
     slow = exact(estimator, 1e-6)
     total = slow.estimate().seconds.middle
     hours = 0.6 * total / 3600
-    ways = fitting.ways(slow, hours)
+    ways = time_limit.ways(slow, hours)
     assert any("search.trials" in values for _, values in ways)
     for _, values in ways:
-        changed = fitting._changed(slow.recipe, values)
+        changed = time_limit._changed(slow.recipe, values)
         assert slow.estimate(changed).seconds.middle <= 0.6 * total
-    machines = fitting.machines_for(slow, hours)
+    machines = time_limit.machines_for(slow, hours)
     assert slow.estimate(machines=machines).shared.middle <= 0.6 * total
-    assert fitting.machines_for(slow, hours / 1e6) is None
+    assert time_limit.machines_for(slow, hours / 1e6) is None
 
 
 def test_the_pruner_saves_something_at_best_and_nothing_at_worst(recipe):
@@ -141,7 +141,7 @@ def test_ranges_add_low_to_low():
 
 
 def test_the_command_prints_what_it_measured(phiscale, recipe, estimator, monkeypatch, tmp_path):
-    monkeypatch.setattr(probe, "_EPOCH_SECONDS", 0.05)
+    monkeypatch.setattr(training_speed, "_EPOCH_SECONDS", 0.05)
     path = tmp_path / "tiny.yaml"
     path.write_text(config.dump(recipe), "utf-8")
     said = phiscale("estimate", path, "--hours", "0.001", "--machines", "3")

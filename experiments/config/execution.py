@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from experiments.config.values import Section, Workers
+from experiments.config.value_types import Section, Workers
 
 
 class ExecutorConfig(Section):

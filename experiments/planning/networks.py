@@ -27,7 +27,7 @@ from space.within import Within
 _DRAWS = 400
 
 
-def drawn(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
+def draw_candidates(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
     """The candidates, and some of them with the cheapest and the dearest found, by MACs."""
     space = choices.load(recipe.space).adapted(
         num_classes=len(data.classes),
@@ -50,7 +50,7 @@ def drawn(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
     return candidates, sorted(found, key=lambda network: cost(network).macs)
 
 
-def combinations(candidates: Candidates) -> float:
+def count_combinations(candidates: Candidates) -> float:
     """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
     bounds = candidates.objective.bounds.counts
     if not bounds:
@@ -61,14 +61,14 @@ def combinations(candidates: Candidates) -> float:
     return within.count * inside / draws
 
 
-def grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
+def coefficient_grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
     """The candidates of the coefficient stage around a baseline; none where they are pinned."""
     if recipe.coefficients.pinned:
         return []
     return [each.architecture for each in candidates_of(recipe.coefficients, baseline)]
 
 
-def members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
+def family_members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
     """A family around a network that might become the baseline.
 
     Until they are found, α and β are the published ones, and γ what they leave of the factor.

@@ -5,7 +5,7 @@ import random
 import pytest
 from scipy.stats import t
 
-from experiments.progress.pace import Done, left, student
+from experiments.progress.time_left import Done, left, student
 
 
 def test_nothing_is_said_before_anything_is_done():

@@ -23,7 +23,7 @@ def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
 
 def complete_target(incomplete: str) -> list[str]:
     """Recipes by name, runs and YAML files by path."""
-    here = [*map(str, below(RUNS)), *map(str, sorted(Path().glob("*.yaml")))]
+    here = [*map(str, runs_in(RUNS)), *map(str, sorted(Path().glob("*.yaml")))]
     return [name for name in [*config.names(), *here] if name.startswith(incomplete)]
 
 
@@ -35,11 +35,11 @@ def complete_set(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Runs that begin with what is typed, for the shell's completion."""
-    found = [str(folder) for folder in below(RUNS)]
+    found = [str(folder) for folder in runs_in(RUNS)]
     return [name for name in found if name.startswith(incomplete)]
 
 
-def find(folder: Path) -> Run | None:
+def find_run(folder: Path) -> Run | None:
     """The run in `folder`, or of that name under runs/; None where there is none."""
     for place in (folder, RUNS / folder):
         if (place / "recipe.yaml").is_file():
@@ -47,12 +47,12 @@ def find(folder: Path) -> Run | None:
     return None
 
 
-def existing(folder: Path) -> Run:
+def existing_run(folder: Path) -> Run:
     """The run in `folder`, or of that name under runs/, which is looked at and not changed.
 
     Raises `InvalidInput` where there is none.
     """
-    if found := find(folder):
+    if found := find_run(folder):
         return found
     if folder.is_dir():
         raise InvalidInput(
@@ -60,7 +60,7 @@ def existing(folder: Path) -> Run:
             "`phiscale runs DIR` lists those below a folder"
         )
     parent = folder.parent if folder.parent != Path() else RUNS
-    names = [each.name for each in below(parent)]
+    names = [each.name for each in runs_in(parent)]
     if not names:
         raise InvalidInput(
             f"{folder}: there is no such folder; give a run's (they are in {RUNS}/ unless --out "
@@ -69,7 +69,7 @@ def existing(folder: Path) -> Run:
     raise one_of(f"runs in {parent}", folder.name, names)
 
 
-def below(folder: Path) -> list[Path]:
+def runs_in(folder: Path) -> list[Path]:
     """The folders of the runs in `folder`."""
     return sorted(path.parent for path in folder.glob("*/recipe.yaml"))
 
@@ -81,9 +81,9 @@ def load_architecture(name: str) -> Architecture:
     name. Raises `InvalidInput` with the nearest name.
     """
     run, _, part = name.rpartition(":")
-    if run and (found := find(Path(run))):
+    if run and (found := find_run(Path(run))):
         return _of_run(found, run, part)
-    if name not in presets.names() and (found := find(Path(name))):
+    if name not in presets.names() and (found := find_run(Path(name))):
         return _of_run(found, name, "baseline")
     if not name.endswith(".json"):
         return presets.load(name)

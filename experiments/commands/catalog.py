@@ -1,0 +1,53 @@
+"""The commands that list what is shipped: presets, spaces, recipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments import config
+from experiments.commands.shared_options import AsJson
+from experiments.commands.terminal import print_json, print_rows
+from experiments.studies.recipe import StudyRecipe
+from space import choices, presets
+from space.cost import cost
+
+
+def list_presets(as_json: AsJson = False) -> None:
+    """The published networks, with their cost."""
+    rows = []
+    for name in presets.names():
+        network = presets.load(name)
+        rows.append({"name": name, "resolution": network.resolution, **cost(network)._asdict()})
+    if as_json:
+        print_json(rows)
+        return
+    headers = ("preset", "resolution", "MACs (multiply–adds)", "parameters", "activations")
+    print_rows(headers, [[str(row["name"]), *_counts(row)] for row in rows])
+
+
+def _counts(row: dict[str, Any]) -> list[str]:
+    return [f"{row[name]:,}" for name in ("resolution", "macs", "params", "activations")]
+
+
+def list_spaces(as_json: AsJson = False) -> None:
+    """The shipped search spaces."""
+    spaces = [choices.load(name) for name in choices.names()]
+    rows = [
+        {"name": each.name, "size": each.size, "description": each.description} for each in spaces
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    cells = [[each.name, f"{each.size:.1e}", each.description] for each in spaces]
+    print_rows(("space", "combinations", "what it is"), cells, numeric=(1,))
+
+
+def list_recipes(as_json: AsJson = False) -> None:
+    """The shipped recipes, of runs and of scaling studies."""
+    recipes = [config.load(name) for name in config.names()]
+    studies = [config.load_as(StudyRecipe, name) for name in config.study_names()]
+    rows = [{"name": each.name, "description": each.description} for each in (*recipes, *studies)]
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(("recipe", "what it is"), [list(row.values()) for row in rows], numeric=())
