@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.training import checkpoints, machine, together
-from experiments.training.batches import Batch, Batches, divide, open_batches, stratified_part
+from experiments.training import checkpoints, distributed, machine
+from experiments.training.batches import Batch, Batches, open_batches, plan_steps, stratified_part
+from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Step
+from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import OutOfMemory, TrainingFailed, network_errors
 from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
-from experiments.training.recorded import CudaGraph, RecordedStep, Step
-from experiments.training.together import ALONE, Part
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ _LOSS_CHECK_STEPS = 50
 class Task:
     """What is learned, and on which images and by which metric it is judged.
 
-    Trainings of one process that have the same `kept` share what is on their device. `part` is what
-    this process does of it, where several train together.
+    Training runs of one process that have the same `kept` share what is on their device. `replica`
+    is which process this is, where several train one network.
     """
 
     train: Images
@@ -67,7 +67,7 @@ class Task:
     num_classes: int
     metric: Metric = "top1"
     kept: Kept = field(default_factory=Kept)
-    part: Part = ALONE
+    replica: Replica = ALONE
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def train(
     the caller removes it. Where the training is not `alone` in its process, its memory is not
     measured. Batches are taken in `pieces` (`Learner`).
     """
-    report = together.decided(report, task.part)
+    report = distributed.agreed(report, task.replica)
     with machine.own_stream(device):
         if alone:
             machine.reset_peak_memory(device)
@@ -143,15 +143,15 @@ class _Training:
         assert budget.resolution is not None
         part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
         self._images = task.train.subset(part)
-        self._division = divide(len(part), config.batch_size, task.part.size)
+        self._plan = plan_steps(len(part), config.batch_size, task.replica.size)
         every = np.arange(len(task.held_out))
-        judged = task.held_out.subset(every[task.part.of(len(every))])
+        judged = task.held_out.subset(every[task.replica.of(len(every))])
         self._read_held_out = open_reader(judged, device, budget.resolution, task.kept)
         self._judged = torch.from_numpy(judged.labels).to(device)
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
         self._fingerprint = _fingerprint(network, task, config, budget, pieces)
         with network_errors(f"moving the network to {device}"):
-            self._learner = Learner(network, config, device, task.part, pieces)
+            self._learner = Learner(network, config, device, task.replica, pieces)
         self._task, self._config, self._budget, self._device = task, config, budget, device
         self._pieces = pieces
         self._batches: Batches | None = None
@@ -174,7 +174,7 @@ class _Training:
 
     def save(self, checkpoint: Path | UPath) -> None:
         """Writes what the training has come to; where it cannot, the training goes on without."""
-        if not self._task.part.first:
+        if not self._task.replica.first:
             return
         try:
             checkpoints.save(checkpoint, self._fingerprint, self._state())
@@ -195,23 +195,25 @@ class _Training:
         return epoch
 
     def _evaluated(self) -> Evaluation:
-        part = self._task.part
-        batch_size = self._division.batch_size // self._pieces
+        replica = self._task.replica
+        batch_size = self._plan.batch_size // self._pieces
         most = VALIDATION_BATCHES * batch_size
         if self._device.type == "cpu":
             most = min(most, max(batch_size, _ENOUGH_IMAGES * torch.get_num_threads()))
         own = evaluate(self._learner.averaged, self._read_held_out, self._judged, most)
-        if part.size == 1:
+        if replica.size == 1:
             return own
-        weight = part.size * len(self._judged) / len(self._labels)
-        loss = together.mean(torch.tensor(own.loss * weight, device=self._device), part)
-        return Evaluation(loss.item(), together.gathered(own.predictions, part))
+        weight = replica.size * len(self._judged) / len(self._labels)
+        loss = distributed.mean_over_replicas(
+            torch.tensor(own.loss * weight, device=self._device), replica
+        )
+        return Evaluation(loss.item(), distributed.gather_rows(own.predictions, replica))
 
     def _train(self, number: int) -> float:
         """Trains epoch `number`; gives the mean loss per image."""
         batches, step = self._at(_resolution(self._config, self._budget, number))
         for_network, for_data = seeds(self._budget.seed, number)
-        self._learner.generator.manual_seed(for_network + self._task.part.rank)
+        self._learner.generator.manual_seed(for_network + self._task.replica.rank)
         self._learner.network.train()
         total = torch.zeros((), device=self._device)
         drawn = batches.epoch(torch.Generator().manual_seed(for_data))
@@ -221,7 +223,7 @@ class _Training:
                 total += step(batch)
             if index % _LOSS_CHECK_STEPS == 0:
                 _check_finite(total.item(), f"training in epoch {number}")
-        loss = together.mean(total, self._task.part).item() / self._division.steps
+        loss = distributed.mean_over_replicas(total, self._task.replica).item() / self._plan.steps
         _check_finite(loss, f"training in epoch {number}")
         return loss
 
@@ -235,13 +237,13 @@ class _Training:
                 resolution,
                 self._device,
                 self._task.kept,
-                self._task.part,
+                self._task.replica,
             )
             learner = self._learner
             self._step: Step = lambda batch: learner.step(*batches.inputs(batch))
-            if self._device.type == "cuda" and self._task.part.size == 1:
+            if self._device.type == "cuda" and self._task.replica.size == 1:
                 graph = CudaGraph(self._device, learner.generator)
-                self._step = RecordedStep(self._step, graph, learner.renew_generator)
+                self._step = CapturedStep(self._step, graph, learner.renew_generator)
             self._batches = batches
         return self._batches, self._step
 
@@ -249,8 +251,8 @@ class _Training:
         return learning_rate(
             self._learner.steps,
             config=self._config,
-            batch_size=self._division.batch_size,
-            steps_per_epoch=self._division.steps,
+            batch_size=self._plan.batch_size,
+            steps_per_epoch=self._plan.steps,
             epochs=self._budget.epochs,
         )
 

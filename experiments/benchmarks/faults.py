@@ -52,7 +52,7 @@ RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 
 
 @dataclass
-class Outcome:
+class KillOutcome:
     """What a search has come to that was killed `kills` times.
 
     `lost` finished trials are gone or changed, `duplicates` are trainings of networks that were
@@ -142,10 +142,10 @@ def _serve_cluster(connection: Connection) -> None:
 
 def torment(
     folder: Path, executor: str, storage: str, *, kills: int, trials: int, seed: int
-) -> Outcome:
+) -> KillOutcome:
     """Starts the search, kills it `kills` times, lets it end, and says what was wrong."""
     drawn = random.Random(seed)
-    outcome = Outcome(kills, trials)
+    outcome = KillOutcome(kills, trials)
     evaluate = FakeEvaluate(folder / "trainings.txt")
     kept: dict[int, Any] = {}
     counted: Counter[str] = Counter()
@@ -201,7 +201,7 @@ def _finished(storage: str) -> dict[int, Any]:
     }
 
 
-def _compared(before: dict[int, Any], now: dict[int, Any], outcome: Outcome) -> dict[int, Any]:
+def _compared(before: dict[int, Any], now: dict[int, Any], outcome: KillOutcome) -> dict[int, Any]:
     for number, told in before.items():
         if now.get(number) != told:
             outcome.lost += 1
@@ -210,7 +210,7 @@ def _compared(before: dict[int, Any], now: dict[int, Any], outcome: Outcome) -> 
 
 
 def _recounted(
-    before: Counter[str], evaluate: FakeEvaluate, kept: dict[int, Any], outcome: Outcome
+    before: Counter[str], evaluate: FakeEvaluate, kept: dict[int, Any], outcome: KillOutcome
 ) -> Counter[str]:
     """How often each network that is finished by now was trained; it may not grow."""
     trainings = Counter(key for key, _ in evaluate.begun())
@@ -222,7 +222,7 @@ def _recounted(
 
 
 def _conclude(
-    found: dict[int, Any], evaluate: FakeEvaluate, executor: str, outcome: Outcome
+    found: dict[int, Any], evaluate: FakeEvaluate, executor: str, outcome: KillOutcome
 ) -> None:
     trainings = Counter(key for key, _ in evaluate.begun())
     outcome.finished, outcome.trainings = len(found), trainings.total()
@@ -269,7 +269,7 @@ def main() -> None:
     sys.exit(1 if outcome.mistakes else 0)
 
 
-def _keep(executor: str, storage: str, outcome: Outcome) -> None:
+def _keep(executor: str, storage: str, outcome: KillOutcome) -> None:
     """Replaces the outcome of this executor and storage in the committed result."""
     from experiments.benchmarks.cost import hardware  # torch, which no driver of the search needs
 

@@ -91,7 +91,7 @@ class _Transform:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LoopResult:
     """Seconds of a whole training, DataLoaders included, and its accuracy after the last epoch."""
 
     seconds: float
@@ -105,7 +105,7 @@ def run(
     loop: Loop,
     config: TrainConfig,
     epochs: int,
-) -> Outcome:
+) -> LoopResult:
     """Trains `network` and measures it after every epoch."""
     start = time.perf_counter()
     device, size = loop.device, config.batch_size
@@ -130,7 +130,7 @@ def run(
             optimizer.step()
             schedule.step()
         accuracy = _accuracy(network, held_out_batches, loop)
-    return Outcome(time.perf_counter() - start, accuracy)
+    return LoopResult(time.perf_counter() - start, accuracy)
 
 
 def _loss(

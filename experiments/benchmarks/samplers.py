@@ -78,7 +78,7 @@ RESULT = Path(__file__).parents[1] / "results" / "samplers.json"
 
 
 @dataclass(frozen=True)
-class Setting:
+class SamplerSetting:
     """One objective, with or without noise (a standard deviation of accuracy, a fraction)."""
 
     form: str
@@ -90,22 +90,24 @@ class Setting:
         return f"{self.form}, noise {100 * self.noise:g}" if self.noise else f"{self.form}, exact"
 
 
-SETTINGS = tuple(Setting(form, noise) for form, noise in product(("soft", "hard"), (0.0, NOISE)))
-TWO = Setting("two objectives", 0.0)
+SETTINGS = tuple(
+    SamplerSetting(form, noise) for form, noise in product(("soft", "hard"), (0.0, NOISE))
+)
+TWO = SamplerSetting("two objectives", 0.0)
 
 
 @dataclass(frozen=True)
-class Task:
+class SamplerTask:
     """Searches of some seeds by one sampler, side by side."""
 
     kind: SurrogateName
     sampler: str
-    setting: Setting
+    setting: SamplerSetting
     seeds: tuple[int, ...]
     trials: int
 
 
-def plan() -> Iterator[Task]:
+def plan() -> Iterator[SamplerTask]:
     """All there is to measure, what matters most first."""
     for block in BLOCKS[:2]:
         yield from _jobs("boosting", HEADLINE, block)
@@ -126,14 +128,14 @@ def _jobs(
     kind: SurrogateName,
     trials: Mapping[str, int],
     seeds: tuple[int, ...],
-    settings: Sequence[Setting] = SETTINGS,
-) -> Iterator[Task]:
+    settings: Sequence[SamplerSetting] = SETTINGS,
+) -> Iterator[SamplerTask]:
     for sampler, setting in product(trials, settings):
-        yield Task(kind, sampler, setting, seeds, trials[sampler])
+        yield SamplerTask(kind, sampler, setting, seeds, trials[sampler])
 
 
 @dataclass
-class Search:
+class SimulatedSearch:
     """One search of one seed, in memory: what it was told, and what is really so."""
 
     sampler: Sampler
@@ -188,14 +190,14 @@ class Search:
 
 
 def simulate(
-    name: str, setting: Setting, predict: Surrogate, seeds: Sequence[int], trials: int
-) -> list[Search]:
+    name: str, setting: SamplerSetting, predict: Surrogate, seeds: Sequence[int], trials: int
+) -> list[SimulatedSearch]:
     """Searches of all seeds, side by side, so that the surrogate is asked for all at once."""
     candidates = Candidates(choices.load(SPACE), OBJECTIVES[setting.form])
     priors = _priors(setting, predict, seeds) if name == WARM else [None for _ in seeds]
     method = "predictor" if name == WARM else name
     searches = [
-        Search(samplers.create(method, candidates, seed, prior), noise(seed))
+        SimulatedSearch(samplers.create(method, candidates, seed, prior), noise(seed))
         for seed, prior in zip(seeds, priors, strict=True)
     ]
     run(searches, predict, setting, trials)
@@ -207,7 +209,9 @@ def noise(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 1])
 
 
-def run(searches: Sequence[Search], predict: Surrogate, setting: Setting, trials: int) -> None:
+def run(
+    searches: Sequence[SimulatedSearch], predict: Surrogate, setting: SamplerSetting, trials: int
+) -> None:
     """Runs `searches` for so many trials, each in turn."""
     for _ in range(trials):
         accuracies = predict(np.array([search.ask() for search in searches]))
@@ -216,10 +220,10 @@ def run(searches: Sequence[Search], predict: Surrogate, setting: Setting, trials
 
 
 def _priors(
-    setting: Setting, predict: Surrogate, seeds: Sequence[int]
+    setting: SamplerSetting, predict: Surrogate, seeds: Sequence[int]
 ) -> list[Observations | None]:
     """What earlier searches observed: each of another seed, for the other reward."""
-    other = Setting("hard" if setting.form == "soft" else "soft", setting.noise)
+    other = SamplerSetting("hard" if setting.form == "soft" else "soft", setting.noise)
     earlier = simulate("predictor", other, predict, [1_000 + seed for seed in seeds], WARM_TRIALS)
     return [combined([observe(search.sampler.candidates, search.trials)]) for search in earlier]
 
@@ -234,11 +238,11 @@ def _surrogate(path: Path, kind: SurrogateName) -> Surrogate:
     return surrogate(kind, _records(path))
 
 
-def _name(task: Task, seed: int) -> str:
+def _name(task: SamplerTask, seed: int) -> str:
     return f"{task.kind} / {task.setting.name} / {task.sampler} / {seed}"
 
 
-def measure(task: Task, predict: Surrogate) -> dict[str, Any]:
+def measure(task: SamplerTask, predict: Surrogate) -> dict[str, Any]:
     """Each search of the task by name.
 
     A search holds its `values` at numbers of trials, the CPU `seconds` of a suggestion around each
@@ -297,7 +301,7 @@ def _load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else empty
 
 
-def _missing(task: Task, searches: Mapping[str, Any]) -> bool:
+def _missing(task: SamplerTask, searches: Mapping[str, Any]) -> bool:
     known = [searches.get(_name(task, seed), {"values": {}}) for seed in task.seeds]
     return any(str(task.trials) not in search["values"] for search in known)
 

@@ -194,7 +194,7 @@ def _all(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
 
 
 def _table(
-    kind: str, setting: samplers.Setting, found: Mapping[str, Any], groups: Groups
+    kind: str, setting: samplers.SamplerSetting, found: Mapping[str, Any], groups: Groups
 ) -> Iterator[str]:
     mine = {name: groups.get((kind, setting.name, name), {}) for name in STYLES}
     best = max(search["best"] for searches in mine.values() for search in searches.values())

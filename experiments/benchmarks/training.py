@@ -62,7 +62,7 @@ _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2
 
 
 @dataclass(frozen=True)
-class Setting:
+class LoopSetting:
     """What every way is given."""
 
     device: Literal["cpu", "cuda"]
@@ -89,7 +89,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(machine.cores())  # of the loops; workers are told theirs
     on_gpu = given.device == "cuda"
-    setting = Setting(
+    setting = LoopSetting(
         device=given.device,
         images=given.images or (None if on_gpu else 10_000 + HELD_OUT),
         epochs=5 if on_gpu else 2,
@@ -103,7 +103,7 @@ def main() -> None:
 class Benchmark:
     """The three ways and what is finished of them, in the file `result`."""
 
-    def __init__(self, setting: Setting, data: str, result: Path, *, fresh: bool) -> None:
+    def __init__(self, setting: LoopSetting, data: str, result: Path, *, fresh: bool) -> None:
         self._setting, self._result = setting, result
         self._device = torch.device(setting.device)
         batch_size = 256 if setting.device == "cuda" else 64

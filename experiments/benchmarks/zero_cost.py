@@ -214,7 +214,10 @@ def values(scored: Mapping[str, Any]) -> dict[str, Floats]:
 
 
 def _searches(
-    networks: Scored, start: str, setting: samplers.Setting, predict: Callable[[Rows], Floats]
+    networks: Scored,
+    start: str,
+    setting: samplers.SamplerSetting,
+    predict: Callable[[Rows], Floats],
 ) -> dict[str, list[float]]:
     """By number of trials, the value of the predictor's search for each seed.
 
@@ -228,7 +231,9 @@ def _searches(
         pool = np.random.default_rng([seed, 2]).permutation(affordable)[:POOL]
         order = np.argsort(-networks.orders[start][pool], kind="stable")
         method = begun(networks.rows[pool[order][:FIRST]])
-        searches.append(samplers.Search(Sampler(method, candidates, seed), samplers.noise(seed)))
+        searches.append(
+            samplers.SimulatedSearch(Sampler(method, candidates, seed), samplers.noise(seed))
+        )
     samplers.run(searches, predict, setting, TRIALS)
     at = [count for count in samplers.AT if count <= TRIALS]
     return {str(count): [round(search.value(count), 6) for search in searches] for count in at}

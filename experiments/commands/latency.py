@@ -16,7 +16,7 @@ from space import choices
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
-    from experiments.latency.timing import Backend, Row, Subject
+    from experiments.latency.timing import Backend, LatencyRow, Subject
 
 
 def latency(
@@ -73,9 +73,9 @@ def latency(
     else:
         _print(rows, predicted)
     if family is not None:
-        from experiments.latency.kept import keep
+        from experiments.latency.family_latency import save_latencies
 
-        names = ", ".join(str(path) for path in keep(family, rows))
+        names = ", ".join(str(path) for path in save_latencies(family, rows))
         err.print(f"wrote {names} and the cards", markup=False, soft_wrap=True)
 
 
@@ -95,7 +95,7 @@ def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, 
     return None, [Subject(target, replace(network, resolution=resolution or network.resolution))]
 
 
-def _print(rows: list[Row], predicted: dict[str, float]) -> None:
+def _print(rows: list[LatencyRow], predicted: dict[str, float]) -> None:
     headers = ["network", "accuracy", "backend", "batch", "median", "quartiles", "images/s"]
     cells = [
         [

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.training.together import Part
+from experiments.training.distributed import Replica
 from search.executors.carrying import Answer, Sign
 from search.executors.processes import Process
 from space.architecture import Architecture
@@ -51,7 +51,9 @@ class Shared:
         return len(self.environments)
 
     def _started(self, rank: int, folder: Path) -> Process:
-        member = replace(self.evaluate, part=Part(rank, self._size), meeting=folder / "meeting")
+        member = replace(
+            self.evaluate, replica=Replica(rank, self._size), meeting=folder / "meeting"
+        )
         return Process(self.environments[rank] | _THIS_MACHINE, pickle.dumps(member))
 
     def _heard(self, processes: Sequence[Process], report: Report) -> Measurement:

@@ -19,11 +19,11 @@ from torch import nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.train import Task, Trained, initial_weights, train
-from experiments.training import machine, together
+from experiments.training import distributed, machine
+from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import TrainingFailed, network_errors
 from experiments.training.measure import Metric, class_accuracies
 from experiments.training.readers import Kept
-from experiments.training.together import ALONE, Part
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
 from space.files import write_file
@@ -47,7 +47,7 @@ class TrainingEvaluator:
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
     images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
-    `alone` in `train`. Several processes that train together each have their `part`, and meet at
+    `alone` in `train`. Several processes that train together each have their `replica`, and meet at
     the path `meeting`; the first reports and writes.
 
     A training that runs out of memory is begun again with batches in twice as many pieces, as long
@@ -66,7 +66,7 @@ class TrainingEvaluator:
     initial: Mapping[str, Path] = field(default_factory=dict)
     alone: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
-    part: Part = ALONE
+    replica: Replica = ALONE
     meeting: Path | None = None
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
@@ -75,14 +75,14 @@ class TrainingEvaluator:
             device = machine.choose_device(self.device)
             with (
                 machine.prepared(self.threads),
-                together.joined(self.part, self.meeting, device),
+                distributed.process_group(self.replica, self.meeting, device),
             ):
                 trained = self._fitting(architecture, budget, report, device)
         except TrainingFailed as failure:
             return Measurement(Status.FAILED, reason=str(failure))
         measurement = trained.measurement
         complete = measurement.status is Status.COMPLETE
-        if self.weights is None or not complete or not self.part.first:
+        if self.weights is None or not complete or not self.replica.first:
             return measurement
         write_weights(trained.network, self.weights_path(architecture, budget))
         details = self._class_accuracies(trained, architecture.num_classes)
@@ -96,7 +96,7 @@ class TrainingEvaluator:
         while True:
             trained = self._train(architecture, budget, report, device, pieces)
             smaller = self.config.batch_size // (2 * pieces)
-            if not trained.out_of_memory or smaller < LEAST_PIECE or self.part.size > 1:
+            if not trained.out_of_memory or smaller < LEAST_PIECE or self.replica.size > 1:
                 break
             _logger.warning(
                 "%s; it begins again with %d images at a time, which batch norm can tell",
@@ -131,7 +131,7 @@ class TrainingEvaluator:
                 architecture.num_classes,
                 self.metric,
                 self.kept,
-                self.part,
+                self.replica,
             ),
             self.config,
             replace(budget, resolution=budget.resolution or architecture.resolution),

@@ -45,7 +45,7 @@ _PIECE_SECONDS = 0.005
 
 @strict_keys
 @dataclass(frozen=True, slots=True)
-class Setting:
+class TableSetting:
     """What a table holds for: `batch` images of `resolution` pixels at a time."""
 
     space: str
@@ -59,7 +59,7 @@ class Setting:
 
 @strict_keys
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PredictionErrors:
     """How far predictions were from networks that had no part in the table.
 
     Errors are |predicted − measured| / measured; `rank_correlation` is Kendall's τ.
@@ -73,13 +73,13 @@ class Judged:
 
 @strict_keys
 @dataclass(frozen=True, slots=True)
-class Table:
+class LatencyTable:
     """Seconds of each part of a space's networks; a network's are `scale` · sum + `offset`."""
 
-    setting: Setting
+    setting: TableSetting
     scale: float
     offset: float
-    judged: Judged
+    judged: PredictionErrors
     seconds: dict[str, float]
 
     def predict(self, architecture: Architecture) -> float:
@@ -94,13 +94,13 @@ class Table:
         write_file(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
-def load(path: Path) -> Table:
-    """The table that `Table.save` wrote; raises `InvalidInput` where it is none."""
+def load(path: Path) -> LatencyTable:
+    """The table that `LatencyTable.save` wrote; raises `InvalidInput` where it is none."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: must be a latency table, but {error}") from None
-    return validate(Table, data, source=str(path))
+    return validate(LatencyTable, data, source=str(path))
 
 
 def measure(
@@ -111,7 +111,7 @@ def measure(
     backend: timing.Backend = "eager",
     threads: int | None = None,
     progress: Progress = lambda *_: None,
-) -> Table:
+) -> LatencyTable:
     """The table of `space`, every part and some whole networks measured here and now.
 
     Raises `InvalidInput` for a backend that compiles whole networks: `compile`, `onnxruntime`.
@@ -127,7 +127,7 @@ def measure(
     with machine.prepared(threads):
         seconds = _Stopwatch(chosen, backend, batch)(pieces, progress)
         facts = environment()
-        setting = Setting(
+        setting = TableSetting(
             space=space.name,
             resolution=space.base.resolution,
             device=chosen.type,
@@ -141,7 +141,7 @@ def measure(
     sums = np.array([_sum(table, network) for network in networks])
     scale, offset = np.polyfit(sums[::2], whole[::2], 1).tolist()
     judged = _judge(scale * sums[1::2] + offset, whole[1::2])
-    return Table(setting, scale, offset, judged, table)
+    return LatencyTable(setting, scale, offset, judged, table)
 
 
 def sample(space: Space, count: int) -> list[Architecture]:
@@ -264,11 +264,11 @@ class _Stopwatch:
         return statistics.median(seconds)
 
 
-def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> Judged:
+def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> PredictionErrors:
     errors = np.abs(predicted - found) / found
     orders = [np.sign(np.subtract.outer(each, each)) for each in (predicted, found)]
     pairs = len(found) * (len(found) - 1)
-    return Judged(
+    return PredictionErrors(
         networks=len(found),
         median_error=float(np.median(errors)),
         largest_error=float(errors.max()),

@@ -116,7 +116,7 @@ class Subject(NamedTuple):
     accuracy: float | None = None
 
 
-class Row(NamedTuple):
+class LatencyRow(NamedTuple):
     """One line of a family's latency.csv."""
 
     member: str
@@ -139,7 +139,7 @@ def survey(
     backends: Sequence[Backend] = ("eager",),
     threads: int | None = None,
     at_least: float = _SECONDS,
-) -> Iterator[Row]:
+) -> Iterator[LatencyRow]:
     """Every subject by every backend at every batch size; raises as `measure` does."""
     for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
         found = measure(
@@ -150,7 +150,7 @@ def survey(
             threads=threads,
             at_least=at_least,
         )
-        yield Row(
+        yield LatencyRow(
             name,
             accuracy,
             backend,
@@ -169,11 +169,11 @@ def members(family: SavedFamily) -> list[Subject]:
     return [Subject(member.name, member.architecture, member.accuracy) for member in family]
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def write(path: Path, rows: Sequence[LatencyRow]) -> None:
     """Writes `rows` as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([Row._fields, *rows])
+    writer.writerows([LatencyRow._fields, *rows])
     write_file(path, text.getvalue())
 
 

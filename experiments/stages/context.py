@@ -20,7 +20,7 @@ from experiments.progress import log
 from experiments.progress.display import Earlier, Watched
 from experiments.progress.trackers import Tracker, tracked, trackers_of
 from experiments.run import Folder, Run, environment
-from experiments.training import division, machine
+from experiments.training import cpu_workers, machine
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
@@ -166,7 +166,7 @@ class Context:
             return settings
         base = choices.load(self.recipe.space).base
         network = replace(base, resolution=self.recipe.resolution)
-        found = division.measured(network, self.recipe.train.batch_size, cores)
+        found = cpu_workers.measure_layouts(network, self.recipe.train.batch_size, cores)
         told = ", ".join(
             f"{each.speed:,.0f} by {each.workers} with {each.threads} CPU threads each"
             for each in found

@@ -13,33 +13,33 @@ from torch import Tensor
 from experiments.config import TrainConfig
 from experiments.data.images import Images, Indices
 from experiments.training import augment, distort, mixing
+from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import TrainingFailed
 from experiments.training.readers import Kept, Reader, open_reader
-from experiments.training.together import ALONE, Part
 
 #: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
 #: them, all on their device. Of one training and resolution all have the same names and shapes.
 Batch = dict[str, Tensor]
 
 
-class Division(NamedTuple):
+class StepPlan(NamedTuple):
     """An epoch's steps, all of `batch_size` images; fewer than `steps` images are left out."""
 
     steps: int
     batch_size: int
 
 
-def divide(images: int, batch_size: int, parts: int = 1) -> Division:
-    """The fewest equal steps of at most `batch_size` images, which divide into equal `parts`.
+def plan_steps(images: int, batch_size: int, replicas: int = 1) -> StepPlan:
+    """The fewest equal steps of at most `batch_size` images, which divide evenly among `replicas`.
 
     No small batch ends an epoch, which batch norm could not use, and hardly an image is left out.
-    Raises `TrainingFailed` where a part would be empty.
+    Raises `TrainingFailed` where a replica would get none.
     """
     steps = -(-images // batch_size)
-    size = images // steps // parts * parts
+    size = images // steps // replicas * replicas
     if not size:
-        raise TrainingFailed(f"{images} images are too few to train on in {parts} processes")
-    return Division(steps, size)
+        raise TrainingFailed(f"{images} images are too few to train on in {replicas} processes")
+    return StepPlan(steps, size)
 
 
 def stratified_part(labels: Indices, fraction: float, seed: int) -> Indices:
@@ -68,14 +68,14 @@ class Batches:
     stored: int
     resolution: int
     config: TrainConfig
-    division: Division
-    part: Part = ALONE
+    plan: StepPlan
+    replica: Replica = ALONE
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """This process's part of the batch of each step of an epoch that `generator`, on the CPU,
         draws."""
-        steps, size = self.division
-        own = self.part.of(size)
+        steps, size = self.plan
+        own = self.replica.of(size)
         device = self.labels.device
         order = torch.randperm(len(self.labels), generator=generator)[: steps * size]
         of_images = {"labels": self.labels[order.to(device)]} | {
@@ -107,7 +107,7 @@ class Batches:
         mixup, cutmix = self.config.mixup, self.config.cutmix
         if not (mixup or cutmix):
             return None
-        steps = self.division.steps
+        steps = self.plan.steps
         mixes = mixing.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
         return mixes.to(self.labels.device)
 
@@ -139,7 +139,7 @@ def open_batches(
     resolution: int,
     device: torch.device,
     kept: Kept,
-    part: Part = ALONE,
+    replica: Replica = ALONE,
 ) -> Batches:
     """The batches of `images` for a network of `resolution` pixels on `device`.
 
@@ -153,6 +153,6 @@ def open_batches(
         stored=stored,
         resolution=resolution,
         config=config,
-        division=divide(len(images), config.batch_size, part.size),
-        part=part,
+        plan=plan_steps(len(images), config.batch_size, replica.size),
+        replica=replica,
     )

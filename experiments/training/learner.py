@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.config import TrainConfig
-from experiments.training import together
+from experiments.training import distributed
 from experiments.training.depthwise import with_fast_depthwise
+from experiments.training.distributed import ALONE, Replica
 from experiments.training.norms import with_fused_norms
 from experiments.training.optimizers import make_optimizer
 from experiments.training.squeeze import with_fast_squeeze
-from experiments.training.together import ALONE, Part
 from space.blocks import Dropped
 
 
@@ -28,7 +28,7 @@ class Learner:
     averages of the network's (or the network itself, where the configuration does not average).
     `generator` draws what the network drops. What changes from step to step (rates, decays) are
     tensors on the device, so that a recorded step is the same as the next one. Where several
-    processes learn together, each sees its `part` of a batch and takes the whole batch's step. A
+    processes learn together, each sees its share of a batch and takes the whole batch's step. A
     batch in several `pieces`, whose gradients are added up, needs the memory of one of them; batch
     norm then sees no more than a piece at a time.
     """
@@ -38,10 +38,10 @@ class Learner:
         network: nn.Module,
         config: TrainConfig,
         device: torch.device,
-        part: Part = ALONE,
+        replica: Replica = ALONE,
         pieces: int = 1,
     ) -> None:
-        self.network = together.with_shared_norms(_on(network, device), part)
+        self.network = distributed.with_synchronized_norms(_on(network, device), replica)
         with_fast_depthwise(self.network, device)
         with_fused_norms(self.network, device)
         with_fast_squeeze(self.network, device)
@@ -56,7 +56,7 @@ class Learner:
         self._norms = _Norms(self.network)
         self._averages, self._average_counts = _by_type(self.averaged)
         self._values, self._counts = _by_type(self.network)
-        self._differentiated = together.differentiated(self.network, part)
+        self._differentiated = distributed.data_parallel(self.network, replica)
 
     def turn_to(self, rate: float) -> None:
         """Makes the next step the one after the last, at learning rate `rate`."""

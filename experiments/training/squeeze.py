@@ -37,7 +37,7 @@ class _Squeeze(SqueezeExcite):
         hidden: Tensor = self.activation(_product(self.reduce, mean))
         gates: Tensor = self.gate(_product(self.expand, hidden))
         if compiled.available(x.device) and compiled.fits(x):
-            scaled: Tensor = _Scale.apply(x, gates)  # type: ignore[no-untyped-call]
+            scaled: Tensor = _ScaleByGates.apply(x, gates)  # type: ignore[no-untyped-call]
             return scaled
         return x * gates[:, :, None, None]
 
@@ -62,7 +62,7 @@ class _Mean(torch.autograd.Function):
         return of_pixel.expand(*shape)
 
 
-class _Scale(torch.autograd.Function):
+class _ScaleByGates(torch.autograd.Function):
     """N × C × H × W, times N × C."""
 
     @staticmethod

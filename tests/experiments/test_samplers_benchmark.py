@@ -14,13 +14,13 @@ def _search(setting, trials=20):
 
 
 def test_without_noise_a_search_is_worth_its_best_reward():
-    search = _search(samplers.Setting("soft", 0.0))
+    search = _search(samplers.SamplerSetting("soft", 0.0))
     assert search.value(20) == max(search.true)[0] == search.best
     assert [trial.value for trial in search.trials] == [value for (value,) in search.true]
 
 
 def test_a_search_misled_by_noise_is_worth_what_its_choice_really_is():
-    search = _search(samplers.Setting("soft", 0.5))
+    search = _search(samplers.SamplerSetting("soft", 0.5))
     observed = [trial.value for trial in search.trials]
     assert search.value(20) == search.true[int(np.argmax(observed))][0] < search.best
 

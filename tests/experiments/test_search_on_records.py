@@ -167,11 +167,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from experiments.latency import tables
 
     names = tables._pieces_of(SPACE)
-    made = tables.Table(
-        tables.Setting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
+    made = tables.LatencyTable(
+        tables.TableSetting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
         scale=1.0,
         offset=0.0,
-        judged=tables.Judged(16, 0.01, 0.05, 0.9),
+        judged=tables.PredictionErrors(16, 0.01, 0.05, 0.9),
         seconds=dict.fromkeys(names, 2e-4),
     )
     made.save(path := tmp_path_factory.mktemp("table") / "latency.json")

@@ -60,7 +60,9 @@ def test_scores_follow_from_the_network_alone(images):
 def test_search_begins_with_the_networks_that_it_is_given():
     candidates = Candidates(choices.load(samplers.SPACE), samplers.OBJECTIVES["soft"])
     first = candidates.sample(3, np.random.default_rng(5))
-    search = samplers.Search(Sampler(zero_cost.begun(first), candidates, 0), samplers.noise(0))
+    search = samplers.SimulatedSearch(
+        Sampler(zero_cost.begun(first), candidates, 0), samplers.noise(0)
+    )
     predict = lambda rows: 0.6 + 0.01 * rows.mean(axis=1)  # noqa: E731
     samplers.run([search], predict, samplers.SETTINGS[0], 5)
     proposed = candidates.rows(trial.params for trial in search.trials)

@@ -12,7 +12,7 @@ import torch
 
 from experiments import cli
 from experiments.latency import tables, timing
-from experiments.latency.tables import Judged, Setting, Table
+from experiments.latency.tables import LatencyTable, PredictionErrors, TableSetting
 from experiments.latency.timing import measure
 from space import choices, presets
 from space.architecture import Architecture, Head, Operator, Stage, Stem
@@ -25,8 +25,8 @@ SMALL = Architecture(Stem(8), (Stage(Operator.INVERTED, 8),), Head(16), resoluti
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
 
-def table(seconds: dict[str, float], *, scale: float = 1.0, offset: float = 0.0) -> Table:
-    setting = Setting(
+def table(seconds: dict[str, float], *, scale: float = 1.0, offset: float = 0.0) -> LatencyTable:
+    setting = TableSetting(
         space="mnasnet_small",
         resolution=16,
         device="cpu",
@@ -35,7 +35,7 @@ def table(seconds: dict[str, float], *, scale: float = 1.0, offset: float = 0.0)
         threads=1,
         processor="some",
     )
-    return Table(setting, scale, offset, Judged(16, 0.01, 0.05, 0.9), seconds)
+    return LatencyTable(setting, scale, offset, PredictionErrors(16, 0.01, 0.05, 0.9), seconds)
 
 
 def test_a_latency_has_ordered_quartiles_and_says_what_it_holds_for() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.training.batches import Batches, divide, open_batches, stratified_part
+from experiments.training.batches import Batches, open_batches, plan_steps, stratified_part
 from experiments.training.readers import Kept, in_order, open_reader
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def shown(batches: Batches, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
 def test_steps_are_equal_not_too_large_and_leave_out_less_than_one_image_each(
     images: int, batch_size: int
 ) -> None:
-    steps, size = divide(images, batch_size)
+    steps, size = plan_steps(images, batch_size)
     assert 1 <= size <= batch_size
     assert images - steps < steps * size <= images
     assert images <= steps * batch_size < images + batch_size
@@ -48,7 +48,7 @@ def test_steps_are_equal_not_too_large_and_leave_out_less_than_one_image_each(
 @settings(deadline=None)
 @given(images=st.integers(4, 3000), batch_size=st.integers(3, 512))
 def test_no_batch_has_a_single_image(images: int, batch_size: int) -> None:
-    assert divide(images, batch_size).batch_size >= 2
+    assert plan_steps(images, batch_size).batch_size >= 2
 
 
 def test_an_epoch_shows_every_image_once_with_its_label() -> None:

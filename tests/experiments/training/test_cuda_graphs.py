@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.training.batches import Batch, open_batches
+from experiments.training.cuda_graphs import CapturedStep, CudaGraph
 from experiments.training.learner import Learner
 from experiments.training.readers import Kept
-from experiments.training.recorded import CudaGraph, RecordedStep
 from space import presets
 from space.network import build
 
@@ -69,7 +69,7 @@ def losses(device: str, config: TrainConfig, wrap: Callable[[Learner, Callable],
 
 
 def recording(tape: Tape) -> Callable[[Learner, Callable], Callable]:
-    return lambda learner, step: RecordedStep(step, tape, learner.renew_generator)
+    return lambda learner, step: CapturedStep(step, tape, learner.renew_generator)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "rmsprop_tf", "adamw"])
@@ -132,9 +132,9 @@ def test_a_step_copies_nothing_from_python_and_asks_for_no_value(
 def test_on_a_gpu_captured_and_eager_steps_give_the_same_losses(
     optimizer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def captured(learner: Learner, step: Callable[[Batch], Tensor]) -> RecordedStep:
+    def captured(learner: Learner, step: Callable[[Batch], Tensor]) -> CapturedStep:
         graph = CudaGraph(torch.device("cuda"), learner.generator)
-        return RecordedStep(step, graph, learner.renew_generator)
+        return CapturedStep(step, graph, learner.renew_generator)
 
     config = TrainConfig.model_validate({"optimizer": optimizer})
     stream = torch.cuda.Stream()
@@ -157,6 +157,6 @@ def test_on_a_gpu_dropout_draws_anew_at_every_replay() -> None:
         return x.new_empty(x.shape).bernoulli_(0.5, generator=generator).sum()
 
     with torch.cuda.stream(torch.cuda.Stream()):
-        recorded = RecordedStep(step, CudaGraph(device, generator), lambda: None)
+        recorded = CapturedStep(step, CudaGraph(device, generator), lambda: None)
         found = [recorded({"x": torch.zeros(1000, device=device)}).item() for _ in range(10)]
     assert len(set(found)) > 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.latency.timing import FILE, Row, write
+from experiments.latency.timing import FILE, LatencyRow, write
 from reports import figures
 from reports.style import save
 from scaling.export import write_cards
@@ -13,7 +13,7 @@ from scaling.formats.card import wilson
 from scaling.saved_family import SavedFamily
 
 
-def keep(family: SavedFamily, rows: Sequence[Row]) -> list[Path]:
+def save_latencies(family: SavedFamily, rows: Sequence[LatencyRow]) -> list[Path]:
     """Writes latency.csv, a plot of latencies and one of throughput, and the cards anew.
 
     Cards that were edited stay as they are. Gives the paths of the table and the plots.

@@ -28,7 +28,7 @@ _SECONDS = 2.0
 _WARM_UP_STEPS = 3
 
 
-class Division(NamedTuple):
+class WorkerLayout(NamedTuple):
     """So many `workers` at a time, each of so many `threads`; `speed` in images per second of all
     together."""
 
@@ -37,7 +37,7 @@ class Division(NamedTuple):
     speed: float
 
 
-def measured(architecture: Architecture, batch_size: int, cores: int) -> list[Division]:
+def measure_layouts(architecture: Architecture, batch_size: int, cores: int) -> list[WorkerLayout]:
     """Ways to divide `cores`, the fastest first, by trainings of `architecture` on noise.
 
     From one training of all cores to one a core, in steps of a factor of two.
@@ -48,10 +48,10 @@ def measured(architecture: Architecture, batch_size: int, cores: int) -> list[Di
         counts.add(count)
         count *= 2
     found = [
-        Division(workers, cores // workers, _speed(architecture, batch_size, workers, cores))
+        WorkerLayout(workers, cores // workers, _speed(architecture, batch_size, workers, cores))
         for workers in sorted(counts)
     ]
-    return sorted(found, key=lambda division: -division.speed)
+    return sorted(found, key=lambda layout: -layout.speed)
 
 
 def _speed(architecture: Architecture, batch_size: int, workers: int, cores: int) -> float:

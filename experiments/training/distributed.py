@@ -23,7 +23,7 @@ from space.evaluation import Epoch, Interrupted, Report
 
 
 @dataclass(frozen=True)
-class Part:
+class Replica:
     """Which of `size` processes this is: 0 is the one that reports and writes."""
 
     rank: int = 0
@@ -40,7 +40,7 @@ class Part:
 
 
 #: A process that trains by itself.
-ALONE = Part()
+ALONE = Replica()
 
 
 class _Decision(IntEnum):
@@ -50,16 +50,16 @@ class _Decision(IntEnum):
 
 
 @contextmanager
-def joined(part: Part, meeting: Path | None, device: torch.device) -> Iterator[None]:
+def process_group(replica: Replica, meeting: Path | None, device: torch.device) -> Iterator[None]:
     """Inside, this process belongs to the group that meets in the file `meeting`."""
-    if part.size == 1:
+    if replica.size == 1:
         yield
         return
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         init_method=f"file://{meeting}",
-        rank=part.rank,
-        world_size=part.size,
+        rank=replica.rank,
+        world_size=replica.size,
     )
     try:
         yield
@@ -67,21 +67,21 @@ def joined(part: Part, meeting: Path | None, device: torch.device) -> Iterator[N
         dist.destroy_process_group()
 
 
-def differentiated(network: nn.Module, part: Part) -> nn.Module:
+def data_parallel(network: nn.Module, replica: Replica) -> nn.Module:
     """What to call instead of `network`, so that its gradients are those of the whole batch."""
-    if part.size == 1:
+    if replica.size == 1:
         return network
     return DistributedDataParallel(network, broadcast_buffers=False)
 
 
-def decided(report: Report, part: Part) -> Report:
+def agreed(report: Report, replica: Replica) -> Report:
     """A report whose answer the first process asks for, and all obey."""
-    if part.size == 1:
+    if replica.size == 1:
         return report
 
     def ask(epoch: Epoch) -> bool:
         decision = _Decision.GO_ON
-        if part.first:
+        if replica.first:
             try:
                 decision = _Decision(report(epoch))
             except Interrupted:
@@ -95,30 +95,30 @@ def decided(report: Report, part: Part) -> Report:
     return ask
 
 
-def mean(value: Tensor, part: Part) -> Tensor:
+def mean_over_replicas(value: Tensor, replica: Replica) -> Tensor:
     """The mean of a tensor over all processes."""
-    if part.size > 1:
+    if replica.size > 1:
         value = value.clone()
         dist.all_reduce(value)
-    return value / part.size
+    return value / replica.size
 
 
-def gathered(rows: Tensor, part: Part) -> Tensor:
+def gather_rows(rows: Tensor, replica: Replica) -> Tensor:
     """All processes' rows, in their order."""
-    if part.size == 1:
+    if replica.size == 1:
         return rows
-    parts: list[Tensor | None] = [None] * part.size
+    parts: list[Tensor | None] = [None] * replica.size
     dist.all_gather_object(parts, rows.cpu())
     return torch.cat([each for each in parts if each is not None]).to(rows.device)
 
 
-def with_shared_norms(network: nn.Module, part: Part) -> nn.Module:
+def with_synchronized_norms(network: nn.Module, replica: Replica) -> nn.Module:
     """`network`, with batch norms that see the images of all processes."""
-    if part.size > 1:
+    if replica.size > 1:
         for module in list(network.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.BatchNorm2d:
-                    setattr(module, name, _SharedBatchNorm.like(child))
+                    setattr(module, name, _SynchronizedBatchNorm.like(child))
     return network
 
 
@@ -128,11 +128,11 @@ def _sum(value: Tensor) -> Tensor:
     return summed
 
 
-class _SharedBatchNorm(nn.BatchNorm2d):
+class _SynchronizedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes; torch's SyncBatchNorm works on GPUs alone."""
 
     @classmethod
-    def like(cls, norm: nn.BatchNorm2d) -> _SharedBatchNorm:
+    def like(cls, norm: nn.BatchNorm2d) -> _SynchronizedBatchNorm:
         """A norm with the settings and the very tensors of `norm`."""
         made = cls(norm.num_features, norm.eps, norm.momentum)
         made._parameters, made._buffers = norm._parameters, norm._buffers

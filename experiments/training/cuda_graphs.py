@@ -44,7 +44,7 @@ class Graph(Protocol):
         ...
 
 
-class RecordedStep:
+class CapturedStep:
     """A step that is recorded and replayed; batches must all have the same names and shapes.
 
     What the device does is the same as without a recording. Where recording fails, which is logged
