@@ -100,14 +100,18 @@ def family_at(
 ) -> PlannedFamily:
     """The family with a member at each φ; fractions and negatives are allowed.
 
-    Resolutions are multiples of `multiple` pixels. Dropout and stochastic depth grow with φ (see
-    `regularised`). Raises `InvalidInput` where a member would be beyond an architecture's bounds.
+    Resolutions are multiples of `multiple` pixels; above φ = 0 none is below the baseline's.
+    Dropout
+    and stochastic depth grow with φ (see `regularised`). Raises `InvalidInput` where a member would
+    be beyond an architecture's bounds.
     """
 
     def member(number: int, phi: float) -> PlannedMember:
         factors = coefficients.at(phi)
         try:
             network = scale(baseline, **factors._asdict(), multiple=multiple)
+            if phi > 0 and network.resolution < baseline.resolution:
+                network = replace(network, resolution=network.resolution + multiple)
         except ValueError as error:
             raise InvalidInput(
                 f"family.phi: no network can be made at φ = {phi:g}: {error}"

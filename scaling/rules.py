@@ -7,9 +7,9 @@ a uniform rule gives each of them a share of the factor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from scaling.coefficients import Coefficients, ScalingFactors
 from scaling.compound import scale
@@ -17,8 +17,16 @@ from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput, one_of
 
-#: Gives a network that costs nominally (before any rounding) so many times the MACs of the given.
-Rule = Callable[[Architecture, float], Architecture]
+
+class Rule(Protocol):
+    """How a network grows; `name` is what a recipe and messages call it."""
+
+    @property
+    def name(self) -> str:
+        """`compound`, `width` …"""
+
+    def __call__(self, architecture: Architecture, factor: float) -> Architecture:
+        """A network with nominally (before rounding) `factor` times the MACs of `architecture`."""
 
 
 class Shares(NamedTuple):
@@ -34,6 +42,7 @@ class Uniform:
     """A rule that scales all stages alike, by `shares`."""
 
     shares: Shares
+    name: str = field(default="compound", compare=False)
 
     def __call__(self, architecture: Architecture, factor: float) -> Architecture:
         """The network grown to nominally `factor` times the MACs of `architecture`."""
@@ -71,31 +80,31 @@ def _logarithm(coefficients: Coefficients) -> float:
     return math.log(coefficients.nominal)
 
 
-def along(path: Sequence[Architecture]) -> Rule:
-    """Growth along networks found before (see `scaling.stagewise`), the smallest first.
+@dataclass(frozen=True, slots=True)
+class AlongPath:
+    """Growth along networks found before (see `scaling.stagewise`), the smallest first."""
 
-    At a factor it is the largest of them with at most so many times the MACs, or else the first.
-    """
+    path: tuple[Architecture, ...]
+    name: str = field(default="per_stage", compare=False)
 
-    def grow(architecture: Architecture, factor: float) -> Architecture:
+    def __call__(self, architecture: Architecture, factor: float) -> Architecture:
+        """The largest network of the path with at most `factor` times the MACs, or the first."""
         most = factor * cost(architecture).macs
-        fitting = [network for network in path if cost(network).macs <= most]
-        return max(fitting, key=lambda network: cost(network).macs, default=path[0])
-
-    return grow
+        fitting = [network for network in self.path if cost(network).macs <= most]
+        return max(fitting, key=lambda network: cost(network).macs, default=self.path[0])
 
 
 #: pycls' fast scaling, d1_w8_g8_r1 ("Fast and Accurate Model Scaling", section 5): mostly wider, so
 #: that activations, and with them time, grow with little more than the root of MACs.
 FAST = Shares(0.1, 0.8, 0.1)
 
-WIDTH = Uniform(Shares(0, 1, 0))
+WIDTH = Uniform(Shares(0, 1, 0), "width")
 
 _RULES: Mapping[str, Rule] = {
-    "depth": Uniform(Shares(1, 0, 0)),
+    "depth": Uniform(Shares(1, 0, 0), "depth"),
     "width": WIDTH,
-    "resolution": Uniform(Shares(0, 0, 1)),
-    "fast": Uniform(FAST),
+    "resolution": Uniform(Shares(0, 0, 1), "resolution"),
+    "fast": Uniform(FAST, "fast"),
 }
 
 NAMES = ("compound", *_RULES)

@@ -59,7 +59,7 @@ class Stagewise:
 
     Each round trains the network with each stage deeper and each stage wider, all at about `step`
     times the MACs, and goes on from the most accurate (of equals the cheaper). `path` holds the
-    networks so chosen, the baseline first; `scaling.rules.along` makes it a rule.
+    networks so chosen, the baseline first; `scaling.rules.AlongPath` makes it a rule.
     """
 
     def __init__(

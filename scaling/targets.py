@@ -15,6 +15,7 @@ from typing import NamedTuple
 from scaling.rules import Rule
 from space.architecture import MAX_RESOLUTION, Architecture
 from space.cost import cost
+from space.validation import InvalidInput
 
 #: What a target is a value of; it must not fall as a network grows.
 Measure = Callable[[Architecture], float]
@@ -28,6 +29,9 @@ HIT = 0.01
 _SPAN = 12.0
 _WINDOW = 1.0
 _STEPS = 16
+
+#: A target beyond the end of a rule may be missed by this part of it, as by rounding (assumed).
+_FAR = 0.1
 
 #: Pixels may leave the rule's by this part of them (assumed).
 _PIXELS = 0.25
@@ -85,14 +89,17 @@ def reach(
 
     Of those within 1 % it is the one least strained; where rounding leaves none, the nearest. Its
     resolution is a multiple of `multiple` pixels; with `pixels` it may leave the rule's to hit the
-    target.
+    target, but a network that costs more than `architecture` never has fewer pixels. Raises
+    `InvalidInput` where the rule does not change the measure, or not as far as the target.
     """
-    solved = _solve(rule, architecture, target, measure)
+    span = _span(rule, architecture, measure)
+    solved = _solve(rule, architecture, target, measure, span)
+    floor = architecture.resolution if target > measure(architecture) else 1
     best: Reached | None = None
     for rounding in _roundings(rule, architecture, solved):
         if best is not None and abs(best.miss) <= HIT and best.strain <= rounding.strain:
             break
-        options = resolutions_near(rounding.network, target, measure, multiple)
+        options = resolutions_near(rounding.network, target, measure, multiple, floor)
         for network in options if pixels else (rounding.network,):
             finer = network.resolution / rounding.network.resolution
             found = Reached(
@@ -104,6 +111,8 @@ def reach(
             )
             best = found if best is None else min(best, found, key=_rank)
     assert best is not None, "the solved factor itself is a rounding"
+    if abs(best.miss) > _FAR and not span.least <= target <= span.most:
+        raise _out_of_reach(rule, measure.__name__, target, span)
     return best
 
 
@@ -121,21 +130,27 @@ def reach_measured(
     secant in logarithms), at most `_MEASUREMENTS` times or until the target is hit within 1 %. Of
     the networks measured it is the nearest.
     """
+    span = _span(rule, architecture, macs)
     known = [(math.log(macs(architecture)), math.log(measure(architecture)))]
     slope, best = 1.0, None
     for _ in range(_MEASUREMENTS):
         wanted = math.exp(known[-1][0] + (math.log(target) - known[-1][1]) / slope)
+        wanted = min(max(wanted, span.least), span.most)
         network = reach(rule, architecture, wanted, multiple=multiple)
-        seconds = measure(network.architecture)
-        found = replace(network, target=target, found=seconds)
+        found = replace(network, target=target, found=measure(network.architecture))
         best = found if best is None else min(best, found, key=lambda each: abs(each.miss))
         if abs(best.miss) <= HIT:
-            break
-        known.append((math.log(macs(network.architecture)), math.log(seconds)))
+            return best
+        known.append((math.log(macs(network.architecture)), math.log(found.found)))
         (before, slow), (after, slower) = known[-2:]
         if after != before:
             slope = min(_SLOPES[1], max(_SLOPES[0], (slower - slow) / (after - before)))
     assert best is not None
+    if wanted in (span.least, span.most):
+        raise InvalidInput(
+            f"targets: the rule {rule.name!r} must reach {target:g}, but the nearest of "
+            f"{_MEASUREMENTS} networks measured has {best.found:g}; choose another target or rule"
+        )
     return best
 
 
@@ -150,20 +165,64 @@ def _rank(reached: Reached) -> tuple[bool, float, float]:
     return (False, reached.strain, miss) if hit else (True, miss, reached.strain)
 
 
-def _solve(rule: Rule, architecture: Architecture, target: float, measure: Measure) -> float:
+class _Span(NamedTuple):
+    """log2 of the factors between which a rule gives networks, and the measure at both ends."""
+
+    low: float
+    high: float
+    least: float
+    most: float
+
+
+def _span(rule: Rule, architecture: Architecture, measure: Measure) -> _Span:
+    """How far a rule goes; raises `InvalidInput` where all of it leaves the measure as it is."""
+    low = -_largest(lambda power: _grown(rule, architecture, -power) is not None, 0, _SPAN)
+    high = _largest(lambda power: _grown(rule, architecture, power) is not None, 0, _SPAN)
+    smallest, largest = (rule(architecture, 2.0**power) for power in (low, high))
+    least, most = measure(smallest), measure(largest)
+    if least == most and smallest != largest:
+        raise InvalidInput(
+            f"targets: the rule {rule.name!r} does not change {measure.__name__}, which stays "
+            f"{least:,.0f}; choose another rule, or targets of another cost"
+        )
+    return _Span(low, high, least, most)
+
+
+def _solve(
+    rule: Rule, architecture: Architecture, target: float, measure: Measure, span: _Span
+) -> float:
     """log2 of the largest factor whose network is no larger than `target`, by bisection.
 
-    Below the smallest network it is the largest factor that gives just that.
+    Beyond the ends of `span` it is the factor nearest 1 that gives the smallest or largest network.
     """
-    smallest = _grown(rule, architecture, -_SPAN)
-    target = max(target, measure(smallest)) if smallest else target
-    low, high = -_SPAN, _SPAN
+    if span.least == span.most:
+        return 0.0
+    goal = max(target, span.least)
+
+    def at(power: float) -> float:
+        return measure(rule(architecture, 2.0**power))
+
+    if target >= span.most:
+        return -_largest(lambda power: at(-power) >= span.most, -span.high, -span.low)
+    return _largest(lambda power: at(power) <= goal, span.low, span.high)
+
+
+def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """The largest power between `low` and `high` at which `holds`, as it does at `low`."""
+    if holds(high):
+        return high
     while high - low > 1e-3:
         middle = (low + high) / 2
-        grown = _grown(rule, architecture, middle)
-        beyond = middle > 0 if grown is None else measure(grown) > target
-        low, high = (low, middle) if beyond else (middle, high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _out_of_reach(rule: Rule, measure: str, target: float, span: _Span) -> InvalidInput:
+    return InvalidInput(
+        f"targets: the rule {rule.name!r} gives networks of {span.least:,.0f} to {span.most:,.0f} "
+        f"{measure} from this baseline, but the target is {target:,.0f}; choose a target between "
+        "them or another rule"
+    )
 
 
 def _grown(rule: Rule, architecture: Architecture, power: float) -> Architecture | None:
@@ -217,14 +276,19 @@ def _with(architecture: Architecture, repeats: tuple[int, ...], resolution: int)
 
 
 def resolutions_near(
-    network: Architecture, target: float, measure: Measure = macs, multiple: int = 1
+    network: Architecture,
+    target: float,
+    measure: Measure = macs,
+    multiple: int = 1,
+    floor: int = 1,
 ) -> Iterator[Architecture]:
     """`network` at its own resolution and on both sides of where its cost passes `target`.
 
-    The sides are at most a quarter from its own; all are multiples of `multiple` pixels.
+    The sides are at most a quarter from its own; all are multiples of `multiple` pixels, and none
+    is below `floor`.
     """
-    own = network.resolution
-    low = max(1, int(own * (1 - _PIXELS) / multiple))
+    own, least = network.resolution, math.ceil(floor / multiple)
+    low = max(least, int(own * (1 - _PIXELS) / multiple))
     high = max(low + 1, math.ceil(min(own * (1 + _PIXELS), MAX_RESOLUTION) / multiple))
     while high - low > 1:
         middle = (low + high) // 2
@@ -232,6 +296,6 @@ def resolutions_near(
             high = middle
         else:
             low = middle
-    for steps in sorted({max(1, round(own / multiple)), low, high}):
+    for steps in sorted({max(least, round(own / multiple)), low, high}):
         if steps * multiple <= MAX_RESOLUTION:
             yield replace(network, resolution=steps * multiple)

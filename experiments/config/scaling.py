@@ -116,4 +116,8 @@ class FamilyConfig(BudgetConfig):
             raise ValueError(f"targets: must be whole numbers of {self.cost}, got {self.targets}")
         if self.rule == "per_stage" and self.cost != "macs":
             raise ValueError(f"the rule 'per_stage' grows to MACs, but `cost` is {self.cost!r}")
+        if (self.rule, self.cost) == ("resolution", "params"):
+            raise ValueError(
+                "the rule 'resolution' does not change params; choose another rule, or another cost"
+            )
         return self

@@ -110,7 +110,7 @@ def _rule(context: Context, coefficients: Coefficients) -> Rule:
     budget = context.budget(grid.epochs, grid.data_fraction)
     growth = Stagewise(context.baseline, max(settings.targets), budget)
     context.record("growth", growth, growth.most, accuracy, context.evaluator())
-    return rules.along(growth.path)
+    return rules.AlongPath(tuple(growth.path))
 
 
 def _export(

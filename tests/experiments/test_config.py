@@ -82,6 +82,10 @@ def test_an_override_reaches_sections_that_the_recipe_leaves_out(tmp_path):
         ("executor.workers=many", "`auto` or a count of at least 1 is needed, but got 'many'"),
         ("executor.workers=2", "`kind: local` makes one training at a time, but got `workers: 2`"),
         ("family.phi=[]", "the family needs at least one value in `phi` or in `targets`"),
+        (
+            "family={targets: [9M], rule: resolution, cost: params, epochs: 1}",
+            "the rule 'resolution' does not change params",
+        ),
         ("search.trials.deep=1", "trials is a value and has no keys of its own"),
         ("search.trials", "must have the form key.key=value"),
     ],

@@ -174,14 +174,14 @@ def test_a_round_is_finished_before_the_next_is_asked_for() -> None:
 
 def test_a_path_of_networks_is_a_rule() -> None:
     path = grow(B0, 4 * macs(B0), {"stage 5, depth": 0.8}).path
-    rule = rules.along(path)
+    rule = rules.AlongPath(tuple(path))
     assert rule(B0, 1) == B0
     assert rule(B0, 0.1) == B0
     assert rule(B0, 1000) == path[-1]
     for network in path:
         assert rule(B0, cost(network).macs / cost(B0).macs * (1 + 1e-9)) == network
     reached = reach(rule, B0, 2 * macs(B0))
-    assert abs(reached.miss) <= 0.01
+    assert abs(reached.miss) <= 0.02
 
 
 def test_steps_that_do_not_grow_are_refused() -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.rules import compound, phi_of
-from scaling.targets import HIT, macs, params, reach, reach_measured
+from scaling.targets import HIT, Measure, macs, params, reach, reach_measured
 from space import presets
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.cost import cost
@@ -18,15 +19,19 @@ from space.validation import InvalidInput
 B0 = presets.load("efficientnet_b0")
 SMALL = replace(B0, stem=Stem(16, stride=1), resolution=32, num_classes=10)
 RULE = compound(PUBLISHED)
+RESOLUTION = rules.load("resolution", PUBLISHED)
 
 #: Two blocks of few channels: most of its costs lie far apart.
 COARSE = Architecture(
     Stem(8, stride=1), (Stage(Operator.CONV, 8), Stage(Operator.CONV, 16)), Head(0), resolution=8
 )
 
+#: Depth can shrink it no further.
+SHALLOW = replace(B0, stages=tuple(replace(stage, repeats=1) for stage in B0.stages))
+
 
 @pytest.mark.parametrize("baseline", [B0, SMALL], ids=["B0", "small"])
-@pytest.mark.parametrize("ratio", [0.4, 0.9, 1.0, 1.3, 1.7, 2.0, 5.0, 40.0])
+@pytest.mark.parametrize("ratio", [0.4, 0.9, 1.0, 1.5, 1.7, 2.0, 5.0, 40.0])
 def test_targets_are_hit_within_one_percent(baseline: Architecture, ratio: float) -> None:
     target = round(cost(baseline).macs * ratio)
     found = reach(RULE, baseline, target)
@@ -45,9 +50,9 @@ def test_a_reached_network_has_the_depth_and_the_width_of_the_rule_nearby(
     ratio: float, baseline: Architecture, multiple: int
 ) -> None:
     found = reach(RULE, baseline, macs(baseline) * ratio, multiple=multiple)
-    rules = [RULE(baseline, found.factor * 2 ** (step / 32)) for step in range(-33, 34)]
-    depths = {tuple(stage.repeats for stage in rule.stages) for rule in rules}
-    widths = {tuple(stage.channels for stage in rule.stages) for rule in rules}
+    near = [RULE(baseline, found.factor * 2 ** (step / 32)) for step in range(-33, 34)]
+    depths = {tuple(stage.repeats for stage in each.stages) for each in near}
+    widths = {tuple(stage.channels for stage in each.stages) for each in near}
     assert tuple(stage.repeats for stage in found.architecture.stages) in depths
     assert tuple(stage.channels for stage in found.architecture.stages) in widths
     assert found.architecture.resolution % multiple == 0
@@ -87,10 +92,52 @@ def test_of_several_hits_the_least_strained_is_taken() -> None:
     assert (grown.resolution, found.architecture.resolution) == (283, 284)
 
 
-@pytest.mark.parametrize("target", [1, 10**18])
-def test_impossible_targets_get_the_smallest_or_largest_network(target: int) -> None:
-    found = reach(RULE, COARSE, target)
-    assert (found.miss > 1) if target == 1 else (found.miss < -0.9)
+@pytest.mark.parametrize(
+    ("rule", "measure", "message"),
+    [
+        (
+            rules.load("resolution", PUBLISHED),
+            params,
+            "the rule 'resolution' does not change params",
+        ),
+        (compound(Coefficients(1, 1, 1.4)), params, "the rule 'compound' does not change params"),
+        (rules.load("depth", PUBLISHED), macs, "the rule 'depth' gives networks of "),
+    ],
+)
+@pytest.mark.parametrize("ratio", [1e-6, 0.5, 1e6])
+def test_a_rule_that_cannot_reach_a_target_is_refused_by_name(
+    rule: rules.Rule, measure: Measure, message: str, ratio: float
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        reach(rule, SHALLOW, measure(SHALLOW) * ratio, measure=measure)
+    assert str(error.value).startswith(f"targets: {message}")
+
+
+def test_a_measured_target_beyond_the_rule_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="the rule 'depth' must reach 1e-09, but the nearest"):
+        reach_measured(
+            rules.load("depth", PUBLISHED), SHALLOW, 1e-9, measure=lambda each: 1e-10 * macs(each)
+        )
+
+
+def test_a_target_just_beyond_a_path_takes_its_last_network_at_the_factor_of_that() -> None:
+    path = (B0, rules.load("depth", PUBLISHED)(B0, 2))
+    last = macs(path[-1])
+    found = reach(rules.AlongPath(path), B0, 1.05 * last)
+    assert abs(found.miss) < 0.05
+    assert found.factor == pytest.approx(last / macs(B0), rel=1e-3)
+
+
+@settings(max_examples=25)
+@given(ratio=st.floats(1.01, 12), multiple=st.sampled_from([1, 8, 32]))
+def test_no_member_that_costs_more_than_the_baseline_sees_fewer_pixels(
+    ratio: float, multiple: int
+) -> None:
+    twenty = replace(SMALL, resolution=20)
+    wider = compound(Coefficients(1, 1.4, 1))
+    found = reach(wider, twenty, ratio * macs(twenty), multiple=multiple)
+    assert found.architecture.resolution >= 20
+    assert found.architecture.resolution % multiple == 0
 
 
 def test_targets_can_be_parameters() -> None:
