@@ -243,7 +243,7 @@ def with_absolute_source(recipe: R) -> R:
 
 def _with_absolute_space(recipe: Recipe) -> Recipe:
     space = Path(recipe.space)
-    if space.suffix not in (".yaml", ".yml"):
+    if space.suffix.lower() not in (".yaml", ".yml"):
         return recipe
     return recipe.model_copy(update={"space": str(space.resolve())})
 
@@ -327,7 +327,7 @@ def _refuse_another_space(run: Run) -> None:
 def _own_space(run: Run) -> str | None:
     """The text of a user's own space."""
     space = Path(run.recipe.space)
-    own = space.suffix in (".yaml", ".yml") and space.is_file()
+    own = space.suffix.lower() in (".yaml", ".yml") and space.is_file()
     return space.read_text("utf-8") if own else None
 
 

@@ -107,9 +107,9 @@ def save(figure: Figure, path: Path) -> None:
 
     Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
     """
-    if path.suffix[1:] not in _UNDATED:
+    if path.suffix[1:].lower() not in _UNDATED:
         raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
-    write_file(path, encode(figure, path.suffix[1:]))
+    write_file(path, encode(figure, path.suffix[1:].lower()))
 
 
 def plain(text: str) -> str:

@@ -25,6 +25,7 @@ from space.architecture import (
     Stage,
     round_channels,
 )
+from space.files import read_text
 from space.validation import InvalidInput, one_of, parse_yaml, strict_keys, validate
 
 Value = str | int | float
@@ -187,14 +188,14 @@ def load(name_or_path: str) -> Space:
         name, text = name_or_path, (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
     else:
         path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml"):
+        if path.suffix.lower() not in (".yaml", ".yml"):
             raise one_of("space", name_or_path, names())
         if not path.is_file():
             raise InvalidInput(
                 f"space: there is no file {name_or_path}; give a path or one of: "
                 f"{', '.join(names())}"
             )
-        name, text = path.stem, path.read_text("utf-8")
+        name, text = path.stem, read_text(path)
     data = parse_yaml(text, yaml.SafeLoader, source=name_or_path)
     return _parse(name, data, source=name_or_path)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: nothing on disk is ever half-written."""
+"""Files read as UTF-8, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,34 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from space.validation import InvalidInput
+
 if TYPE_CHECKING:
     from upath import UPath
+
+
+#: First bytes of a text in UTF-16, in which some editors and shells on Windows save files.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises `InvalidInput` if the file cannot be read or has another encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: not found") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from None
+    if content.startswith(_UTF_16):
+        raise InvalidInput(f"{path}: is encoded in UTF-16; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InvalidInput(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
 
 
 def write_file(path: Path | UPath, content: str | bytes) -> None:

@@ -61,7 +61,7 @@ def export(
         architecture, name = load_architecture(source), _named(source)
         target = folder or Path("exported") / name
         beside = Path(source).with_name("model.safetensors")
-        if weights is None and source.endswith(".json") and beside.is_file():
+        if weights is None and source.lower().endswith(".json") and beside.is_file():
             weights = beside
         family = exporting.export_architecture(name, architecture, weights, target, formats)
     files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
@@ -74,7 +74,7 @@ def export(
 
 def _named(source: str) -> str:
     """The name of a preset, or of the folder that an architecture.json lies in."""
-    return Path(source).absolute().parent.name if source.endswith(".json") else source
+    return Path(source).absolute().parent.name if source.lower().endswith(".json") else source
 
 
 def _formats(given: str, int8: bool) -> set[Format]:

@@ -85,7 +85,7 @@ def _macs(budget: str | None) -> int | None:
 
 
 def _refuse_overwriting(target: Path, force: bool) -> None:
-    if target.suffix not in (".yaml", ".yml"):
+    if target.suffix.lower() not in (".yaml", ".yml"):
         raise InvalidInput(f"--out {target}: a recipe's name ends in .yaml; choose such a one")
     if target.exists() and not force:
         raise InvalidInput(

@@ -89,7 +89,7 @@ def plot(
     kinds = (*figures.KINDS, "scaling")
     if kind not in kinds:
         raise one_of("figure", kind, kinds)
-    if file.suffix not in (".png", ".svg", ".pdf"):
+    if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InvalidInput(f"--out {file}: a .png, .svg or .pdf file is needed")
     if len(runs) > 1 and kind != "search_progress":
         raise InvalidInput(

@@ -10,6 +10,7 @@ from experiments import config
 from experiments.run import Run
 from space import presets
 from space.architecture import Architecture
+from space.files import read_text
 from space.validation import InvalidInput, one_of
 
 #: Where runs are unless `--out` says another place.
@@ -85,7 +86,7 @@ def load_architecture(name: str) -> Architecture:
         return _of_run(found, run, part)
     if name not in presets.names() and (found := find_run(Path(name))):
         return _of_run(found, name, "baseline")
-    if not name.endswith(".json"):
+    if not name.lower().endswith(".json"):
         return presets.load(name)
     return _read(Path(name))
 
@@ -109,11 +110,12 @@ def _of_run(run: Run, name: str, part: str) -> Architecture:
 
 
 def _read(path: Path) -> Architecture:
+    text = read_text(path)
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(text)
+    except ValueError as error:
         raise InvalidInput(
-            f"{path}: cannot be read as JSON ({error}); give an architecture.json, or a preset's "
-            "name (phiscale presets)"
+            f"{path}: is not valid JSON ({error}); give an architecture.json, or the name of a "
+            "preset (phiscale presets)"
         ) from None
     return Architecture.from_dict(data, source=str(path))

@@ -7,54 +7,65 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.config.value_types import Fraction, Quantity, Section, Share
+from experiments.config.value_types import (
+    Count,
+    Fraction,
+    Pixels,
+    Quantity,
+    Scale,
+    Section,
+    Seed,
+    Share,
+)
 
 
 class GlyphsConfig(Section):
-    """The built-in synthetic set: characters drawn with the fonts that matplotlib ships."""
+    """The built-in synthetic data set: characters drawn with the fonts that matplotlib ships."""
 
     classes: Annotated[int, Field(ge=2, le=36)] = 10
-    """Characters to tell apart: the first of A…Z, then 0…9."""
-    train_images: Annotated[int, Field(ge=2)] = 6000
-    """Training images, over all classes."""
-    test_images: Annotated[int, Field(ge=2)] = 2000
-    """Test images, over all classes."""
+    """Number of classes: the first characters of A…Z, then 0…9."""
+    train_images: Annotated[int, Field(ge=2, le=10**7)] = 6000
+    """Number of training images over all classes."""
+    test_images: Annotated[int, Field(ge=2, le=10**7)] = 2000
+    """Number of test images over all classes."""
     clutter: Annotated[int, Field(ge=0, le=20)] = 3
-    """Lines drawn over a character, at most."""
-    contrast: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Difference in brightness between stroke and background, at least."""
+    """Maximum number of lines drawn over a character."""
+    contrast: Scale = 0.5
+    """Minimum difference in brightness between stroke and background."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.06
-    """Standard deviation of the pixel noise, of a full range of 1."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the images; the same seed gives the same set."""
+    """Standard deviation of the pixel noise. The full range of a pixel is 1."""
+    seed: Seed = 0
+    """Seed of the images. The same seed gives the same data set."""
 
 
 class DataConfig(Section):
-    """Where images come from and how they are divided."""
+    """Where images come from and how they are split."""
 
     source: str = "glyphs"
-    """`glyphs` (built in), or the path of a folder tree, Parquet files, or an .npz file."""
+    """`glyphs` (built in), or the path of a folder tree, of Parquet files or of an .npz file."""
     format: Literal["auto", "glyphs", "folder", "parquet", "npz"] = "auto"
-    """How to read `source`; `auto` recognises it."""
-    resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Pixels at which images are stored at most; none: the largest that the recipe can need."""
+    """Format of `source`. `auto` detects it."""
+    resolution: Pixels | None = None
+    """Maximum resolution, in pixels, at which images are stored. Default: the largest resolution
+    that the recipe can need."""
     channels: Literal[1, 3] = 3
-    """Colour channels: 3 (RGB) or 1 (grey)."""
+    """Number of colour channels: 3 (RGB) or 1 (grey)."""
     held_out: Share = 0.1
-    """The part of the training images, as a fraction or a count, that measures the search."""
+    """Part of the training images, as a fraction or a count, on which the search is measured."""
     return_held_out: bool = True
-    """Whether the family trains on the held-out part too."""
+    """Whether the family also trains on the held-out images."""
     test: Share = 0.1
-    """The part of the images set aside as a test set, where the source has none."""
+    """Part of the images set aside as a test set if the source has none."""
     max_bad: Fraction = 0.01
-    """The fraction of unreadable files above which the run stops."""
+    """Maximum fraction of unreadable files. The run stops if more files are unreadable."""
     max_pixels: Quantity = 50_000_000
-    """Pixels above which an image is refused before it is decoded."""
+    """Maximum number of pixels of an image. Larger images are refused before they are decoded."""
     cache: Path | None = None
-    """Folder of the decoded images; none: `phiscale` in the user's cache folder."""
+    """Folder for the decoded images. Default: `phiscale` in the user's cache folder."""
     cache_limit: Quantity = 8_000_000_000
-    """Bytes above which compressed images are kept instead of decoded ones."""
-    limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only this many training images, evenly from all classes; none: all."""
+    """Maximum size of the decoded images in bytes. Above it, compressed images are cached
+    instead."""
+    limit: Count | None = None
+    """Use only this many training images, spread evenly over the classes. Default: all."""
     glyphs: GlyphsConfig = GlyphsConfig()
-    """The built-in set's size and difficulty."""
+    """Size and difficulty of the built-in data set."""

@@ -1,4 +1,4 @@
-"""A recipe whole: all of its sections."""
+"""A whole recipe: all of its sections."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from experiments.config.execution import ExecutorConfig, LoggingConfig
 from experiments.config.scaling import CoefficientsConfig, FamilyConfig
 from experiments.config.search import EvaluatorConfig, ObjectiveConfig, SearchConfig
 from experiments.config.training import TrainConfig
-from experiments.config.value_types import Section
+from experiments.config.value_types import Pixels, Section, Seed
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 
-def _kind(value: Any) -> Any:
-    """A section whose kind alone is given."""
+def _as_section(value: Any) -> Any:
+    """`evaluator: records` as `evaluator: {kind: records}`."""
     return {"kind": value} if isinstance(value, str) else value
 
 
 class Common(Section):
-    """What recipes of runs and of scaling studies share."""
+    """The keys that recipes of runs and of scaling studies share."""
 
     name: Annotated[str, Field(pattern=rf"^{RUN_NAME.pattern}$")]
-    """The run's name, and its folder under `runs/`."""
+    """Name of the run, and of its folder in `runs/`."""
     description: str = ""
     """One line for `phiscale recipes`."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Everything random follows from it."""
+    seed: Seed = 0
+    """Seed of everything random."""
     storage: str | None = None
-    """URL of an Optuna storage of the run's own (sqlite, journal, postgresql, mysql); none:
-    `study.db` in the run's folder; `journal`: `study.journal` there, for network drives."""
+    """URL of an Optuna storage for this run alone (sqlite, journal, postgresql, mysql), or
+    `journal` for `study.journal` in the run's folder, which suits network drives. Default:
+    `study.db` in the run's folder."""
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     executor: ExecutorConfig = ExecutorConfig()
@@ -42,13 +43,13 @@ class Common(Section):
 
 
 class Recipe(Common):
-    """A whole run."""
+    """The recipe of a run."""
 
     space: str
-    """Name of a shipped space, or path of a YAML file."""
-    resolution: Annotated[int, Field(ge=8, le=4096)]
-    """Pixels at which the baseline is searched."""
-    evaluator: Annotated[EvaluatorConfig, BeforeValidator(_kind)] = EvaluatorConfig()
+    """Name of a shipped search space, or path of a YAML file."""
+    resolution: Pixels
+    """Resolution in pixels at which the baseline is searched."""
+    evaluator: Annotated[EvaluatorConfig, BeforeValidator(_as_section)] = EvaluatorConfig()
     objective: ObjectiveConfig
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()
@@ -56,12 +57,12 @@ class Recipe(Common):
 
     @property
     def tune_prunes(self) -> bool:
-        """Whether Ray Tune's scheduler prunes the search, in place of the study's pruner."""
+        """Whether Ray Tune's scheduler prunes the search instead of the study's pruner."""
         return self.executor.kind == "ray" and self.search.pruner.kind == "asha"
 
     @model_validator(mode="after")
-    def _samplable(self) -> Self:
-        from search import samplers  # optuna: not needed for help
+    def _sampler_fits(self) -> Self:
+        from search import samplers  # imports Optuna, which `--help` does not need
 
         search = self.search
         samplers.check(
@@ -70,17 +71,17 @@ class Recipe(Common):
         return self
 
     @model_validator(mode="after")
-    def _prunable(self) -> Self:
+    def _pruner_fits(self) -> Self:
         if self.objective.pareto and self.search.pruner.kind != "none":
             raise ValueError(
-                "search.pruner.kind: must be none with `objective.pareto`, since a pruner judges "
-                f"one reward, but got {self.search.pruner.kind}"
+                "search.pruner.kind: must be none with `objective.pareto`, because a pruner judges "
+                f"a single reward, but got {self.search.pruner.kind}"
             )
         return self
 
 
 def value_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """All keys of a recipe that hold a value, as `--set` writes them: `search.trials`."""
+    """All keys of a recipe that hold a value, as `--set` takes them: `search.trials`."""
     for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -1,6 +1,6 @@
-"""Recipes as text: shipped or a user's, overridden key by key, checked, written.
+"""Recipes as text: load a shipped recipe or a user's, override keys, validate, and write.
 
-Whatever is wrong is refused with the file, the key, what must hold, what was found, and the nearest
+Every mistake is reported with the file, the key, what must hold, what was found, and the nearest
 valid name.
 """
 
@@ -15,23 +15,24 @@ from typing import Any, TypeVar
 import yaml
 
 from experiments.config.recipe import Common, Recipe
+from space.files import read_text
 from space.validation import InvalidInput, one_of, parse_yaml, validate
 
 _SHIPPED = resources.files("experiments") / "recipes"
 
-#: How the names of shipped recipes for `phiscale study` begin.
+#: Prefix of the shipped recipes for `phiscale study`.
 _STUDY = "study-"
 
 R = TypeVar("R", bound=Common)
 
 
 def names() -> list[str]:
-    """The shipped recipes of runs."""
+    """Names of the shipped recipes of runs."""
     return [name for name in _shipped() if not name.startswith(_STUDY)]
 
 
 def study_names() -> list[str]:
-    """The shipped recipes of scaling studies."""
+    """Names of the shipped recipes of scaling studies."""
     return [name for name in _shipped() if name.startswith(_STUDY)]
 
 
@@ -41,65 +42,65 @@ def _shipped() -> list[str]:
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name or a user's by path, with `key.key=value` overrides applied.
+    """Loads a shipped recipe by name, or a user's by path, with `key.key=value` overrides.
 
-    Raises `InvalidInput` naming the file, the key, what must hold, what was found, and the
-    nearest valid name.
+    Raises:
+        InvalidInput: if the recipe is not found or not valid.
+
+    Example:
+        >>> from experiments import config
+        >>> config.load("demo", ["search.trials=20"]).search.trials
+        20
     """
     if name_or_path in study_names():
         raise InvalidInput(
-            f"{name_or_path}: is the recipe of a scaling study, not of a run; start it with: "
+            f"{name_or_path}: is the recipe of a scaling study; start it with: "
             f"phiscale study {name_or_path}"
         )
     return load_as(Recipe, name_or_path, overrides)
 
 
 def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> R:
-    """The same for any kind of recipe."""
+    """Loads a recipe of any kind, as `load` does."""
     if name_or_path in _shipped():
         text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
     else:
         text = _read(Path(name_or_path), names() if kind is Recipe else study_names())
     data = _parse(text, name_or_path)
     if not isinstance(data, dict):
-        raise InvalidInput(f"{name_or_path}: a recipe is a mapping of keys, but got {data!r:.80}")
+        raise InvalidInput(f"{name_or_path}: must be a mapping of keys, but got {data!r:.80}")
     for change in overrides:
         override(data, change)
     return validate(kind, data, source=name_or_path)
 
 
 def dump(recipe: Common) -> str:
-    """The recipe as YAML, every key explicit."""
+    """The recipe as YAML with every key explicit."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _read(path: Path, names: Sequence[str]) -> str:
     if path.is_dir():
         raise InvalidInput(
-            f"{path}: this folder has no recipe.yaml, so it is no run; `phiscale runs DIR` lists "
-            "those below a folder"
+            f"{path}: not a run, because it contains no recipe.yaml; list the runs in a folder "
+            "with: phiscale runs FOLDER"
         )
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix.lower() not in (".yaml", ".yml"):
         raise one_of("recipe", str(path), names)
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        shipped = ", ".join(names)
-        raise InvalidInput(
-            f"{path}: cannot be read ({error}); shipped recipes: {shipped}"
-        ) from None
+    if not path.is_file():
+        raise InvalidInput(f"{path}: not found; shipped recipes: {', '.join(names)}")
+    return read_text(path)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is a number, as in YAML 1.2 (pyyaml's 1.1 wants `1.0e-3`), and a
-    key given twice is an error."""
+    """Safe YAML in which `1e-3` is a number, as in YAML 1.2, and duplicate keys are an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
+        duplicates = {str(key) for key in keys if keys.count(key) > 1}
+        if duplicates:
             line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: key {min(twice)!r} is given twice")
+            raise yaml.YAMLError(f"line {line}: duplicate key {min(duplicates)!r}")
         return super().construct_mapping(node, deep)
 
 
@@ -115,7 +116,11 @@ def _parse(text: str, source: str) -> Any:
 
 
 def override(data: dict[str, Any], change: str) -> None:
-    """Sets the key that `change` (key.key=value) names; raises `InvalidInput` for a bad one."""
+    """Sets the key that `change` (key.key=value) names.
+
+    Raises:
+        InvalidInput: if `change` has another form, or names a key below a value.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise InvalidInput(f"--set {change}: must have the form key.key=value")
@@ -123,5 +128,5 @@ def override(data: dict[str, Any], change: str) -> None:
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise InvalidInput(f"--set {change}: {section} is a value and has no keys of its own")
+            raise InvalidInput(f"--set {change}: {section} is a value and has no keys")
     data[last] = _parse(text, f"--set {change}")

@@ -7,94 +7,100 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.config.training import BudgetConfig
-from experiments.config.value_types import Amount, CostKind, Section, Workers
+from experiments.config.value_types import Amount, CostKind, Epochs, Scale, Section, Workers
 from scaling import rules
 from space import presets
 from space.validation import one_of
+
+Coefficient = Annotated[float, Field(ge=1, le=10)]
+Phi = Annotated[float, Field(ge=-20, le=20)]
 
 
 class CoefficientsConfig(Section):
     """Stage 2: the grid search for α (depth), β (width) and γ (resolution)."""
 
-    alpha: Annotated[float, Field(ge=1)] | None = None
-    """Pins α; with β and γ pinned too, the stage is skipped."""
-    beta: Annotated[float, Field(ge=1)] | None = None
-    """Pins β."""
-    gamma: Annotated[float, Field(ge=1)] | None = None
-    """Pins γ."""
-    step: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Distance of two grid values of one coefficient."""
-    tolerance: Annotated[float, Field(ge=0)] = 0.2
-    """How far from `factor` a candidate may be: its MACs over the baseline's, or where `constraint`
-    is `nominal` its α·β²·γ²."""
-    factor: Annotated[float, Field(gt=1)] = 2.0
-    """What one step of φ multiplies MACs by."""
-    phi: float = 1.0
-    """The φ at which candidates are compared: above 1 around a larger network, which the paper
-    notes to be better where affordable, below 0 around a smaller one; not 0."""
-    compare_phi: float | None = None
-    """Another φ at which the same grid is trained, to see whether its answer carries over."""
+    alpha: Coefficient | None = None
+    """Fixes α. If β and γ are fixed too, the stage is skipped."""
+    beta: Coefficient | None = None
+    """Fixes β."""
+    gamma: Coefficient | None = None
+    """Fixes γ."""
+    step: Annotated[float, Field(ge=0.001, le=1)] = 0.1
+    """Distance between two grid values of one coefficient."""
+    tolerance: Annotated[float, Field(ge=0, le=100)] = 0.2
+    """Maximum distance of a candidate from `factor`, measured by its MACs relative to the
+    baseline's, or by α·β²·γ² with `constraint: nominal`."""
+    factor: Annotated[float, Field(gt=1, le=100)] = 2.0
+    """Factor by which one step of φ multiplies the MACs."""
+    phi: Phi = 1.0
+    """The φ at which candidates are compared. A value above 1 compares larger networks, which the
+    paper calls better where affordable; a value below 0 compares smaller ones. Not 0."""
+    compare_phi: Phi | None = None
+    """A second φ at which the same grid is trained, to see whether its answer carries over."""
     constraint: Literal["realised", "equal_cost", "nominal"] = "realised"
-    """Whether the MACs after rounding must be near `factor` for each step of φ, or, as in the
-    paper, α·β²·γ²; `equal_cost` chooses γ's pixels so that all candidates cost alike."""
+    """`realised`: the MACs after rounding must be near `factor` for each step of φ; `nominal`:
+    α·β²·γ² must be, as in the paper; `equal_cost`: γ is chosen so that all candidates cost the
+    same."""
     method: Literal["grid", "race"] = "grid"
-    """`grid` trains every candidate alike; `race` trains the better ones longer, with several
-    seeds, until the best is told apart."""
+    """`grid`: train all candidates equally long; `race`: train the better ones longer and with
+    several seeds."""
     seeds: Annotated[int, Field(ge=2, le=20)] = 3
-    """Seeds of each of a race's finalists, at most."""
-    epochs: Annotated[int, Field(ge=1)] = 5
-    """Epochs of one candidate's training."""
-    data_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the training images that is used."""
+    """Maximum number of seeds of each of a race's finalists."""
+    epochs: Epochs = 5
+    """Epochs of a candidate's training run."""
+    data_fraction: Scale = 1.0
+    """Fraction of the training images that is used."""
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
         pinned = [name for name in ("alpha", "beta", "gamma") if getattr(self, name) is not None]
         if len(pinned) in (1, 2):
-            rule = "alpha, beta and gamma are pinned together or not at all"
-            raise ValueError(f"{rule}, but got only {' and '.join(pinned)}")
+            raise ValueError(
+                f"set all of alpha, beta and gamma or none, but got only {' and '.join(pinned)}"
+            )
         return self
 
     @model_validator(mode="after")
-    def _grown(self) -> Self:
+    def _comparable(self) -> Self:
         if 0 in (self.phi, self.compare_phi):
-            raise ValueError("at φ = 0 all candidates are the baseline; choose another phi")
+            raise ValueError("phi: must not be 0, because at φ = 0 all candidates are the baseline")
         if self.compare_phi == self.phi:
-            raise ValueError(f"compare_phi must be another φ than phi, but both are {self.phi:g}")
+            raise ValueError(f"compare_phi: must differ from phi, but both are {self.phi:g}")
         if self.compare_phi is not None and self.method != "grid":
             raise ValueError(
-                "compare_phi needs `method: grid`: a race trains its candidates unequally"
+                "compare_phi: needs `method: grid`, because a race trains its candidates unequally"
             )
         return self
 
     @property
     def pinned(self) -> bool:
-        """Whether the recipe gives α, β and γ, so that there is nothing to search."""
+        """Whether the recipe fixes α, β and γ, so that there is nothing to search."""
         return self.alpha is not None
 
 
 class FamilyConfig(BudgetConfig):
-    """Stage 3: scale the baseline, train and export the members."""
+    """Stage 3: scale the baseline, then train and export the members."""
 
-    phi: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)
-    """One member each, in this order: b0, b1 …; fractions and negatives are allowed."""
+    phi: tuple[Phi, ...] = (0.0, 1.0, 2.0, 3.0)
+    """One member for each φ, in this order: b0, b1 …. Fractions and negative values are allowed."""
     targets: tuple[Amount, ...] = ()
-    """Costs to hit instead, one member each; φ follows from them. A latency may be written 5ms."""
+    """One member for each cost, instead of `phi`. A latency may be written 5ms."""
     cost: CostKind = "macs"
-    """Which cost `targets` are of; `latency` is measured, of one image, where members are
-    trained."""
+    """Unit of `targets`. `latency` is measured for one image on the machine that trains the
+    members."""
     rule: Literal["compound", "depth", "width", "resolution", "fast", "per_stage"] = "compound"
-    """How the baseline grows to `targets`: by α, β, γ, in one dimension alone, by pycls' fast
-    scaling, or `per_stage`: the best single stage at a time, made deeper or wider, each step chosen
-    by trainings like those of the coefficients."""
-    multiple: Annotated[int, Field(ge=1)] = 1
-    """Resolutions are multiples of this many pixels."""
+    """How the baseline grows to `targets`: by α, β and γ; in one dimension alone; by pycls' fast
+    scaling; or `per_stage`, which makes one stage at a time deeper or wider and selects each step
+    by training runs like those of the coefficients."""
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()
-    """Trained and tested beside the family, for the report to compare: rules of growth (depth,
-    width, resolution, fast, compound), each at the members' MACs, and presets, each as it is."""
+    """Networks trained and tested in addition to the family, for comparison: scaling rules (depth,
+    width, resolution, fast, compound) at the members' MACs, and presets as they are."""
     processes: Workers = 1
-    """Processes of this machine that train one member together, each with its part of every batch;
-    `auto`: one per GPU, or CPU core. With more than one, members are trained one by one."""
+    """Number of processes on this machine that train one member together, each with its part of
+    every batch. `auto`: one per GPU, or per CPU core. With more than one, members are trained one
+    after another."""
 
     @model_validator(mode="after")
     def _known_rivals(self) -> Self:
@@ -103,19 +109,21 @@ class FamilyConfig(BudgetConfig):
             if name not in known:
                 raise ValueError(str(one_of("rivals", name, known)))
             if name == self.rule:
-                raise ValueError(f"rivals: the family itself grows by the rule {name!r}")
+                raise ValueError(f"rivals: {name!r} is the rule of the family itself; remove it")
         return self
 
     @model_validator(mode="after")
-    def _some_member(self) -> Self:
+    def _has_members(self) -> Self:
         if not self.phi and not self.targets:
-            raise ValueError("the family needs at least one value in `phi` or in `targets`")
+            raise ValueError("needs at least one value in `phi` or in `targets`")
         if self.rule != "compound" and not self.targets:
-            raise ValueError(f"the rule {self.rule!r} needs `targets`: it has no φ to grow by")
+            raise ValueError(f"rule: {self.rule!r} needs `targets`, because it has no φ")
         if self.cost != "latency" and any(target != int(target) for target in self.targets):
-            raise ValueError(f"targets: must be whole numbers of {self.cost}, got {self.targets}")
+            raise ValueError(
+                f"targets: must be whole numbers of {self.cost}, but got {list(self.targets)}"
+            )
         if self.rule == "per_stage" and self.cost != "macs":
-            raise ValueError(f"the rule 'per_stage' grows to MACs, but `cost` is {self.cost!r}")
+            raise ValueError(f"cost: the rule 'per_stage' needs `macs`, but got {self.cost!r}")
         if (self.rule, self.cost) == ("resolution", "params"):
             raise ValueError(
                 "the rule 'resolution' does not change params; choose another rule, or another cost"

@@ -8,41 +8,53 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from experiments.config.training import BudgetConfig
-from experiments.config.value_types import Amount, CostKind, Fraction, Quantity, Seconds, Section
+from experiments.config.value_types import (
+    Amount,
+    CostKind,
+    Count,
+    Epochs,
+    Fraction,
+    Positive,
+    Quantity,
+    Seconds,
+    Section,
+)
+
+Exponent = Annotated[float, Field(le=0, ge=-1_000)]
 
 
 class EvaluatorConfig(Section):
-    """What measures the networks of the search: trainings, or records of trainings made before."""
+    """What measures the networks of the search: training runs, or records of earlier ones."""
 
     kind: Literal["train", "records"] = "train"
-    """`train`: train them on `data`; `records`: look them up, which needs no images. Records know
-    the networks of one space alone, so that coefficients and family need trainings."""
+    """`train`: train the networks on `data`; `records`: look them up, which needs no images.
+    Records cover the networks of one space only, so coefficients and family need training runs."""
     records: Path | None = None
-    """The records: the archive of Accel-NASBench, as it is published."""
+    """The records: the archive of Accel-NASBench as published."""
     surrogate: Literal["none", "gaussian_process", "boosting"] = "gaussian_process"
-    """What predicts networks that are not recorded; `none`: these fail."""
+    """Model that predicts networks without a record. `none`: such networks fail."""
     noise: Fraction = 0.0
-    """Standard deviation added to predicted accuracies, as a fraction; 0.003 is realistic."""
+    """Standard deviation added to predicted accuracies, as a fraction. 0.003 is realistic."""
 
 
 class BoundsConfig(Section):
-    """Hard bounds on the exact cost, both ends included."""
+    """Hard bounds on the exact cost, as [minimum, maximum]; both ends are included."""
 
     macs: tuple[Quantity, Quantity] | None = None
-    """Least and most multiply–adds at the run's resolution."""
+    """Multiply–adds at the run's resolution."""
     params: tuple[Quantity, Quantity] | None = None
-    """Least and most parameters."""
+    """Parameters."""
     activations: tuple[Quantity, Quantity] | None = None
-    """Least and most elements of convolution outputs."""
+    """Elements of all convolution outputs."""
     latency: tuple[Seconds, Seconds] | None = None
-    """Least and most seconds, by the latency table; `5ms` may be written."""
+    """Seconds according to the latency table. `5ms` is allowed."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for name in get_args(CostKind):
             pair = getattr(self, name)
             if pair is not None and pair[0] > pair[1]:
-                raise ValueError(f"{name}: `least <= most` must hold, but got {list(pair)}")
+                raise ValueError(f"{name}: `minimum <= maximum` must hold, but got {list(pair)}")
         return self
 
 
@@ -50,74 +62,86 @@ class ObjectiveConfig(Section):
     """The reward: accuracy · (cost / target)^w (MnasNet, section 3.1); or several objectives."""
 
     metric: Literal["top1", "balanced"] = "top1"
-    """Accuracy over all images, or the mean over classes."""
+    """`top1`: accuracy over all images; `balanced`: mean of the accuracies of the classes."""
     cost: CostKind = "macs"
     """Which cost enters the reward."""
     target: Amount
-    """T, in units of `cost`: a count, or seconds, which may be written `5ms`."""
-    exponent_below: Annotated[float, Field(le=0)] = -0.07
+    """Target T in units of `cost`: a count, or seconds, which may be written `5ms`."""
+    exponent_below: Exponent = -0.07
     """w where cost <= target."""
-    exponent_above: Annotated[float, Field(le=0)] = -0.07
+    exponent_above: Exponent = -0.07
     """w where cost > target."""
     bounds: BoundsConfig = BoundsConfig()
-    """Candidates outside are rejected before training."""
+    """Candidates outside these bounds are rejected before training."""
     pareto: tuple[CostKind, ...] = ()
-    """Costs that are minimised beside accuracy: the search then looks for a Pareto front, and the
-    reward only chooses the baseline from it. Not with a pruner."""
+    """Costs to minimise in addition to maximising accuracy: the search looks for a Pareto front,
+    and the reward only selects the baseline from it. Cannot be combined with a pruner."""
     latency_table: Path | None = None
-    """What `latency` means: the table that `phiscale latency SPACE --build-table FILE` measured."""
+    """Latency table that `phiscale latency SPACE --build-table FILE` measured. Required where
+    `latency` is a cost."""
 
     @model_validator(mode="after")
-    def _meant(self) -> Self:
+    def _consistent(self) -> Self:
         latency = "latency" in (self.cost, *self.pareto) or self.bounds.latency is not None
         if latency and self.latency_table is None:
             raise ValueError(
-                "latency_table: must name a table where latency is a cost; measure one with "
+                "latency_table: required where latency is a cost; measure a table with: "
                 "phiscale latency SPACE --resolution N --build-table FILE"
             )
         if "latency" in self.pareto and self.bounds.latency is None:
             raise ValueError(
-                "bounds.latency: least and most seconds are needed where `pareto` names latency, "
-                "since a hypervolume needs an end"
+                "bounds.latency: required where `pareto` contains latency, because a hypervolume "
+                "needs a maximum; give [minimum, maximum] in seconds"
             )
         if len(set(self.pareto)) < len(self.pareto):
             raise ValueError(f"pareto: costs must differ, but got {list(self.pareto)}")
         if self.cost != "latency" and self.target != int(self.target):
-            raise ValueError(f"target: must be a whole number of {self.cost}, got {self.target}")
+            raise ValueError(
+                f"target: must be a whole number of {self.cost}, but got {self.target}"
+            )
         return self
 
 
 class PrunerConfig(Section):
-    """Which unpromising trainings end early, judged on the reward after each epoch."""
+    """Which unpromising training runs are stopped early, judged by their reward per epoch."""
 
     kind: Literal["none", "median", "hyperband", "asha"] = "median"
-    """Optuna's pruner; on Ray, `asha` is Ray Tune's scheduler."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    """Optuna's pruner. On Ray, `asha` is Ray Tune's scheduler."""
+    warmup_epochs: Annotated[int, Field(ge=0, le=10**6)] = 1
     """Epochs before the first judgement."""
-    startup_trials: Annotated[int, Field(ge=0)] = 5
-    """Finished trials before the median pruner judges."""
-    reduction: Annotated[int, Field(ge=2)] = 3
-    """Hyperband's and ASHA's reduction factor: one in so many goes on."""
+    startup_trials: Annotated[int, Field(ge=0, le=10**9)] = 5
+    """Number of finished trials before the median pruner starts."""
+    reduction: Annotated[int, Field(ge=2, le=1_000)] = 3
+    """Reduction factor of Hyperband and ASHA: one of this many training runs continues."""
 
 
 class SearchConfig(BudgetConfig):
     """Stage 1: find the baseline."""
 
-    trials: Annotated[int, Field(ge=1)]
-    """Finished trainings (complete or pruned)."""
+    trials: Count
+    """Number of finished training runs (complete or pruned)."""
     sampler: str = "predictor"
-    """Which sampler proposes candidates: predictor, tpe, tpe_multivariate, evolution, local,
+    """Sampler that suggests candidates: predictor, tpe, tpe_multivariate, evolution, local,
     controller, nsga2, nsga3, gp, random or brute_force."""
     warm_start: tuple[str, ...] = ()
-    """Earlier searches (run folders or storage URLs) and files of records that the sampler
-    `predictor` learns from, also of other data; the space must offer the same choices. They are
-    read once, when the search begins. No other sampler can use them."""
+    """Earlier searches (run folders or storage URLs) and files of records from which the sampler
+    `predictor` learns, also of other data. Their space must offer the same choices. They are read
+    once, when the search starts. Other samplers cannot use them."""
     pruner: PrunerConfig = PrunerConfig()
     """Early stopping of trials."""
-    finalists: Annotated[int, Field(ge=1)] = 5
-    """The best candidates that are trained longer to choose the winner (MnasNet took 15)."""
-    final_epochs: Annotated[int, Field(ge=1)]
-    """Epochs of a finalist's training."""
-    trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds without the end of an epoch after which a training of any stage hangs, and fails;
-    none: never."""
+    finalists: Annotated[int, Field(ge=1, le=10**6)] = 5
+    """Number of best candidates that are trained longer to choose the winner (MnasNet used 15)."""
+    final_epochs: Epochs
+    """Epochs of a finalist's training run; at least `epochs`."""
+    trial_timeout: Positive | None = None
+    """Maximum seconds between the ends of two epochs. A training run of any stage that takes longer
+    fails. Default: no limit."""
+
+    @model_validator(mode="after")
+    def _finalists_train_longer(self) -> Self:
+        if self.final_epochs < self.epochs:
+            raise ValueError(
+                "final_epochs: `epochs <= final_epochs` must hold, because finalists are trained "
+                f"longer, but got (epochs={self.epochs}, final_epochs={self.final_epochs})"
+            )
+        return self

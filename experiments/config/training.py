@@ -1,4 +1,4 @@
-"""The section `train`, and what a stage may spend on a training."""
+"""The section `train`, and the budget of a stage's training runs."""
 
 from __future__ import annotations
 
@@ -6,60 +6,70 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.config.value_types import Fraction, Scale, Section
+from experiments.config.value_types import (
+    Epochs,
+    Fraction,
+    NonNegative,
+    Positive,
+    Scale,
+    Section,
+)
 
 
 class TrainConfig(Section):
-    """How every network of the run is trained; only the budget differs between trainings."""
+    """How every network of the run is trained. Training runs differ in their budget alone."""
 
     optimizer: Literal["sgd", "rmsprop", "rmsprop_tf", "adamw"] = "sgd"
-    """`rmsprop_tf` has epsilon inside the root, as TensorFlow's."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    """Images per step, at most: an epoch is divided into equal steps."""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.8
-    """Peak rate for 256 images a step, in proportion to those of a step. The default is SGD's;
-    RMSprop and AdamW need about 0.02."""
+    """`rmsprop_tf` adds epsilon inside the square root, as TensorFlow does."""
+    batch_size: Annotated[int, Field(ge=2, le=10**6)] = 64
+    """Maximum number of images per step. An epoch is divided into steps of equal size."""
+    learning_rate: Positive = 0.8
+    """Peak learning rate for 256 images per step; it is scaled linearly to the actual number. The
+    default suits SGD; RMSprop and AdamW need about 0.02."""
     momentum: Fraction = 0.9
-    """Of SGD and RMSprop; AdamW's first beta."""
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    """Not applied to batch norm and biases."""
+    """Momentum of SGD and RMSprop, and the first beta of AdamW."""
+    weight_decay: NonNegative = 5e-4
+    """Weight decay. Batch norm and biases are excluded."""
     schedule: Literal["cosine", "linear", "exponential"] = "cosine"
-    """Cosine or line to zero, or a stepwise exponential decay."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Epochs of linear warm-up, at most a quarter of the training."""
-    decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.97
+    """`cosine` and `linear` decay to zero; `exponential` decays in steps."""
+    warmup_epochs: NonNegative = 1.0
+    """Epochs of linear warm-up, limited to a quarter of the training run."""
+    decay_rate: Scale = 0.97
     """Factor of one step of the exponential decay."""
-    decay_epochs: Annotated[float, Field(gt=0)] = 2.4
+    decay_epochs: Positive = 2.4
     """Epochs between two steps of the exponential decay."""
     label_smoothing: Fraction = 0.1
-    """Probability given to all classes alike."""
+    """Probability that is spread evenly over all classes."""
     ema_decay: Fraction = 0.9999
-    """Decay of the averaged weights that are measured, warmed up; 0: no averaging."""
+    """Decay of the averaged weights, with which accuracy is measured. The decay is warmed up. 0: no
+    averaging."""
     crop: Literal["none", "pad", "resized"] = "pad"
-    """Random shift by an eighth, or random resized crop, or neither."""
+    """`pad`: random shift by an eighth of the side; `resized`: random resized crop."""
     flip: bool = True
     """Random horizontal flip."""
     resolutions: tuple[Scale, Scale] = (1.0, 1.0)
-    """Pixels in the first and the last epoch, as parts of the network's resolution, at which it is
-    measured in any case; in between they change evenly (progressive resizing)."""
+    """Resolution in the first and in the last epoch, as fractions of the network's; it changes
+    linearly in between (progressive resizing). Accuracy is always measured at the network's
+    resolution."""
     colour: Fraction = 0.0
-    """Most by which brightness, contrast and saturation are changed, as a part of what they are."""
+    """Maximum relative change of brightness, contrast and saturation."""
     randaugment: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Magnitude of one random change of colour and one of shape in every image; 0: none."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Parameter of the Beta distribution by which two images are blended; 0: none."""
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """The same for a box of one image in another; with `mixup` too, each step draws one of both."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest gradient norm; none: no clipping."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """A training writes a checkpoint after an epoch when the last is this old."""
+    """Magnitude of one random colour change and one random shape change per image. 0: none."""
+    mixup: NonNegative = 0.0
+    """Parameter of the Beta distribution by which two images are blended. 0: none."""
+    cutmix: NonNegative = 0.0
+    """The same for a box of one image pasted into another. If `mixup` is set too, each step uses
+    one of both at random."""
+    clip_norm: Positive | None = None
+    """Maximum gradient norm. Default: no clipping."""
+    checkpoint_seconds: NonNegative = 60.0
+    """Minimum seconds between two checkpoints. Checkpoints are written at the end of an epoch."""
 
 
 class BudgetConfig(Section):
-    """How much one training may spend."""
+    """The budget of one training run."""
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Epochs
     """Passes over the training images."""
-    data_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the training images that is used."""
+    data_fraction: Scale = 1.0
+    """Fraction of the training images that is used."""

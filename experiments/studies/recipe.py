@@ -76,7 +76,7 @@ class BaselineConfig(Section):
         where = f"baselines: {self.name}: network"
         if isinstance(self.network, dict):
             return Architecture.from_dict(self.network, source=where)
-        if not self.network.endswith(".json"):
+        if not self.network.lower().endswith(".json"):
             return presets.load(self.network)
         try:
             data = json.loads(Path(self.network).read_text("utf-8"))

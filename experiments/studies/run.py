@@ -86,7 +86,7 @@ def _with_absolute_networks(recipe: StudyRecipe) -> StudyRecipe:
     """Paths are relative to where the command is typed; a study may be continued from anywhere."""
     baselines = tuple(
         each.model_copy(update={"network": str(Path(each.network).resolve())})
-        if isinstance(each.network, str) and each.network.endswith(".json")
+        if isinstance(each.network, str) and each.network.lower().endswith(".json")
         else each
         for each in recipe.baselines
     )

@@ -123,9 +123,10 @@ def test_weights_of_another_library_are_converted_and_back(tmp_path, monkeypatch
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
-def test_cost_reads_an_architecture_from_a_file(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["net.json", "net.JSON"])
+def test_cost_reads_an_architecture_from_a_file(name, tmp_path, monkeypatch, capsys):
     network = presets.load("mobilenet_v2", num_classes=7)
-    path = tmp_path / "net.json"
+    path = tmp_path / name
     path.write_text(json.dumps(network.to_dict()), "utf-8")
     assert phiscale(monkeypatch, "cost", str(path), "--json") == 0
     parameters = sum(tensor.numel() for tensor in build(network).parameters())
@@ -146,7 +147,7 @@ def test_lists_name_everything_that_is_shipped(monkeypatch, capsys):
     ("arguments", "message"),
     [
         (("cost", "eficientnet_b7"), "did you mean 'efficientnet_b7'?"),
-        (("cost", "nowhere.json"), "nowhere.json: cannot be read as JSON"),
+        (("cost", "nowhere.json"), "nowhere.json: not found"),
         (("run", "dmo"), "did you mean 'demo'?"),
         (("serch", "demo"), "Did you mean 'search'?"),
         (("run", "demo", "--quite"), "--quiet"),

@@ -1,10 +1,19 @@
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from experiments import config
 from space.validation import InvalidInput
+
+#: Keys that hold several numbers.
+PAIRS = {
+    *(f"objective.bounds.{cost}" for cost in ("macs", "params", "activations", "latency")),
+    *("train.resolutions", "family.phi", "family.targets"),
+}
 
 
 def recipe(**changes) -> dict:
@@ -17,6 +26,16 @@ def recipe(**changes) -> dict:
         "family": {"epochs": 3},
     }
     return data | changes
+
+
+def number_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys of a recipe that hold numbers."""
+    for name, schema in section.model_json_schema()["properties"].items():
+        kind = section.model_fields[name].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from number_keys(kind, f"{prefix}{name}.")
+        elif '"number"' in json.dumps(schema) or '"integer"' in json.dumps(schema):
+            yield prefix + name
 
 
 def write(folder: Path, data: object) -> str:
@@ -75,23 +94,44 @@ def test_an_override_reaches_sections_that_the_recipe_leaves_out(tmp_path):
             "did you mean 'hyperband'?",
         ),
         ("name=../elsewhere", "mine.yaml: name: string should match pattern"),
-        ("objective.bounds.macs=[3M, 1M]", "`least <= most` must hold, but got [3000000, 1000000]"),
-        ("data.held_out=1.5", "a fraction below 1 or a whole count is needed, but got 1.5"),
-        ("coefficients.alpha=1.2", "pinned together or not at all, but got only alpha"),
-        ("executor.workers=0", "`auto` or a count of at least 1 is needed, but got 0"),
-        ("executor.workers=many", "`auto` or a count of at least 1 is needed, but got 'many'"),
-        ("executor.workers=2", "`kind: local` makes one training at a time, but got `workers: 2`"),
-        ("family.phi=[]", "the family needs at least one value in `phi` or in `targets`"),
+        (
+            "objective.bounds.macs=[3M, 1M]",
+            "`minimum <= maximum` must hold, but got [3000000, 1000000]",
+        ),
+        ("data.held_out=1.5", "must be a fraction below 1 or a whole count, but got 1.5"),
+        ("coefficients.alpha=1.2", "set all of alpha, beta and gamma or none, but got only alpha"),
+        ("executor.workers=0", "must be `auto` or a count from 1 to 10000, but got 0"),
+        ("executor.workers=many", "must be `auto` or a count from 1 to 10000, but got 'many'"),
+        (
+            "executor.workers=2",
+            "`kind: local` executes one training run at a time, but got `workers: 2`",
+        ),
+        (
+            "search.epochs=9",
+            "search: final_epochs: `epochs <= final_epochs` must hold, because finalists are "
+            "trained longer, but got (epochs=9, final_epochs=2)",
+        ),
+        ("family.phi=[]", "family: needs at least one value in `phi` or in `targets`"),
         (
             "family={targets: [9M], rule: resolution, cost: params, epochs: 1}",
             "the rule 'resolution' does not change params",
         ),
-        ("search.trials.deep=1", "trials is a value and has no keys of its own"),
+        ("search.trials.deep=1", "trials is a value and has no keys"),
         ("search.trials", "must have the form key.key=value"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_what_must_hold(tmp_path, override, message):
     assert message in refusal(tmp_path, recipe(), override)
+
+
+@pytest.mark.parametrize("key", sorted(number_keys(config.Recipe)))
+@pytest.mark.parametrize("number", ["1e30", "-1e30", "9" * 400, ".inf", "-.inf", ".nan"])
+def test_every_number_has_limits(tmp_path, key, number):
+    section, _, last = key.rpartition(".")
+    value = f"[{number}, {number}]" if key in PAIRS else number
+    said = refusal(tmp_path, recipe(), f"{key}={value}")
+    assert f"mine.yaml: {section}" in said
+    assert last in said
 
 
 def test_a_missing_section_is_named(tmp_path):
@@ -102,16 +142,30 @@ def test_a_missing_section_is_named(tmp_path):
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
-    assert "key 'name' is given twice" in refusal(tmp_path, "name: a\nname: b\n")
+    assert "duplicate key 'name'" in refusal(tmp_path, "name: a\nname: b\n")
 
 
 def test_what_is_no_mapping_or_no_yaml_is_refused(tmp_path):
-    assert "a recipe is a mapping of keys" in refusal(tmp_path, "- a\n- b\n")
+    assert "must be a mapping of keys" in refusal(tmp_path, "- a\n- b\n")
     assert "is not valid YAML" in refusal(tmp_path, "name: [")
 
 
 def test_yaml_tags_build_no_objects(tmp_path):
     assert "is not valid YAML" in refusal(tmp_path, "name: !!python/object/apply:os.getcwd []")
+
+
+def test_a_recipe_in_utf_16_is_named_as_such(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(recipe()), "utf-16")
+    with pytest.raises(InvalidInput, match=r"mine\.yaml: is encoded in UTF-16; save it as UTF-8"):
+        config.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["mine.YAML", "mine.Yml"])
+def test_the_ending_of_a_recipe_may_be_in_capitals_and_its_text_may_have_a_mark(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(recipe()), "utf-8-sig")
+    assert config.load(str(path)).name == "mine"
 
 
 def test_a_misspelt_shipped_recipe_is_told_the_nearest():
@@ -120,7 +174,5 @@ def test_a_misspelt_shipped_recipe_is_told_the_nearest():
 
 
 def test_a_missing_file_is_told_the_shipped_recipes():
-    with pytest.raises(
-        InvalidInput, match=r"nowhere\.yaml: cannot be read.*shipped recipes:.*demo"
-    ):
+    with pytest.raises(InvalidInput, match=r"nowhere\.yaml: not found; shipped recipes:.*demo"):
         config.load("nowhere.yaml")

@@ -51,7 +51,7 @@ data:
   glyphs: {{classes: 3, train_images: 90, test_images: 30}}
 train: {{batch_size: 32}}
 objective: {{target: 400K, bounds: {{macs: [100K, 900K]}}}}
-search: {{trials: {TRIALS}, epochs: 12, finalists: 1, final_epochs: 1, pruner: {{kind: none}}}}
+search: {{trials: {TRIALS}, epochs: 12, finalists: 1, final_epochs: 13, pruner: {{kind: none}}}}
 coefficients: {{constraint: nominal, step: 0.5, tolerance: 0.3, epochs: 1}}
 family: {{phi: [0], epochs: 1}}
 executor: {{kind: processes, workers: 2}}
@@ -171,7 +171,7 @@ def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Command, tmp_pat
 
 
 def test_ctrl_c_twice_stops_at_once(phiscale: Command, tmp_path: Path) -> None:
-    process = phiscale.start("search.epochs=100000")
+    process = phiscale.start("search.epochs=100000", "search.final_epochs=100000")
     stop_while(process, both_train(tmp_path))
     status, errors = end(process, signal.SIGINT, signal.SIGINT)
     assert status == 130

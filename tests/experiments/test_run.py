@@ -63,7 +63,7 @@ def test_more_trials_may_be_asked_of_a_started_run(started):
         ("space=mnasnet", "space"),
         ("objective.target=9M", "objective.target"),
         ("train.learning_rate=0.3", "train.learning_rate"),
-        ("search.epochs=7", "search.epochs"),
+        ("search.epochs=4", "search.epochs"),
         ("data.held_out=0.3", "data.held_out"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_storage_that_cannot_be_reached_leaves_no_recipe_behind(tmp_path):
 
 def test_all_keys_that_may_not_change_are_named(started):
     with pytest.raises(InvalidInput) as error:
-        open_run(str(started.folder), overrides=("seed=1", "search.epochs=7", "search.trials=9"))
+        open_run(str(started.folder), overrides=("seed=1", "search.epochs=4", "search.trials=9"))
     named = [line.split(": ")[1] for line in str(error.value).splitlines()]
     assert named == ["search.epochs", "seed"]
 

@@ -155,7 +155,7 @@ def test_one_line_of_the_recipe_logs_a_real_search(tmp_path):
         *("resolution=16", "data.glyphs.classes=3", "data.glyphs.train_images=60"),
         *("data.glyphs.test_images=15", "objective.target=400K", "search.trials=2"),
         *("objective.bounds={macs: [100K, 900K]}", "search.epochs=2", "search.finalists=1"),
-        *("search.final_epochs=1", "executor.threads=1", f"data.cache={tmp_path / 'cache'}"),
+        *("search.final_epochs=3", "executor.threads=1", f"data.cache={tmp_path / 'cache'}"),
         "logging={tensorboard: true}",
     )
     opened = open_run("demo", tmp_path / "run", changes)
