@@ -46,7 +46,7 @@ EXECUTORS = ("local", "processes", "ray")
 #: Drivers are processes of their own, which have these imported already: that takes longer than
 #: they live.
 _DRIVERS = multiprocessing.get_context("forkserver")
-_IMPORTED = ["search.samplers", "search.search", "search.lease", "search.executors.tuning"]
+_IMPORTED = ["search.samplers", "search.search", "search.lease", "search.executors.ray_tune"]
 
 RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 

@@ -29,7 +29,7 @@ from scaling.comparison import PairedComparison, compare
 from scaling.grid import GridCandidate, realised
 from scaling.jobs import InOrder
 from scaling.race import Race, ladder
-from search.recorded import Recorded, accuracy
+from search.recorded_jobs import Recorded, accuracy
 from search.study import open_study
 from space.evaluation import Budget, Job, Proposer
 from space.files import write_file

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.training.distributed import Replica
-from search.executors.carrying import Answer, Sign
 from search.executors.processes import Process
+from search.executors.worker_pool import EpochReply, WorkerSignal
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Interrupted, Job, Measurement, Report, Status
 from space.validation import InvalidInput
@@ -73,14 +73,14 @@ class Shared:
                 match message:
                     case InvalidInput():
                         raise message
-                    case Sign.INTERRUPTED if rank == 0:
+                    case WorkerSignal.INTERRUPTED if rank == 0:
                         raise Interrupted
                     case Measurement() if rank == 0 or message.status is Status.FAILED:
                         return message
 
 
-def _answer(report: Report, epoch: Epoch) -> Answer:
+def _answer(report: Report, epoch: Epoch) -> EpochReply:
     try:
-        return Answer.STOP if report(epoch) else Answer.GO_ON
+        return EpochReply.STOP if report(epoch) else EpochReply.GO_ON
     except Interrupted:
-        return Answer.INTERRUPT
+        return EpochReply.INTERRUPT

@@ -12,7 +12,7 @@ from scaling.coefficient_result import CoefficientResult, pinned
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.race import Race, ladder
-from search.recorded import accuracy
+from search.recorded_jobs import accuracy
 from space.architecture import Architecture
 
 

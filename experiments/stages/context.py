@@ -27,7 +27,7 @@ from search.executors.ray import Ray
 from search.executors.threads import Threads
 from search.lease import Lease, Leased
 from search.pruning import Halving
-from search.recorded import Recorded
+from search.recorded_jobs import Recorded
 from search.study import finished, open_study
 from space import choices
 from space.architecture import Architecture

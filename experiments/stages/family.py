@@ -29,7 +29,7 @@ from scaling.rules import Rule
 from scaling.saved_family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
 from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
-from search.recorded import accuracy
+from search.recorded_jobs import accuracy
 from space.architecture import Architecture
 from space.evaluation import Job, Measurement, Status
 from space.network import Network, build

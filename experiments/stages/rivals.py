@@ -10,7 +10,7 @@ from experiments.stages.context import Context
 from scaling import rules
 from scaling.family import PlannedFamily, family_for
 from scaling.jobs import InOrder
-from search.recorded import accuracy
+from search.recorded_jobs import accuracy
 from space import presets
 from space.architecture import Architecture
 from space.cost import cost

@@ -28,7 +28,7 @@ from scaling import study_design
 from scaling.jobs import InOrder
 from scaling.study_design import StudyPoint
 from search import lease
-from search.recorded import Recorded, accuracy
+from search.recorded_jobs import Recorded, accuracy
 from search.study import open_study
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status

@@ -24,7 +24,7 @@ from experiments.stages.context import StageFailed, Tidied, executor_of, load_da
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
 from search import lease
-from search.recorded import Recorded, accuracy
+from search.recorded_jobs import Recorded, accuracy
 from search.study import open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Status

@@ -6,8 +6,8 @@ import signal
 import threading
 from types import TracebackType
 
-from search.executors.carrying import failure, hung
 from search.executors.stopping import Stopping, stopping
+from search.executors.worker_pool import failure, hung
 from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Proposer
 from space.validation import InvalidInput
 

@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from search.executors.carrying import carry, serve
+from search.executors.worker_pool import run_jobs, serve
 from space.evaluation import Evaluate, Proposer
 
 #: Seconds for a worker that has hung up to be gone (assumed).
@@ -28,8 +28,9 @@ _PR_SET_PDEATHSIG = 1
 class Processes:
     """An `Executor` with a spawned worker for each of `environments`, variables that it is given.
 
-    `evaluate` must pickle. See `carrying.carry` for what happens to jobs whose worker dies, hangs,
-    or is interrupted. Workers do not outlive the process that started them, whatever ends it.
+    `evaluate` must pickle. `worker_pool.run_jobs` says what happens to jobs whose worker dies,
+    hangs, or is interrupted. Workers do not outlive the process that started them, whatever ends
+    it.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Processes:
         """Runs `proposer`'s jobs until it has no more."""
         pickled = pickle.dumps(evaluate)
         starts = [partial(Process, environment, pickled) for environment in self._environments]
-        carry(proposer, starts, self._timeout)
+        run_jobs(proposer, starts, self._timeout)
 
 
 class Process:

@@ -17,9 +17,9 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.executors.carrying import RETRIES
 from search.executors.processes import variables
 from search.executors.stopping import Stopping, stopping
+from search.executors.worker_pool import RETRIES
 from search.pruning import Halving
 from space.evaluation import Evaluate, Proposer
 from space.validation import InvalidInput
@@ -104,19 +104,19 @@ class Ray:
     def _tune(self, proposer: Proposer, evaluate: Evaluate, stop: Stopping) -> None:
         from ray import cloudpickle, tune
 
-        from search.executors import tuning
+        from search.executors import ray_tune
 
         need = self._need()
         room = _Room(need, self.workers)
         if not room():
             raise InvalidInput(_no_room(need))
-        feed = tuning.Feed(proposer, room, stop)
+        feed = ray_tune.JobSearcher(proposer, room, stop)
         worker = tune.with_parameters(
-            tuning.Worker,
+            ray_tune.JobTrainable,
             evaluate=cloudpickle.dumps(evaluate),
             variables={"OMP_NUM_THREADS": str(int(need["CPU"]))},
         )
-        watch = [tuning.Watch(feed, self.trial_timeout)] if self.trial_timeout else []
+        watch = [ray_tune.TimeoutCallback(feed, self.trial_timeout)] if self.trial_timeout else []
         # Workers start side by side, and not one after the other.
         settings = _TUNE | {"TUNE_MAX_PENDING_TRIALS_PG": str(room())}
         with (
@@ -127,7 +127,7 @@ class Ray:
                 tune.with_resources(worker, tune.PlacementGroupFactory([need])),
                 tune_config=tune.TuneConfig(
                     search_alg=feed,
-                    scheduler=tuning.Judge(proposer, feed, stop, self.halving),
+                    scheduler=ray_tune.EpochScheduler(proposer, feed, stop, self.halving),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -142,7 +142,7 @@ class Ray:
             )
             try:
                 _attended(tuner.fit, stop)
-            except tuning.Failed as failed:
+            except ray_tune.Failed as failed:
                 raise failed.error from None
             finally:
                 feed.close()

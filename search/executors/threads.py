@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from multiprocessing import Pipe
 
-from search.executors.carrying import carry, serve
+from search.executors.worker_pool import run_jobs, serve
 from space.evaluation import Evaluate, Proposer
 
 
@@ -21,7 +21,7 @@ class Threads:
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more."""
-        carry(proposer, [partial(_Thread, evaluate)] * self._count, trial_timeout=None)
+        run_jobs(proposer, [partial(_Thread, evaluate)] * self._count, trial_timeout=None)
 
 
 class _Thread:

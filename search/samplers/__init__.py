@@ -10,9 +10,9 @@ from search.candidates import Candidates
 from search.samplers import from_optuna
 from search.samplers.base import Method, Sampler
 from search.samplers.evolution import evolution
-from search.samplers.local import local
+from search.samplers.local_search import local
 from search.samplers.observations import Observations
-from search.samplers.uniform import uniform
+from search.samplers.random_search import uniform
 from space.validation import InvalidInput, one_of
 
 _METHODS: dict[str, Method] = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from search.candidates import Candidates, Rows
 from search.samplers.base import History
-from search.samplers.uniform import uniform
+from search.samplers.random_search import uniform
 from space import moves
 
 POPULATION = 50

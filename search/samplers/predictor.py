@@ -21,7 +21,7 @@ from search.candidates import Candidates, Rows
 from search.objective import Price
 from search.samplers.base import History
 from search.samplers.observations import Observations, observe
-from search.samplers.uniform import uniform
+from search.samplers.random_search import uniform
 from space import moves
 
 #: Random trials before there is a model (assumed), and with an earlier search to begin from.

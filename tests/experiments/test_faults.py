@@ -33,7 +33,7 @@ from search import database
 from search import storage as storages
 from search.executors.local import Local
 from search.executors.processes import Processes
-from search.recorded import Recorded
+from search.recorded_jobs import Recorded
 from search.study import finished, open_study
 from space import presets
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status

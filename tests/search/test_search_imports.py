@@ -6,7 +6,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: What is written against Ray Tune's classes; the executor imports it when it runs.
-NEEDS_RAY = "search.executors.tuning"
+NEEDS_RAY = "search.executors.ray_tune"
 MODULES = sorted(
     {
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")

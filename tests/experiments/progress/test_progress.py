@@ -12,7 +12,7 @@ from experiments.progress import display, log
 from experiments.progress.display import Earlier, Watched, earlier
 from scaling.jobs import InOrder
 from search.executors.local import Local
-from search.recorded import Recorded, accuracy
+from search.recorded_jobs import Recorded, accuracy
 from space import presets
 from space.cost import cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Status

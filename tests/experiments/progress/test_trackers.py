@@ -11,7 +11,7 @@ from experiments.progress.trackers import MLflow, TensorBoard, tracked, trackers
 from experiments.run import open_run
 from scaling.jobs import InOrder
 from search.executors.local import Local
-from search.recorded import Recorded, accuracy
+from search.recorded_jobs import Recorded, accuracy
 from space import presets
 from space.cost import cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Status

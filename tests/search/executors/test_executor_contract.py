@@ -11,11 +11,11 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.benchmarks.fake import FakeEvaluate, Fault
-from search.executors.carrying import RETRIES
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.executors.threads import Threads
+from search.executors.worker_pool import RETRIES
 from space.evaluation import Epoch, Executor, Job, Measurement, Status
 from space.validation import InvalidInput
 

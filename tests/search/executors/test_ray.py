@@ -125,7 +125,7 @@ def test_training_that_fits_no_machine_is_refused(
 
 
 def test_successive_halving_stops_what_is_behind_and_remembers_an_earlier_start() -> None:
-    from search.executors.tuning import _Halving
+    from search.executors.ray_tune import _Halving
 
     def value(accuracy: float, _: Job) -> float:
         return 10 * accuracy

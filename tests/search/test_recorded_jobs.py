@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from search.executors.local import Local
 from search.ledger import job_of
-from search.recorded import Recorded
+from search.recorded_jobs import Recorded
 from search.study import open_study
 from space.architecture import Architecture
 from space.cost import cost

@@ -9,7 +9,7 @@ import numpy as np
 
 from search.candidates import Candidates, Rows
 from search.samplers.base import History
-from search.samplers.uniform import uniform
+from search.samplers.random_search import uniform
 from space import moves
 
 #: The system attribute that says to which climb, counted from 0, a trial belongs.

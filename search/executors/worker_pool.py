@@ -3,7 +3,7 @@
 A worker is whatever holds the other end of a connection and `serve`s there: a process, or a thread
 of this one. They talk in turns:
 
-    driver → worker  Job, then an `Answer` to each epoch; hanging up ends the worker
+    driver → worker  Job, then an `EpochReply` to each epoch; hanging up ends the worker
     worker → driver  READY once; of each job its epochs, then its measurement, INTERRUPTED,
                      or the `InvalidInput` that ends the run
 """
@@ -48,14 +48,14 @@ class Worker(Protocol):
         """Ends it at once, where that can be."""
 
 
-class Sign(Enum):
+class WorkerSignal(Enum):
     """What a worker says beside epochs and measurements."""
 
     READY = "ready"
     INTERRUPTED = "interrupted"
 
 
-class Answer(Enum):
+class EpochReply(Enum):
     """What a job does after an epoch."""
 
     GO_ON = "go on"
@@ -81,7 +81,7 @@ def hung(seconds: float) -> Measurement:
 def serve(connection: Connection[Any, Any], evaluate: Evaluate) -> None:
     """A worker's life: evaluates the jobs that come, until the driver hangs up."""
     try:
-        connection.send(Sign.READY)
+        connection.send(WorkerSignal.READY)
         while True:
             connection.send(_evaluated(connection.recv(), connection, evaluate))
     except (EOFError, OSError, _HungUp):
@@ -94,21 +94,21 @@ class _HungUp(BaseException):
 
 def _evaluated(
     job: Job, connection: Connection[Any, Any], evaluate: Evaluate
-) -> Measurement | Sign | InvalidInput:
+) -> Measurement | WorkerSignal | InvalidInput:
     def report(epoch: Epoch) -> bool:
         try:
             connection.send(epoch)
             answer = connection.recv()
         except (EOFError, OSError):
             raise _HungUp from None
-        if answer is Answer.INTERRUPT:
+        if answer is EpochReply.INTERRUPT:
             raise Interrupted
-        return answer is Answer.STOP
+        return answer is EpochReply.STOP
 
     try:
         return evaluate(job.architecture, job.budget, report)
     except Interrupted:
-        return Sign.INTERRUPTED
+        return WorkerSignal.INTERRUPTED
     except InvalidInput as error:
         return error
     except Exception as error:
@@ -119,7 +119,7 @@ def _evaluated(
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
+class _Slot:
     """Room for one worker, who is started when there is a job for it."""
 
     start: Callable[[], Worker]
@@ -135,7 +135,7 @@ class _Place:
         self.worker = self.job = None
 
 
-def carry(
+def run_jobs(
     proposer: Proposer, starts: Sequence[Callable[[], Worker]], trial_timeout: float | None
 ) -> None:
     """Carries the proposer's jobs to as many workers as `starts` gives, until it has no more.
@@ -146,22 +146,22 @@ def carry(
     `KeyboardInterrupt` is raised. In any case no worker is left.
     """
     with stopping() as stop:
-        carrier = _Carrier(proposer, [_Place(start) for start in starts], trial_timeout, stop)
+        pool = _Pool(proposer, [_Slot(start) for start in starts], trial_timeout, stop)
         try:
-            carrier.run()
+            pool.run()
         finally:
-            carrier.dismiss()
+            pool.dismiss()
 
 
-class _Carrier:
+class _Pool:
     def __init__(
         self,
         proposer: Proposer,
-        places: Sequence[_Place],
+        slots: Sequence[_Slot],
         trial_timeout: float | None,
         stop: Stopping,
     ) -> None:
-        self._proposer, self._places, self._stop = proposer, places, stop
+        self._proposer, self._slots, self._stop = proposer, slots, stop
         self._timeout = trial_timeout
         self._again: deque[Job] = deque()
         self._deaths: dict[str, int] = {}
@@ -171,54 +171,54 @@ class _Carrier:
         while True:
             self._hand_out()
             busy = {
-                place.worker.connection: place
-                for place in self._places
-                if place.worker is not None and place.job is not None
+                slot.worker.connection: slot
+                for slot in self._slots
+                if slot.worker is not None and slot.job is not None
             }
             if not busy:
                 return
-            deadline = min(place.deadline for place in busy.values())
+            deadline = min(slot.deadline for slot in busy.values())
             seconds = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
             for connection in wait(list(busy), seconds):
                 self._hear(busy[connection])  # type: ignore[index]
-            for place in busy.values():
-                if place.job is not None and time.monotonic() >= place.deadline:
-                    self._end_hung(place, place.job)
+            for slot in busy.values():
+                if slot.job is not None and time.monotonic() >= slot.deadline:
+                    self._end_hung(slot, slot.job)
 
     def dismiss(self) -> None:
         """Ends all workers."""
-        for place in self._places:
-            place.dismiss()
+        for slot in self._slots:
+            slot.dismiss()
 
     def _hand_out(self) -> None:
-        for place in self._places:
-            if place.job is not None:
+        for slot in self._slots:
+            if slot.job is not None:
                 continue
             job = self._next()
             if job is None:
                 return
-            self._hand(job, place)
+            self._hand(job, slot)
 
     def _next(self) -> Job | None:
         if self._stop.asked:
             return None
         return self._again.popleft() if self._again else self._proposer.ask()
 
-    def _hand(self, job: Job, place: _Place) -> None:
-        if place.worker is not None:
+    def _hand(self, job: Job, slot: _Slot) -> None:
+        if slot.worker is not None:
             try:
-                place.worker.connection.send(job)
+                slot.worker.connection.send(job)
             except OSError:  # it died while it had nothing to do
-                place.dismiss()
-        fresh = place.worker is None
-        if place.worker is None:
-            place.worker = place.start()
-            place.worker.connection.send(job)
-        place.job = job
-        self._alive(place, _START_SECONDS if fresh else 0.0)
+                slot.dismiss()
+        fresh = slot.worker is None
+        if slot.worker is None:
+            slot.worker = slot.start()
+            slot.worker.connection.send(job)
+        slot.job = job
+        self._alive(slot, _START_SECONDS if fresh else 0.0)
 
-    def _hear(self, place: _Place) -> None:
-        worker, job = place.worker, place.job
+    def _hear(self, slot: _Slot) -> None:
+        worker, job = slot.worker, slot.job
         assert worker is not None
         assert job is not None
         try:
@@ -226,30 +226,30 @@ class _Carrier:
             if isinstance(message, Epoch):
                 worker.connection.send(self._answer(job, message))
         except (EOFError, OSError):
-            self._lost(place, job, worker.fate())
+            self._lost(slot, job, worker.fate())
             return
-        self._alive(place)
+        self._alive(slot)
         match message:
             case Measurement():
-                place.job = None
+                slot.job = None
                 self._deaths.pop(job.name, None)
                 self._proposer.tell(job, message)
-            case Sign.INTERRUPTED:
-                place.job = None
+            case WorkerSignal.INTERRUPTED:
+                slot.job = None
             case InvalidInput():
                 raise message
 
-    def _answer(self, job: Job, epoch: Epoch) -> Answer:
+    def _answer(self, job: Job, epoch: Epoch) -> EpochReply:
         if self._proposer.report(job, epoch):
-            return Answer.STOP
-        return Answer.INTERRUPT if self._stop.after(epoch, job) else Answer.GO_ON
+            return EpochReply.STOP
+        return EpochReply.INTERRUPT if self._stop.after(epoch, job) else EpochReply.GO_ON
 
-    def _alive(self, place: _Place, extra: float = 0.0) -> None:
+    def _alive(self, slot: _Slot, extra: float = 0.0) -> None:
         if self._timeout is not None:
-            place.deadline = time.monotonic() + self._timeout + extra
+            slot.deadline = time.monotonic() + self._timeout + extra
 
-    def _lost(self, place: _Place, job: Job, fate: str) -> None:
-        place.dismiss()
+    def _lost(self, slot: _Slot, job: Job, fate: str) -> None:
+        slot.dismiss()
         deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
         if deaths <= RETRIES:
             _logger.warning("%s: its worker %s; another goes on with it", job.name, fate)
@@ -259,7 +259,7 @@ class _Carrier:
         reason = f"its worker died {deaths} times; the last {fate}"
         self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
 
-    def _end_hung(self, place: _Place, job: Job) -> None:
+    def _end_hung(self, slot: _Slot, job: Job) -> None:
         assert self._timeout is not None
-        place.dismiss()
+        slot.dismiss()
         self._proposer.tell(job, hung(self._timeout))

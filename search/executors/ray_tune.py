@@ -31,8 +31,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.executors.carrying import RETRIES, Answer, Sign, hung, serve
 from search.executors.stopping import Stopping
+from search.executors.worker_pool import RETRIES, EpochReply, WorkerSignal, hung, serve
 from search.pruning import Halving
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
@@ -59,7 +59,7 @@ class _Unwritten:
         return {}
 
 
-class Feed(_Unwritten, Searcher):  # type: ignore[misc]
+class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
     """Asks a proposer for jobs while there is `room` for more, and tells it what they gave."""
 
     def __init__(self, proposer: Proposer, room: Callable[[], int], stop: Stopping) -> None:
@@ -132,11 +132,11 @@ class Feed(_Unwritten, Searcher):  # type: ignore[misc]
         """Nothing."""
 
 
-class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
+class EpochScheduler(_Unwritten, FIFOScheduler):  # type: ignore[misc]
     """Reports epochs to a proposer, and answers the jobs."""
 
     def __init__(
-        self, proposer: Proposer, feed: Feed, stop: Stopping, halving: Halving | None = None
+        self, proposer: Proposer, feed: JobSearcher, stop: Stopping, halving: Halving | None = None
     ) -> None:
         super().__init__()
         self._proposer, self._feed, self._stop = proposer, feed, stop
@@ -150,9 +150,9 @@ class Judge(_Unwritten, FIFOScheduler):  # type: ignore[misc]
             if self._halving is not None:
                 stop = self._halving.stops(trial, job, epoch) or stop
         if stop:
-            _say(trial, Answer.STOP)
+            _reply(trial, EpochReply.STOP)
         elif self._stop.after(epoch, job):
-            _say(trial, Answer.INTERRUPT)
+            _reply(trial, EpochReply.INTERRUPT)
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, _: Any, trial: Trial) -> None:
@@ -193,10 +193,10 @@ class _Halving:
         return bool(said == TrialScheduler.STOP)
 
 
-class Watch(_Unwritten, Callback):  # type: ignore[misc]
+class TimeoutCallback(_Unwritten, Callback):  # type: ignore[misc]
     """Ends the workers of jobs that give no sign of life for `seconds`."""
 
-    def __init__(self, feed: Feed, seconds: float) -> None:
+    def __init__(self, feed: JobSearcher, seconds: float) -> None:
         self._feed, self._seconds = feed, seconds
         self._deadlines: dict[Trial, float] = {}
 
@@ -222,7 +222,7 @@ class Watch(_Unwritten, Callback):  # type: ignore[misc]
                 ray.kill(trial.temporary_state.ray_actor)
 
 
-def _say(trial: Trial, answer: Answer) -> None:
+def _reply(trial: Trial, answer: EpochReply) -> None:
     # Calls of one actor arrive in order: before the `train` that the answer is for.
     trial.temporary_state.ray_actor.answer.remote(answer)
 
@@ -239,7 +239,7 @@ def _fate(trial: Trial) -> str:
     return f"failed: {told.strip().splitlines()[-1]}"
 
 
-class Worker(tune.Trainable):  # type: ignore[misc]
+class JobTrainable(tune.Trainable):  # type: ignore[misc]
     """Evaluates jobs, one after the other: a step of Tune's is an epoch, or the end of a job."""
 
     def setup(self, config: dict[str, Any], evaluate: bytes, variables: dict[str, str]) -> None:
@@ -254,12 +254,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             return
         self._connection, other = multiprocessing.Pipe()
         threading.Thread(target=serve, args=(other, unpickled), daemon=True).start()
-        assert self._connection.recv() is Sign.READY
+        assert self._connection.recv() is WorkerSignal.READY
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes another job."""
-        self._next: Job | Answer = _unpacked(new_config[_JOB])
+        self._next: Job | EpochReply = _unpacked(new_config[_JOB])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -267,11 +267,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if self._refusal is not None:
             return {"message": self._refusal, "done": True}
         self._connection.send(self._next)
-        self._next = Answer.GO_ON
+        self._next = EpochReply.GO_ON
         message = self._connection.recv()
         return {"message": message, "done": not isinstance(message, Epoch)}
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: EpochReply) -> None:
         """What the job is to do after its epoch."""
         self._next = answer
 
