@@ -115,10 +115,9 @@ def gather_rows(rows: Tensor, replica: Replica) -> Tensor:
 def with_synchronized_norms(network: nn.Module, replica: Replica) -> nn.Module:
     """`network`, with batch norms that see the images of all processes."""
     if replica.size > 1:
-        for module in list(network.modules()):
-            for name, child in module.named_children():
-                if type(child) is nn.BatchNorm2d:
-                    setattr(module, name, _SynchronizedBatchNorm.like(child))
+        for module in network.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = _SynchronizedBatchNorm
     return network
 
 
@@ -130,13 +129,6 @@ def _sum(value: Tensor) -> Tensor:
 
 class _SynchronizedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes; torch's SyncBatchNorm works on GPUs alone."""
-
-    @classmethod
-    def like(cls, norm: nn.BatchNorm2d) -> _SynchronizedBatchNorm:
-        """A norm with the settings and the very tensors of `norm`."""
-        made = cls(norm.num_features, norm.eps, norm.momentum)
-        made._parameters, made._buffers = norm._parameters, norm._buffers
-        return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """N × C × H × W, normalised per channel."""

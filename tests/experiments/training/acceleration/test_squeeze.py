@@ -8,19 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.training import compiled
-from experiments.training.squeeze import with_fast_squeeze
+from experiments.training.acceleration import kernel_calls, squeeze
 from space import presets
 from space.blocks import SqueezeExcite
 from space.network import build
 
-_CPU = torch.device("cpu")
+
+def _accelerated(network: nn.Module) -> nn.Module:
+    squeeze.accelerate(network)
+    return network
 
 
 @pytest.fixture(autouse=True, params=["kernels", "torch"])
 def _way(request, monkeypatch):
     """With one thread and numba's kernels, and without them."""
-    monkeypatch.setattr(compiled, "available", lambda _: request.param == "kernels")
+    monkeypatch.setattr(kernel_calls, "available", lambda: request.param == "kernels")
 
 
 def _squeezes() -> list[SqueezeExcite]:
@@ -50,7 +52,7 @@ def test_output_and_gradients_are_those_of_the_networks_own_in_double_precision(
         x = torch.randn(3, channels, *size).to(memory_format=torch.channels_last)
         of_output = torch.randn_like(x)
         wanted = _gradients(copy.deepcopy(layer).double(), x.double(), of_output)
-        found = _gradients(with_fast_squeeze(copy.deepcopy(layer), _CPU), x, of_output)
+        found = _gradients(_accelerated(copy.deepcopy(layer)), x, of_output)
         assert len(found) == len(wanted) == 6
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -61,7 +63,7 @@ def test_maps_that_are_channels_first_are_taken_too():
     x = torch.randn(2, layer.reduce.in_channels, 5, 3)
     of_output = torch.randn_like(x)
     wanted = _gradients(copy.deepcopy(layer), x, of_output)
-    found = _gradients(with_fast_squeeze(copy.deepcopy(layer), _CPU), x, of_output)
+    found = _gradients(_accelerated(copy.deepcopy(layer)), x, of_output)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -69,6 +71,6 @@ def test_maps_that_are_channels_first_are_taken_too():
 def test_parameters_are_the_same_ones_under_the_same_names():
     network = build(presets.load("mobilenet_v3_small"))
     before = dict(network.named_parameters())
-    after = dict(with_fast_squeeze(network, _CPU).named_parameters())
+    after = dict(_accelerated(network).named_parameters())
     assert list(after) == list(before)
     assert all(after[name] is before[name] for name in before)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.training import compiled
+from experiments.training.acceleration import kernel_calls
 from space.blocks import ConvNorm
 
 #: Between what an activation clamps. Others than these follow the norm as they are.
@@ -24,19 +24,20 @@ _CLAMPS: dict[type[nn.Module], tuple[float, float]] = {
 }
 
 
-def with_fused_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` with the same parameters and names, its norms joined with what clamps them.
-
-    For training by one thread of a CPU: the kernels have no more, and other devices have their own.
-    """
-    if compiled.available(device):
-        for layer in network.modules():
-            if isinstance(layer, ConvNorm) and type(layer.norm) is nn.BatchNorm2d:
-                clamp = _CLAMPS.get(type(layer.activation))
-                layer.norm = _ClampedNorm.like(layer.norm, clamp or (-math.inf, math.inf))
-                if clamp:
-                    layer.activation = nn.Identity()
-    return network
+def accelerate(network: nn.Module) -> str:
+    """Joins the batch norms of `network` on a CPU with what clamps them; says how many, if any."""
+    if not kernel_calls.available():
+        return ""
+    count = 0
+    for layer in network.modules():
+        if isinstance(layer, ConvNorm) and type(layer.norm) is nn.BatchNorm2d:
+            clamp = _CLAMPS.get(type(layer.activation))
+            layer.norm.__class__ = _ClampedNorm
+            layer.norm.clamp = clamp or (-math.inf, math.inf)  # type: ignore[assignment]
+            if clamp:
+                layer.activation = nn.Identity()
+            count += 1
+    return f"batch norm and ReLU as one compiled loop ({count} layers)" if count else ""
 
 
 class _ClampedNorm(nn.BatchNorm2d):
@@ -44,18 +45,9 @@ class _ClampedNorm(nn.BatchNorm2d):
 
     clamp: tuple[float, float]
 
-    @classmethod
-    def like(cls, norm: nn.BatchNorm2d, clamp: tuple[float, float]) -> _ClampedNorm:
-        """A norm with the settings, weights and statistics of `norm`."""
-        with torch.device("meta"):
-            made = cls(norm.num_features, norm.eps, norm.momentum)
-        made._parameters, made._buffers = norm._parameters, norm._buffers
-        made.clamp = clamp
-        return made.train(norm.training)
-
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.BatchNorm2d`, clamped."""
-        fits = compiled.fits(x)
+        fits = kernel_calls.fits(x)
         if fits and self.training and x.numel() > self.num_features:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
@@ -65,7 +57,9 @@ class _ClampedNorm(nn.BatchNorm2d):
             mean, variance = self.statistics()
             scale = self.weight / (variance + self.eps).sqrt()
             out = torch.empty_like(x)
-            compiled.call("clamped_line", (x, scale, self.bias - mean * scale, out), *self.clamp)
+            kernel_calls.call(
+                "clamped_line", (x, scale, self.bias - mean * scale, out), *self.clamp
+            )
             return out
         return F.hardtanh(super().forward(x), *self.clamp)
 
@@ -84,7 +78,7 @@ class _Normalise(torch.autograd.Function):
         out, mean, deviation = map(torch.empty_like, (x, bias, bias))
         tensors = (x, weight, bias, *norm.statistics(), mean, deviation, out)
         assert norm.momentum is not None
-        compiled.call("normalise", tensors, norm.eps, norm.momentum, *norm.clamp)
+        kernel_calls.call("normalise", tensors, norm.eps, norm.momentum, *norm.clamp)
         ctx.save_for_backward(x, mean, deviation, weight, bias)
         ctx.clamp = norm.clamp
         return out
@@ -94,6 +88,6 @@ class _Normalise(torch.autograd.Function):
         x, _, _, weight, bias = saved = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         found = tuple(map(torch.empty_like, (x, weight, bias)))
-        compiled.call("differentiate_norm", (gradient, *saved, *found), *ctx.clamp)
+        kernel_calls.call("differentiate_norm", (gradient, *saved, *found), *ctx.clamp)
         of_x, of_weight, of_bias = found
         return of_x, of_weight, of_bias, None

@@ -1,4 +1,4 @@
-"""Loops over maps, compiled for the processor by numba; `compiled` calls them.
+"""Loops over maps, compiled for the processor by numba; `kernel_calls` calls them.
 
 They take addresses, since a step calls some hundred of them, and over ten arrays numba takes 0.1 ms
 before it begins (measured). Maps are images × pixels × channels in float32, contiguous. They are

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from experiments.training import compiled, norms
-from experiments.training.norms import with_fused_norms
+from experiments.training.acceleration import kernel_calls, norms
 from space.architecture import Activation, Numerics
 from space.blocks import ConvNorm
 
-_CPU = torch.device("cpu")
+
+def _accelerated(network: nn.Module) -> nn.Module:
+    norms.accelerate(network)
+    return network
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def _layer(channels: int, activation: Activation | None = Activation.RELU) -> Co
 
 
 def _fused(layer: nn.Module) -> nn.Module:
-    made = with_fused_norms(copy.deepcopy(layer), _CPU)
+    made = _accelerated(copy.deepcopy(layer))
     assert any(isinstance(each, norms._ClampedNorm) for each in made.modules())
     return made
 
@@ -105,7 +107,7 @@ def test_parameters_are_the_same_ones_under_the_same_names():
     plain = nn.Sequential(_layer(8), nn.Sequential(_layer(8, None)))
     before = dict(plain.named_parameters())
     names = list(plain.state_dict())
-    after = dict(with_fused_norms(plain, _CPU).named_parameters())
+    after = dict(_accelerated(plain).named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
     assert list(plain.state_dict()) == names
@@ -143,10 +145,10 @@ def test_other_memory_is_computed_by_torch():
 
 def test_several_threads_and_a_missing_numba_leave_torch_its_norm(monkeypatch):
     torch.set_num_threads(2)
-    layer = with_fused_norms(_layer(4), _CPU)
+    layer = _accelerated(_layer(4))
     assert type(layer.norm) is nn.BatchNorm2d
     torch.set_num_threads(1)
-    monkeypatch.setattr(compiled, "_kernels", lambda: None)
-    layer = with_fused_norms(_layer(4), _CPU)
+    monkeypatch.setattr(kernel_calls, "_kernels", lambda: (None, "no numba"))
+    layer = _accelerated(_layer(4))
     assert type(layer.norm) is nn.BatchNorm2d
     assert type(layer.activation) is nn.ReLU

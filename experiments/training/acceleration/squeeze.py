@@ -1,9 +1,9 @@
-"""Squeeze-and-excite in fewer and smaller operations, for a CPU.
+"""Squeeze-and-excite in fewer and smaller operations, on any device.
 
 torch writes the gradient of a mean to every pixel, channels first whatever the map, and adding that
 to gradients that are channels last reads memory in strides; here it is a view. The gates, which
-torch computes as convolutions of one pixel, are matrix products. Both gradients of the product of
-map and gate come from one reading.
+torch computes as convolutions of one pixel, are matrix products. On a CPU, one pass over memory
+gives both gradients of the product of map and gates.
 """
 
 from __future__ import annotations
@@ -14,20 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.training import compiled
+from experiments.training.acceleration import kernel_calls
 from space.blocks import SqueezeExcite
 
 
-def with_fast_squeeze(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` with the same parameters, names and functions, its gates computed faster.
-
-    Other devices than a CPU are left as they are.
-    """
-    if device.type == "cpu":
-        for layer in network.modules():
-            if type(layer) is SqueezeExcite:
-                layer.__class__ = _Squeeze
-    return network
+def accelerate(network: nn.Module) -> str:
+    """Changes the squeeze-and-excite of `network`; says how many, if any."""
+    found = [module for module in network.modules() if type(module) is SqueezeExcite]
+    for module in found:
+        module.__class__ = _Squeeze
+    return f"squeeze-and-excite as mean and linear layers ({len(found)} layers)" if found else ""
 
 
 class _Squeeze(SqueezeExcite):
@@ -36,7 +32,7 @@ class _Squeeze(SqueezeExcite):
         mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
         hidden: Tensor = self.activation(_product(self.reduce, mean))
         gates: Tensor = self.gate(_product(self.expand, hidden))
-        if compiled.available(x.device) and compiled.fits(x):
+        if x.device.type == "cpu" and kernel_calls.available() and kernel_calls.fits(x):
             scaled: Tensor = _ScaleByGates.apply(x, gates)  # type: ignore[no-untyped-call]
             return scaled
         return x * gates[:, :, None, None]
@@ -75,5 +71,5 @@ class _ScaleByGates(torch.autograd.Function):
         x, gates = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_x, of_gates = torch.empty_like(x), torch.empty_like(gates)
-        compiled.call("differentiate_gates", (gradient, x, gates, of_x, of_gates))
+        kernel_calls.call("differentiate_gates", (gradient, x, gates, of_x, of_gates))
         return of_x, of_gates

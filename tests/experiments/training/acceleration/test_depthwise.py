@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.training.depthwise import with_fast_depthwise
+from experiments.training.acceleration import depthwise
 
-_CPU = torch.device("cpu")
+
+def _accelerated(network: nn.Module) -> nn.Module:
+    depthwise.accelerate(network)
+    return network
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -20,7 +23,7 @@ _CPU = torch.device("cpu")
 def test_outputs_and_gradients_are_those_of_torch(stride: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(24, 24, 5, stride, 2, groups=24, bias=False))
-    fast = with_fast_depthwise(copy.deepcopy(plain), _CPU)
+    fast = _accelerated(copy.deepcopy(plain))
     assert type(fast[0]) is not nn.Conv2d  # type: ignore[index]
     results = []
     for network in (plain, fast.to(memory_format=torch.channels_last)):  # type: ignore[call-overload]
@@ -36,7 +39,7 @@ def test_outputs_and_gradients_are_those_of_torch(stride: int, size: tuple[int, 
 def test_parameters_keep_their_names_and_memory() -> None:
     plain = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False), nn.Conv2d(8, 4, 5))
     before = dict(plain.named_parameters())
-    after = dict(with_fast_depthwise(plain, _CPU).named_parameters())
+    after = dict(_accelerated(plain).named_parameters())
     assert list(after) == list(before)
     assert all(after[name] is parameter for name, parameter in before.items())
 
@@ -52,5 +55,5 @@ def test_parameters_keep_their_names_and_memory() -> None:
     ids=["3x3", "not depthwise", "not padded", "with a bias"],
 )
 def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
-    network = with_fast_depthwise(nn.Sequential(conv), _CPU)
+    network = _accelerated(nn.Sequential(conv))
     assert next(network.children()) is conv
