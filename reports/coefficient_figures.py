@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import rows
-from reports.style import (
+from reports.figure_style import (
     BASELINE,
     FAINT,
     FRONT,
@@ -14,7 +13,8 @@ from reports.style import (
     new_figure,
     percent_axis,
 )
-from reports.ternary import CORNERS, GRID, Place, place, with_room
+from reports.schema import rows
+from reports.ternary import CORNERS, GRID, TernaryPoint, place, with_room
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
 
 
 def _draw_candidate(
-    axes: Axes, row: dict[str, Any], at: Place, accuracies: list[float], *, named: bool
+    axes: Axes, row: dict[str, Any], at: TernaryPoint, accuracies: list[float], *, named: bool
 ) -> None:
     low, high = min(accuracies), max(accuracies)
     lightness = 0.85 - 0.7 * (row["accuracy"] - low) / ((high - low) or 1)

@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.charts import latency_setting
+from reports.chart_data import latency_setting
 from reports.coefficient_figures import coefficient_grid, coefficient_surface
-from reports.columns import rows
-from reports.load import Run
-from reports.search_figures import pareto_front, search_progress
-from reports.search_tables import pareto
-from reports.style import (
+from reports.figure_style import (
     BASELINE,
     FAMILY,
     FRONT,
     PRUNED,
     TRIAL,
-    Look,
+    LineStyle,
     accuracy_line,
     count_axis,
     dots,
@@ -32,7 +28,11 @@ from reports.style import (
     plain,
     short_axis,
 )
+from reports.load import Run
+from reports.schema import rows
+from reports.search_figures import pareto_front, search_progress
 from reports.tables import Tables
+from reports.trial_tables import pareto
 from space.validation import one_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def accuracy(
 def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
     way = rows(family[family["accuracy"].notna()])
     if way:
-        accuracy_line(axes, way, cost, Look("o", FAMILY, "-"), "family, on the test images")
+        accuracy_line(axes, way, cost, LineStyle("o", FAMILY, "-"), "family, on the test images")
         name_members(axes, way, cost, FAMILY)
 
 
@@ -194,7 +194,7 @@ def _name_aside(axes: Axes, lines: Mapping[str, list[dict[str, Any]]]) -> None:
 def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> None:
     marker, dashes = _WAYS[place % len(_WAYS)]
     colour = FAMILY if place == 0 else FRONT
-    accuracy_line(axes, way, "x", Look(marker, colour, dashes), plain(name) or None)
+    accuracy_line(axes, way, "x", LineStyle(marker, colour, dashes), plain(name) or None)
     if not name:
         name_members(axes, way, "x", colour)
 

@@ -7,10 +7,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports import facts, figures, html, mistakes, style, tables, text, view
-from reports.charts import chart_data, networks_of, points_table
-from reports.columns import glossary, rows
+from reports import (
+    figure_style,
+    figures,
+    formatting,
+    page_context,
+    page_tables,
+    prediction_panels,
+    tables,
+    templating,
+)
+from reports.chart_data import chart_data, networks_of, points_table
 from reports.load import Run, load
+from reports.schema import glossary, rows
 from reports.summary import summarise
 from reports.tables import Tables
 from space.files import write_file
@@ -37,7 +46,7 @@ def write(run_dir: Path | str, storage: str | None = None) -> Path:
     for kind in figures.drawable(found):
         figure = figures.draw(kind, run, found)
         for suffix in _SUFFIXES:
-            write_file(folder / f"{kind}.{suffix}", style.encode(figure, suffix))
+            write_file(folder / f"{kind}.{suffix}", figure_style.encode(figure, suffix))
     for name in (*_tables(), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
@@ -61,16 +70,16 @@ def content(name: str, run: Run, found: Tables) -> bytes:
     if name == "index.html":
         return render(run, found).encode()
     if suffix != "csv":
-        return style.encode(figures.draw(stem, run, found), suffix)
+        return figure_style.encode(figures.draw(stem, run, found), suffix)
     more = _MORE_TABLES.get(stem)
-    return text.to_csv(more(run, found) if more else getattr(found, stem)).encode()
+    return formatting.to_csv(more(run, found) if more else getattr(found, stem)).encode()
 
 
 #: Tables that are made for a file alone.
 _MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
     "points": points_table,
-    "facts": facts.table,
-    "statements": facts.statements,
+    "facts": page_tables.table,
+    "statements": page_tables.statements,
     "columns": lambda *_: glossary(),
 }
 
@@ -80,7 +89,7 @@ def render(run: Run, found: Tables) -> str:
     networks = networks_of(run)
     family = rows(found.family)
     candidates = rows(found.coefficients.head(_MOST_CANDIDATES))
-    search = view.search_counts(found)
+    search = page_context.search_counts(found)
     there = {
         "search": search,
         "coefficients": run.coefficients,
@@ -88,7 +97,7 @@ def render(run: Run, found: Tables) -> str:
         "networks": len(found.stages),
         "provenance": True,
     }
-    return html.page(
+    return templating.page(
         "report.html",
         title=run.name,
         run=run,
@@ -97,19 +106,21 @@ def render(run: Run, found: Tables) -> str:
         family=family,
         best=rows(found.best),
         search=search,
-        curves={study: view.longest_curve(found, study) > 1 for study in ("search", "family")},
-        shares=view.shares(found),
+        curves={
+            study: page_context.longest_curve(found, study) > 1 for study in ("search", "family")
+        },
+        shares=page_context.shares(found),
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
-        failures=view.failures(found),
-        chosen=view.chosen(run.coefficients) if run.coefficients else [],
+        failures=page_context.failures(found),
+        chosen=page_context.chosen(run.coefficients) if run.coefficients else [],
         candidates=candidates,
-        triangle=view.triangle(candidates),
-        forest=view.Forest.around(candidates),
-        mistakes=mistakes.panels(run, found),
-        activations=list(mistakes.activation_rows(run, found)),
-        networks=list(view.networks(run, found, networks)),
+        triangle=page_context.triangle(candidates),
+        forest=page_context.ForestPlot.around(candidates),
+        mistakes=prediction_panels.panels(run, found),
+        activations=list(prediction_panels.activation_rows(run, found)),
+        networks=list(page_context.networks(run, found, networks)),
         counts=rows(found.counts),
-        provenance=list(facts.provenance(run.manifest)),
+        provenance=list(page_tables.provenance(run.manifest)),
         times=rows(found.times),
         files=file_names(found),
         data=chart_data(run, found, networks),

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import frame, names, rows
-from reports.intervals import interval
 from reports.load import Run
+from reports.schema import frame, names, rows
+from reports.statistics import interval
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def confused(answers: pd.DataFrame, most: int = MOST_CONFUSED) -> pd.DataFrame:
     return frame(rows(first.sort_values("member", kind="stable")), _ANSWERS)
 
 
-def mapped(answers: pd.DataFrame, kept: Pictures) -> pd.DataFrame:
+def mapped(answers: pd.DataFrame, kept: PredictionImages) -> pd.DataFrame:
     """The answers to the test images of which there are activation maps, image by image."""
     found = [
         row
@@ -119,7 +119,7 @@ def mapped(answers: pd.DataFrame, kept: Pictures) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PredictionImages:
     """Some test images (uint8, side × side × channels, by their index), and activation maps.
 
     `maps` has for each member the evidence (h × w) for the right class in each of some images.
@@ -129,11 +129,11 @@ class Pictures:
     maps: Mapping[str, Mapping[int, NDArray[np.float32]]]
 
 
-def pictures(run: Run) -> Pictures:
+def pictures(run: Run) -> PredictionImages:
     """The pictures that the run has kept; none where it has not kept any."""
     kept, mapped = (_arrays(run, f"{name}.npz") for name in ("images", "activation_maps"))
     order = mapped.pop("index", ())
-    return Pictures(
+    return PredictionImages(
         pixels=dict(
             zip(map(int, kept.get("index", ())), kept.get("pixels", ()), strict=True),
         ),

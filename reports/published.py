@@ -15,7 +15,7 @@ IMAGENET_CLASSES = 1000
 SOURCES = "EfficientNet, table 2 (Tan and Le 2019); MnasNet, table 1 (Tan and others 2019)"
 
 
-class Published(NamedTuple):
+class PublishedNetwork(NamedTuple):
     """One network: parameters, MACs of one image, top-1 accuracy on the validation images."""
 
     name: str
@@ -25,7 +25,7 @@ class Published(NamedTuple):
 
 
 NETWORKS = tuple(
-    Published(name, round(params * 1e6), round(macs * 1e9), top1 / 100)
+    PublishedNetwork(name, round(params * 1e6), round(macs * 1e9), top1 / 100)
     for name, params, macs, top1 in (
         ("EfficientNet-B0", 5.3, 0.39, 77.1),
         ("EfficientNet-B1", 7.8, 0.70, 79.1),
@@ -58,12 +58,12 @@ NETWORKS = tuple(
 )
 
 
-def for_classes(classes: int) -> tuple[Published, ...]:
+def for_classes(classes: int) -> tuple[PublishedNetwork, ...]:
     """The networks that a run with so many classes may be drawn beside: all, or none."""
     return NETWORKS if classes == IMAGENET_CLASSES else ()
 
 
-class Scaled(NamedTuple):
+class PublishedScaling(NamedTuple):
     """A network grown by `rule` (`baseline`: not at all), as the EfficientNet paper prints it."""
 
     base: str
@@ -74,7 +74,7 @@ class Scaled(NamedTuple):
 
 #: Scaling of four networks on ImageNet (EfficientNet, tables 3 and 7).
 SCALED = tuple(
-    Scaled(base, rule, round(macs * 1e9), top1 / 100)
+    PublishedScaling(base, rule, round(macs * 1e9), top1 / 100)
     for base, rule, macs, top1 in (
         ("mobilenet_v1", "baseline", 0.6, 70.6),
         ("mobilenet_v1", "width", 2.2, 74.2),
@@ -99,7 +99,7 @@ SCALED = tuple(
 )
 
 
-def scaled(base: str) -> tuple[Scaled, ...]:
+def scaled(base: str) -> tuple[PublishedScaling, ...]:
     """The published rows of a baseline."""
     return tuple(row for row in SCALED if row.base == base)
 
@@ -113,7 +113,7 @@ _FAMILIES = {
 }
 
 
-def family(base: str) -> tuple[Published, ...]:
+def family(base: str) -> tuple[PublishedNetwork, ...]:
     """The published networks of a base network's family, in order of MACs; none of some."""
     own = (each for each in NETWORKS if base in _FAMILIES and each.name.startswith(_FAMILIES[base]))
     return tuple(sorted(own, key=lambda network: network.macs))

@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports import study_figures, style
-from reports.columns import frame, names, rows
-from reports.text import number, short, to_csv
+from reports import figure_style, scaling_study_figures
+from reports.formatting import number, short, to_csv
+from reports.schema import frame, names, rows
 from scaling.comparison import compare, half_widths
 from scaling.study_design import UNSCALED
 from space.files import write_file
@@ -37,7 +37,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Study:
+class ScalingStudy:
     """What study.json says."""
 
     name: str
@@ -51,11 +51,11 @@ class Study:
     points: Sequence[Mapping[str, Any]]
 
 
-def load(folder: Path) -> Study:
+def load(folder: Path) -> ScalingStudy:
     """The study in a folder; raises `InvalidInput` where it has none."""
     path = folder / "study.json"
     try:
-        return Study(**json.loads(path.read_text("utf-8")))
+        return ScalingStudy(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(
             f"{path}: must be what `phiscale study` wrote, but {error}; run it again"
@@ -65,7 +65,7 @@ def load(folder: Path) -> Study:
 # --------------------------------------------------------------------------------------- tables
 
 
-def points(study: Study) -> pd.DataFrame:
+def points(study: ScalingStudy) -> pd.DataFrame:
     """A row for each network: mean accuracy over its seeds, `low` to `high` its 95 % interval.
 
     The interval is Student's, with a training's deviation pooled over the networks that are drawn
@@ -103,7 +103,7 @@ def _accuracies(point: Mapping[str, Any]) -> list[float]:
     return [each["accuracy"] for each in point["trainings"] if each["accuracy"] is not None]
 
 
-def trainings(study: Study) -> pd.DataFrame:
+def trainings(study: ScalingStudy) -> pd.DataFrame:
     """A row for each training."""
     found = [
         {name: point.get(name) for name in _TRAININGS} | training
@@ -118,7 +118,7 @@ def trainings(study: Study) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Standing:
+class EqualCostComparison:
     """Networks of equal MACs compared over the same seeds (`scaling.comparison.compare`).
 
     `means` are their accuracies, `tied` those that cannot be told from the best at `LEVEL`, and
@@ -153,7 +153,7 @@ class Standing:
         return max(others, key=lambda label: self.means[label])
 
 
-def standings(study: Study) -> tuple[Standing, ...]:
+def standings(study: ScalingStudy) -> tuple[EqualCostComparison, ...]:
     """One for each cost at which all seeds of at least two networks, the claimed one too, ended."""
     groups: dict[tuple[str, float], dict[str, list[float]]] = {}
     for point in study.points:
@@ -173,12 +173,12 @@ def standings(study: Study) -> tuple[Standing, ...]:
 
 
 def _standing(
-    study: Study, baseline: str, cost: float, accuracies: Mapping[str, list[float]]
-) -> Standing:
+    study: ScalingStudy, baseline: str, cost: float, accuracies: Mapping[str, list[float]]
+) -> EqualCostComparison:
     found = compare(list(accuracies.values()), LEVEL)
     labels = list(accuracies)
     rules = study.compared == "rules"
-    return Standing(
+    return EqualCostComparison(
         where=f"{baseline} × {cost:.3g}" if rules else f"{short(cost)} MACs",
         claimed=study.best,
         means=dict(zip(labels, found.means, strict=True)),
@@ -187,7 +187,7 @@ def _standing(
     )
 
 
-def sentence(study: Study) -> str:
+def sentence(study: ScalingStudy) -> str:
     """Whether the claim holds here, in one sentence with its numbers."""
     found = standings(study)
     if not found:
@@ -213,7 +213,7 @@ def sentence(study: Study) -> str:
     )
 
 
-def gains(study: Study) -> str | None:
+def gains(study: ScalingStudy) -> str | None:
     """What a doubling of MACs gains, in one sentence; None for a study of one cost.
 
     Where rules are compared, whether the gain from each dimension alone falls as it grows (figure
@@ -262,17 +262,17 @@ def write(folder: Path) -> tuple[str, ...]:
     table = points(study)
     write_file(report / "points.csv", to_csv(table))
     write_file(report / "trainings.csv", to_csv(trainings(study)))
-    figure = study_figures.accuracy(study, table)
+    figure = scaling_study_figures.accuracy(study, table)
     for suffix in ("png", "svg"):
-        style.save(figure, report / f"accuracy.{suffix}")
-    if (maps := study_figures.activation_maps(folder)) is not None:
-        style.save(maps, report / "activation_maps.png")
+        figure_style.save(figure, report / f"accuracy.{suffix}")
+    if (maps := scaling_study_figures.activation_maps(folder)) is not None:
+        figure_style.save(maps, report / "activation_maps.png")
     told = tuple(each for each in (sentence(study), gains(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
     return told
 
 
-def _readme(folder: Path, study: Study, told: Sequence[str]) -> str:
+def _readme(folder: Path, study: ScalingStudy, told: Sequence[str]) -> str:
     """Where the numbers are from: command, hardware, date, seconds; then what they say."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     start = manifest["starts"][0]

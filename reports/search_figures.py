@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import frame, names, rows
-from reports.style import (
+from reports.figure_style import (
     FAMILY,
     FRONT,
     INK,
@@ -19,6 +18,7 @@ from reports.style import (
     percent_axis,
     plain,
 )
+from reports.schema import frame, names, rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     A row a training, up to where all have come: `made` (from 1), how many `runs` there are, and of
     their best rewards the median and both quartiles (linear interpolation). `repeats` are
-    `search_tables.progress`.
+    `trial_tables.progress`.
     """
     best = [list(made["best_reward"].dropna()) for made in repeats]
     found = []

@@ -1,6 +1,6 @@
 """What a run has measured, as data frames, each of which is written as a CSV.
 
-`reports.columns` says what each column means and in which unit; the figures and the page draw these
+`reports.schema` says what each column means and in which unit; the figures and the page draw these
 frames. A frame of a stage that has not begun is empty and has its columns all the same.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import insight, predictions, search_tables
-from reports.columns import frame, names, rows
-from reports.intervals import interval
+from reports import predictions, search_analysis, trial_tables
 from reports.load import Run, Trial
+from reports.schema import frame, names, rows
+from reports.statistics import interval
 from scaling.coefficients import Coefficients
 from scaling.rules import compound
 from space.architecture import Architecture, Block, Operator, Stage
@@ -76,23 +76,23 @@ class Tables:
 
 def collect(run: Run) -> Tables:
     """All tables of a run."""
-    every = search_tables.trials(run)
+    every = trial_tables.trials(run)
     answers = predictions.answers(run)
     return Tables(
         trials=every,
-        pareto=search_tables.pareto(every),
-        best=search_tables.best(every),
-        search_progress=search_tables.progress(every),
+        pareto=trial_tables.pareto(every),
+        best=trial_tables.best(every),
+        search_progress=trial_tables.progress(every),
         coefficients=coefficients(run),
         family=family(run),
         stages=stages(networks(run)),
-        counts=search_tables.counts(run),
-        times=search_tables.times(run),
-        failures=search_tables.failures(every),
-        learning_curves=insight.learning_curves(run),
-        choices=insight.choices(run),
-        importance=insight.importance(run),
-        ranks=insight.ranks(run),
+        counts=trial_tables.counts(run),
+        times=trial_tables.times(run),
+        failures=trial_tables.failures(every),
+        learning_curves=search_analysis.learning_curves(run),
+        choices=search_analysis.choices(run),
+        importance=search_analysis.importance(run),
+        ranks=search_analysis.ranks(run),
         rivals=rivals(run, every),
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),

@@ -14,30 +14,30 @@ from typing import NamedTuple
 HEIGHT = math.sqrt(3) / 2
 
 
-class Place(NamedTuple):
+class TernaryPoint(NamedTuple):
     """A point in units of the triangle's side: x to the right, y upwards, width at the origin."""
 
     x: float
     y: float
 
 
-def place(depth: float, width: float, resolution: float) -> Place:
+def place(depth: float, width: float, resolution: float) -> TernaryPoint:
     """Depth is the upper corner, width the left one, resolution the right one."""
     whole = depth + width + resolution
-    return Place((resolution + depth / 2) / whole, HEIGHT * depth / whole)
+    return TernaryPoint((resolution + depth / 2) / whole, HEIGHT * depth / whole)
 
 
 #: What a number beside a point takes, in sides of the triangle.
 _WIDE, _HIGH = 0.13, 0.06
 
 
-def with_room(places: Sequence[Place]) -> Iterator[bool]:
+def with_room(places: Sequence[TernaryPoint]) -> Iterator[bool]:
     """Which of `places`, the foremost first, can have a number that hides no other's."""
-    taken: list[Place] = []
+    taken: list[TernaryPoint] = []
     for x, y in places:
         free = all(abs(x - other.x) > _WIDE or abs(y - other.y) > _HIGH for other in taken)
         if free:
-            taken.append(Place(x, y))
+            taken.append(TernaryPoint(x, y))
         yield free
 
 

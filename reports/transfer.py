@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports import style
-from reports.columns import frame, names, rows
-from reports.text import to_csv
+from reports import figure_style
+from reports.formatting import to_csv
+from reports.schema import frame, names, rows
 from scaling.comparison import half_widths
 from space.files import write_file
 from space.validation import InvalidInput
@@ -25,8 +25,8 @@ _COLUMNS = names("name way params macs resolution accuracy low high seeds")
 _LEVEL = 0.95
 
 _LOOKS = {
-    "fine-tuned": style.Look("o", style.FAMILY, "-"),
-    "from scratch": style.Look("s", style.QUIET, "--"),
+    "fine-tuned": figure_style.LineStyle("o", figure_style.FAMILY, "-"),
+    "from scratch": figure_style.LineStyle("s", figure_style.QUIET, "--"),
 }
 
 
@@ -85,18 +85,21 @@ def sentence(found: dict[str, Any]) -> str:
 def draw(found: dict[str, Any]) -> Figure:
     """Accuracy against parameters, fine-tuned and from scratch."""
     every = table(found)
-    with style.new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (figure, axes):
+    with figure_style.new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (
+        figure,
+        axes,
+    ):
         for way, look in _LOOKS.items():
             own = sorted(rows(every[every["way"] == way]), key=lambda row: row["params"])
-            style.accuracy_line(axes, own, "params", look, way)
+            figure_style.accuracy_line(axes, own, "params", look, way)
             if way == "fine-tuned":
-                style.name_members(axes, own, "params", look.colour)
+                figure_style.name_members(axes, own, "params", look.colour)
         axes.set_xscale("log")
         axes.margins(x=0.08, y=0.12)
         axes.set(xlabel="parameters", ylabel="test accuracy")
-        style.count_axis(axes)
-        style.percent_axis(axes.yaxis)
-        style.legend(figure, axes)
+        figure_style.count_axis(axes)
+        figure_style.percent_axis(axes.yaxis)
+        figure_style.legend(figure, axes)
     return figure
 
 
@@ -106,5 +109,5 @@ def write(folder: Path) -> str:
     write_file(report / "transfer.csv", to_csv(table(found)))
     figure = draw(found)
     for suffix in ("png", "svg"):
-        style.save(figure, report / f"transfer.{suffix}")
+        figure_style.save(figure, report / f"transfer.{suffix}")
     return sentence(found)

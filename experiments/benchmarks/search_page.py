@@ -287,7 +287,7 @@ def _said(name: str) -> str:
 def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
 
-    from reports.style import save
+    from reports.figure_style import save
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from experiments.commands.resolve import load_architecture
 from experiments.commands.shared_options import AsJson, Network
 from experiments.commands.terminal import out, print_json
-from reports.text import count
+from reports.formatting import count
 from space.architecture import Architecture, Operator, Skip, Stage
 from space.cost import Cost, cost, parts
 

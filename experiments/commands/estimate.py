@@ -10,7 +10,7 @@ import typer
 from experiments.commands.shared_options import AsJson, Set, Target
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.progress import log
-from reports.text import count, duration, size
+from reports.formatting import count, duration, size
 
 if TYPE_CHECKING:
     from experiments.planning.estimate import Estimate

@@ -12,7 +12,7 @@ from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, out, wrote
 from experiments.run import open_run
-from reports import figures, search_figures, search_tables, style
+from reports import figure_style, figures, search_figures, trial_tables
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def report(
         opened = saved or open_run(runs[0], folder, tuple(changes or ()))
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
         return
-    from reports import compare
+    from reports import run_comparison
 
-    wrote(compare.write(runs, folder or Path("comparison")))
+    wrote(run_comparison.write(runs, folder or Path("comparison")))
 
 
 def watch(
@@ -45,7 +45,7 @@ def watch(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
 ) -> None:
     """Serve the report of a run on this machine while it runs."""
-    from reports.live import serve
+    from reports.server import serve
 
     opened = existing_run(run)
     err.print("Ctrl-C stops serving; the run goes on.")
@@ -80,7 +80,7 @@ def plot(
     file: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
     width: Annotated[
         float, typer.Option(min=2, max=20, help="Inches: 3.4 is a column, 6.8 a page.")
-    ] = style.PAGE,
+    ] = figure_style.PAGE,
 ) -> None:
     """Draw one figure for print.
 
@@ -96,17 +96,17 @@ def plot(
             f"{kind}: this figure is of one run, but got {len(runs)}; only search_progress "
             "takes repeats"
         )
-    style.save(style.at_width(_figure(kind, runs), width), file)
+    figure_style.save(figure_style.at_width(_figure(kind, runs), width), file)
     wrote(file)
 
 
 def _figure(kind: str, runs: list[Path]) -> Figure:
-    from reports import scaling_study, study_figures, tables
+    from reports import scaling_study, scaling_study_figures, tables
     from reports.load import load
 
     if kind == "scaling":
         study = scaling_study.load(runs[0])
-        return study_figures.accuracy(study, scaling_study.points(study))
+        return scaling_study_figures.accuracy(study, scaling_study.points(study))
     opened = [existing_run(run) for run in runs]
     loaded = [load(each.folder, each.storage) for each in opened]
     if len(loaded) == 1:
@@ -119,7 +119,7 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
         return figures.draw(kind, loaded[0], found)
     groups: dict[str, list[pd.DataFrame]] = {}
     for run in loaded:
-        made = search_tables.progress(search_tables.trials(run))
+        made = trial_tables.progress(trial_tables.trials(run))
         groups.setdefault(run.name, []).append(made)
     bands = {name: search_figures.bands(repeats) for name, repeats in groups.items()}
     return search_figures.repeated_progress(bands)

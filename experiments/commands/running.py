@@ -14,8 +14,8 @@ from experiments.commands.shared_options import AsJson, Fork, Out, Quiet, Set, T
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.progress import log
 from experiments.run import Run, open_run
+from reports.formatting import count, percent
 from reports.summary.coefficients import evidence
-from reports.text import count, percent
 
 #: What typer makes a command of.
 Command = Callable[..., None]

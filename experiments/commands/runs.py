@@ -12,9 +12,9 @@ from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import print_json, print_rows
 from experiments.progress import log
 from experiments.run import Run
+from reports.formatting import count, percent
 from reports.load import STUDIES
 from reports.load import Run as Loaded
-from reports.text import count, percent
 from space.validation import InvalidInput
 
 

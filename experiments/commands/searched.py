@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.commands.terminal import out, print_rows
-from reports.text import count, percent
+from reports.formatting import count, percent
 
 
 def show(baseline: dict[str, Any]) -> None:

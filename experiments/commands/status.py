@@ -12,9 +12,9 @@ from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.commands.trials import result
 from experiments.progress.time_left import Done, Left, left
 from experiments.run import Run
+from reports.formatting import count, duration, number, percent, printable
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
-from reports.text import count, duration, number, percent, printable
 
 if TYPE_CHECKING:
     from search.lease import Driver

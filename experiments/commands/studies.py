@@ -13,8 +13,8 @@ from experiments.commands.running import ending
 from experiments.commands.shared_options import AsJson, Quiet, Set, TakeOver
 from experiments.commands.terminal import out, print_json, print_rows, typed, wrote
 from experiments.progress import log
-from reports.columns import rows
-from reports.text import count, percent
+from reports.formatting import count, percent
+from reports.schema import rows
 
 if TYPE_CHECKING:
     import pandas as pd

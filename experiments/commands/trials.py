@@ -10,9 +10,9 @@ import typer
 from experiments.commands.resolve import existing_run
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import err, out, print_json, print_rows
+from reports.formatting import count, duration, percent, printable
 from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
-from reports.text import count, duration, percent, printable
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def trials(
     as_json: AsJson = False,
 ) -> None:
     """All trials of a run as a table."""
+    from reports.formatting import to_csv
     from reports.load import load
-    from reports.search_tables import trials as every
-    from reports.text import to_csv
+    from reports.trial_tables import trials as every
 
     opened = existing_run(run)
     table = every(load(opened.folder, opened.storage))

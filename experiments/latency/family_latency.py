@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.latency.timing import FILE, LatencyRow, write
 from reports import figures
-from reports.style import save
+from reports.figure_style import save
 from scaling.export import write_cards
 from scaling.formats.card import wilson
 from scaling.saved_family import SavedFamily

@@ -20,7 +20,7 @@ import yaml
 from experiments.config import RUN_NAME, Recipe, quantity
 from experiments.data.load import HEAVY_IMBALANCE
 from experiments.data.survey import Survey
-from reports.text import short
+from reports.formatting import short
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from space import choices

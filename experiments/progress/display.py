@@ -21,7 +21,7 @@ from rich.text import Text
 from experiments.progress import log
 from experiments.progress.log import console
 from experiments.progress.time_left import Done, Left, left
-from reports.text import count, duration, percent, printable
+from reports.formatting import count, duration, percent, printable
 from search.study import finished, ranked, value_of
 from space.cost import Cost, cost
 from space.evaluation import Epoch, Job, Measurement, Proposer, Status

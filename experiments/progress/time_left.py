@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reports.text import duration
+from reports.formatting import duration
 
 #: Standard deviations to either side of a normal distribution's mean that hold 80 % of it.
 _SPREAD = 1.2816

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from experiments.config import LoggingConfig
 from experiments.progress import log
-from reports.text import without_password
+from reports.formatting import without_password
 from space.cost import cost
 from space.evaluation import Epoch, Job, Measurement, Proposer, Status
 from space.optional import needed

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports import published
-from reports.columns import rows
+from reports.formatting import count, half_width, percent
 from reports.load import Run
+from reports.schema import rows
 from reports.summary import coefficients, family, search
-from reports.summary.said import images_of, looked_up, trained_for
+from reports.summary.wording import images_of, looked_up, trained_for
 from reports.tables import Tables
-from reports.text import count, half_width, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Summary:
+class PageSentences:
     """The page's sentences, each named by where it stands."""
 
     eyebrow: str
@@ -40,11 +40,11 @@ class Summary:
     rivals: tuple[str, ...]
 
 
-def summarise(run: Run, tables: Tables) -> Summary:
+def summarise(run: Run, tables: Tables) -> PageSentences:
     """The sentences about a run."""
     starts = run.manifest.get("starts") or [{}]
     date = str(starts[-1].get("time", ""))[:10]
-    return Summary(
+    return PageSentences(
         eyebrow=" · ".join(part for part in (run.name, _data(run), date) if part),
         headline=_headline(run, tables),
         measured=_measured(run, tables.family),

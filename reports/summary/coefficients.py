@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import rows
+from reports.formatting import number, percent
 from reports.load import Run
-from reports.summary.said import images_of
-from reports.text import number, percent
+from reports.schema import rows
+from reports.summary.wording import images_of
 
 if TYPE_CHECKING:
     import pandas as pd

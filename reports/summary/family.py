@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reports.columns import rows
+from reports.formatting import count, percent
 from reports.load import Run
+from reports.schema import rows
 from reports.tables import Tables
-from reports.text import count, percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.columns import rows
-from reports.insight import best_count, epoch_agreement, kendall_tau
+from reports.formatting import count, number, percent, word
 from reports.load import Run
-from reports.summary.said import looked_up, trained_for
+from reports.schema import rows
+from reports.search_analysis import best_count, epoch_agreement, kendall_tau
+from reports.summary.wording import looked_up, trained_for
 from reports.tables import Tables
-from reports.text import count, number, percent, word
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from reports import compare, page, tables
+from reports import page, run_comparison, tables
 from reports.load import load
 
 playwright = pytest.importorskip(
@@ -226,7 +226,9 @@ def test_a_phone_reads_it_without_zooming(visit, html):
 def test_nothing_of_a_comparison_is_clipped(visit, finished_run, width):
     run = load(finished_run)
     runs = {"one": run, "a run with quite a long name that goes on": run}
-    tab = visit(compare.render(runs, compare.compare(runs), ["runs.csv"]), width=width)
+    tab = visit(
+        run_comparison.render(runs, run_comparison.compare(runs), ["runs.csv"]), width=width
+    )
     assert tab.evaluate(CLIPPED) == [False, [], []]
     assert tab.said == []
 

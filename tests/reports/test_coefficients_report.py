@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports import page, tables, ternary
-from reports.columns import rows
+from reports.schema import rows
 
 shares = st.tuples(*[st.floats(0, 1)] * 3).filter(lambda shares: sum(shares) > 1e-3)
 

@@ -7,15 +7,15 @@ from matplotlib.collections import PathCollection
 
 from reports import (
     coefficient_figures,
+    figure_style,
     figures,
     search_figures,
-    search_tables,
-    style,
     tables,
     ternary,
+    trial_tables,
 )
-from reports.columns import rows
 from reports.load import load
+from reports.schema import rows
 from space.validation import InvalidInput
 
 
@@ -66,7 +66,7 @@ def test_the_coefficient_figure_has_a_row_a_candidate(found):
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_the_same_file_each_time(found, tmp_path, suffix):
     for name in ("one", "two"):
-        style.save(
+        figure_style.save(
             search_figures.search_progress(found.search_progress), tmp_path / f"{name}.{suffix}"
         )
     one = (tmp_path / f"one.{suffix}").read_bytes()
@@ -88,14 +88,14 @@ def test_text_is_inside_the_figure(run, found, kind):
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_what_has_not_begun_gives_an_empty_figure(tmp_path, kind):
     run = load(tmp_path)
-    style.save(figures.draw(kind, run, tables.collect(run)), tmp_path / f"{kind}.png")
+    figure_style.save(figures.draw(kind, run, tables.collect(run)), tmp_path / f"{kind}.png")
 
 
 @pytest.mark.parametrize("cost", figures.COSTS)
 def test_the_front_is_of_the_cost_that_is_drawn(run, found, cost):
     (axes,) = figures.draw(f"accuracy_{cost}", run, found).axes
     (line,) = [line for line in axes.lines if line.get_label().startswith("Pareto")]
-    assert list(line.get_xdata()) == list(search_tables.pareto(found.trials, cost)[cost])
+    assert list(line.get_xdata()) == list(trial_tables.pareto(found.trials, cost)[cost])
 
 
 def test_the_triangle_shows_every_candidate_at_its_shares(found):
@@ -109,7 +109,7 @@ def test_the_triangle_shows_every_candidate_at_its_shares(found):
 
 def test_a_number_on_the_triangle_hides_no_other():
     corner, edge = ternary.place(1, 0, 0), ternary.place(1, 1, 0)
-    beside = ternary.Place(corner.x + 0.05, corner.y - 0.01)
+    beside = ternary.TernaryPoint(corner.x + 0.05, corner.y - 0.01)
     assert list(ternary.with_room([corner, corner, edge, beside])) == [True, False, True, False]
 
 
@@ -118,13 +118,13 @@ def test_an_unknown_kind_and_an_unknown_format_are_refused(run, found, tmp_path)
         figures.draw("acuracy_macs", run, found)
     figure = figures.draw("search_progress", run, found)
     with pytest.raises(InvalidInput, match=r"ends in .png, .svg or .pdf"):
-        style.save(figure, tmp_path / "a.gif")
+        figure_style.save(figure, tmp_path / "a.gif")
 
 
 def test_a_members_name_is_no_formula(run, found, tmp_path):
     family = found.family.assign(name="b$\\frac{")
     figure = figures.accuracy(found.trials, run.baseline, family)
-    style.save(figure, tmp_path / "a.svg")
+    figure_style.save(figure, tmp_path / "a.svg")
 
 
 def test_the_styles_of_others_are_left_alone(found):
@@ -194,12 +194,12 @@ def test_the_front_is_drawn_with_the_hypervolume_of_a_search_of_several_objectiv
 
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_text_is_inside_a_figure_of_a_papers_column(run, found, kind):
-    figure = style.at_width(figures.draw(kind, run, found), style.COLUMN)
+    figure = figure_style.at_width(figures.draw(kind, run, found), figure_style.COLUMN)
     figure.draw_without_rendering()
     inside = figure.get_tightbbox()
     assert inside.x0 >= 0
     assert inside.y0 >= 0
-    assert inside.x1 <= style.COLUMN
+    assert inside.x1 <= figure_style.COLUMN
     assert inside.y1 <= figure.get_figheight()
 
 

@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from reports import page, tables, view
-from reports.charts import _json, points_table
-from reports.columns import COLUMNS, rows
+from reports import page, page_context, tables
+from reports.chart_data import _json, points_table
 from reports.load import load
+from reports.schema import COLUMNS, rows
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -280,7 +280,9 @@ def test_failures_are_grouped_by_reason(finished_run):
     failed = [trial for trial in run.study("search") if trial.state == "failed"]
     other = replace(failed[0], number=900, measurement={"reason": "out of memory"})
     run = replace(run, trials=dict(run.trials) | {"search": (*run.study("search"), other)})
-    assert [(row["reason"], row["times"]) for row in view.failures(tables.collect(run))] == [
+    assert [
+        (row["reason"], row["times"]) for row in page_context.failures(tables.collect(run))
+    ] == [
         ("the loss became NaN in epoch 2", len(failed)),
         ("out of memory", 1),
     ]

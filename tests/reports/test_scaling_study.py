@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from reports import scaling_study, study_figures
-from reports.scaling_study import Study
+from reports import scaling_study, scaling_study_figures
+from reports.scaling_study import ScalingStudy
 from space.validation import InvalidInput
 
 SEEDS = 3
 NOISE = ((-0.001, 0.0, 0.001), (0.001, -0.001, 0.0), (0.0, 0.001, -0.001))
 
 
-def study(accuracies: dict[tuple[str, float], float], best: str = "compound") -> Study:
+def study(accuracies: dict[tuple[str, float], float], best: str = "compound") -> ScalingStudy:
     """One baseline, with each rule and factor at an accuracy that varies little."""
     points = [
         {
@@ -33,7 +33,9 @@ def study(accuracies: dict[tuple[str, float], float], best: str = "compound") ->
         }
         for order, ((rule, factor), accuracy) in enumerate(accuracies.items())
     ]
-    return Study("s", "d", "glyphs", 2, SEEDS, best, "rules", {"net": "mobilenet_v2"}, points)
+    return ScalingStudy(
+        "s", "d", "glyphs", 2, SEEDS, best, "rules", {"net": "mobilenet_v2"}, points
+    )
 
 
 HOLDS = {
@@ -129,14 +131,14 @@ def test_the_files_of_a_study_are_written_from_its_folder(tmp_path):
 
 def test_rules_and_baselines_stand_beside_what_was_published_of_them():
     rules = study(HOLDS)
-    here, there = study_figures.accuracy(rules, scaling_study.points(rules)).axes
+    here, there = scaling_study_figures.accuracy(rules, scaling_study.points(rules)).axes
     assert lines(here) == {"depth", "width", "compound"}
     assert lines(there) == {"depth", "width", "resolution", "compound"}
     sized = [point | {"baseline": point["rule"], "rule": "width"} for point in rules.points]
     baselines = replace(
         rules, compared="baselines", published={"compound": "efficientnet_b0"}, points=sized
     )
-    here, there = study_figures.accuracy(baselines, scaling_study.points(baselines)).axes
+    here, there = scaling_study_figures.accuracy(baselines, scaling_study.points(baselines)).axes
     assert lines(here) == {"baseline", "depth", "width", "compound"}
     assert lines(there) == {"compound"}
 

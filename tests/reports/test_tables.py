@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from reports import search_tables, tables
-from reports.columns import COLUMNS, rows
-from reports.intervals import wilson
+from reports import tables, trial_tables
+from reports.formatting import to_csv
 from reports.load import load
-from reports.text import to_csv
+from reports.schema import COLUMNS, rows
+from reports.statistics import wilson
 from space import presets
 from space.cost import cost
 
@@ -65,7 +65,7 @@ def test_the_front_is_what_nothing_beats(points):
             "accuracy": pd.array([a for _, a in points], dtype="float64"),
         }
     )
-    front = {(row["macs"], row["accuracy"]) for row in rows(search_tables.pareto(frame))}
+    front = {(row["macs"], row["accuracy"]) for row in rows(trial_tables.pareto(frame))}
     known = {(macs, accuracy) for macs, accuracy in points if accuracy is not None}
 
     def beaten(macs, accuracy):

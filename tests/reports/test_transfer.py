@@ -3,7 +3,7 @@
 import json
 
 from reports import transfer
-from reports.columns import rows
+from reports.schema import rows
 
 
 def found(seeds: int) -> dict:

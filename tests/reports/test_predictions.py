@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports import mistakes, page, predictions, tables
-from reports.columns import rows
-from reports.intervals import wilson
+from reports import page, prediction_panels, predictions, tables
 from reports.load import load
+from reports.schema import rows
+from reports.statistics import wilson
 from space.validation import InvalidInput
 
 
@@ -69,9 +69,9 @@ def test_of_many_classes_those_most_often_mistaken_are_drawn():
     classes = [f"c{i}" for i in range(50)]
     pairs = [{"label": name, "predicted": name, "images": 10} for name in classes]
     pairs += [{"label": f"c{i}", "predicted": f"c{i + 1}", "images": i} for i in range(30, 49)]
-    drawn = mistakes._matrix(pairs, classes)
+    drawn = prediction_panels._matrix(pairs, classes)
     names = [each["name"] for each in drawn["names"]]
-    assert len(names) == mistakes.MOST_CLASSES
+    assert len(names) == prediction_panels.MOST_CLASSES
     assert names == [f"c{i}" for i in range(30, 50)]
     assert drawn["left_out"] == 30
 

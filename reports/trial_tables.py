@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import frame, names
-from reports.intervals import interval
 from reports.load import STUDIES, Run, Trial
+from reports.schema import frame, names
+from reports.statistics import interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import html, tables
-from reports.charts import comparison_data
-from reports.columns import frame, glossary, names, rows
+from reports import tables, templating
+from reports.chart_data import comparison_data
+from reports.formatting import count, number, percent, to_csv, without_password
 from reports.load import Run, load
-from reports.text import count, number, percent, to_csv, without_password
+from reports.schema import frame, glossary, names, rows
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -25,7 +25,7 @@ _RUNS = names(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The tables of a comparison, each under the name of its CSV."""
 
     runs: pd.DataFrame
@@ -65,10 +65,10 @@ def named(runs: Sequence[Run]) -> dict[str, Run]:
     return found
 
 
-def compare(runs: Mapping[str, Run]) -> Comparison:
+def compare(runs: Mapping[str, Run]) -> RunComparison:
     """What the runs found, all members of all families, and the keys in which recipes differ."""
     every = [{"run": name} | row for name, run in runs.items() for row in rows(tables.family(run))]
-    return Comparison(
+    return RunComparison(
         runs=frame([_run_row(name, run) for name, run in runs.items()], _RUNS),
         families=frame(every, ["run", *tables.family(next(iter(runs.values()))).columns]),
         recipes=differences({name: run.recipe for name, run in runs.items()}),
@@ -114,9 +114,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def render(runs: Mapping[str, Run], found: Comparison, files: list[str]) -> str:
+def render(runs: Mapping[str, Run], found: RunComparison, files: list[str]) -> str:
     """The page, with links to `files` beside it."""
-    return html.page(
+    return templating.page(
         "compare.html",
         title=" and ".join(runs) if len(runs) == 2 else number(len(runs), "run"),
         headline=_headline(found),
@@ -131,7 +131,7 @@ def render(runs: Mapping[str, Run], found: Comparison, files: list[str]) -> str:
     )
 
 
-def _headline(found: Comparison) -> str:
+def _headline(found: RunComparison) -> str:
     """The most accurate member of each run."""
     best: dict[str, dict[str, Any]] = {}
     for member in rows(found.families):
@@ -149,7 +149,7 @@ def _headline(found: Comparison) -> str:
     return "; ".join(told) + "."
 
 
-def _warning(found: Comparison) -> str:
+def _warning(found: RunComparison) -> str:
     """What makes the accuracies of these runs no fair comparison, where something does."""
     unlike = [
         what

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports.text import printable, short
+from reports.formatting import printable, short
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -26,7 +26,7 @@ BASELINE, FAMILY = "#d55e00", "#0b5fa5"
 DPI = 200
 
 
-class Look(NamedTuple):
+class LineStyle(NamedTuple):
     """How a line is drawn: apart from others in shape and lightness, not in hue alone."""
 
     marker: str
@@ -189,7 +189,7 @@ def dots(
 
 
 def accuracy_line(
-    axes: Axes, way: Sequence[Mapping[str, Any]], x: str, look: Look, label: str | None
+    axes: Axes, way: Sequence[Mapping[str, Any]], x: str, look: LineStyle, label: str | None
 ) -> None:
     """Draws accuracy against `x`, a point a row, as a line in the order of the rows.
 

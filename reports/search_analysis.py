@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import frame, names
 from reports.load import STUDIES, Run, Trial
+from reports.schema import frame, names
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from reports import insight
-from reports.columns import rows
+from reports import search_analysis
 from reports.load import Trial
+from reports.schema import rows
 
 
 def test_every_epoch_of_every_training_is_a_row(run):
-    curves = insight.learning_curves(run)
+    curves = search_analysis.learning_curves(run)
     trained = [t for trials in run.trials.values() for t in trials if t.answered_from is None]
     assert len(curves) == sum(len(trial.measurement["epochs"]) for trial in trained)
     for row in rows(curves.iloc[::7]):
@@ -21,7 +21,7 @@ def test_every_epoch_of_every_training_is_a_row(run):
 
 
 def test_the_frequencies_of_a_choice_add_up_to_one(run):
-    for _, values in insight.choices(run).groupby("choice"):
+    for _, values in search_analysis.choices(run).groupby("choice"):
         assert values["among_all"].sum() == pytest.approx(1)
         assert values["among_best"].sum() == pytest.approx(1)
 
@@ -33,15 +33,15 @@ def test_frequencies_are_those_of_the_best_trials(thousand_trials):
         if trial.state == "complete" and trial.answered_from is None
     ]
     top = sorted(complete, key=lambda trial: -trial.value)[: math.ceil(0.05 * len(complete))]
-    assert len(top) == insight.best_count(len(complete)) > 30
-    for row in rows(insight.choices(thousand_trials)):
+    assert len(top) == search_analysis.best_count(len(complete)) > 30
+    for row in rows(search_analysis.choices(thousand_trials)):
         made = [str(trial.choices[row["choice"]]) == row["value"] for trial in top]
         assert row["among_best"] == pytest.approx(sum(made) / len(made))
 
 
 @pytest.mark.parametrize(("complete", "best"), [(20, 5), (100, 5), (101, 6), (1000, 50)])
 def test_the_best_are_a_twentieth_and_at_least_five(complete, best):
-    assert insight.best_count(complete) == best
+    assert search_analysis.best_count(complete) == best
 
 
 def _searched(values):
@@ -56,32 +56,32 @@ def test_the_choice_that_decides_is_the_important_one(run):
         (float(n % 3 == 1) + 1e-3 * (n % 7), {"a": n % 2, "b": ("x", "y", "z")[n % 3], "c": n % 5})
         for n in range(90)
     ]
-    found = rows(insight.importance(replace(run, trials={"search": _searched(made)})))
+    found = rows(search_analysis.importance(replace(run, trials={"search": _searched(made)})))
     assert found[0]["choice"] == "b"
     assert found[0]["importance"] > 0.8
     assert sum(row["importance"] for row in found) == pytest.approx(1)
 
 
 def test_importances_are_the_same_each_time_and_fall(thousand_trials):
-    first = insight.importance(thousand_trials)
+    first = search_analysis.importance(thousand_trials)
     assert first["importance"].is_monotonic_decreasing
-    assert first.equals(insight.importance(thousand_trials))
+    assert first.equals(search_analysis.importance(thousand_trials))
 
 
 @pytest.mark.parametrize("values", [[0.5] * 40, [0.1 * n for n in range(19)]])
 def test_too_little_says_nothing_of_importance(run, values):
     made = _searched([(value, {"a": n % 2}) for n, value in enumerate(values)])
-    assert insight.importance(replace(run, trials={"search": made})).empty
+    assert search_analysis.importance(replace(run, trials={"search": made})).empty
 
 
 def test_few_trials_have_nothing_in_common(run):
     made = _searched([(0.1 * n, {"a": n % 2}) for n in range(20)])
-    assert insight.choices(replace(run, trials={"search": made[:19]})).empty
-    assert len(insight.choices(replace(run, trials={"search": made}))) == 2
+    assert search_analysis.choices(replace(run, trials={"search": made[:19]})).empty
+    assert len(search_analysis.choices(replace(run, trials={"search": made}))) == 2
 
 
 def test_ranks_are_of_both_trainings(run):
-    ranks = rows(insight.ranks(run))
+    ranks = rows(search_analysis.ranks(run))
     assert [row["short_rank"] for row in ranks] == [1, 2, 3, 4, 5]
     assert sorted(row["long_rank"] for row in ranks) == [1, 2, 3, 4, 5]
     by_long = sorted(ranks, key=lambda row: row["long_rank"])
@@ -94,11 +94,13 @@ def test_ranks_are_of_both_trainings(run):
 @given(st.permutations(range(1, 8)))
 def test_agreement_is_kendalls_tau(order):
     frame = {"short_rank": list(range(1, 8)), "long_rank": list(order)}
-    assert insight.kendall_tau(frame) == pytest.approx(kendalltau(range(1, 8), order).statistic)
+    assert search_analysis.kendall_tau(frame) == pytest.approx(
+        kendalltau(range(1, 8), order).statistic
+    )
 
 
 def test_one_finalist_agrees_with_nothing(run):
-    assert insight.kendall_tau(insight.ranks(run).head(1)) is None
+    assert search_analysis.kendall_tau(search_analysis.ranks(run).head(1)) is None
 
 
 def _curves(run, accuracies):
@@ -126,10 +128,10 @@ def _curves(run, accuracies):
 
 def test_epochs_agree_with_the_last_as_far_as_they_order_alike(run):
     level = [(-n / 10, n / 10, n / 10) for n in range(6)]
-    curves = insight.learning_curves(_curves(run, [*level, (0.9,)]))
-    assert insight.epoch_agreement(curves) == {1: -1.0, 2: 1.0}
+    curves = search_analysis.learning_curves(_curves(run, [*level, (0.9,)]))
+    assert search_analysis.epoch_agreement(curves) == {1: -1.0, 2: 1.0}
 
 
 def test_few_learning_curves_agree_on_nothing(run):
-    curves = insight.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
-    assert insight.epoch_agreement(curves) == {}
+    curves = search_analysis.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
+    assert search_analysis.epoch_agreement(curves) == {}

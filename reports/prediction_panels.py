@@ -6,11 +6,11 @@ import base64
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import rows
+from reports.formatting import count, percent, shortened
 from reports.load import Run
-from reports.predictions import Pictures, picture, pictures
+from reports.predictions import PredictionImages, picture, pictures
+from reports.schema import rows
 from reports.tables import Tables
-from reports.text import count, percent, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def sentences(found: Tables) -> list[str]:
     ]
 
 
-def _panel(member: str, found: Tables, kept: Pictures) -> dict[str, Any]:
+def _panel(member: str, found: Tables, kept: PredictionImages) -> dict[str, Any]:
     pairs = rows(found.confusions[found.confusions["member"] == member])
     classes = rows(found.class_accuracy[found.class_accuracy["member"] == member])
     wrong = rows(found.confused[found.confused["member"] == member])

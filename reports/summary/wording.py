@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.columns import rows
 from reports.load import Run
+from reports.schema import rows
 
 if TYPE_CHECKING:
     import pandas as pd

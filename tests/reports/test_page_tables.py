@@ -8,10 +8,10 @@ from html import unescape
 
 import pytest
 
-from reports import facts, page, search_tables
-from reports.columns import rows
+from reports import page, page_tables, trial_tables
+from reports.formatting import to_csv
 from reports.load import load
-from reports.text import to_csv
+from reports.schema import rows
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def _shown(html, pattern):
 
 def test_every_sentence_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
-    told = [" ".join(row["statement"].split()) for row in rows(facts.statements(run, found))]
+    told = [" ".join(row["statement"].split()) for row in rows(page_tables.statements(run, found))]
     spoken = _shown(html, r"<h1>(.*?)</h1>") + _shown(html, r'<p class="lead">(.*?)</p>')
     fixed = "Each block is a bar"
     assert len(spoken) > 8
@@ -47,7 +47,7 @@ def test_every_sentence_of_the_page_is_in_a_table(run, found):
 
 def test_every_fact_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
-    stated = list(csv.DictReader(io.StringIO(to_csv(facts.table(run, found)))))
+    stated = list(csv.DictReader(io.StringIO(to_csv(page_tables.table(run, found)))))
     (listed,) = re.findall(r'<dl class="columns">(.*?)</dl>', html, re.S)
     known = {(row["fact"], " ".join(row["value"].split())) for row in stated}
     shown = list(
@@ -62,7 +62,7 @@ def test_every_fact_of_the_page_is_in_a_table(run, found):
 
 
 def test_times_are_the_stages_wall_clock_and_their_trainings_device_time(run):
-    found = {row["stage"]: row for row in rows(search_tables.times(run))}
+    found = {row["stage"]: row for row in rows(trial_tables.times(run))}
     assert found["search"]["wall_seconds"] == 1240.5
     spent = sum(
         trial.measurement["train_seconds"] + trial.measurement["validation_seconds"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import text
+from reports import formatting
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from reports import text
     ],
 )
 def test_counts_have_three_digits_and_a_unit(value, words):
-    assert text.count(value) == words
+    assert formatting.count(value) == words
 
 
 @given(st.integers(1, 10**14))
 def test_a_count_says_the_number_within_half_a_percent(value):
-    digits, unit = re.fullmatch(r"([\d.]+)([KMGT]?)", text.count(value)).groups()
+    digits, unit = re.fullmatch(r"([\d.]+)([KMGT]?)", formatting.count(value)).groups()
     said = float(digits) * {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[unit]
     assert said == pytest.approx(value, rel=0.00501)
 
@@ -47,33 +47,33 @@ def test_a_count_says_the_number_within_half_a_percent(value):
     ],
 )
 def test_durations_have_their_two_largest_units(seconds, words):
-    assert text.duration(seconds) == words
+    assert formatting.duration(seconds) == words
 
 
 def test_numbers_agree_with_their_nouns():
-    assert text.number(0, "network") == "no networks"
-    assert text.number(1, "network") == "one network"
-    assert text.number(12, "network") == "twelve networks"
-    assert text.number(1300, "network") == "1,300 networks"
+    assert formatting.number(0, "network") == "no networks"
+    assert formatting.number(1, "network") == "one network"
+    assert formatting.number(12, "network") == "twelve networks"
+    assert formatting.number(1300, "network") == "1,300 networks"
 
 
 @given(st.text())
 def test_no_control_or_bidi_character_is_left(name):
     hidden = [*map(chr, range(32)), *"\x7f\u200e\u200f\u202a\u202b\u202c\u202d\u202e"]
     hidden += [*"\u2066\u2067\u2068\u2069\u2028\u2029\ufeff"]
-    assert not set(text.printable(name)) & (set(hidden) - set("\n\t"))
+    assert not set(formatting.printable(name)) & (set(hidden) - set("\n\t"))
 
 
 def test_hidden_characters_are_spelled_out_and_others_kept():
-    assert text.printable("abc\u202ecba") == "abc⟨U+202E⟩cba"
+    assert formatting.printable("abc\u202ecba") == "abc⟨U+202E⟩cba"
     for name in ("Ärger", "می\u200cخواهم", "家", "👩\u200d🔬", "a\tb\n"):
-        assert text.printable(name) == name
+        assert formatting.printable(name) == name
 
 
 def test_passwords_of_urls_are_hidden_in_any_text():
     recipe = "storage: postgresql://me:s3cret@host:5432/runs\nother: mysql+x://a:b@c/d"
-    assert text.without_password(recipe) == (
+    assert formatting.without_password(recipe) == (
         "storage: postgresql://me:***@host:5432/runs\nother: mysql+x://a:***@c/d"
     )
     for harmless in ("sqlite:///study.db", "time 12:30 me@host", "https://host:80/a@b"):
-        assert text.without_password(harmless) == harmless
+        assert formatting.without_password(harmless) == harmless

@@ -7,9 +7,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import published, style
-from reports.columns import rows
-from reports.text import number
+from reports import figure_style, published
+from reports.formatting import number
+from reports.schema import rows
 from scaling.study_design import UNSCALED
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reports.scaling_study import Study
+    from reports.scaling_study import ScalingStudy
 
-_RULES: Mapping[str, style.Look] = {
-    "depth": style.Look("v", style.TRIAL, "--"),
-    "width": style.Look("s", style.QUIET, "-."),
-    "resolution": style.Look("^", style.BASELINE, ":"),
-    "compound": style.Look("o", style.FAMILY, "-"),
-    "fast": style.Look("P", style.INK, "-"),
+_RULES: Mapping[str, figure_style.LineStyle] = {
+    "depth": figure_style.LineStyle("v", figure_style.TRIAL, "--"),
+    "width": figure_style.LineStyle("s", figure_style.QUIET, "-."),
+    "resolution": figure_style.LineStyle("^", figure_style.BASELINE, ":"),
+    "compound": figure_style.LineStyle("o", figure_style.FAMILY, "-"),
+    "fast": figure_style.LineStyle("P", figure_style.INK, "-"),
 }
 #: Of baselines that are compared, those that are not claimed to be the best.
 _OTHERS = (_RULES["depth"], _RULES["width"], _RULES["resolution"])
@@ -33,7 +33,7 @@ _OTHERS = (_RULES["depth"], _RULES["width"], _RULES["resolution"])
 _MAPPED = 4
 
 
-def accuracy(study: Study, points: pd.DataFrame) -> Figure:
+def accuracy(study: ScalingStudy, points: pd.DataFrame) -> Figure:
     """Accuracy against MACs of the study's `points`, beside what was published on ImageNet.
 
     Where rules are compared, a panel for each baseline, the paper's own points below it; else a
@@ -48,7 +48,7 @@ def accuracy(study: Study, points: pd.DataFrame) -> Figure:
     looks = _RULES if by_rule else _looks(names, study.best)
     shape = (1 + beside, len(panels)) if len(panels) > 1 else (1, 1 + beside)
     size = (max(6.4, 3.3 * shape[1]), 0.5 + 3.1 * shape[0])
-    with style.applied():
+    with figure_style.applied():
         figure = Figure(figsize=size, layout="constrained")
         grid = list(figure.subplots(*shape, squeeze=False).flat)
         for place, shown in enumerate(panels):
@@ -62,17 +62,17 @@ def accuracy(study: Study, points: pd.DataFrame) -> Figure:
                 axes = grid[len(panels) + place]
                 _draw(axes, "On ImageNet, published", printed, study.compared, looks)
                 axes.set_ylabel("top-1 accuracy")
-        style.legend(figure, max(grid, key=lambda axes: len(axes.containers)))
+        figure_style.legend(figure, max(grid, key=lambda axes: len(axes.containers)))
     return figure
 
 
-def _looks(names: Iterable[str], best: str) -> dict[str, style.Look]:
+def _looks(names: Iterable[str], best: str) -> dict[str, figure_style.LineStyle]:
     """How each baseline is drawn; the one claimed to be the best stands out."""
     others = cycle(_OTHERS)
     return {name: _RULES["compound"] if name == best else next(others) for name in names}
 
 
-def _published(study: Study, names: Iterable[str]) -> list[dict[str, Any]]:
+def _published(study: ScalingStudy, names: Iterable[str]) -> list[dict[str, Any]]:
     """The paper's points for these baselines, as rows like the study's own."""
     bases = {name: study.published[name] for name in names if name in study.published}
     if study.compared == "rules":
@@ -89,7 +89,7 @@ def _draw(
     title: str,
     points: list[dict[str, Any]],
     compared: str,
-    looks: Mapping[str, style.Look],
+    looks: Mapping[str, figure_style.LineStyle],
 ) -> None:
     """A line for each rule or baseline; those of rules begin at what has not grown."""
     start = [row for row in points if row.get("rule") == UNSCALED]
@@ -99,13 +99,13 @@ def _draw(
             lines.setdefault(row["rule" if compared == "rules" else "baseline"], []).append(row)
     for label, way in lines.items():
         in_order = sorted([*start, *way], key=lambda row: row["macs"])
-        style.accuracy_line(axes, in_order, "macs", looks[label], label)
+        figure_style.accuracy_line(axes, in_order, "macs", looks[label], label)
     axes.set_title(title)
     axes.set_xscale("log")
     axes.margins(x=0.08, y=0.1)
     axes.set_xlabel("MACs (multiply–adds)")
-    style.count_axis(axes)
-    style.percent_axis(axes.yaxis)
+    figure_style.count_axis(axes)
+    figure_style.percent_axis(axes.yaxis)
 
 
 def activation_maps(folder: Path) -> Figure | None:
@@ -122,7 +122,7 @@ def activation_maps(folder: Path) -> Figure | None:
     images, maps = (dict(np.load(file, allow_pickle=False)) for file in files)
     shown = {int(index): pixels for index, pixels in zip(*images.values(), strict=True)}
     index = maps.pop("index")[:_MAPPED]
-    with style.applied():
+    with figure_style.applied():
         size = (1.25 * (1 + len(maps)), 1.25 * len(index) + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(index), 1 + len(maps), squeeze=False)
@@ -132,7 +132,7 @@ def activation_maps(folder: Path) -> Figure | None:
                 axes.set_axis_off()
                 axes.imshow(pixels, cmap="gray")
         for column, (name, found) in enumerate(maps.items(), 1):
-            grid[0][column].set_title(style.plain(name), fontsize=8, loc="center")
+            grid[0][column].set_title(figure_style.plain(name), fontsize=8, loc="center")
             for row, heat in zip(grid, found.astype(float), strict=False):
                 side, other = row[0].get_images()[0].get_array().shape[:2]
                 row[column].imshow(

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from reports import compare
-from reports.columns import COLUMNS, rows
+from reports import run_comparison
 from reports.load import load
+from reports.schema import COLUMNS, rows
 from space.validation import InvalidInput
 
 
@@ -25,7 +25,7 @@ def runs(finished_run):
 
 @pytest.fixture(scope="module")
 def found(runs):
-    return compare.compare(runs)
+    return run_comparison.compare(runs)
 
 
 def test_every_member_of_every_family_is_compared(runs, found):
@@ -54,7 +54,7 @@ def test_columns_are_documented(runs, found):
 
 
 def test_the_page_tells_the_best_of_each_run_and_no_warning_where_all_is_equal(runs, found):
-    html = compare.render(runs, found, ["runs.csv"])
+    html = run_comparison.render(runs, found, ["runs.csv"])
     headline = re.search(r"<h1>(.*?)</h1>", html)[1]
     assert re.match(r"synthetic reaches .* MACs; other reaches .* MACs\.", headline)
     assert "not on one scale" not in html
@@ -75,19 +75,19 @@ def test_unlike_runs_are_not_compared_in_silence(runs):
         family=dict(runs["other"].family) | {"members": members},
     )
     unlike = dict(runs) | {"other": other}
-    html = compare.render(unlike, compare.compare(unlike), [])
+    html = run_comparison.render(unlike, run_comparison.compare(unlike), [])
     assert "different metrics, numbers of test images, data: their accuracies are not" in html
 
 
 def test_hostile_run_names_are_inert(runs):
     hostile = {"</script><script>alert(1)</script>\u202e": runs["synthetic"], "b": runs["other"]}
-    html = compare.render(hostile, compare.compare(hostile), [])
+    html = run_comparison.render(hostile, run_comparison.compare(hostile), [])
     assert "<script>alert" not in html
     assert "\u202e" not in html
 
 
 def test_a_comparison_is_a_page_with_tables_beside_it(finished_run, copied_run, tmp_path):
-    path = compare.write([finished_run, copied_run], tmp_path / "both")
+    path = run_comparison.write([finished_run, copied_run], tmp_path / "both")
     assert {file.name for file in path.parent.iterdir()} == {
         "index.html",
         "runs.csv",
@@ -101,18 +101,20 @@ def test_a_comparison_is_a_page_with_tables_beside_it(finished_run, copied_run, 
 def test_runs_without_a_family_can_be_compared(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    page = compare.write([tmp_path / "a", tmp_path / "b"], tmp_path / "out").read_text("utf-8")
+    page = run_comparison.write([tmp_path / "a", tmp_path / "b"], tmp_path / "out").read_text(
+        "utf-8"
+    )
     assert "None of these runs has a family yet." in page
 
 
 def test_one_run_is_no_comparison(finished_run, tmp_path):
     with pytest.raises(InvalidInput, match="at least two runs, but got 1"):
-        compare.write([finished_run], tmp_path)
+        run_comparison.write([finished_run], tmp_path)
 
 
 def test_a_run_is_not_compared_with_itself(finished_run, tmp_path):
     with pytest.raises(InvalidInput, match="given twice"):
-        compare.write([finished_run, finished_run], tmp_path)
+        run_comparison.write([finished_run, finished_run], tmp_path)
 
 
 def test_passwords_in_recipes_are_not_shown(finished_run, tmp_path):
@@ -126,6 +128,6 @@ def test_passwords_in_recipes_are_not_shown(finished_run, tmp_path):
     secret = load(folders[0])
     secret = replace(secret, recipe=dict(secret.recipe) | {"storage": "mysql://me:s3cret@host/x"})
     runs = {"secret": secret, "open": load(folders[1])}
-    found = compare.compare(runs)
-    assert "s3cret" not in compare.render(runs, found, [])
+    found = run_comparison.compare(runs)
+    assert "s3cret" not in run_comparison.render(runs, found, [])
     assert "mysql://me:***@host/x" in set(found.recipes["secret"])

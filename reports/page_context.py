@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import tables, ternary
-from reports.charts import Networks
-from reports.columns import rows
+from reports.chart_data import StageIndex
 from reports.load import Run
+from reports.schema import rows
 from reports.tables import Tables
 
 #: Pixels of a side of the triangle of shares.
@@ -98,7 +98,7 @@ def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     if len(known) < 3:
         return {}
 
-    def at(place: ternary.Place) -> dict[str, float]:
+    def at(place: ternary.TernaryPoint) -> dict[str, float]:
         return {
             "x": round(_SIDE * place.x, 1),
             "y": round(_SIDE * (ternary.HEIGHT - place.y), 1),
@@ -127,7 +127,7 @@ def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestPlot:
     """Where accuracies stand in the drawn column of the table of candidates."""
 
     low: float
@@ -135,7 +135,7 @@ class Forest:
     band: tuple[float, float] | None
 
     @classmethod
-    def around(cls, candidates: list[dict[str, Any]]) -> Forest:
+    def around(cls, candidates: list[dict[str, Any]]) -> ForestPlot:
         """The range that holds all intervals of `candidates`; the band is the winner's."""
         ends = [row[name] for row in candidates for name in ("accuracy", "low", "high")]
         known = [end for end in ends if end is not None] or [0.0, 1.0]
@@ -153,7 +153,7 @@ class Forest:
         return f"{100 * (high - low) / (self.high - self.low):.2f}%"
 
 
-def networks(run: Run, found: Tables, networks: Networks) -> Iterator[dict[str, Any]]:
+def networks(run: Run, found: Tables, networks: StageIndex) -> Iterator[dict[str, Any]]:
     """The chosen networks with their stages, the whole cost and their place in the data.
 
     A member that is the baseline itself stands for both.

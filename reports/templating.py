@@ -11,7 +11,7 @@ import hashlib
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from reports import text
+from reports import formatting
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +37,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def finalize(found: Any) -> Any:
-        return text.printable(found) if type(found) is str else found
+        return formatting.printable(found) if type(found) is str else found
 
     environment = Environment(
         loader=FunctionLoader(_file),
@@ -47,7 +47,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (text.count, text.percent, text.half_width, text.duration):
+    for function in (
+        formatting.count,
+        formatting.percent,
+        formatting.half_width,
+        formatting.duration,
+    ):
         environment.globals[function.__name__] = function
     return environment
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports import published
-from reports.columns import frame, rows
-from reports.intervals import interval
+from reports.formatting import number, printable
 from reports.load import STUDIES, Run
+from reports.schema import frame, rows
+from reports.statistics import interval
 from reports.tables import Tables, collect, stage_rows
-from reports.text import number, printable
 from space.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _POINT = (
 )  # fmt: skip
 
 
-class Networks:
+class StageIndex:
     """Every network of a run once, its stages as indices into rows that many networks share."""
 
     def __init__(self, architectures: Mapping[str, Mapping[str, Any]]) -> None:
@@ -42,7 +42,7 @@ class Networks:
         self.rows = list(places)
 
 
-def chart_data(run: Run, tables: Tables, networks: Networks) -> dict[str, Any]:
+def chart_data(run: Run, tables: Tables, networks: StageIndex) -> dict[str, Any]:
     """The points of all charts and the stages of all networks."""
     points = _points(run, tables)
     place = {(point["layer"], point.get("trial")): i for i, point in enumerate(points)}
@@ -85,7 +85,7 @@ def _points(run: Run, tables: Tables) -> list[dict[str, Any]]:
 def comparison_data(runs: Mapping[str, Run]) -> dict[str, Any]:
     """The families of several runs and the fronts of their searches."""
     collected = {name: collect(run) for name, run in runs.items()}
-    networks = Networks(
+    networks = StageIndex(
         {
             trial.key: trial.architecture
             for run in runs.values()
@@ -131,7 +131,7 @@ def _curves(tables: Tables, place: Mapping[tuple[str, Any], int]) -> Iterable[li
             yield [place[layer, trial], [_json(accuracy) for accuracy in epochs["accuracy"]]]
 
 
-def networks_of(run: Run) -> Networks:
+def networks_of(run: Run) -> StageIndex:
     """The networks of all trials and of the baseline."""
     found = {
         trial.key: trial.architecture
@@ -141,7 +141,7 @@ def networks_of(run: Run) -> Networks:
     }
     if run.baseline:
         found.setdefault(run.baseline["key"], run.baseline["architecture"])
-    return Networks(found)
+    return StageIndex(found)
 
 
 def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from reports.columns import frame
-from reports.insight import epoch_agreement, kendall_tau
 from reports.load import Run
-from reports.mistakes import sentences
+from reports.prediction_panels import sentences
+from reports.schema import frame
+from reports.search_analysis import epoch_agreement, kendall_tau
 from reports.summary import summarise
 from reports.tables import Tables
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import live, page
+from reports import page, server
 from space.validation import InvalidInput
 
 
@@ -15,10 +15,10 @@ def ask(finished_run):
 
 
 def _asking(run):
-    server = live.server(run)
-    thread = threading.Thread(target=server.serve_forever)
+    made = server.server(run)
+    thread = threading.Thread(target=made.serve_forever)
     thread.start()
-    address = server.server_address
+    address = made.server_address
 
     def ask(path, host=None):
         connection = HTTPConnection(*address, timeout=60)
@@ -29,9 +29,9 @@ def _asking(run):
         return found
 
     yield ask
-    server.shutdown()
+    made.shutdown()
     thread.join()
-    server.server_close()
+    made.server_close()
 
 
 def test_what_is_served_is_what_would_be_written(ask, copied_run):
@@ -63,8 +63,8 @@ def test_other_hosts_names_are_refused(ask):
 
 
 def test_only_this_machine_is_served(finished_run):
-    with live.server(finished_run) as server:
-        assert server.server_address[0] == "127.0.0.1"
+    with server.server(finished_run) as made:
+        assert made.server_address[0] == "127.0.0.1"
 
 
 def test_a_finished_run_is_not_asked_for_again(ask):
@@ -72,7 +72,7 @@ def test_a_finished_run_is_not_asked_for_again(ask):
 
 
 def test_a_running_run_is_asked_for_again_and_shown_as_it_is(copied_run, monkeypatch):
-    monkeypatch.setattr(live, "FRESH", 0.0)
+    monkeypatch.setattr(server, "FRESH", 0.0)
     family = copied_run / "family" / "family.json"
     (whole := family.rename(copied_run / "family" / "later.json"))
     asking = _asking(copied_run)
@@ -87,7 +87,7 @@ def test_a_running_run_is_asked_for_again_and_shown_as_it_is(copied_run, monkeyp
 
 
 def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatch):
-    monkeypatch.setattr(live, "FRESH", 0.0)
+    monkeypatch.setattr(server, "FRESH", 0.0)
     asking = _asking(copied_run)
     ask = next(asking)
     (copied_run / "baseline.json").write_text("{")
@@ -100,4 +100,4 @@ def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatc
 
 def test_a_broken_run_is_refused_at_once(tmp_path):
     with pytest.raises(InvalidInput, match="a run directory is needed"):
-        live.server(tmp_path / "nowhere")
+        server.server(tmp_path / "nowhere")
