@@ -17,7 +17,7 @@ from reports.schema import frame, names, rows
 from reports.statistics import interval
 from scaling.coefficients import Coefficients
 from scaling.rules import compound
-from space.architecture import Architecture, Block, Operator, Stage
+from space.architecture import Architecture, Block, Stage
 from space.cost import parts
 from space.validation import InvalidInput
 
@@ -45,7 +45,6 @@ _LATENCY = names(
     "images_per_second"
 )
 _LETTERS = ("alpha", "beta", "gamma")
-_EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
 
 
 @dataclass(frozen=True)
@@ -266,7 +265,7 @@ def _stage_row(stage: Stage, block: Block) -> dict[str, Any]:
         "operator": str(block.operator),
         "kernel": block.kernel,
         "stride": block.stride,
-        "expansion": stage.expansion if block.operator in _EXPANDING else None,
+        "expansion": stage.expansion if block.operator.expands else None,
         "se": stage.se.ratio if stage.se and block.squeeze_channels else 0.0,
         "skip": str(stage.skip),
         "repeats": stage.repeats,

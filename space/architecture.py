@@ -11,10 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
+# The vocabulary of a stage is an operator's, and is imported from here, too.
+from space.layers import Activation as Activation
+from space.layers import Block as Block
+from space.layers import Gate as Gate
+from space.layers import Inner
+from space.layers import Operator as Operator
+from space.layers import Skip as Skip
 from space.validation import strict_keys, validate
 
 #: Upper bounds on a description read from a stranger, so that no file asks for absurd memory
@@ -26,48 +33,6 @@ MAX_KERNEL = 31
 MAX_STRIDE = 8
 MAX_RESOLUTION = 8_192
 MAX_CLASSES = 1_000_000
-
-
-class Operator(StrEnum):
-    """What a block computes; `space.blocks` documents the order of operations of each."""
-
-    CONV = "conv"
-    SEPARABLE = "separable"
-    INVERTED = "inverted"
-    FUSED = "fused"
-    BASIC = "basic"
-    BOTTLENECK = "bottleneck"
-
-
-class Skip(StrEnum):
-    """How a block's input joins its output.
-
-    `identity` adds the input where the shapes agree, and nothing elsewhere. `pool` also adds it
-    where they do not: average-pooled over stride × stride windows, channels padded with zeros or
-    cut (assumed: MnasNet, section 4.1, names the option and gives no formula). `projection` adds a
-    strided 1×1 convolution with batch norm there (ResNet, section 3.3, option B).
-    """
-
-    IDENTITY = "identity"
-    POOL = "pool"
-    PROJECTION = "projection"
-    NONE = "none"
-
-
-class Activation(StrEnum):
-    """The non-linearity of a block, a stem or a head."""
-
-    RELU = "relu"
-    RELU6 = "relu6"
-    SILU = "silu"
-    HARD_SWISH = "hard_swish"
-
-
-class Gate(StrEnum):
-    """The function that turns a squeeze-and-excite output into a weight per channel."""
-
-    SIGMOID = "sigmoid"
-    HARD_SIGMOID = "hard_sigmoid"
 
 
 class Padding(StrEnum):
@@ -178,15 +143,15 @@ class Stage:
 
     def inner_channels(self, in_channels: int) -> int:
         """Channels inside a block of this stage that is given `in_channels`."""
-        match self.operator:
-            case Operator.INVERTED | Operator.FUSED:
+        match self.operator.form.inner:
+            case Inner.EXPANDED_INPUT:
                 expanded = in_channels * self.expansion
                 return in_channels if self.expansion == 1 else round_channels(expanded)
-            case Operator.BOTTLENECK:
+            case Inner.REDUCED_OUTPUT:
                 return max(1, int(self.channels * self.expansion))
-            case Operator.SEPARABLE:
+            case Inner.INPUT:
                 return in_channels
-            case Operator.CONV | Operator.BASIC:
+            case Inner.OUTPUT:
                 return self.channels
 
 
@@ -257,23 +222,6 @@ class ScalingRule:
     def __post_init__(self) -> None:
         _check("divisor", self.divisor, 1 <= self.divisor <= 256, "1 <= divisor <= 256")
         _check("round_limit", self.round_limit, 0 <= self.round_limit < 1, "0 <= round_limit < 1")
-
-
-class Block(NamedTuple):
-    """One block as it is really computed: all choices resolved, those without effect gone."""
-
-    operator: Operator
-    kernel: int
-    stride: int
-    in_channels: int
-    inner_channels: int
-    out_channels: int
-    squeeze_channels: int
-    gate: Gate | None
-    squeeze_activation: Activation | None
-    shortcut: Skip
-    activation: Activation
-    linear: bool
 
 
 @strict_keys
@@ -356,16 +304,6 @@ class Architecture:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return data
 
-    def to_timm(self) -> dict[str, Any]:
-        """Plain JSON data with which timm builds the same network.
-
-        `space.timm_arguments` documents it, and builds it. Raises
-        `space.validation.InvalidInput` for what timm cannot express.
-        """
-        from space.timm_arguments import to_timm
-
-        return to_timm(self)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "architecture") -> Architecture:
         """The architecture that `to_dict` wrote; `source` (a file's name) is for the error.
@@ -380,13 +318,10 @@ def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation)
     """The block of `stage` given `in_channels`; `activation` is the one of the whole network."""
     operator = stage.operator
     inner = stage.inner_channels(in_channels)
-    if operator is Operator.INVERTED and inner == in_channels:
-        operator = Operator.SEPARABLE
-    elif operator is Operator.FUSED and inner == in_channels:
-        operator, inner = Operator.CONV, stage.channels
-
-    linear = stage.linear if operator in _PROJECTING else False
-    se = stage.se if operator in _PROJECTING else None
+    if operator.form.unexpanded and inner == in_channels:
+        operator = operator.form.unexpanded
+        inner = replace(stage, operator=operator).inner_channels(in_channels)
+    se = stage.se if operator.projects else None
     activation = stage.activation or activation
     return Block(
         operator=operator,
@@ -400,12 +335,8 @@ def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation)
         squeeze_activation=(se.activation or activation) if se else None,
         shortcut=_shortcut(stage.skip, fits=stride == 1 and in_channels == stage.channels),
         activation=activation,
-        linear=linear,
+        linear=stage.linear and operator.projects,
     )
-
-
-#: Operators that end in a 1×1 projection: squeeze-and-excite stands before it.
-_PROJECTING = (Operator.SEPARABLE, Operator.INVERTED, Operator.FUSED)
 
 
 def _shortcut(skip: Skip, *, fits: bool) -> Skip:

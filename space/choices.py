@@ -151,9 +151,6 @@ _APPLY = {
     "layers": Space._with_layers,
 }
 
-#: Operators whose choice names an expansion.
-_EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
-
 
 def parse_operator(value: str) -> tuple[Operator, float]:
     """`inverted_e6` as (INVERTED, 6.0); an operator without expansion as (operator, 1.0).
@@ -162,11 +159,11 @@ def parse_operator(value: str) -> tuple[Operator, float]:
     """
     match = re.fullmatch(r"([a-z]+)(?:_e(\d+(?:\.\d+)?))?", value)
     if match is None or match[1] not in list(Operator):
-        valid = ", ".join(f"{o}_e6" if o in _EXPANDING else o for o in Operator)
+        valid = ", ".join(f"{o}_e6" if o.expands else o for o in Operator)
         raise ValueError(f"an operator is one of {valid} (6: any expansion), but got {value!r}")
     operator = Operator(match[1])
-    if (operator in _EXPANDING) != (match[2] is not None):
-        form = f"{operator}_e6" if operator in _EXPANDING else str(operator)
+    if operator.expands != (match[2] is not None):
+        form = f"{operator}_e6" if operator.expands else str(operator)
         raise ValueError(f"this operator is written {form}, but got {value!r}")
     return operator, float(match[2] or 1)
 

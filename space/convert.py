@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from space import presets
-from space.architecture import Architecture, Block, Numerics, Operator, Padding, Skip
+from space.architecture import Architecture, Block, Numerics, Padding, Skip
+from space.layers import Path, layers
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -119,19 +120,12 @@ def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-#: The parts of each operator's module, in order, those with a convolution and a batch norm.
-_PARTS: Mapping[Operator, tuple[str, ...]] = {
-    Operator.CONV: ("conv",),
-    Operator.SEPARABLE: ("depthwise", "squeeze", "project"),
-    Operator.INVERTED: ("expand", "depthwise", "squeeze", "project"),
-    Operator.FUSED: ("expand", "squeeze", "project"),
-    Operator.BASIC: ("first", "second"),
-    Operator.BOTTLENECK: ("reduce", "conv", "expand"),
-}
-
-
-def _parts(block: Block) -> list[str]:
-    return [part for part in _PARTS[block.operator] if part != "squeeze" or block.squeeze_channels]
+def _branch(block: Block) -> list[str]:
+    """The modules of a block's branch, in order: `squeeze` is one, whatever it consists of."""
+    found = [
+        layer.name.partition(".")[0] for layer in layers(block) if layer.path is not Path.SHORTCUT
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _blocks(architecture: Architecture) -> Iterator[tuple[int, int, Block]]:
@@ -152,7 +146,7 @@ def _squeeze(ours: str, reduce: str, expand: str) -> Names:
 def _sequential(ours: str, theirs: str, block: Block) -> Names:
     """torchvision's blocks: part k is `theirs.k`, of a convolution (0) and its batch norm (1)."""
     names: Names = {}
-    for place, part in enumerate(_parts(block)):
+    for place, part in enumerate(_branch(block)):
         unit = f"{theirs}.{place}"
         if part == "squeeze":
             names |= _squeeze(ours, f"{unit}.fc1", f"{unit}.fc2")
@@ -186,7 +180,7 @@ def torchvision_mobilenet_v2(architecture: Architecture) -> Names:
     names = _conv_norm("stem", "features.0.0", "features.0.1")
     place = 0
     for place, (number, index, block) in enumerate(_blocks(architecture), start=1):
-        theirs, last = f"features.{place}.conv", len(_parts(block)) - 1
+        theirs, last = f"features.{place}.conv", len(_branch(block)) - 1
         ours = f"stages.{number}.{index}"
         names |= _sequential(ours, theirs, block)
         names |= _conv_norm(f"{ours}.project", f"{theirs}.{last}", f"{theirs}.{last + 1}")
@@ -201,7 +195,7 @@ def torchvision_mnasnet(architecture: Architecture) -> Names:
     names |= _conv_norm("stages.0.0.project", "layers.6", "layers.7")
     for number, index, block in _blocks(architecture):
         theirs = f"layers.{number + 7}.{index}.layers"
-        for place, part in enumerate(_parts(block) if number > 0 else ()):
+        for place, part in enumerate(_branch(block) if number > 0 else ()):
             ours = f"stages.{number}.{index}.{part}"
             names |= _conv_norm(ours, f"{theirs}.{3 * place}", f"{theirs}.{3 * place + 1}")
     return names | _conv_norm("head", "layers.14", "layers.15") | {"classifier": "classifier.1"}
@@ -212,7 +206,7 @@ def resnet(architecture: Architecture) -> Names:
     names = _conv_norm("stem", "conv1", "bn1")
     for number, index, block in _blocks(architecture):
         ours, theirs = f"stages.{number}.{index}", f"layer{number + 1}.{index}"
-        for place, part in enumerate(_parts(block), start=1):
+        for place, part in enumerate(_branch(block), start=1):
             names |= _conv_norm(f"{ours}.{part}", f"{theirs}.conv{place}", f"{theirs}.bn{place}")
         if block.shortcut is Skip.PROJECTION:
             down = f"{theirs}.downsample"
@@ -220,19 +214,11 @@ def resnet(architecture: Architecture) -> Names:
     return names | {"classifier": "fc"}
 
 
-_TIMM_PARTS: Mapping[Operator, tuple[str, ...]] = {
-    Operator.CONV: ("conv",),
-    Operator.SEPARABLE: ("conv_dw", "conv_pw"),
-    Operator.INVERTED: ("conv_pw", "conv_dw", "conv_pwl"),
-    Operator.FUSED: ("conv_exp", "conv_pwl"),
-}
-
-
 def _timm_block(ours: str, theirs: str, block: Block) -> Names:
-    parts = [part for part in _parts(block) if part != "squeeze"]
     names: Names = {}
-    for place, (part, conv) in enumerate(zip(parts, _TIMM_PARTS[block.operator], strict=True)):
-        names |= _conv_norm(f"{ours}.{part}", f"{theirs}.{conv}", f"{theirs}.bn{place + 1}")
+    for part in block.operator.form.parts:
+        conv, norm = part.timm
+        names |= _conv_norm(f"{ours}.{part.name}", f"{theirs}.{conv}", f"{theirs}.{norm}")
     if block.squeeze_channels:
         names |= _squeeze(ours, f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
     return names

@@ -1,26 +1,17 @@
 """What a network costs, in closed form: no torch, no forward pass, exact integers.
 
-The convolutions of each operator are listed here in the order in which `space.blocks` runs them.
-Their multiply–adds are proportional to the pixels of the map they write, so a stage's cost is a
-few coefficients (`Terms`), whatever the resolution.
+The multiply–adds of a layer (`space.layers`) are proportional to the pixels of the map it writes,
+so a stage's cost is a few coefficients (`Terms`), whatever the resolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from space.architecture import (
-    Activation,
-    Architecture,
-    Block,
-    Operator,
-    Skip,
-    Stage,
-    resolve,
-)
+from space.architecture import Activation, Architecture, Stage, resolve
+from space.layers import At, Layer, LayerKind, head_layers, layers, stem_layer
 
 
 class Cost(NamedTuple):
@@ -82,7 +73,7 @@ def _walk(architecture: Architecture, resolution: int | None) -> Iterator[tuple[
     stem = architecture.stem
     given = input_side(architecture, resolution)
     side = -(-given // stem.stride)
-    yield _stem_terms(architecture), side, given
+    yield _terms([stem_layer(architecture)]), side, given
     given = -(-side // 2) if stem.pool else side
     channels = stem.channels
     for stage in architecture.stages:
@@ -98,65 +89,6 @@ def input_side(architecture: Architecture, resolution: int | None) -> int:
     if side < 1:
         raise ValueError(f"`resolution >= 1` must hold, but got resolution={side}")
     return side
-
-
-class At(StrEnum):
-    """On which map a convolution's outputs lie: the block's input, its output, or one pixel."""
-
-    INPUT = "input"
-    OUTPUT = "output"
-    IMAGE = "image"
-
-
-class Convolution(NamedTuple):
-    """One convolution; one with a bias (squeeze-and-excite's) has no batch norm behind it."""
-
-    in_channels: int
-    out_channels: int
-    kernel: int = 1
-    groups: int = 1
-    at: At = At.OUTPUT
-    bias: bool = False
-
-    @property
-    def weights(self) -> int:
-        """Weights alone: also the multiply–adds of one output pixel."""
-        return self.kernel**2 * (self.in_channels // self.groups) * self.out_channels
-
-    @property
-    def params(self) -> int:
-        """Weights, and a bias or batch norm's weight and bias."""
-        return self.weights + self.out_channels * (1 if self.bias else 2)
-
-
-def convolutions(block: Block) -> Iterator[Convolution]:
-    """The convolutions of a block, in the order in which they run."""
-    width, inner, out = block.in_channels, block.inner_channels, block.out_channels
-    kernel = block.kernel
-    match block.operator:
-        case Operator.CONV:
-            yield Convolution(width, out, kernel)
-        case Operator.SEPARABLE:
-            yield Convolution(inner, inner, kernel, groups=inner)
-        case Operator.INVERTED:
-            yield Convolution(width, inner, at=At.INPUT)
-            yield Convolution(inner, inner, kernel, groups=inner)
-        case Operator.FUSED:
-            yield Convolution(width, inner, kernel)
-        case Operator.BASIC:
-            yield Convolution(width, inner, kernel)
-            yield Convolution(inner, out, kernel)
-        case Operator.BOTTLENECK:
-            yield Convolution(width, inner, at=At.INPUT)
-            yield Convolution(inner, inner, kernel)
-            yield Convolution(inner, out)
-    if block.squeeze_channels:
-        yield Convolution(inner, block.squeeze_channels, at=At.IMAGE, bias=True)
-        yield Convolution(block.squeeze_channels, inner, at=At.IMAGE, bias=True)
-    if block.operator in (Operator.SEPARABLE, Operator.INVERTED, Operator.FUSED):
-        yield Convolution(inner, out)
-    if block.shortcut is Skip.PROJECTION:
-        yield Convolution(width, out)
 
 
 class Terms(NamedTuple):
@@ -182,14 +114,15 @@ class Terms(NamedTuple):
         )
 
 
-def _block_terms(block: Block) -> Terms:
-    macs = {At.INPUT: 0, At.OUTPUT: 0, At.IMAGE: 0}
+def _terms(found: Iterable[Layer]) -> Terms:
+    macs = dict.fromkeys(At, 0)
     activations = macs.copy()
     params = 0
-    for layer in convolutions(block):
+    for layer in found:
         macs[layer.at] += layer.weights
-        activations[layer.at] += layer.out_channels
         params += layer.params
+        if layer.kind is LayerKind.CONVOLUTION:
+            activations[layer.at] += layer.out_channels
     return Terms(
         macs[At.INPUT],
         macs[At.OUTPUT],
@@ -206,10 +139,10 @@ def _block_terms(block: Block) -> Terms:
 def stage_terms(stage: Stage, in_channels: int) -> Terms:
     """The terms of a whole stage: the blocks after its first have its output map as input map."""
     # Activations change no cost, so that any will do here.
-    first = _block_terms(resolve(stage, in_channels, stage.stride, Activation.RELU))
+    first = _terms(layers(resolve(stage, in_channels, stage.stride, Activation.RELU)))
     if stage.repeats == 1:
         return first
-    other = _block_terms(resolve(stage, stage.channels, 1, Activation.RELU))
+    other = _terms(layers(resolve(stage, stage.channels, 1, Activation.RELU)))
     count = stage.repeats - 1
     return Terms(
         first.macs_input,
@@ -222,24 +155,6 @@ def stage_terms(stage: Stage, in_channels: int) -> Terms:
     )
 
 
-def _stem_terms(architecture: Architecture) -> Terms:
-    stem = architecture.stem
-    weights = stem.kernel**2 * architecture.in_channels * stem.channels
-    return Terms(0, weights, 0, weights + 2 * stem.channels, 0, stem.channels, 0)
-
-
 def head_terms(architecture: Architecture) -> Terms:
     """The terms of the 1×1 convolution on the map it is given, and of the linear layers."""
-    head, width = architecture.head, architecture.stages[-1].channels
-    convolution = params = linear = 0
-    if head.channels:
-        convolution = width * head.channels
-        params = convolution + 2 * head.channels
-        width = head.channels
-    if head.hidden:
-        linear = width * head.hidden
-        params += (width + 1) * head.hidden
-        width = head.hidden
-    classes = architecture.num_classes
-    params += (width + 1) * classes
-    return Terms(convolution, 0, linear + width * classes, params, head.channels, 0, 0)
+    return _terms(head_layers(architecture))

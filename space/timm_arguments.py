@@ -1,4 +1,4 @@
-"""Architectures in timm's own words: block strings, and the arguments around them.
+"""Architectures as timm's arguments: block strings, and what timm's classes take beside them.
 
 `to_timm` gives plain JSON data, from which `build_timm` makes timm build the same network;
 `from_timm` reads such data back, or timm's published tables of block strings.
@@ -43,12 +43,6 @@ _ACTIVATION_CODES = {
     Activation.RELU6: "r6",
     Activation.HARD_SWISH: "hs",
     Activation.SILU: "sw",
-}
-_OPERATOR_CODES = {
-    Operator.CONV: "cn",
-    Operator.SEPARABLE: "ds",
-    Operator.INVERTED: "ir",
-    Operator.FUSED: "er",
 }
 
 
@@ -205,11 +199,12 @@ def _words(
     where: str, stage: Stage, block: Block, activation: Activation, squeeze: SqueezeExcite
 ) -> list[str]:
     """A block's string in parts, without repeats and stride."""
-    if block.operator not in _OPERATOR_CODES:
+    code = block.operator.form.timm
+    if not code:
         raise _refuse(where, f"its block strings have no operator {block.operator}")
     if block.shortcut not in (Skip.NONE, Skip.IDENTITY):
         raise _refuse(where, f"its shortcuts are the identity or none, but here {block.shortcut}")
-    code, skips = _OPERATOR_CODES[block.operator], stage.skip is not Skip.NONE
+    skips = stage.skip is not Skip.NONE
     words = [code, f"k{block.kernel}"]
     if block.operator is Operator.CONV:
         skip = ["skip"] if skips else []
@@ -219,7 +214,7 @@ def _words(
         words[0], skip = "dsa", []
     else:
         raise _refuse(where, "an activation after the projection has no shortcut, nor expansion")
-    if block.operator in (Operator.INVERTED, Operator.FUSED):
+    if block.operator.expands:
         words.append(f"e{block.inner_channels / block.in_channels:.6g}")
     words.append(f"c{block.out_channels}")
     if block.squeeze_channels:
@@ -336,9 +331,8 @@ _STRING = re.compile(
     r"(_e(?P<expansion>[\d.]+))?_c(?P<channels>\d+)(_se(?P<se>[\d.]+))?"
     r"(_n(?P<activation>re|r6|hs|sw))?(_(?P<skip>skip|noskip))?"
 )
-_OPERATORS = {code: operator for operator, code in _OPERATOR_CODES.items()} | {
-    "dsa": Operator.SEPARABLE
-}
+_OPERATORS = {operator.form.timm: operator for operator in Operator if operator.form.timm}
+_OPERATORS["dsa"] = Operator.SEPARABLE
 _ACTIVATIONS = {code: activation for activation, code in _ACTIVATION_CODES.items()}
 
 
@@ -350,9 +344,8 @@ def _stage(string: str, in_channels: int, given: TimmArguments) -> Stage:
             "ir_r2_k3_s2_e6_c24_se0.25_nre_noskip, beginning with ir, ds, dsa, er or cn"
         )
     code, operator = match["operator"], _OPERATORS[match["operator"]]
-    expands = operator in (Operator.INVERTED, Operator.FUSED)
-    expansion = float(match["expansion"] or 1) if expands else 1.0
-    if expands and expansion == 1:
+    expansion = float(match["expansion"] or 1) if operator.expands else 1.0
+    if operator.expands and expansion == 1:
         raise InvalidInput(
             f"timm arguments: {string}: timm builds an expand convolution at expansion 1, and "
             "phiscale does not; write ds or cn where none is meant"

@@ -11,16 +11,9 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
-from space.architecture import (
-    Activation,
-    Architecture,
-    Block,
-    Gate,
-    Operator,
-    Padding,
-    Skip,
-)
-from space.cost import At, Convolution, convolutions, input_side
+from space.architecture import Activation, Architecture, Block, Gate, Padding, Skip
+from space.cost import input_side
+from space.layers import Layer, Path, head_layers, layers, stem_layer
 
 
 class Kind(StrEnum):
@@ -79,9 +72,7 @@ def trace(architecture: Architecture, resolution: int | None = None) -> Trace:
     """The operations on one image of `resolution` pixels (the architecture's own where None)."""
     tape = _Tape(architecture, input_side(architecture, resolution))
     stem, head = architecture.stem, architecture.head
-    activation = architecture.numerics.activation
-    convolution = Convolution(architecture.in_channels, stem.channels, stem.kernel)
-    x = tape.conv_norm("stem", 0, convolution, stem.stride, activation)
+    x = tape.layer(0, stem_layer(architecture))
     if stem.pool:
         x = tape.max_pool("pool", x)
     for number, stage in enumerate(architecture.blocks()):
@@ -90,56 +81,44 @@ def trace(architecture: Architecture, resolution: int | None = None) -> Trace:
             for index, block in enumerate(stage):
                 out = _block(tape, f"stages.{number}.{index}", out, block)
         x = out
+    after = list(head_layers(architecture))
     if head.channels:
-        convolution = Convolution(architecture.stages[-1].channels, head.channels)
-        x = tape.conv_norm("head", x, convolution, 1, activation)
+        x = tape.layer(x, after.pop(0))
     x = tape.mean("mean", x)
-    if head.hidden:
-        x = tape.linear("hidden.linear", x, head.hidden)
-        x = tape.activate("hidden.activation", x, activation)
-    tape.linear("classifier", x, architecture.num_classes)
+    for layer in after:
+        x = tape.layer(x, layer)
     return Trace(tuple(tape.operations), tuple(tape.tensors))
 
 
 def _block(tape: _Tape, name: str, x: int, block: Block) -> int:
     """The operations of one block; returns its output."""
-    layers = list(convolutions(block))
-    projection = layers.pop() if block.shortcut is Skip.PROJECTION else None
-    squeeze = [layer for layer in layers if layer.bias]
-    *before, last = [layer for layer in layers if not layer.bias]
-    residual = block.operator in (Operator.BASIC, Operator.BOTTLENECK)
+    named = [layer._replace(name=f"{name}.{layer.name}") for layer in layers(block)]
+    gate = [layer for layer in named if layer.path is Path.GATE]
+    *before, last = [layer for layer in named if layer.path is Path.MAIN]
     with tape.inside(x):
-        out, stride = x, block.stride
-        for index, layer in enumerate(before):
-            strides = layer.at is At.OUTPUT
-            step = stride if strides else 1
-            out = tape.conv_norm(f"{name}.{index}", out, layer, step, block.activation)
-            stride = 1 if strides else stride
-        if squeeze:
-            out = _squeeze_excite(tape, f"{name}.squeeze", out, block, squeeze)
-        activation = None if block.linear or residual else block.activation
-        out = tape.conv_norm(f"{name}.{len(before)}", out, last, stride, activation)
+        out = x
+        for layer in before:
+            out = tape.layer(out, layer)
+        if gate:
+            out = _squeeze_excite(tape, f"{name}.squeeze", out, gate)
+        out = tape.layer(out, last)
         if block.shortcut is not Skip.NONE:
+            projection = named[-1] if named[-1].path is Path.SHORTCUT else None
             out = _join(tape, name, out, x, block, projection)
-        if residual:
-            out = tape.activate(f"{name}.activation", out, block.activation)
+        if block.final_activation:
+            out = tape.activate(f"{name}.activation", out, block.final_activation)
     return out
 
 
-def _squeeze_excite(tape: _Tape, name: str, x: int, block: Block, layers: list[Convolution]) -> int:
-    reduce, expand = layers
+def _squeeze_excite(tape: _Tape, name: str, x: int, gate: list[Layer]) -> int:
     with tape.inside(x):
         out = tape.mean(f"{name}.mean", x)
-        out = tape.convolve(f"{name}.reduce", out, reduce, 1)
-        out = tape.activate(f"{name}.activation", out, block.squeeze_activation)
-        out = tape.convolve(f"{name}.expand", out, expand, 1)
-        out = tape.activate(f"{name}.gate", out, block.gate)
+        for layer in gate:
+            out = tape.layer(out, layer)
         return tape.run(f"{name}.scale", Kind.MULTIPLY, x, out, output=tape.tensors[x])
 
 
-def _join(
-    tape: _Tape, name: str, out: int, x: int, block: Block, projection: Convolution | None
-) -> int:
+def _join(tape: _Tape, name: str, out: int, x: int, block: Block, projection: Layer | None) -> int:
     """The branch, dropped for some images in training, plus the shortcut."""
     output = tape.tensors[out]
     with tape.inside(out):
@@ -147,7 +126,7 @@ def _join(
             out = tape.run(f"{name}.drop", Kind.DROP, out, output=output)
         with tape.inside(out):
             if projection is not None:
-                x = tape.conv_norm(f"{name}.shortcut", x, projection, block.stride, None)
+                x = tape.layer(x, projection)
             elif block.shortcut is Skip.POOL:
                 x = _pool_shortcut(tape, f"{name}.shortcut", x, block, output)
         return tape.run(f"{name}.add", Kind.ADD, out, x, output=output)
@@ -195,29 +174,27 @@ class _Tape:
         self.tensors.append(output)
         return len(self.operations)
 
-    def convolve(self, name: str, x: int, layer: Convolution, stride: int) -> int:
-        side = -(-self.tensors[x].side // stride)
-        output = Map(layer.out_channels, side)
-        if self.same and stride > 1 and layer.kernel > 1:
-            x = self._pad(f"{name}.pad", x, layer.kernel, stride)
-        macs = layer.weights * side**2
-        kind = Kind.CONVOLUTION
-        return self.run(name, kind, x, output=output, macs=macs, bias=layer.bias)
-
-    def conv_norm(
-        self,
-        name: str,
-        x: int,
-        layer: Convolution,
-        stride: int,
-        activation: Activation | None,
-    ) -> int:
+    def layer(self, x: int, layer: Layer) -> int:
+        """The layer, and the batch norm and the activation that follow it."""
+        if not layer.norm:
+            out = self._weighted(layer.name, x, layer)
+            return self.activate(f"{layer.name}.activation", out, layer.activation)
         with self.inside(x):
-            out = self.convolve(f"{name}.conv", x, layer, stride)
-            out = self.run(f"{name}.norm", Kind.NORM, out, output=self.tensors[out])
-            return self.activate(f"{name}.activation", out, activation) if activation else out
+            out = self._weighted(f"{layer.name}.conv", x, layer)
+            out = self.run(f"{layer.name}.norm", Kind.NORM, out, output=self.tensors[out])
+            return self.activate(f"{layer.name}.activation", out, layer.activation)
+
+    def _weighted(self, name: str, x: int, layer: Layer) -> int:
+        side = -(-self.tensors[x].side // layer.stride)
+        if self.same and layer.stride > 1 and layer.kernel > 1:
+            x = self._pad(f"{name}.pad", x, layer.kernel, layer.stride)
+        output = Map(layer.out_channels, side)
+        macs = layer.weights * side**2
+        return self.run(name, Kind(layer.kind), x, output=output, macs=macs, bias=layer.bias)
 
     def activate(self, name: str, x: int, function: Activation | Gate | None) -> int:
+        if function is None:
+            return x
         return self.run(name, Kind.ACTIVATION, x, output=self.tensors[x], function=function)
 
     def mean(self, name: str, x: int) -> int:
@@ -229,10 +206,6 @@ class _Tape:
         with self.inside(x):
             x = self._pad(f"{name}.pad", x, 3, 2) if self.same else x
             return self.run(name, Kind.MAX_POOL, x, output=output)
-
-    def linear(self, name: str, x: int, channels: int) -> int:
-        macs = self.tensors[x].channels * channels
-        return self.run(name, Kind.LINEAR, x, output=Map(channels, 1), macs=macs, bias=True)
 
     def _pad(self, name: str, x: int, kernel: int, stride: int) -> int:
         channels, side = self.tensors[x]

@@ -14,7 +14,7 @@ from experiments.commands.resolve import load_architecture
 from experiments.commands.shared_options import AsJson, Network
 from experiments.commands.terminal import out, print_json
 from reports.formatting import count
-from space.architecture import Architecture, Operator, Skip, Stage
+from space.architecture import Architecture, Skip, Stage
 from space.cost import Cost, cost, parts
 
 #: Columns that the widest bar takes.
@@ -22,8 +22,6 @@ _BAR = 24
 
 #: From few channels to many.
 _SHADES = "░▒▓█"
-
-_EXPANDING = (Operator.INVERTED, Operator.FUSED, Operator.BOTTLENECK)
 
 
 class _Part(NamedTuple):
@@ -111,7 +109,7 @@ def _head(network: Architecture) -> str:
 def _described(stage: Stage) -> str:
     """`inverted 5×5 e6 /2 se`: operator, kernel, expansion, stride, gate, skip."""
     words = [f"{stage.operator} {stage.kernel}×{stage.kernel}"]
-    words += [f"e{stage.expansion:g}"] if stage.operator in _EXPANDING else []
+    words += [f"e{stage.expansion:g}"] if stage.operator.expands else []
     words += [f"/{stage.stride}"] if stage.stride > 1 else []
     words += ["se"] if stage.se else []
     words += [] if stage.skip is Skip.IDENTITY else [f"skip {stage.skip}"]

@@ -49,7 +49,7 @@ def assert_timm_builds_the_same(architecture, calibrated):
     with torch.device("meta"):
         network = build(architecture)
     network = calibrated(network)
-    module = build_timm(architecture.to_timm())
+    module = build_timm(to_timm(architecture))
     module.load_state_dict(moved_to_timm(architecture, network.state_dict()))
     image = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -187,7 +187,7 @@ def _one_stage(**changes):
 )
 def test_what_timm_cannot_express_is_refused(architecture, reason):
     with pytest.raises(InvalidInput, match=reason):
-        architecture.to_timm()
+        to_timm(architecture)
 
 
 def test_squeeze_excites_that_differ_are_refused():
