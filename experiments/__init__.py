@@ -1,1 +1,1 @@
-"""Where things run: recipes, data, training, stages, the command line, benchmarks."""
+"""Where things run: recipes, data, training, stages, the command line."""

@@ -45,9 +45,14 @@ def test_the_wheel_carries_every_module_recipe_space_and_template(wheel):
         str(path.relative_to(REPOSITORY))
         for folder in folders
         for path in (REPOSITORY / folder).rglob("*")
-        if path.is_file() and not {"__pycache__", "results"} & {*path.parts}
+        if path.is_file() and not {"__pycache__", "benchmarks", "results"} & {*path.parts}
     }
     assert expected <= names
+
+
+def test_the_wheel_has_no_benchmarks_and_no_results(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if "/benchmarks/" in name or "/results/" in name]
 
 
 def test_the_wheel_runs_the_demo_away_from_the_checkout(wheel, tmp_path):

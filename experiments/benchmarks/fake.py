@@ -1,43 +1,30 @@
-"""An `Evaluate` in closed form, for measuring and breaking what lies around a training."""
+"""Evaluators in closed form, to measure what lies around a training run."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import signal
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Measurement, Report, Status
-from space.validation import InvalidInput
-
-#: What goes wrong: in the evaluation, in its process, or at the keyboard.
-Fault = Literal["none", "exception", "nan", "invalid", "hang", "death", "ctrl-c"]
 
 
 @dataclass(frozen=True)
 class FakeEvaluate:
-    """Sleeps `epoch_seconds` an epoch, and puts a line in the file `log` for each training begun.
-
-    In the trainings number `first` to `last`, as the file counts them over all processes, `fault`
-    happens after the first epoch. `driver` is the process whose keyboard it is.
-    """
+    """Sleeps `epoch_seconds` an epoch, and adds a line to the file `log` for each run it starts."""
 
     log: Path
     epoch_seconds: float = 0.0
-    fault: Fault = "none"
-    first: int = 2
-    last: int = 2
-    driver: int = 0
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """An accuracy that the network alone decides, reached in equal steps."""
-        number = self._begin(architecture)
+        own = f"{architecture.key} {os.getpid()} {uuid.uuid4().hex}"
+        with self.log.open("a", encoding="utf-8") as file:  # one write: whole, whoever else appends
+            file.write(own + "\n")
         accuracy, epochs = accuracy_of(architecture), []
         for epoch in range(1, budget.epochs + 1):
             time.sleep(self.epoch_seconds)
@@ -46,8 +33,6 @@ class FakeEvaluate:
             if stop and epoch < budget.epochs:
                 reached = epochs[-1].accuracy
                 return Measurement(Status.PRUNED, accuracy=reached, epochs=tuple(epochs))
-            if epoch == 1 and self.first <= number <= self.last:
-                accuracy = self._fail(accuracy)
         return Measurement(Status.COMPLETE, accuracy=accuracy, loss=1.0, epochs=tuple(epochs))
 
     def begun(self) -> list[tuple[str, int]]:
@@ -56,29 +41,6 @@ class FakeEvaluate:
             return []
         lines = [line.split() for line in self.log.read_text("utf-8").splitlines()]
         return [(key, int(process)) for key, process, _ in lines]
-
-    def _begin(self, architecture: Architecture) -> int:
-        own = f"{architecture.key} {os.getpid()} {uuid.uuid4().hex}"
-        with self.log.open("a", encoding="utf-8") as file:  # one write: whole, whoever else appends
-            file.write(own + "\n")
-        return self.log.read_text("utf-8").splitlines().index(own) + 1
-
-    def _fail(self, accuracy: float) -> float:
-        match self.fault:
-            case "exception":
-                raise OSError("no space left on device")
-            case "nan":
-                return math.nan
-            case "invalid":
-                raise InvalidInput("data: no images")
-            case "hang":
-                time.sleep(3600)
-            case "death":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "ctrl-c":
-                os.kill(self.driver, signal.SIGINT)
-                time.sleep(0.2)  # for the driver to have noticed
-        return accuracy
 
 
 def accuracy_of(architecture: Architecture) -> float:

@@ -22,7 +22,6 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from typer.testing import CliRunner, Result
 
-from experiments.benchmarks.fake import FakeEvaluate
 from experiments.benchmarks.faults import torment
 from experiments.cli import app
 from experiments.config import TrainConfig
@@ -38,6 +37,7 @@ from search.study import finished, open_study
 from space import presets
 from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
 from space.validation import InvalidInput
+from tests.fake_evaluator import FakeEvaluate
 
 TRIALS = 4
 

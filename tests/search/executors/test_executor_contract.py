@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import pytest
 from optuna.trial import TrialState
 
-from experiments.benchmarks.fake import FakeEvaluate, Fault
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
@@ -18,6 +17,7 @@ from search.executors.threads import Threads
 from search.executors.worker_pool import RETRIES
 from space.evaluation import Epoch, Executor, Job, Measurement, Status
 from space.validation import InvalidInput
+from tests.fake_evaluator import FakeEvaluate, Fault
 
 #: How each is made, from the seconds without an epoch after which a trial hangs.
 EXECUTORS: dict[str, Callable[[float | None], Executor]] = {

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks.fake import FakeEvaluate
 from search.executors.processes import Processes
 from space.architecture import Architecture
 from space.evaluation import Budget, Measurement, Report, Status
+from tests.fake_evaluator import FakeEvaluate
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 DRIVER = """
 import sys
 from pathlib import Path
-from experiments.benchmarks.fake import FakeEvaluate
+from tests.fake_evaluator import FakeEvaluate
 from search.executors.processes import Processes
 from space import presets
 from space.evaluation import Budget, Job

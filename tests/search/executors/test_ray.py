@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -194,7 +195,7 @@ LOSES_ITS_HEAD = """
 import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from experiments.benchmarks.fake import FakeEvaluate
+from tests.fake_evaluator import FakeEvaluate
 from search.executors import ray as executor
 from space.evaluation import Budget, Job
 from space.presets import load
@@ -223,6 +224,7 @@ except executor.ClusterLost as lost:
 def test_lost_head_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOSES_ITS_HEAD, str(tmp_path / "log")],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
         capture_output=True,
         text=True,
         timeout=120,
