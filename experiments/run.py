@@ -23,13 +23,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments import config
 from experiments.config import Common, R, Recipe
 from space import choices
 from space.files import write_file
 from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 #: Sections of a recipe that may change between two starts of a run: what they ask for is either
 #: done already or still to do. Everything else decides what the recorded numbers mean.
@@ -102,9 +105,19 @@ class Folder:
         return _json(path) if path.is_file() else {}
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of unfinished trainings and of the family's weights."""
-        return self.folder / "checkpoints"
+    def label(self) -> str:
+        """What the run is called outside its folder: in a tracker, in a store of checkpoints."""
+        return self.recipe.name
+
+    @property
+    def checkpoints(self) -> Path | UPath:
+        """Folder of unfinished training runs and of weights: the run's own, or the recipe's."""
+        elsewhere = self.recipe.executor.checkpoints
+        if elsewhere is None:
+            return self.folder / "checkpoints"
+        from upath import UPath  # not needed to look at a run
+
+        return UPath(elsewhere) / self.label
 
     def read(self, name: str) -> dict[str, Any]:
         """A result of an earlier stage, by its file's name.

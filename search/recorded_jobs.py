@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ class Recorded:
     with the same network and budget becomes a trial that is `answered_from` the first, and waits
     for it where it is running. A job that a killed process left running goes on under the same
     number; one that failed is tried again. `value` is what the study maximises; its pruner, if any,
-    may stop a job.
+    may stop a job. `answered` is called with every job that is answered, and with its measurement.
     """
 
     def __init__(
@@ -34,8 +34,9 @@ class Recorded:
         study: optuna.Study,
         value: Value = accuracy,
         environment: Mapping[str, Any] | None = None,
+        answered: Callable[[Job, Measurement], None] = lambda job, measurement: None,  # noqa: ARG005
     ) -> None:
-        self._inner = inner
+        self._inner, self._answered = inner, answered
         self._ledger = Ledger(study, value, environment)
         self._ledger.requeue()
         self._running: dict[str, tuple[str, Budget]] = {}
@@ -49,13 +50,13 @@ class Recorded:
             known = answer(own, job)
             if known is None and (source := answer(trials, job)):
                 self._begin(job, own)
-                self._inner.tell(job, self._ledger.copy_answer(job, source))
+                self._answer(job, self._ledger.copy_answer(job, source))
             elif known is None:
                 self._begin(job, own)
                 self._running[job.name] = _work(job)
                 return job
             else:
-                self._inner.tell(job, measurement_of(known))
+                self._answer(job, measurement_of(known))
         return None
 
     def report(self, job: Job, epoch: Epoch) -> bool:
@@ -68,10 +69,9 @@ class Recorded:
         self._running.pop(job.name, None)
         self._inner.tell(job, self._ledger.finish(job, measurement))
 
-    def known(self, job: Job) -> Measurement | None:
-        """What the study has recorded of a finished job, at this start or an earlier one."""
-        trial = answer(self._ledger.trials(), job)
-        return None if trial is None else measurement_of(trial)
+    def _answer(self, job: Job, measurement: Measurement) -> None:
+        self._inner.tell(job, measurement)
+        self._answered(job, measurement)
 
     def _next(self) -> Job | None:
         """The first job whose work no running one does."""

@@ -130,6 +130,25 @@ class Proposer(Protocol):
         ...
 
 
+class Observer:
+    """Looks on while jobs are carried out and changes nothing of them.
+
+    A subclass overrides the hooks that it needs. All of them are called from the proposer's thread.
+    """
+
+    def began(self, job: Job, since: float) -> None:
+        """A job is handed out; it was asked for at `since`, on the clock of `time.monotonic`."""
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        """A running job has ended an epoch, which is recorded."""
+
+    def ended(self, job: Job, measurement: Measurement) -> None:
+        """A running job has ended, and its result is recorded."""
+
+    def answered(self, job: Job, measurement: Measurement) -> None:
+        """A job was answered from what is recorded; nothing was trained."""
+
+
 class Executor(Protocol):
     """A way to get jobs done: in this process, in several, on a cluster."""
 

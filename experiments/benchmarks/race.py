@@ -18,12 +18,12 @@ from typing import Any
 
 import optuna
 
+from experiments.conduct import executor_of
 from experiments.config import DataConfig, ExecutorConfig, GlyphsConfig, TrainConfig, load_as
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress.display import Watched
+from experiments.progress import log
 from experiments.run import environment
-from experiments.stages.context import executor_of
 from experiments.studies.recipe import StudyRecipe
 from scaling.comparison import PairedComparison, compare
 from scaling.grid import GridCandidate, realised
@@ -74,7 +74,7 @@ def result(folder: Path) -> dict[str, Any]:
     )
     race = Race(field, ladder(len(field), EPOCHS, SEEDS), Budget(EPOCHS))
     trainer = _Trainer(folder)
-    trainer.run(every, "full grid", every.jobs)
+    trainer.run(every, "full grid", len(every.jobs))
     trainer.run(race, "race", sum(rung.entrants * rung.seeds for rung in race.rungs))
     full = compare([_accuracies(every, candidate) for candidate in field])
     return _described(field, full, race)
@@ -91,11 +91,11 @@ class _Trainer:
             data.full_train, data.test, TRAIN, folder / "checkpoints", threads=1
         )
 
-    def run(self, proposer: Proposer, name: str, plan: tuple[Job, ...] | int) -> None:
+    def run(self, proposer: Proposer, name: str, plan: int) -> None:
         """Carries out a proposer's jobs."""
-        with Watched(proposer, name, plan, accuracy) as watched:
-            recorded = Recorded(watched, self._study, accuracy, environment())
-            executor_of(EXECUTOR).run(recorded, self._evaluate)
+        log.note(f"{name}: at most {plan} training runs")
+        recorded = Recorded(proposer, self._study, accuracy, environment())
+        executor_of(EXECUTOR).run(recorded, self._evaluate)
 
 
 def _accuracies(trained: InOrder, candidate: GridCandidate) -> list[float]:

@@ -33,6 +33,7 @@ from typing import Any, Literal
 import torch
 
 from experiments.benchmarks import loops
+from experiments.conduct import executor_of, pack_size
 from experiments.config import DataConfig, ExecutorConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.packed import packed
@@ -40,7 +41,6 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency.tables import sample
 from experiments.latency.timing import time_calls
 from experiments.run import environment
-from experiments.stages.context import executor_of, pack_size
 from experiments.training import machine
 from scaling.jobs import InOrder
 from search.executors.threads import Threads

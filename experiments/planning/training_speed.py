@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.conduct import executor_of
 from experiments.config import Recipe
 from experiments.data.images import Images
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.stages.context import executor_of
 from scaling.jobs import InOrder
 from space.architecture import Architecture
 from space.cost import cost

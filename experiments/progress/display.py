@@ -24,7 +24,7 @@ from experiments.progress.time_left import Done, Left, left
 from reports.formatting import count, duration, percent, printable
 from search.study import finished, ranked, value_of
 from space.cost import Cost, cost
-from space.evaluation import Epoch, Job, Measurement, Proposer, Status
+from space.evaluation import Epoch, Job, Measurement, Observer, Status
 
 #: Running trainings that the live table has rows for; how many more there are is said below.
 _ROWS = 16
@@ -95,23 +95,22 @@ class _Tally:
     doubtful: list[Done] = field(default_factory=list)
 
 
-class Watched:
-    """A proposer whose work is shown as it happens; it changes nothing of it.
+class ProgressDisplay(Observer):
+    """Shows the work of a stage as it happens.
 
-    `plan` is what there is to do: the jobs, where they are known, or how many trainings at most.
-    `value` is what the stage maximises, of a job's accuracy. Results that are not
-    trained but answered from a study count as done, and say nothing of the pace.
+    `plan` is what there is to do: the jobs, where they are known, or how many training runs at
+    most. `value` is what the stage maximises, of a job's accuracy. A job that is answered from a
+    study counts as done, and says nothing of the pace.
     """
 
     def __init__(
         self,
-        proposer: Proposer,
         stage: str,
         plan: Sequence[Job] | int,
         value: Callable[[float, Job], float],
         before: Earlier | None = None,
     ) -> None:
-        self._proposer, self._stage, self._value = proposer, stage, value
+        self._stage, self._value = stage, value
         jobs = [] if isinstance(plan, int) else plan
         self._total = plan if isinstance(plan, int) else len(plan)
         self._known = bool(jobs)
@@ -126,7 +125,7 @@ class Watched:
             transient=True,
         )
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> ProgressDisplay:
         self._start = time.monotonic()
         if console.is_terminal and not console.quiet:
             self._live.start()
@@ -141,46 +140,40 @@ class Watched:
         if console.is_terminal:
             log.say(line)
 
-    def ask(self) -> Job | None:
-        """The next job, shown as running."""
-        began = time.monotonic()  # to propose takes its time, too
-        job = self._proposer.ask()
-        if job is not None:
-            self._running[job.name] = _Running(job, _cost(job), began)
-        return job
+    def began(self, job: Job, since: float) -> None:
+        """Shows a job as running."""
+        self._running[job.name] = _Running(job, _cost(job), since)
 
-    def report(self, job: Job, epoch: Epoch) -> bool:
-        """Passes an epoch on and shows it."""
-        if job.name in self._running:
-            self._running[job.name].epoch = epoch
-        return self._proposer.report(job, epoch)
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        """Shows how far a job is."""
+        self._running[job.name].epoch = epoch
 
-    def tell(self, job: Job, measurement: Measurement) -> None:
-        """Passes a result on and shows it."""
-        self._proposer.tell(job, measurement)
-        running = self._running.pop(job.name)
-        self._efforts.pop(job.name, None)
-        took = time.monotonic() - running.began
-        continued = measurement.train_seconds + measurement.validation_seconds > took
-        self._count(running, measurement)
-        if continued and running.epoch is None:
-            return  # answered from the study: nothing was trained
+    def ended(self, job: Job, measurement: Measurement) -> None:
+        """Counts a result, shows it, and learns the pace from it."""
+        took = time.monotonic() - self._running.pop(job.name).began
+        self._count(job, measurement)
         if measurement.finished:
+            continued = measurement.train_seconds + measurement.validation_seconds > took
             pace = self._tally.doubtful if continued else self._tally.pace
             pace.append(Done(_effort(job) if self._known else 1.0, took))
         log.note(self._line(job, measurement, took))
 
-    def _count(self, running: _Running, measurement: Measurement) -> None:
+    def answered(self, job: Job, measurement: Measurement) -> None:
+        """Counts a result that was there before."""
+        self._count(job, measurement)
+
+    def _count(self, job: Job, measurement: Measurement) -> None:
+        self._efforts.pop(job.name, None)
         tally, accuracy = self._tally, measurement.accuracy
         if accuracy is None or not measurement.finished:
             tally.failures[measurement.reason or "no reason was given"] += 1
             return
         tally.done += 1
         tally.pruned += measurement.status is Status.PRUNED
-        value = self._value(accuracy, running.job)
+        value = self._value(accuracy, job)
         better = tally.best is None or value > tally.best.value
         if better and measurement.status is Status.COMPLETE:
-            tally.best = Best(value, running.job.name, accuracy, running.cost.macs)
+            tally.best = Best(value, job.name, accuracy, _cost(job).macs)
 
     def _line(self, job: Job, measurement: Measurement, took: float) -> str:
         result = (

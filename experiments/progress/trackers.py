@@ -18,7 +18,7 @@ from experiments.config import LoggingConfig
 from experiments.progress import log
 from reports.formatting import without_password
 from space.cost import cost
-from space.evaluation import Epoch, Job, Measurement, Proposer, Status
+from space.evaluation import Epoch, Job, Measurement, Observer, Status
 from space.optional import needed
 
 #: The folder of TensorBoard's event files in a run's.
@@ -26,7 +26,7 @@ TENSORBOARD = "tensorboard"
 
 
 class Tracker(Protocol):
-    """Where trainings are shown; what it raises is dealt with by `Tracked`."""
+    """Where trainings are shown; what it raises is dealt with by `tracking`."""
 
     def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
         """Takes an epoch of a running job."""
@@ -52,42 +52,27 @@ def trackers_of(settings: LoggingConfig, folder: Path, name: str) -> list[Tracke
 
 
 @contextmanager
-def tracked(
-    proposer: Proposer,
-    stage: str,
-    trackers: Sequence[Tracker],
-    value: Callable[[float, Job], float],
-) -> Iterator[Proposer]:
-    """Inside, `proposer` is logged by all of `trackers`; it is otherwise unchanged."""
-    if not trackers:
-        yield proposer
-        return
-    logged = _Tracked(proposer, stage, list(trackers), value)
+def tracking(
+    stage: str, trackers: Sequence[Tracker], value: Callable[[float, Job], float]
+) -> Iterator[Observer]:
+    """Gives the observer that shows the training runs of a stage in all of `trackers`."""
+    observer = _Tracking(stage, list(trackers), value)
     try:
-        yield logged
+        yield observer
     finally:
-        logged.each(lambda tracker: tracker.close())
+        observer.each(lambda tracker: tracker.close())
 
 
 @dataclass
-class _Tracked:
-    proposer: Proposer
+class _Tracking(Observer):
     stage: str
     trackers: list[Tracker]
     value: Callable[[float, Job], float]
 
-    def ask(self) -> Job | None:
-        """The next job."""
-        return self.proposer.ask()
-
-    def report(self, job: Job, epoch: Epoch) -> bool:
-        """Logs an epoch and passes it on."""
+    def epoch(self, job: Job, epoch: Epoch) -> None:
         self.each(lambda tracker: tracker.epoch(self.stage, job, epoch))
-        return self.proposer.report(job, epoch)
 
-    def tell(self, job: Job, measurement: Measurement) -> None:
-        """Passes a result on, and logs it once it is recorded."""
-        self.proposer.tell(job, measurement)
+    def ended(self, job: Job, measurement: Measurement) -> None:
         known = measurement.accuracy is not None and measurement.finished
         value = self.value(measurement.accuracy or 0.0, job) if known else None
         self.each(lambda tracker: tracker.result(self.stage, job, measurement, value))

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
+from experiments.conduct import Conductor, StageFailed
 from experiments.run import Run
 from experiments.stages import coefficients, family, search
-from experiments.stages.context import Context, StageFailed
+from experiments.stages.context import StageContext
 from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
 from search import lease
 from search.executors.ray import ClusterLost
 from search.search import SearchFailed
+from space import choices
 from space.validation import InvalidInput
 
 #: What ends a stage with a sentence; everything recorded is kept.
@@ -38,12 +41,18 @@ def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[s
     else:
         driving = lease.held(opened.storage, run=opened.identity, take_over=take_over)
     with driving as held:
-        context = Context(opened, held)
+        context = StageContext(opened, _conductor(opened, held))
         found: dict[str, Any] = {}
         for name in names:
             with opened.timed(name):
                 found[name] = _STAGES[name](context)
         return found
+
+
+def _conductor(opened: Run, held: lease.Lease | None) -> Conductor:
+    recipe = opened.recipe
+    typical = replace(choices.load(recipe.space).base, resolution=recipe.resolution)
+    return Conductor(opened, held, typical, recipe.search.trial_timeout)
 
 
 def _refuse_trainings(opened: Run, names: tuple[str, ...]) -> None:
@@ -57,7 +66,7 @@ def _refuse_trainings(opened: Run, names: tuple[str, ...]) -> None:
         )
 
 
-def _report(context: Context) -> str:
+def _report(context: StageContext) -> str:
     """The page, the figures and the tables; gives the page's path."""
     from reports.page import write
 

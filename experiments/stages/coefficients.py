@@ -5,25 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.config import CoefficientsConfig
-from experiments.stages.context import Context
+from experiments.stages.context import StageContext
 from scaling import full_grid, race_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.race import Race, ladder
-from search.recorded_jobs import accuracy
 from space.architecture import Architecture
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: StageContext) -> dict[str, Any]:
     """Stage 2: α, β and γ from the grid around the baseline, or as the recipe pins them."""
     found = _answer(context, context.baseline).to_dict()
     context.run.write("coefficients.json", found)
     return found
 
 
-def _answer(context: Context, baseline: Architecture) -> CoefficientResult:
+def _answer(context: StageContext, baseline: Architecture) -> CoefficientResult:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
     if settings.alpha and settings.beta and settings.gamma:
@@ -46,16 +45,16 @@ def _answer(context: Context, baseline: Architecture) -> CoefficientResult:
 
 
 def _trained(
-    context: Context, study: str, candidates: tuple[GridCandidate, ...], phi: float
+    context: StageContext, study: str, candidates: tuple[GridCandidate, ...], phi: float
 ) -> CoefficientResult:
     """The answer of a full grid at φ, recorded in `study`."""
     settings = context.recipe.coefficients
     grid = full_grid.FullGrid(candidates, context.budget(settings.epochs, settings.data_fraction))
-    context.record(study, grid, grid.jobs, accuracy, context.evaluator())
+    context.record(study, grid, grid.jobs, context.evaluator())
     return grid.answer(phi=phi, factor=settings.factor)
 
 
-def _raced(context: Context, baseline: Architecture) -> CoefficientResult:
+def _raced(context: StageContext, baseline: Architecture) -> CoefficientResult:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
     candidates = candidates_of(settings, baseline)
@@ -64,7 +63,7 @@ def _raced(context: Context, baseline: Architecture) -> CoefficientResult:
     budget = context.budget(settings.epochs, settings.data_fraction)
     race = Race(candidates, rungs, budget, guest=published)
     most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
-    context.record("coefficients", race, most, accuracy, context.evaluator())
+    context.record("coefficients", race, most, context.evaluator())
     return race_result.answer(race, phi=phi, factor=factor)
 
 

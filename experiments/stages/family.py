@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
+from experiments.conduct import StageFailed
 from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.progress import log
 from experiments.run import environment
 from experiments.stages import rivals
-from experiments.stages.context import Context, StageFailed
+from experiments.stages.context import StageContext
 from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
@@ -29,7 +30,6 @@ from scaling.rules import Rule
 from scaling.saved_family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
 from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
-from search.recorded_jobs import accuracy
 from space.architecture import Architecture
 from space.evaluation import Job, Measurement, Status
 from space.network import Network, build
@@ -45,7 +45,7 @@ _LATENCY_SECONDS = 0.2
 _NOTED_MISS = 0.01
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: StageContext) -> dict[str, Any]:
     """Stage 3: the members, trained on all training images, tested, written and verified."""
     family = _family(context)
     for line in _remarks(family, context.data.train.resolution, context.recipe.family.cost):
@@ -54,7 +54,8 @@ def run(context: Context) -> dict[str, Any]:
     jobs = family.jobs(budget)
     members = InOrder(jobs)
     evaluate = context.evaluator(final=True)
-    context.record("family", members, jobs, accuracy, evaluate)
+    together = context.recipe.family.processes
+    context.record("family", members, jobs, evaluate, processes=together)
     failed = {
         name: told.reason
         for name, told in members.told.items()
@@ -67,7 +68,7 @@ def run(context: Context) -> dict[str, Any]:
     return exported | {"rivals": rivals.train(context, family)}
 
 
-def _family(context: Context) -> PlannedFamily:
+def _family(context: StageContext) -> PlannedFamily:
     settings, baseline = context.recipe.family, context.baseline
     found = context.run.read("coefficients.json")
     coefficients = Coefficients(found["alpha"], found["beta"], found["gamma"])
@@ -83,7 +84,7 @@ def _family(context: Context) -> PlannedFamily:
     )
 
 
-def _measure(context: Context) -> Measure:
+def _measure(context: StageContext) -> Measure:
     """What targets are of. A latency is measured once: members stay as they are when they go on."""
     if context.recipe.family.cost != "latency":
         return MEASURES[context.recipe.family.cost]
@@ -102,19 +103,19 @@ def _measure(context: Context) -> Measure:
     return seconds
 
 
-def _rule(context: Context, coefficients: Coefficients) -> Rule:
+def _rule(context: StageContext, coefficients: Coefficients) -> Rule:
     """The rule by which the members grow; `per_stage` is found by trainings on held-out images."""
     settings, grid = context.recipe.family, context.recipe.coefficients
     if settings.rule != "per_stage":
         return rules.load(settings.rule, coefficients)
     budget = context.budget(grid.epochs, grid.data_fraction)
     growth = Stagewise(context.baseline, max(settings.targets), budget)
-    context.record("growth", growth, growth.most, accuracy, context.evaluator())
+    context.record("growth", growth, growth.most, context.evaluator())
     return rules.AlongPath(tuple(growth.path))
 
 
 def _export(
-    context: Context, family: PlannedFamily, trained: InOrder, evaluate: TrainingEvaluator
+    context: StageContext, family: PlannedFamily, trained: InOrder, evaluate: TrainingEvaluator
 ) -> dict[str, Any]:
     """Writes every member in every format, and proves what was written on test images."""
     folder = context.run.folder / "family"
@@ -148,7 +149,7 @@ def _known(folder: Path) -> set[str]:
 
 
 def _measure_latency(
-    context: Context, family: PlannedFamily, records: Sequence[MemberRecord], known: set[str]
+    context: StageContext, family: PlannedFamily, records: Sequence[MemberRecord], known: set[str]
 ) -> None:
     """The latency of every member at batch 1, for the cards; what was measured before stays."""
     from experiments.latency import timing
@@ -178,7 +179,7 @@ def _left_out(family: PlannedFamily, about: export.About) -> Iterator[str]:
         yield f"{', '.join(names)}: not written for {missing}: {reason}"
 
 
-def _about(context: Context) -> export.About:
+def _about(context: StageContext) -> export.About:
     recipe, data, summary = context.recipe, context.data, context.data.summary
     parts = ["train", "held_out"] if recipe.data.return_held_out else ["train"]
     per_class = np.sum([summary.per_class[part] for part in parts], axis=0)

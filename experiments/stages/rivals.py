@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from experiments.stages.context import Context
+from experiments.stages.context import StageContext
 from scaling import rules
 from scaling.family import PlannedFamily, family_for
 from scaling.jobs import InOrder
-from search.recorded_jobs import accuracy
 from space import presets
 from space.architecture import Architecture
 from space.cost import cost
 from space.evaluation import Job
 
 
-def train(context: Context, family: PlannedFamily) -> list[dict[str, Any]]:
+def train(context: StageContext, family: PlannedFamily) -> list[dict[str, Any]]:
     """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
 
     Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason
@@ -27,7 +26,7 @@ def train(context: Context, family: PlannedFamily) -> list[dict[str, Any]]:
     trained = InOrder(jobs)
     if jobs:
         evaluate = replace(context.evaluator(final=True), weights=None)
-        context.record("rivals", trained, jobs, accuracy, evaluate)
+        context.record("rivals", trained, jobs, evaluate)
     return [
         {
             "name": job.name,
@@ -39,7 +38,7 @@ def train(context: Context, family: PlannedFamily) -> list[dict[str, Any]]:
     ]
 
 
-def _jobs(context: Context, family: PlannedFamily) -> Iterator[Job]:
+def _jobs(context: StageContext, family: PlannedFamily) -> Iterator[Job]:
     """A job a rival, named `RULE MEMBER` or as the preset."""
     settings, baseline = context.recipe.family, context.baseline
     budget = context.budget(settings.epochs, settings.data_fraction)
@@ -60,7 +59,7 @@ def _jobs(context: Context, family: PlannedFamily) -> Iterator[Job]:
             yield Job(f"{name} {member.name}", rival.architecture, budget)
 
 
-def _fitted(name: str, context: Context) -> Architecture:
+def _fitted(name: str, context: StageContext) -> Architecture:
     """A preset for the run's classes and channels, at its own resolution."""
     preset = presets.load(name, num_classes=context.baseline.num_classes)
     return replace(preset, in_channels=context.baseline.in_channels)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial
 
+from experiments.conduct import StageFailed
+from experiments.config import Recipe
 from experiments.progress import log
-from experiments.progress.display import earlier
+from experiments.run import environment
 from experiments.stages.beginning import objective_of, prior_of
-from experiments.stages.context import Context, StageFailed
+from experiments.stages.context import StageContext
 from experiments.stages.lookup import Lookup, lookup
 from scaling.jobs import InOrder
 from search import pruning, samplers
@@ -18,13 +21,13 @@ from search.candidates import Candidates
 from search.ledger import Value, job_of, measurement_of
 from search.pareto import front
 from search.search import Search
-from search.study import open_study, ranked, value_of
+from search.study import finished, open_study, ranked, value_of
 from space import choices
 from space.choices import Space
 from space.evaluation import Job
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: StageContext) -> dict[str, Any]:
     """Stage 1: the baseline, found by short trainings and chosen by longer ones.
 
     Where the recipe looks networks up, there is nothing to train longer.
@@ -44,10 +47,16 @@ def run(context: Context) -> dict[str, Any]:
         ),
         context.budget(recipe.search.epochs, recipe.search.data_fraction),
         trials=recipe.search.trials,
-        environment=context.environment,
+        environment=environment(),
     )
-    evaluate = known.evaluate if known else context.evaluator()
-    context.search(search, recipe.search.trials, objective.value, earlier(study), evaluate)
+    context.conductor.conduct(
+        study,
+        search,
+        known.evaluate if known else context.evaluator(),
+        recipe.search.trials,
+        objective.value,
+        halving=_halving(recipe, study, objective.value) if recipe.tune_prunes else None,
+    )
     if search.exhausted:
         log.remark(search.exhausted)
 
@@ -67,7 +76,15 @@ def run(context: Context) -> dict[str, Any]:
     return baseline
 
 
-def _space(context: Context, known: Lookup | None) -> Space:
+def _halving(recipe: Recipe, study: optuna.Study, value: Value) -> pruning.Halving:
+    """How Ray Tune prunes the search; it knows what an earlier start has seen."""
+    epochs, pruner = recipe.search.epochs, recipe.search.pruner
+    seen = [trial.intermediate_values for trial in finished(study.get_trials(deepcopy=False))]
+    first = min(pruner.warmup_epochs + 1, epochs)
+    return pruning.Halving(epochs, first, pruner.reduction, value, seen)
+
+
+def _space(context: StageContext, known: Lookup | None) -> Space:
     """The space, for the images that networks are trained on; records have their own."""
     space = choices.load(context.recipe.space)
     if known:
@@ -80,13 +97,13 @@ def _space(context: Context, known: Lookup | None) -> Space:
 
 
 def _final(
-    context: Context, best: Sequence[FrozenTrial], reward: Value
+    context: StageContext, best: Sequence[FrozenTrial], reward: Value
 ) -> tuple[FrozenTrial, FrozenTrial]:
     """The finalists trained longer: the winner's trial there, and that of the search."""
     budget = context.budget(context.recipe.search.final_epochs, context.recipe.search.data_fraction)
     by_name = {f"finalist of {job_of(trial).name}": trial for trial in best}
     jobs = [Job(name, job_of(trial).architecture, budget) for name, trial in by_name.items()]
-    context.record("finalists", InOrder(jobs), jobs, reward, context.evaluator())
+    context.record("finalists", InOrder(jobs), jobs, context.evaluator(), reward)
     keys = {job.architecture.key for job in jobs}
     finished = [
         trial

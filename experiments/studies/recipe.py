@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.config import BudgetConfig, Common, Quantity, Section
+from experiments.config.value_types import Workers
 from reports import published
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
@@ -105,6 +106,8 @@ class StudyRecipe(Common, BudgetConfig):
     MACs: what the study's sentence is about."""
     metric: Literal["top1", "balanced"] = "top1"
     """Accuracy over all images, or the mean over classes."""
+    processes: Workers = 1
+    """Processes of this machine that train one network together, as `family.processes` of a run."""
 
     @model_validator(mode="after")
     def _one_design(self) -> Self:

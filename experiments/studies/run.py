@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 from safetensors.torch import load
 
 from experiments import config
+from experiments.conduct import Conductor, StageFailed, load_data
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
-from experiments.progress.display import Watched
-from experiments.run import Folder, environment, record_start, recorded_recipe, with_absolute_source
-from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
+from experiments.run import Folder, record_start, recorded_recipe, with_absolute_source
 from experiments.studies.recipe import StudyRecipe
 from experiments.training import machine
 from scaling import study_design
 from scaling.jobs import InOrder
 from scaling.study_design import StudyPoint
 from search import lease
-from search.recorded_jobs import Recorded, accuracy
+from search.ledger import answer, measurement_of
 from search.study import open_study
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status
@@ -39,6 +39,8 @@ from space.network import build
 _MAY_CHANGE = (
     "description",
     "executor",
+    "logging",
+    "processes",
     "seeds",
     "baselines",
     "rules",
@@ -112,41 +114,36 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
     `StageFailed` where a training failed, and `InvalidInput` where another process drives the study
     and is not to be taken over.
     """
-    recipe, data = opened.recipe, load_data(opened)
-    points = recipe.points(len(data.classes))
-    budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
-    table = study_design.jobs(points, budget, recipe.seeds)
-    in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
-    evaluate = TrainingEvaluator(
-        train=data.full_train,
-        held_out=data.test,
-        config=recipe.train,
-        metric=recipe.metric,
-        device=recipe.executor.device,
-        threads=recipe.executor.threads,
-        checkpoints=opened.checkpoints,
-        weights=opened.checkpoints / "weights",
-    )
-    trained = InOrder(in_turn)
-    study = open_study(opened.storage, "study")
-    executor = executor_of(recipe.executor)
-    with (
-        lease.held(opened.storage, run=opened.identity, take_over=take_over) as held,
-        opened.timed("study"),
-        Watched(trained, "study", in_turn, accuracy) as watched,  # answers count, too
-    ):
-        recorded = Recorded(watched, study, accuracy, environment())
+    recipe = opened.recipe
+    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+        data = load_data(opened)
+        points = recipe.points(len(data.classes))
+        budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
+        table = study_design.jobs(points, budget, recipe.seeds)
+        in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
+        trained, study = InOrder(in_turn), open_study(opened.storage, "study")
+        conductor = Conductor(opened, held, typical=points[0].architecture)
+        evaluate = conductor.evaluator(
+            data.full_train, data.test, recipe.metric, keeps_weights=True
+        )
         try:
-            executor.run(lease.Leased(Tidied(recorded, evaluate), held), evaluate)
+            with opened.timed("study"):
+                conductor.conduct(study, trained, evaluate, in_turn, processes=recipe.processes)
         finally:  # what is known so far, also of a study that is stopped
-            known = {job.name: recorded.known(job) for job in in_turn}
-            found = described(recipe, points, table, known)
+            found = described(recipe, points, table, _known(study, in_turn))
             opened.write("study.json", found)
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
             raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")
     _keep_maps(opened, data, points, table, evaluate)
     return found
+
+
+def _known(study: optuna.Study, jobs: Sequence[Job]) -> dict[str, Measurement | None]:
+    """What the study has recorded of each job, by the job's name."""
+    trials = study.get_trials(deepcopy=False)
+    found = {job.name: answer(trials, job) for job in jobs}
+    return {name: None if trial is None else measurement_of(trial) for name, trial in found.items()}
 
 
 def _keep_maps(

@@ -10,27 +10,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from experiments import config
+from experiments.conduct import Conductor, StageFailed, load_data
 from experiments.config import BudgetConfig, Common, Recipe
+from experiments.config.value_types import Workers
 from experiments.data.load import Data
-from experiments.evaluators.training import TrainingEvaluator
-from experiments.progress.display import Watched
-from experiments.run import Folder, environment, record_start, recorded_recipe, with_absolute_source
-from experiments.stages.context import StageFailed, Tidied, executor_of, load_data
+from experiments.run import Folder, record_start, recorded_recipe, with_absolute_source
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
 from search import lease
-from search.recorded_jobs import Recorded, accuracy
 from search.study import open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Status
 from space.validation import InvalidInput, validate
 
-_MAY_CHANGE = ("description", "executor", "seeds", "train.checkpoint_seconds", "data.cache")
+#: Keys that may change between two starts, as those of a scaling study.
+_MAY_CHANGE = (
+    "description",
+    "executor",
+    "logging",
+    "processes",
+    "seeds",
+    "train.checkpoint_seconds",
+    "data.cache",
+    "data.cache_limit",
+)
 
 #: The two ways in which each member is trained, each a study in the storage.
 FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
@@ -43,6 +51,10 @@ class TransferRecipe(Common, BudgetConfig):
     """Folder of the family."""
     seeds: Annotated[int, Field(ge=1, le=20)] = 1
     """Trainings of each member either way, with the seeds from `seed` on."""
+    metric: Literal["top1", "balanced"] = "top1"
+    """Accuracy over all images, or the mean over classes."""
+    processes: Workers = 1
+    """Processes of this machine that train one member together, as `family.processes` of a run."""
     fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Learning rate of fine-tuning over that of training from scratch."""
 
@@ -57,6 +69,11 @@ class TransferRun(Folder):
     """A transfer's folder, and what it is to do."""
 
     recipe: TransferRecipe
+
+    @property
+    def label(self) -> str:
+        """Not the run's, whose checkpoints and trackers are its own."""
+        return f"{self.recipe.name}-to-{self.folder.name}"
 
 
 def open_transfer(
@@ -97,6 +114,9 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
         },
         "train": base.train.model_dump(mode="json"),
         "executor": base.executor.model_dump(mode="json"),
+        "logging": base.logging.model_dump(mode="json"),
+        "metric": base.objective.metric,
+        "processes": base.family.processes,
         "epochs": base.family.epochs,
         "family": str((run / "family").resolve()),
     }
@@ -111,15 +131,16 @@ def run(opened: TransferRun, *, take_over: bool = False) -> dict[str, Any]:
     Raises `StageFailed` where a training failed, and `InvalidInput` where another process drives
     the transfer and is not to be taken over.
     """
-    recipe, data = opened.recipe, load_data(opened)
-    family = load_family(recipe.family)
-    networks = {
-        member.name: replace(member.architecture, num_classes=len(data.classes))
-        for member in family
-    }
+    recipe, family = opened.recipe, load_family(opened.recipe.family)
     with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+        data = load_data(opened)
+        networks = {
+            member.name: replace(member.architecture, num_classes=len(data.classes))
+            for member in family
+        }
+        conductor = Conductor(opened, held, typical=next(iter(networks.values())))
         trained = {
-            way: _trained(opened, way, data, networks, initial, held)
+            way: _trained(conductor, recipe, way, data, networks, initial)
             for way, initial in ((FINE_TUNED, _weights(family, networks)), (SCRATCH, {}))
         }
     found = {
@@ -133,30 +154,21 @@ def run(opened: TransferRun, *, take_over: bool = False) -> dict[str, Any]:
 
 
 def _trained(
-    opened: TransferRun,
+    conductor: Conductor,
+    recipe: TransferRecipe,
     way: str,
     data: Data,
     networks: Mapping[str, Architecture],
     initial: Mapping[str, Path],
-    held: lease.Lease,
 ) -> InOrder:
     """What training the networks from the weights `initial` gave, recorded in the study `way`."""
-    recipe = opened.recipe
-    rate = recipe.learning_rate_of(way)
-    evaluate = TrainingEvaluator(
-        train=data.full_train,
-        held_out=data.test,
-        config=recipe.train.model_copy(update={"learning_rate": rate}),
-        device=recipe.executor.device,
-        threads=recipe.executor.threads,
-        checkpoints=opened.checkpoints / way,
-        initial=initial,
-    )
-    jobs = InOrder(_jobs(recipe, networks))
-    with opened.timed(way), Watched(jobs, way, jobs.jobs, accuracy) as watched:
-        recorded = Recorded(watched, open_study(opened.storage, way), accuracy, environment())
-        proposer = lease.Leased(Tidied(recorded, evaluate), held)
-        executor_of(recipe.executor).run(proposer, evaluate)
+    evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
+    rate = {"learning_rate": recipe.learning_rate_of(way)}
+    evaluate = replace(evaluate, initial=initial, config=recipe.train.model_copy(update=rate))
+    jobs, run = InOrder(_jobs(recipe, networks)), conductor.run
+    with run.timed(way):
+        study = open_study(run.storage, way)
+        conductor.conduct(study, jobs, evaluate, jobs.jobs, processes=recipe.processes)
     for name, told in jobs.told.items():
         if told.status is not Status.COMPLETE:
             raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from experiments import stages
+from experiments import conduct, stages
 from experiments.config import load_as, study_names
 from experiments.run import open_run
 from experiments.studies import run as studies
@@ -67,7 +67,7 @@ def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkey
         def run(self, *_: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(studies, "executor_of", lambda _: Stopped())
+    monkeypatch.setattr(conduct, "executor_of", lambda *_: Stopped())
     more = tiny(tmp_path, "seeds=2")
     with pytest.raises(KeyboardInterrupt):
         studies.run(more)
@@ -76,6 +76,42 @@ def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkey
         recorded, missing = after["trainings"]
         assert [recorded] == before["trainings"]
         assert missing == {"seed": 1, "accuracy": None, "seconds": None}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> studies.StudyRun:
+    """A study that is logged, packed, and keeps its checkpoints outside its folder."""
+    pytest.importorskip("tensorboard")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    settings = f"executor={{pack: 2, threads: 1, checkpoints: {folder / 'store'}}}"
+    opened = tiny(folder, "rules=[width]", "best=width", "logging={tensorboard: true}", settings)
+    studies.run(opened)
+    return opened
+
+
+def test_a_study_is_logged_where_its_recipe_says(elsewhere):
+    trained = {
+        trial.user_attrs["job"] for trial in open_study(elsewhere.storage, "study").get_trials()
+    }
+    logged = {path.parent for path in (elsewhere.folder / "tensorboard" / "study").rglob("events*")}
+    assert len(logged) == len(trained) > 0
+
+
+def test_a_study_keeps_checkpoints_and_weights_where_its_recipe_says(elsewhere):
+    store = elsewhere.folder.parent / "store" / "study-dimensions"
+    trained = open_study(elsewhere.storage, "study").get_trials()
+    assert len(list((store / "weights").iterdir())) == len(trained)
+    assert not (elsewhere.folder / "checkpoints").exists()
+    assert (elsewhere.folder / "predictions").is_dir()  # which the weights are read for
+
+
+def test_packed_networks_of_a_study_know_that_they_are_not_alone(elsewhere):
+    measured = [
+        trial.user_attrs["measurement"]
+        for trial in open_study(elsewhere.storage, "study").get_trials()
+    ]
+    assert all(each["status"] == "complete" for each in measured)
+    assert {each["peak_memory"] for each in measured} == {None}
 
 
 def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
@@ -130,17 +166,16 @@ def test_a_family_is_carried_to_other_images(tmp_path):
             *sizes,
             cache,
             "resolution=16",
-            "objective={target: 400K, bounds: {macs: [100K, 900K]}}",
+            "objective={target: 400K, bounds: {macs: [100K, 900K]}, metric: balanced}",
             "search={trials: 1, epochs: 1, finalists: 1, final_epochs: 1}",
             "coefficients={alpha: 1.2, beta: 1.1, gamma: 1.15}",
             "family={phi: [0, 1], epochs: 1}",
         ),
     )
     stages.run(run, ["search", "coefficients", "family"])
-    others = ("data.glyphs.classes=4", "data.glyphs.train_images=40", "data.glyphs.test_images=20")
-    found = transfer.run(
-        transfer.open_transfer(run.folder, "glyphs", overrides=(*others, cache, "seeds=2"))
-    )
+    others = ("data.glyphs.classes=4", "data.glyphs.train_images=40", "data.glyphs.test_images=21")
+    opened = transfer.open_transfer(run.folder, "glyphs", overrides=(*others, cache, "seeds=2"))
+    found = transfer.run(opened)
     assert [member["name"] for member in found["members"]] == ["b0", "b1"]
     for member in found["members"]:
         assert {len(values) for values in member["accuracies"].values()} == {2}
@@ -151,5 +186,9 @@ def test_a_family_is_carried_to_other_images(tmp_path):
     losses = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in tuned]
     fresh = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in scratch]
     assert losses != fresh
+    for values in (value for each in found["members"] for value in each["accuracies"].values()):
+        for accuracy in values:  # of classes of 6, 5, 5 and 5 images, the mean over classes
+            assert accuracy * 4 * 30 == pytest.approx(round(accuracy * 4 * 30))
+            assert accuracy in (0, 1) or accuracy * 21 != pytest.approx(round(accuracy * 21))
     with pytest.raises(InvalidInput, match=r"must be the folder of a run that has its family"):
         transfer.open_transfer(tmp_path, "glyphs")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.conduct import executor_of
 from experiments.config import ExecutorConfig, TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.packed import Packed, Room, packed, training_memory
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.stages.context import executor_of
 from scaling.jobs import InOrder
 from search.executors.threads import Threads
 from space import presets

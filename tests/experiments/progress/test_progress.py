@@ -8,8 +8,10 @@ import optuna
 import pytest
 from rich.console import Console
 
-from experiments.progress import display, log
-from experiments.progress.display import Earlier, Watched, earlier
+from experiments import progress
+from experiments.conduct import Observed
+from experiments.progress import log
+from experiments.progress.display import Earlier, ProgressDisplay, earlier
 from scaling.jobs import InOrder
 from search.executors.local import Local
 from search.recorded_jobs import Recorded, accuracy
@@ -35,7 +37,7 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(display.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(progress.display.time, "monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -47,23 +49,29 @@ def clock(monkeypatch) -> Clock:
 def terminal(monkeypatch) -> Console:
     """A terminal of 80 columns in memory."""
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr(display, "console", console)
+    monkeypatch.setattr(progress.display, "console", console)
     monkeypatch.setattr(log, "console", console)
     return console
 
 
-def drawn(watched: Watched, console: Console) -> str:
+def drawn(display: ProgressDisplay, console: Console) -> str:
     with console.capture() as capture:
-        console.print(watched._table())
+        console.print(display._table())
     return capture.get()
 
 
+def searching(count: int) -> tuple[ProgressDisplay, Observed]:
+    """A display, and the proposer of `count` jobs that it looks on."""
+    display = ProgressDisplay("search", count, accuracy)
+    return display, Observed(InOrder(jobs(count)), [display])
+
+
 def test_several_running_trainings_are_shown_each_with_its_epoch(clock, terminal):
-    watched = Watched(InOrder(jobs(4)), "search", 4, accuracy)
+    display, watched = searching(4)
     first, second = watched.ask(), watched.ask()
     clock.now += 3
     watched.report(second, Epoch(1, 1.0, 0.625, 1.0, 3.0))
-    shown = drawn(watched, terminal)
+    shown = drawn(display, terminal)
     macs = f"{cost(first.architecture).macs / 1e6:.2f}M"
     assert re.search(rf"job 0 +{macs} +0/2 +3\.0 s", shown)
     assert re.search(r"job 1 +[\d.]+M +1/2 +62\.5.% +3\.0 s", shown)
@@ -71,51 +79,51 @@ def test_several_running_trainings_are_shown_each_with_its_epoch(clock, terminal
 
 
 def test_many_running_trainings_fit_the_screen(terminal):
-    watched = Watched(InOrder(jobs(40)), "search", 40, accuracy)
+    display, watched = searching(40)
     for _ in range(40):
         watched.ask()
-    shown = drawn(watched, terminal)
+    shown = drawn(display, terminal)
     assert "and 24 more" in shown
     assert len(shown.splitlines()) < 24
 
 
 def test_the_best_and_what_is_left_follow_from_what_was_told(clock, terminal):
-    watched = Watched(InOrder(jobs(4)), "search", 4, accuracy)
+    display, watched = searching(4)
     for value in (0.5, 0.75, 0.25):
         job = watched.ask()
         clock.now += 10
         watched.tell(job, measured(value))
-    shown = drawn(watched, terminal)
+    shown = drawn(display, terminal)
     assert "3/4" in shown
     assert "best: job 1, 75.0\N{NO-BREAK SPACE}%" in shown
     assert "10 s left" in shown
 
 
 def test_two_at_a_time_take_half_as_long(clock, terminal):
-    watched = Watched(InOrder(jobs(12)), "search", 12, accuracy)
+    display, watched = searching(12)
     pair = [watched.ask(), watched.ask()]
     for _ in range(4):
         clock.now += 10
         for job in pair:
             watched.tell(job, measured(0.5))
         pair = [watched.ask(), watched.ask()]
-    assert "20 s left" in drawn(watched, terminal)
+    assert "20 s left" in drawn(display, terminal)
 
 
 def test_failures_are_counted_by_reason(terminal):
-    watched = Watched(InOrder(jobs(3)), "search", 3, accuracy)
+    display, watched = searching(3)
     for reason in ("diverged", "out of memory", "diverged"):
         watched.tell(watched.ask(), Measurement(Status.FAILED, reason=reason))
-    shown = drawn(watched, terminal)
+    shown = drawn(display, terminal)
     assert "3 failed" in shown
     assert "failed: 2 × diverged; 1 × out of memory" in shown
     assert "0/3" in shown
 
 
 def test_markup_in_a_reason_is_text(terminal):
-    watched = Watched(InOrder(jobs(1)), "search", 1, accuracy)
+    display, watched = searching(1)
     watched.tell(watched.ask(), Measurement(Status.FAILED, reason="[bold]no[/nothing]\x1b[2J"))
-    assert "[bold]no[/nothing]⟨U+001B⟩[2J" in drawn(watched, terminal)
+    assert "[bold]no[/nothing]⟨U+001B⟩[2J" in drawn(display, terminal)
 
 
 def test_what_a_study_answers_is_done_and_says_nothing_of_the_pace(terminal, clock):
@@ -126,11 +134,12 @@ def test_what_a_study_answers_is_done_and_says_nothing_of_the_pace(terminal, clo
         return replace(measured(0.5), train_seconds=5.0)
 
     Local().run(Recorded(InOrder(jobs(3)), study), evaluate)
-    with Watched(InOrder(jobs(4)), "family", jobs(4), accuracy) as watched:
-        again = Recorded(watched, study)
-        job = again.ask()
+    with ProgressDisplay("family", jobs(4), accuracy) as display:
+        observed = Observed(InOrder(jobs(4)), [display])
+        observed.proposer = Recorded(observed.proposer, study, answered=observed.answered)
+        job = observed.ask()
         assert job.name == "job 3"
-        shown = drawn(watched, terminal)
+        shown = drawn(display, terminal)
         assert "3/4" in shown
         assert "left" not in shown
 
@@ -145,7 +154,8 @@ def test_a_search_that_goes_on_shows_what_was_done_before():
 
 
 def test_without_a_terminal_every_training_is_a_line_that_the_log_has_too(tmp_path, capsys):
-    with log.recorded(tmp_path), Watched(InOrder(jobs(2)), "family", jobs(2), accuracy) as watched:
+    with log.recorded(tmp_path), ProgressDisplay("family", jobs(2), accuracy) as display:
+        watched = Observed(InOrder(jobs(2)), [display])
         for value in (0.5, 0.75):
             watched.tell(watched.ask(), measured(value))
     shown = capsys.readouterr()

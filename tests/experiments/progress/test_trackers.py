@@ -6,8 +6,9 @@ import optuna
 import pytest
 
 from experiments import config, stages
+from experiments.conduct import Observed
 from experiments.progress import log, trackers
-from experiments.progress.trackers import MLflow, TensorBoard, tracked, trackers_of
+from experiments.progress.trackers import MLflow, TensorBoard, trackers_of, tracking
 from experiments.run import open_run
 from scaling.jobs import InOrder
 from search.executors.local import Local
@@ -42,9 +43,8 @@ def evaluate(architecture, _, report) -> Measurement:
 
 def run_with(*used: trackers.Tracker, study: optuna.Study | None = None) -> optuna.Study:
     study = study or optuna.create_study(direction="maximize")
-    recorded = Recorded(InOrder(jobs()), study)
-    with tracked(recorded, "family", used, accuracy) as shown:
-        Local().run(shown, evaluate)
+    with tracking("family", used, accuracy) as observer:
+        Local().run(Observed(Recorded(InOrder(jobs()), study), [observer]), evaluate)
     return study
 
 
