@@ -1,4 +1,4 @@
-"""The command that counts what a network costs."""
+"""`phiscale cost`: what a network costs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,62 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.resolve import load_architecture
-from experiments.commands.shared_options import AsJson, Network
+from experiments.commands.own_module import in_channels, is_own_module, load_module
+from experiments.commands.resolve import completed, load_architecture
+from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
+from space import presets
 from space.architecture import Architecture
+from space.cost import Cost, parts
 from space.cost import cost as cost_of
-from space.cost import parts
 from space.explain import explain as explained
 from space.explain import operations
 from space.memory import peak_memory
+from space.module_cost import ModuleCost, module_cost
+from space.validation import InvalidInput
+
+_HEADERS = ("MACs (multiply–adds)", "parameters", "activations")
+
+#: Resolution in pixels at which a module of the user's is counted by default, as for ImageNet.
+_PIXELS = 224
+
+#: Operators with multiply–adds that fvcore does not count.
+_UNCOUNTED = ("attention", "lstm", "gru", "rnn", "baddbmm", "addbmm", "bilinear")
 
 
 def cost(
-    architecture: Network,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="A preset, an architecture.json, a run, RUN:NAME (b1, trial-3 …), or a PyTorch "
+            "module of your own as FILE.py:CLASS.",
+            autocompletion=completed(presets.names),
+        ),
+    ],
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Side of the square input in pixels (default: the network's own, {_PIXELS} for "
+            "FILE.py:CLASS).",
+        ),
+    ] = None,
     explain: Annotated[
-        bool, typer.Option(help="Why other tools give other totals, and what each counts.")
+        bool, typer.Option(help="Show why other tools give other totals, and what each counts.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The exact MACs, parameters, activations and memory of a network."""
+    """Count the exact MACs, parameters, activations and memory of a network.
+
+    A module of your own, FILE.py:CLASS, is counted by fvcore: the file is executed, and the class
+    (or function) is called without arguments.
+    """
+    if is_own_module(architecture):
+        if explain:
+            raise InvalidInput("--explain: needs a network of phiscale, not FILE.py:CLASS")
+        _own_module(architecture, resolution or _PIXELS, as_json)
+        return
     network = load_architecture(architecture)
     pixels = resolution or network.resolution
     found, memory = cost_of(network, pixels), peak_memory(network, pixels)
@@ -51,12 +87,57 @@ def cost(
         for part in stages
     ]
     rows.append(["total", "", "", *(f"{n:,}" for n in found)])
-    headers = ("part", "channels", "pixels", "MACs (multiply–adds)", "parameters", "activations")
-    print_rows(headers, rows)
+    print_rows(("part", "channels", "pixels", *_HEADERS), rows)
     out.print(
         f"at {pixels} pixels; peak activation memory of one float32 image: "
-        f"{memory.inference / 1e6:.1f} MB at inference, {memory.training / 1e6:.1f} MB in training",
+        f"{memory.inference / 1e6:.1f} MB in inference, {memory.training / 1e6:.1f} MB in training",
     )
+
+
+def _own_module(name: str, pixels: int, as_json: bool) -> None:
+    """Counts FILE.py:CLASS by fvcore, and by the closed form if it is a network of phiscale."""
+    from space.network import Network as OurNetwork
+
+    module = load_module(name)
+    channels = in_channels(module)
+    try:
+        found = module_cost(module, pixels, channels)
+    except InvalidInput:
+        raise
+    except Exception as error:  # whatever the module raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidInput(
+            f"{name}: cannot process an image of {channels} × {pixels} × {pixels} ({reason}); "
+            "choose another --resolution"
+        ) from None
+    closed = cost_of(module.architecture, pixels) if isinstance(module, OurNetwork) else None
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "resolution": pixels,
+                **found.total._asdict(),
+                "parts": [
+                    {"name": part, "cost": each._asdict()} for part, each in found.parts.items()
+                ],
+                "uncounted": found.uncounted,
+                "closed_form": closed and closed._asdict(),
+            }
+        )
+        return
+    _print_module(found, closed)
+    out.print(f"at {pixels} pixels and {channels} channels, counted by fvcore")
+
+
+def _print_module(found: ModuleCost, closed: Cost | None) -> None:
+    counts = [*found.parts.items(), ("total", found.total)]
+    if closed is not None:
+        counts.append(("closed form", closed))
+    print_rows(("part", *_HEADERS), [[name, *(f"{n:,}" for n in each)] for name, each in counts])
+    missed = [name for name in found.uncounted if any(word in name for word in _UNCOUNTED)]
+    if missed:
+        names = ", ".join(name.removeprefix("aten::") for name in missed)
+        out.print(f"fvcore does not count {names}: the MACs are too low", style="yellow")
 
 
 def _print_explanation(network: Architecture, pixels: int) -> None:
@@ -65,6 +146,6 @@ def _print_explanation(network: Architecture, pixels: int) -> None:
         for count in explained(network, pixels)
     ]
     print_rows(("tool", "total", "formula", "because"), rows, numeric=(1,))
-    out.print("\nwhat there is to count:")
+    out.print("\noperations:")
     kinds = operations(network, pixels)._asdict().items()
     print_rows(("kind", "operations"), [[name.replace("_", " "), f"{n:,}"] for name, n in kinds])

@@ -16,8 +16,8 @@ from space.blocks import BLOCKS
 from space.cost import cost, parts
 from space.cost_table import SumTable, tabulate
 from space.explain import explain
+from space.module_cost import module_cost
 from space.network import build
-from space.traced import traced_cost
 
 #: A published network of another library for each preset that one has.
 WITNESSES = {convert.source(name).preset: name for name in reversed(convert.sources())}
@@ -53,7 +53,7 @@ def test_cost_equals_the_reference_tables(shared, table):
 )
 def test_fvcore_is_a_second_witness(name):
     architecture = presets.load(name)
-    assert traced_cost(build(architecture), 75) == cost(architecture, 75)
+    assert module_cost(build(architecture), 75).total == cost(architecture, 75)
 
 
 @cache
