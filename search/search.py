@@ -101,7 +101,11 @@ class Search:
     def _resumed(self, trial: FrozenTrial, recorded: list[FrozenTrial]) -> Job | None:
         """The job of a WAITING trial; None where it ended without one."""
         candidates = self._sampler.candidates
-        candidate = candidates.at(self._completed(trial, recorded))
+        try:
+            candidate = candidates.at(self._completed(trial, recorded))
+        except Exhausted as reason:
+            self._ledger.refuse(trial, str(reason))
+            return None
         job = self._job(trial.number, candidate.architecture)
         if reason := candidates.objective.bounds.why_not(candidate.price):
             self._ledger.refuse(trial, f"rejected before training: {reason}")

@@ -176,6 +176,8 @@ class _Pool:
                 if slot.worker is not None and slot.job is not None
             }
             if not busy:
+                if self._again and not self._stop.asked:  # its new worker died at once
+                    continue
                 return
             deadline = min(slot.deadline for slot in busy.values())
             seconds = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
@@ -205,28 +207,28 @@ class _Pool:
         return self._again.popleft() if self._again else self._proposer.ask()
 
     def _hand(self, job: Job, slot: _Slot) -> None:
-        if slot.worker is not None:
-            try:
-                slot.worker.connection.send(job)
-            except OSError:  # it died while it had nothing to do
-                slot.dismiss()
         fresh = slot.worker is None
-        if slot.worker is None:
-            slot.worker = slot.start()
-            slot.worker.connection.send(job)
+        slot.worker = slot.worker or slot.start()
         slot.job = job
-        self._alive(slot, _START_SECONDS if fresh else 0.0)
+        if self._sent(slot, job):
+            self._alive(slot, _START_SECONDS if fresh else 0.0)
+        elif fresh:
+            self._lost(slot, job)
+        else:  # it died while it had nothing to do
+            slot.dismiss()
+            self._hand(job, slot)
 
     def _hear(self, slot: _Slot) -> None:
         worker, job = slot.worker, slot.job
         assert worker is not None
         assert job is not None
-        try:
+        try:  # around the pipe alone: what the proposer raises is not the worker's
             message = worker.connection.recv()
-            if isinstance(message, Epoch):
-                worker.connection.send(self._answer(job, message))
         except (EOFError, OSError):
-            self._lost(slot, job, worker.fate())
+            self._lost(slot, job)
+            return
+        if isinstance(message, Epoch) and not self._sent(slot, self._reply(job, message)):
+            self._lost(slot, job)
             return
         self._alive(slot)
         match message:
@@ -239,7 +241,16 @@ class _Pool:
             case InvalidInput():
                 raise message
 
-    def _answer(self, job: Job, epoch: Epoch) -> EpochReply:
+    def _sent(self, slot: _Slot, message: Job | EpochReply) -> bool:
+        """Whether the slot's worker took the message; it did not where it has died."""
+        assert slot.worker is not None
+        try:
+            slot.worker.connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _reply(self, job: Job, epoch: Epoch) -> EpochReply:
         if self._proposer.report(job, epoch):
             return EpochReply.STOP
         return EpochReply.INTERRUPT if self._stop.after(epoch, job) else EpochReply.GO_ON
@@ -248,7 +259,9 @@ class _Pool:
         if self._timeout is not None:
             slot.deadline = time.monotonic() + self._timeout + extra
 
-    def _lost(self, slot: _Slot, job: Job, fate: str) -> None:
+    def _lost(self, slot: _Slot, job: Job) -> None:
+        assert slot.worker is not None
+        fate = slot.worker.fate()
         slot.dismiss()
         deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
         if deaths <= RETRIES:

@@ -143,6 +143,18 @@ def test_exhausted_space_ends_the_search_and_says_so(bench: Any, run: Run, evalu
     assert "has no network left" in (search.exhausted or "")
 
 
+def test_enqueued_trial_of_an_exhausted_space_is_refused(bench: Any, run: Run) -> None:
+    two = replace(bench.space, choices={"stage1.kernel": (3, 5)})
+    run(bench.search(trials=10, space=two))
+    open_study(bench.storage, "search").enqueue_trial({})
+    again = bench.search(trials=10, space=two)
+    run(again)
+    assert "has no network left" in (again.exhausted or "")
+    [*_, refused] = bench.trials()
+    assert (len(bench.trials()), refused.state) == (3, TrialState.FAIL)
+    assert measurement_of(refused).reason == again.exhausted
+
+
 def _combinations(choices: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
     combinations: list[dict[str, Any]] = [{}]
     for name, values in choices.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.executors.threads import Threads
 from search.executors.worker_pool import RETRIES
-from space.evaluation import Epoch, Executor, Job, Measurement, Status
+from space.evaluation import Epoch, Executor, Job, Measurement, Proposer, Status
 from space.validation import InvalidInput
 from tests.fake_evaluator import FakeEvaluate, Fault
 
@@ -143,6 +144,45 @@ def test_job_is_stopped_where_the_proposer_says_so(
     executor.run(proposer, fake())
     assert [told.status for told in proposer.told] == [Status.PRUNED] * 3
     assert [len(told.epochs) for told in proposer.told] == [2] * 3
+
+
+class FullDisk:
+    """A proposer whose storage fails, in one of its three methods, from the second call on."""
+
+    def __init__(self, inner: Proposer, where: str) -> None:
+        self._inner, self._where = inner, where
+        self.calls = 0
+
+    def ask(self) -> Job | None:
+        self._write("ask")
+        return self._inner.ask()
+
+    def report(self, job: Job, epoch: Epoch) -> bool:
+        self._write("report")
+        return self._inner.report(job, epoch)
+
+    def tell(self, job: Job, measurement: Measurement) -> None:
+        self._write("tell")
+        self._inner.tell(job, measurement)
+
+    def _write(self, where: str) -> None:
+        if where == self._where:
+            self.calls += 1
+            if self.calls > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.timeout(120)  # of what waits for ever
+@pytest.mark.parametrize("where", ["ask", "report", "tell"])
+def test_what_a_proposer_raises_ends_the_run(
+    executor: Executor, bench: Any, fake: MakesEvaluate, where: str
+) -> None:
+    proposer = FullDisk(bench.search(trials=4), where)
+    with pytest.raises(OSError, match="No space left on device"):
+        executor.run(proposer, fake())
+    assert proposer.calls == 2
+    assert not any("retries" in trial.user_attrs for trial in bench.trials())
+    assert TrialState.FAIL not in states(bench)
 
 
 def test_proposer_without_jobs_needs_no_evaluation(
