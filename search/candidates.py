@@ -21,6 +21,7 @@ from space.architecture import Architecture
 from space.choices import Space, Value
 from space.cost import Cost
 from space.cost_table import CostTable, SumTable, tabulate
+from space.encoding import Encoder
 from space.validation import InvalidInput
 from space.within import Within
 
@@ -92,6 +93,12 @@ class Candidates:
     def sizes(self) -> Rows:
         """How many values each choice has."""
         return np.array([len(values) for values in self.space.choices.values()])
+
+    @cached_property
+    def base(self) -> Rows | None:
+        """The row of the space's base network; None where no choices make it."""
+        choices = Encoder(self.space)(self.space.base)
+        return None if choices is None else self.row(choices)
 
     def row(self, choices: Choices) -> Rows:
         """The indices of `choices`, in the space's order."""

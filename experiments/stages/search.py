@@ -43,7 +43,11 @@ def run(context: StageContext) -> dict[str, Any]:
     search = Search(
         study,
         samplers.create(
-            recipe.search.sampler, candidates, recipe.seed, prior_of(context.run, candidates)
+            recipe.search.sampler,
+            candidates,
+            recipe.seed,
+            prior_of(context.run, candidates),
+            recipe.search.trials,
         ),
         context.budget(recipe.search.epochs, recipe.search.data_fraction),
         trials=recipe.search.trials,

@@ -42,14 +42,19 @@ def names() -> list[str]:
 
 
 def create(
-    name: str, candidates: Candidates, seed: int, prior: Observations | None = None
+    name: str,
+    candidates: Candidates,
+    seed: int,
+    prior: Observations | None = None,
+    trials: int | None = None,
 ) -> Sampler:
     """The sampler `name` over `candidates`; raises `InvalidInput` as `check` does.
 
-    `prior` is what earlier searches of the same choices measured, which only `predictor` uses.
+    `prior` is what earlier searches of the same choices measured, and `trials` the length of the
+    search, None where it is not known; only `predictor` uses them.
     """
     check(name, several=bool(candidates.objective.pareto), prior=prior is not None)
-    return Sampler(_method(name, prior), candidates, seed)
+    return Sampler(_method(name, prior, trials), candidates, seed)
 
 
 def check(name: str, *, several: bool, prior: bool) -> None:
@@ -73,7 +78,7 @@ def check(name: str, *, several: bool, prior: bool) -> None:
         )
 
 
-def _method(name: str, prior: Observations | None) -> Method:
+def _method(name: str, prior: Observations | None, trials: int | None) -> Method:
     match name:
         case "controller":
             from search.samplers.controller import Controller
@@ -82,6 +87,6 @@ def _method(name: str, prior: Observations | None) -> Method:
         case "predictor":
             from search.samplers.predictor import Predictor
 
-            return Predictor(prior)
+            return Predictor(prior, trials)
         case _:
             return _METHODS[name]

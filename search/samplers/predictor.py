@@ -28,6 +28,12 @@ from space import moves
 _START = 16
 _START_WITH_PRIOR = 4
 
+#: A search of fewer trials begins with the space's base network and random trials: a quarter of its
+#: trials, within these limits. From this many on that gains nothing (both measured:
+#: experiments/results/samplers.json).
+_SHORT = 50
+_LEAST_START, _MOST_START = 4, 15
+
 #: Mean of the exponential distribution from which the weight of one standard deviation is drawn
 #: (measured: with noise 3 to 5 beat 1 and 2, and without it they were level).
 _BOLDNESS = 4.0
@@ -65,11 +71,15 @@ Aim = Callable[[Rows, Floats], Floats]
 class Predictor:
     """A `Method`; `prior` is what earlier searches of the same choices measured.
 
-    It keeps what it computed, and nothing else: the same history always gives the same proposals.
+    `trials` is the length of the search, None where it is not known: a short one begins with the
+    space's base network and few random ones. The predictor keeps what it computed, and nothing
+    else: the same history always gives the same proposals.
     """
 
-    def __init__(self, prior: Observations | None = None) -> None:
+    def __init__(self, prior: Observations | None = None, trials: int | None = None) -> None:
         self._prior = prior
+        self._begins_with_base = prior is None and trials is not None and trials < _SHORT
+        self._start = _START_WITH_PRIOR if prior is not None else random_starts(trials)
         self._features: Features | None = None
         self._scales: dict[bytes, Scales] = {}
         # More threads only wait for each other over matrices this small: measured with two idle
@@ -80,8 +90,11 @@ class Predictor:
         self, candidates: Candidates, history: History, rng: np.random.Generator
     ) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
         """Candidates with the greatest optimistic reward, best first."""
+        if self._begins_with_base and history.number == 0 and candidates.base is not None:
+            yield candidates.base, {}
+            return
         seen = observe(candidates, history.valued)
-        if len(seen) < (_START if self._prior is None else _START_WITH_PRIOR):
+        if len(seen) < self._start + self._begins_with_base:
             yield from uniform(candidates, history, rng)
             return
         with self._threads.limit(limits=1, user_api="blas"):
@@ -142,6 +155,13 @@ class Predictor:
         if name not in self._scales:
             self._scales[name] = AccuracyModel(features(first.rows), first.accuracy).scales
         return self._scales[name]
+
+
+def random_starts(trials: int | None) -> int:
+    """Random trials before there is a model, in a search of so many trials; None for unknown."""
+    if trials is None or trials >= _SHORT:
+        return _START
+    return min(max(trials // 4, _LEAST_START), _MOST_START)
 
 
 def _aim(candidates: Candidates, seen: Observations, rng: np.random.Generator) -> Aim:

@@ -9,9 +9,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import samplers
 from search.candidates import Candidates
-from search.objective import Objective
+from search.objective import Bounds, Objective
 from search.samplers.base import Sampler
 from search.samplers.observations import Observations
+from search.samplers.predictor import random_starts
 from space.choices import Space
 from space.validation import InvalidInput
 
@@ -89,6 +90,41 @@ def test_prior_makes_the_first_trials_good(candidates: Candidates) -> None:
     with_prior = _best(_run(samplers.create("predictor", candidates, 0, prior), 14))
     without = _best(_run(samplers.create("predictor", candidates, 0), 14))
     assert with_prior > without
+
+
+def test_short_search_begins_with_the_base_network(candidates: Candidates) -> None:
+    sampler = samplers.create("predictor", candidates, 0, trials=10)
+    assert sampler.propose([], 0).candidate.key == candidates.space.base.key
+    [first, *_] = _run(sampler, 3)
+    assert sampler.propose([first], 0).candidate.key == candidates.space.base.key
+
+
+def test_base_network_out_of_bounds_is_replaced_by_one_that_is_near(candidates: Candidates) -> None:
+    base = candidates.at_row(candidates.base)
+    bounds = Bounds(macs=(1, base.cost.macs - 1))
+    bounded = Candidates(candidates.space, replace(candidates.objective, bounds=bounds))
+    proposal = samplers.create("predictor", bounded, 0, trials=10).propose([], 0)
+    assert bounded.admits(proposal.candidate)
+    assert (proposal.candidate.row != base.row).sum() == 1
+    assert proposal.rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("trials", "random"), [(8, 4), (10, 4), (20, 5), (40, 10), (49, 12), (50, 16), (None, 16)]
+)
+def test_random_trials_before_the_model_follow_the_length_of_the_search(
+    trials: int | None, random: int
+) -> None:
+    assert random_starts(trials) == random
+
+
+def test_short_search_asks_its_model_after_the_random_trials(candidates: Candidates) -> None:
+    short, long = (samplers.create("predictor", candidates, 0, trials=t) for t in (10, 50))
+    trials = _run(short, 6)
+    assert len(trials) == 1 + random_starts(10) + 1
+    assert short.propose(trials[:5], 5).candidate.key != long.propose(trials[:5], 5).candidate.key
+    drawn = [long.propose(trials[:n], n).candidate.key for n in range(1, 5)]
+    assert [candidates.at(trial.params).key for trial in trials[1:5]] == drawn
 
 
 def test_sampler_that_cannot_learn_from_a_prior_refuses_it(candidates: Candidates) -> None:
