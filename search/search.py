@@ -103,8 +103,8 @@ class Search:
         candidates = self._sampler.candidates
         try:
             candidate = candidates.at(self._completed(trial, recorded))
-        except Exhausted as reason:
-            self._ledger.refuse(trial, str(reason))
+        except Exhausted as exhausted:
+            self._ledger.refuse(trial, str(exhausted))
             return None
         job = self._job(trial.number, candidate.architecture)
         if reason := candidates.objective.bounds.why_not(candidate.price):
