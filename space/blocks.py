@@ -8,6 +8,8 @@ are maps N × C × H × W → N × C' × ⌈H/stride⌉ × ⌈W/stride⌉, and k
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,32 +28,36 @@ GATES: dict[Gate, type[nn.Module]] = {
 }
 
 
-def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """`x` padded as TensorFlow's "same" does: to ⌈n/stride⌉ windows, an odd pixel at the end."""
-    pads = []
-    for size in (x.shape[-1], x.shape[-2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value)
+class PadSame(nn.Module):
+    """Pads as TensorFlow's "same" does: to ⌈n/stride⌉ windows, an odd pixel at the end."""
 
-
-class MaxPool(nn.Module):
-    """ResNet's 3×3 max pooling with stride 2."""
-
-    def __init__(self, padding: Padding) -> None:
+    def __init__(self, kernel: int, stride: int, value: float = 0.0) -> None:
         super().__init__()
-        self.same = padding is Padding.SAME
+        self.kernel, self.stride, self.value = kernel, stride, value
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.same:
-            return F.max_pool2d(pad_same(x, 3, 2, float("-inf")), 3, 2)
-        return F.max_pool2d(x, 3, 2, padding=1)
+        pads = []
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return F.pad(x, pads, value=self.value)
 
     def extra_repr(self) -> str:
-        return f"same={self.same}"
+        return f"kernel={self.kernel}, stride={self.stride}"
 
 
-class ConvNorm(nn.Module):
+class MaxPool(nn.Sequential):
+    """ResNet's 3×3 max pooling with stride 2."""
+
+    def __init__(self, numerics: Numerics) -> None:
+        super().__init__()
+        same = numerics.padding is Padding.SAME
+        if same:
+            self.pad = PadSame(3, 2, -math.inf)
+        self.pool = nn.MaxPool2d(3, 2, padding=0 if same else 1)
+
+
+class ConvNorm(nn.Sequential):
     """k×k convolution → batch norm → activation, where there is one."""
 
     def __init__(
@@ -59,32 +65,26 @@ class ConvNorm(nn.Module):
         numerics: Numerics,
         in_channels: int,
         out_channels: int,
-        *,
+        activation: type[nn.Module] = nn.Identity,
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
-        activation: Activation | None = None,
     ) -> None:
         super().__init__()
-        # At stride 1 both styles of padding are the same one.
-        self.same = numerics.padding is Padding.SAME and stride > 1
+        same = numerics.padding is Padding.SAME and stride > 1  # at stride 1 both styles are one
+        if same:
+            self.pad = PadSame(kernel, stride)
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
             kernel,
             stride,
-            padding=0 if self.same else kernel // 2,
+            padding=0 if same else kernel // 2,
             groups=groups,
             bias=False,
         )
         self.norm = nn.BatchNorm2d(out_channels, numerics.bn_eps, numerics.bn_momentum)
-        self.activation = ACTIVATIONS[activation]() if activation else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.same:
-            x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-        out: Tensor = self.activation(self.norm(self.conv(x)))
-        return out
+        self.activation = activation()
 
 
 class SqueezeExcite(nn.Module):
@@ -94,62 +94,29 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         assert block.squeeze_activation  # a block that squeezes has both
         assert block.gate
-        channels = block.inner_channels
         self.mean = nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(channels, block.squeeze_channels, 1)
+        self.reduce = nn.Conv2d(block.inner_channels, block.squeeze_channels, 1)
         self.activation = ACTIVATIONS[block.squeeze_activation]()
-        self.expand = nn.Conv2d(block.squeeze_channels, channels, 1)
+        self.expand = nn.Conv2d(block.squeeze_channels, block.inner_channels, 1)
         self.gate = GATES[block.gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.gate(self.expand(self.activation(self.reduce(self.mean(x)))))
-        scaled: Tensor = x * weights
-        return scaled
+        out: Tensor = x * self.gate(self.expand(self.activation(self.reduce(self.mean(x)))))
+        return out
 
 
-def squeeze_excite(block: Block) -> nn.Module:
-    """The block's squeeze-and-excite, or nothing where it has none."""
-    return SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+class Dropout(nn.Dropout):
+    """torch's dropout with the random numbers of `generator`; torch's own where it is None."""
 
-
-class Dropped(nn.Module):
-    """In training, zeros what a mask of random zeros and ones says, with probability `rate`.
-
-    What stays is divided by 1 − rate, so that its expectation is what evaluation computes. Random
-    numbers are those of `generator`, or torch's where it is None.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.generator: torch.Generator | None = None
-
-    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
-        raise NotImplementedError
+    generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
+        if not self.training or self.p == 0:
             return x
-        kept = 1 - self.rate
-        mask = x.new_empty(self.mask_shape(x)).bernoulli_(kept, generator=self.generator)
-        return x * mask.div_(kept)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
-
-
-class Dropout(Dropped):
-    """Drops single values (Srivastava et al. 2014)."""
-
-    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
-        return tuple(x.shape)
-
-
-class StochasticDepth(Dropped):
-    """Drops a branch for whole images (Huang et al. 2016)."""
-
-    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
-        return (len(x), 1, 1, 1)
+        kept = 1 - self.p
+        mask = torch.empty_like(x).bernoulli_(kept, generator=self.generator)
+        dropped: Tensor = x * mask.div_(kept)
+        return dropped
 
 
 class PoolShortcut(nn.Module):
@@ -162,7 +129,7 @@ class PoolShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:  # windows at the border that are not full average what they hold
-            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
         # A negative count of missing channels cuts.
         return F.pad(x, (0, 0, 0, 0, 0, self.missing)) if self.missing else x
 
@@ -170,26 +137,25 @@ class PoolShortcut(nn.Module):
         return f"stride={self.stride}, missing={self.missing}"
 
 
-def shortcut(block: Block, numerics: Numerics) -> nn.Module | None:
-    """What joins the block's input to its output; None where nothing does."""
-    match block.shortcut:
-        case Skip.NONE:
-            return None
-        case Skip.IDENTITY:
-            return nn.Identity()
-        case Skip.POOL:
-            return PoolShortcut(block)
-        case Skip.PROJECTION:
-            return ConvNorm(numerics, block.in_channels, block.out_channels, stride=block.stride)
-
-
 class Residual(nn.Module):
-    """The frame of every block: branch, plus the shortcut where there is one."""
+    """The frame of every block: its branch, plus the shortcut where there is one.
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
+    In training, stochastic depth (Huang et al. 2016) drops the branch of whole images; `Network`
+    sets its probability, `drop.p`.
+    """
+
+    def __init__(self, block: Block, numerics: Numerics) -> None:
         super().__init__()
-        self.shortcut = shortcut(block, numerics)
-        self.drop = StochasticDepth(rate if self.shortcut is not None else 0.0)
+        self.shortcut: nn.Module | None = None
+        if block.shortcut is Skip.IDENTITY:
+            self.shortcut = nn.Identity()
+        elif block.shortcut is Skip.POOL:
+            self.shortcut = PoolShortcut(block)
+        elif block.shortcut is Skip.PROJECTION:
+            self.shortcut = ConvNorm(
+                numerics, block.in_channels, block.out_channels, stride=block.stride
+            )
+        self.drop = Dropout(0.0)
 
     def branch(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -197,22 +163,25 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.branch(x)
         if self.shortcut is not None:
-            out = self.drop(out) + self.shortcut(x)
+            if self.drop.p > 0 and self.training:
+                out = out * self.drop(out.new_ones(len(out), 1, 1, 1))
+            out = out + self.shortcut(x)
         return out
 
 
 class Conv(Residual):
     """k×k convolution with batch norm and activation; the shortcut is added after those."""
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
         self.conv = ConvNorm(
             numerics,
             block.in_channels,
             block.out_channels,
-            kernel=block.kernel,
-            stride=block.stride,
-            activation=block.activation,
+            activation,
+            kernel=kernel,
+            stride=stride,
         )
 
     def branch(self, x: Tensor) -> Tensor:
@@ -220,40 +189,24 @@ class Conv(Residual):
         return out
 
 
-class Separable(Residual):
-    """k×k depthwise → squeeze-and-excite → 1×1 project."""
+class Inverted(Residual):
+    """1×1 expand → k×k depthwise (→ squeeze-and-excite) → 1×1 project (MobileNetV2's bottleneck).
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
+    A depthwise-separable block is one whose inner channels are its input's: it expands nothing.
+    """
+
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
+        last = nn.Identity if block.linear else activation
         self.depthwise = ConvNorm(
-            numerics,
-            block.inner_channels,
-            block.inner_channels,
-            kernel=block.kernel,
-            stride=block.stride,
-            groups=block.inner_channels,
-            activation=block.activation,
+            numerics, inner, inner, activation, kernel=kernel, stride=stride, groups=inner
         )
-        self.squeeze = squeeze_excite(block)
-        self.project = ConvNorm(
-            numerics,
-            block.inner_channels,
-            block.out_channels,
-            activation=None if block.linear else block.activation,
-        )
-
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.squeeze(self.depthwise(x)))
-        return out
-
-
-class Inverted(Separable):
-    """1×1 expand → k×k depthwise → squeeze-and-excite → 1×1 project (MobileNetV2's bottleneck)."""
-
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
-        self.expand = ConvNorm(
-            numerics, block.in_channels, block.inner_channels, activation=block.activation
+        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.project = ConvNorm(numerics, inner, outputs, last)
+        self.expand = (
+            ConvNorm(numerics, inputs, inner, activation) if inner != inputs else nn.Identity()
         )
 
     def branch(self, x: Tensor) -> Tensor:
@@ -262,25 +215,16 @@ class Inverted(Separable):
 
 
 class Fused(Residual):
-    """k×k expand → squeeze-and-excite → 1×1 project (EfficientNetV2's fused bottleneck)."""
+    """k×k expand (→ squeeze-and-excite) → 1×1 project (EfficientNetV2's fused bottleneck)."""
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
-        self.expand = ConvNorm(
-            numerics,
-            block.in_channels,
-            block.inner_channels,
-            kernel=block.kernel,
-            stride=block.stride,
-            activation=block.activation,
-        )
-        self.squeeze = squeeze_excite(block)
-        self.project = ConvNorm(
-            numerics,
-            block.inner_channels,
-            block.out_channels,
-            activation=None if block.linear else block.activation,
-        )
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
+        last = nn.Identity if block.linear else activation
+        self.expand = ConvNorm(numerics, inputs, inner, activation, kernel=kernel, stride=stride)
+        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.project = ConvNorm(numerics, inner, outputs, last)
 
     def branch(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.squeeze(self.expand(x)))
@@ -290,20 +234,13 @@ class Fused(Residual):
 class Basic(Residual):
     """k×k convolution → k×k convolution; the activation follows the addition (ResNet-18, 34)."""
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
-        self.first = ConvNorm(
-            numerics,
-            block.in_channels,
-            block.inner_channels,
-            kernel=block.kernel,
-            stride=block.stride,
-            activation=block.activation,
-        )
-        self.second = ConvNorm(
-            numerics, block.inner_channels, block.out_channels, kernel=block.kernel
-        )
-        self.activation = ACTIVATIONS[block.activation]()
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
+        self.first = ConvNorm(numerics, inputs, inner, activation, kernel=kernel, stride=stride)
+        self.second = ConvNorm(numerics, inner, outputs, kernel=kernel)
+        self.activation = activation()
 
     def branch(self, x: Tensor) -> Tensor:
         out: Tensor = self.second(self.first(x))
@@ -317,21 +254,14 @@ class Basic(Residual):
 class Bottleneck(Residual):
     """1×1 reduce → k×k convolution, strided → 1×1 expand; activation after the addition."""
 
-    def __init__(self, block: Block, numerics: Numerics, rate: float) -> None:
-        super().__init__(block, numerics, rate)
-        self.reduce = ConvNorm(
-            numerics, block.in_channels, block.inner_channels, activation=block.activation
-        )
-        self.conv = ConvNorm(
-            numerics,
-            block.inner_channels,
-            block.inner_channels,
-            kernel=block.kernel,
-            stride=block.stride,
-            activation=block.activation,
-        )
-        self.expand = ConvNorm(numerics, block.inner_channels, block.out_channels)
-        self.activation = ACTIVATIONS[block.activation]()
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
+        self.reduce = ConvNorm(numerics, inputs, inner, activation)
+        self.conv = ConvNorm(numerics, inner, inner, activation, kernel=kernel, stride=stride)
+        self.expand = ConvNorm(numerics, inner, outputs)
+        self.activation = activation()
 
     def branch(self, x: Tensor) -> Tensor:
         out: Tensor = self.expand(self.conv(self.reduce(x)))
@@ -342,10 +272,10 @@ class Bottleneck(Residual):
         return out
 
 
-#: The module of each operator; it is built from a block, the numerics and a drop rate.
+#: The module of each operator; it is built from a block and the numerics.
 BLOCKS: dict[Operator, type[Residual]] = {
     Operator.CONV: Conv,
-    Operator.SEPARABLE: Separable,
+    Operator.SEPARABLE: Inverted,
     Operator.INVERTED: Inverted,
     Operator.FUSED: Fused,
     Operator.BASIC: Basic,

@@ -7,14 +7,13 @@ Parameters have plain names: `stem`, `stages.0.0.expand` … (stage, then block)
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from space.architecture import Architecture, Numerics
-from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, Dropout, MaxPool
+from space.architecture import Architecture
+from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, Dropout, MaxPool, Residual
 
 
 class FeatureMap(NamedTuple):
@@ -22,6 +21,15 @@ class FeatureMap(NamedTuple):
 
     channels: int
     stride: int
+
+
+class Hidden(nn.Sequential):
+    """MobileNetV3's hidden layer: linear → activation."""
+
+    def __init__(self, inputs: int, outputs: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.activation = activation()
 
 
 class Network(nn.Module):
@@ -33,32 +41,34 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         stem, head, numerics = architecture.stem, architecture.head, architecture.numerics
-        channels = architecture.out_channels
+        channels, activation = architecture.out_channels, ACTIVATIONS[numerics.activation]
         self.architecture = architecture
         self.stem = ConvNorm(
             numerics,
             architecture.in_channels,
             stem.channels,
+            activation,
             kernel=stem.kernel,
             stride=stem.stride,
-            activation=numerics.activation,
         )
-        self.pool = MaxPool(numerics.padding) if stem.pool else nn.Identity()
-        self.stages = _stages(architecture)
-        self.head = (
-            ConvNorm(
-                numerics,
-                architecture.stages[-1].channels,
-                head.channels,
-                activation=numerics.activation,
+        self.pool = MaxPool(numerics) if stem.pool else nn.Identity()
+        self.stages = nn.Sequential()
+        for stage in architecture.blocks():
+            self.stages.append(
+                nn.Sequential(*[BLOCKS[block.operator](block, numerics) for block in stage])
             )
-            if head.channels
-            else nn.Identity()
+        last = architecture.stages[-1].channels
+        self.head = (
+            ConvNorm(numerics, last, head.channels, activation) if head.channels else nn.Identity()
         )
         self.mean = nn.AdaptiveAvgPool2d(1)
-        self.hidden = _hidden(channels, head.hidden, numerics) if head.hidden else nn.Identity()
+        self.hidden = Hidden(channels, head.hidden, activation) if head.hidden else nn.Identity()
         self.dropout = Dropout(architecture.dropout)
         self.classifier = nn.Linear(head.hidden or channels, architecture.num_classes)
+        if architecture.stochastic_depth > 0:  # rises linearly, as in the official code
+            residuals = [module for module in self.modules() if isinstance(module, Residual)]
+            for index, residual in enumerate(residuals):
+                residual.drop.p = architecture.stochastic_depth * index / len(residuals)
         self._levels, self.feature_maps = _feature_maps(architecture)
         self.apply(initialise)
 
@@ -84,31 +94,6 @@ class Network(nn.Module):
 def build(architecture: Architecture) -> Network:
     """The network of `architecture`, freshly initialised with torch's random numbers."""
     return Network(architecture)
-
-
-def _stages(architecture: Architecture) -> nn.Sequential:
-    """All stages, with the rate of stochastic depth of block i of n at i/n of the whole.
-
-    Source: the official code (`drop_rate = drop_connect_rate * idx / len(blocks)`).
-    """
-    blocks = architecture.blocks()
-    total = sum(len(stage) for stage in blocks)
-    stages, index = nn.Sequential(), 0
-    for stage in blocks:
-        modules = nn.Sequential()
-        for block in stage:
-            rate = architecture.stochastic_depth * index / total
-            modules.append(BLOCKS[block.operator](block, architecture.numerics, rate))
-            index += 1
-        stages.append(modules)
-    return stages
-
-
-def _hidden(in_channels: int, channels: int, numerics: Numerics) -> nn.Sequential:
-    activation = ACTIVATIONS[numerics.activation]()
-    return nn.Sequential(
-        OrderedDict(linear=nn.Linear(in_channels, channels), activation=activation)
-    )
 
 
 def _feature_maps(architecture: Architecture) -> tuple[list[int], list[FeatureMap]]:

@@ -182,7 +182,7 @@ def _pieces(architecture: Architecture) -> Iterator[_Piece]:
     side = -(-side // 2) if stem.pool else side
     for stage in architecture.blocks():
         for block in stage:
-            make = partial(BLOCKS[block.operator], block, numerics, 0.0)
+            make = partial(BLOCKS[block.operator], block, numerics)
             channels = block.in_channels
             yield _Piece(_at(_said(block), channels, side), make, channels, side)
             side = -(-side // block.stride)

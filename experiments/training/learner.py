@@ -16,7 +16,7 @@ from experiments.training import distributed
 from experiments.training.acceleration import accelerate
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.optimizers import make_optimizer
-from space.blocks import Dropped
+from space.blocks import Dropout
 
 
 class Learner:
@@ -174,7 +174,7 @@ def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
 def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
     """`generator`, with which the network draws what it drops from now on."""
     for module in network.modules():
-        if isinstance(module, Dropped):
+        if isinstance(module, Dropout):
             module.generator = generator
     return generator
 

@@ -59,7 +59,7 @@ def test_fvcore_is_a_second_witness(name):
 @cache
 def _count_block(block, side, count):
     with torch.device("meta"):
-        module = BLOCKS[block.operator](block, Numerics(), 0.0)
+        module = BLOCKS[block.operator](block, Numerics())
     return count(module, (1, block.in_channels, side, side))
 
 

@@ -85,7 +85,7 @@ def test_layers_say_what_runs_in_which_order_on_which_map(architecture):
         assert following(network, layer) is expected, layer.name
     for block in (block for stage in architecture.blocks() for block in stage):
         with torch.device("meta"):
-            module = BLOCKS[block.operator](block, Numerics(), 0.0)
+            module = BLOCKS[block.operator](block, Numerics())
             seen = executed(module, torch.zeros(1, block.in_channels, 17, 17))
         sides = {At.INPUT: 17, At.OUTPUT: -(-17 // block.stride), At.IMAGE: 1}
         assert seen == [(layer.name, layer.stride, sides[layer.at]) for layer in layers(block)]

@@ -14,12 +14,13 @@ from space import presets
 from space.architecture import (
     Architecture,
     Head,
+    Numerics,
     Operator,
     Skip,
     Stage,
     Stem,
 )
-from space.blocks import PoolShortcut, Residual, StochasticDepth, pad_same
+from space.blocks import PadSame, PoolShortcut, Residual
 from space.network import build
 from tests.space.strategies import ARCHITECTURES
 
@@ -144,23 +145,34 @@ def test_stochastic_depth_rises_linearly_over_the_blocks():
         ]
     assert len(blocks) == 23
     for index, block in enumerate(blocks):
-        expected = 0.23 * index / 23 if block.shortcut is not None else 0.0
-        assert block.drop.rate == pytest.approx(expected)
+        assert block.drop.p == pytest.approx(0.23 * index / 23)
 
 
-def test_stochastic_depth_drops_whole_images_in_training_alone():
+class _Doubled(Residual):
+    """A block whose branch gives its input."""
+
+    def branch(self, x):
+        return x
+
+
+def test_stochastic_depth_drops_the_branch_of_whole_images_in_training_alone():
     torch.manual_seed(0)
-    drop, images = StochasticDepth(0.25), torch.ones(4_000, 2, 1, 1)
-    assert torch.equal(drop.eval()(images), images)
-    dropped = drop.train()(images)
-    assert dropped.unique().tolist() == [0.0, pytest.approx(1 / 0.75)]
-    assert torch.equal(dropped[:, 0], dropped[:, 1])
-    assert dropped.mean().item() == pytest.approx(1, abs=5 * math.sqrt(0.25 / 0.75 / 4_000))
+    joined = Architecture(Stem(2), (Stage(Operator.CONV, 2),), Head(0)).blocks()[0][0]
+    block, images = _Doubled(joined, Numerics()), torch.ones(4_000, 2, 1, 1)
+    block.drop.p = 0.25
+    assert torch.equal(block.eval()(images), 2 * images)
+    out = block.train()(images)
+    assert out.unique().tolist() == [1.0, pytest.approx(1 + 1 / 0.75)]
+    assert torch.equal(out[:, 0], out[:, 1])
+    assert out.mean().item() == pytest.approx(2, abs=5 * math.sqrt(0.25 / 0.75 / 4_000))
+    alone = _Doubled(joined._replace(shortcut=Skip.NONE), Numerics())
+    alone.drop.p = 0.25
+    assert torch.equal(alone.train()(images), images)
 
 
 def test_same_padding_puts_the_odd_pixel_at_the_end():
     image = torch.ones(1, 1, 4, 5)
-    padded = pad_same(image, kernel=3, stride=2)
+    padded = PadSame(kernel=3, stride=2)(image)
     assert padded.shape == (1, 1, 5, 7)
     assert padded[0, 0, :, 3].tolist() == [1, 1, 1, 1, 0]
     assert padded[0, 0, 0].tolist() == [0, 1, 1, 1, 1, 1, 0]

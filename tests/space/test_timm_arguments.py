@@ -59,7 +59,7 @@ def assert_timm_builds_the_same(architecture, calibrated):
     theirs = [block for stage in module.blocks for block in stage if block.has_skip]
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in theirs]
     ours = [block for stage in network.stages for block in stage if block.shortcut is not None]
-    assert rates == pytest.approx([block.drop.rate for block in ours])
+    assert rates == pytest.approx([block.drop.p for block in ours])
     assert sum(p.numel() for p in module.parameters()) == sum(
         p.numel() for p in network.parameters()
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from experiments.training.acceleration import kernel_calls, norms
-from space.architecture import Activation, Numerics
+from space.architecture import Numerics
 from space.blocks import ConvNorm
 
 
@@ -28,7 +28,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def _layer(channels: int, activation: Activation | None = Activation.RELU) -> ConvNorm:
+def _layer(channels: int, activation: type[nn.Module] = nn.ReLU) -> ConvNorm:
     """A layer whose convolution changes nothing, so that its input is the norm's."""
     layer = ConvNorm(Numerics(), channels, channels, groups=channels, activation=activation)
     nn.init.ones_(layer.conv.weight)
@@ -59,7 +59,7 @@ def _gradients(layer: nn.Module, x: Tensor, of_output: Tensor) -> list[Tensor]:
     height=st.integers(1, 9),
     width=st.integers(2, 9),
     mean=st.sampled_from([0.0, 3.0, -200.0]),
-    activation=st.sampled_from([Activation.RELU, Activation.RELU6, Activation.SILU, None]),
+    activation=st.sampled_from([nn.ReLU, nn.ReLU6, nn.SiLU, nn.Identity]),
     seed=st.integers(0, 1_000),
 )
 def test_output_gradients_and_statistics_are_those_of_torch_in_double_precision(
@@ -104,7 +104,7 @@ def test_measures_as_torch_does():
 
 
 def test_parameters_are_the_same_ones_under_the_same_names():
-    plain = nn.Sequential(_layer(8), nn.Sequential(_layer(8, None)))
+    plain = nn.Sequential(_layer(8), nn.Sequential(_layer(8, nn.Identity)))
     before = dict(plain.named_parameters())
     names = list(plain.state_dict())
     after = dict(_accelerated(plain).named_parameters())
