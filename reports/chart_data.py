@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import published
 from reports.formatting import number, printable
-from reports.load import STUDIES, Run
+from reports.load import Run
 from reports.schema import frame, rows
 from reports.statistics import interval
 from reports.tables import Tables, collect, stage_rows
@@ -135,8 +135,7 @@ def networks_of(run: Run) -> StageIndex:
     """The networks of all trials and of the baseline."""
     found = {
         trial.key: trial.architecture
-        for study in STUDIES
-        for trial in run.study(study)
+        for trial in run.all_trials
         if trial.key and trial.architecture
     }
     if run.baseline:

@@ -21,9 +21,6 @@ from space.validation import InvalidInput
 if TYPE_CHECKING:
     import optuna
 
-#: A run's studies, in the order of its stages.
-STUDIES = ("search", "finalists", "coefficients", "family", "rivals")
-
 #: Optuna's trial states in the words of `space.evaluation.Status`, and the two of unfinished ones.
 _STATES = {
     "COMPLETE": "complete",
@@ -71,7 +68,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run directory holds; None or empty where a stage has not ended yet."""
+    """What one run directory holds; None or empty where a stage has not ended yet.
+
+    `trials` are those of each study by its name, in the order in which the studies were begun;
+    `stages` and `titles` are what the storage says that the studies are.
+    """
 
     path: Path
     recipe_text: str = ""
@@ -82,6 +83,13 @@ class Run:
     family: Mapping[str, Any] | None = None
     pareto: Mapping[str, Any] | None = None
     trials: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_trials(self) -> tuple[Trial, ...]:
+        """The trials of all studies, in the order in which the studies were begun."""
+        return tuple(trial for study in self.trials.values() for trial in study)
 
     @property
     def name(self) -> str:
@@ -91,12 +99,16 @@ class Run:
     @property
     def num_classes(self) -> int:
         """The classes that the run's networks tell apart; 0 where there is no network yet."""
-        every = (trial.architecture for name in STUDIES for trial in self.study(name))
+        every = (trial.architecture for trial in self.all_trials)
         return next((each["num_classes"] for each in every if "num_classes" in each), 0)
 
     def study(self, name: str) -> tuple[Trial, ...]:
         """The trials of one study in the order of their numbers; none where it has not begun."""
         return self.trials.get(name, ())
+
+    def stage_of(self, study: str) -> str:
+        """The stage that a study belongs to; one of that name where the storage says none."""
+        return self.stages.get(study, study)
 
 
 def load(run_dir: Path | str, storage: str | None = None) -> Run:
@@ -123,7 +135,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         coefficients=_json(path / "coefficients.json"),
         family=_json(path / "family" / "family.json"),
         pareto=_json(path / "pareto.json"),
-        trials=_trials(url),
+        **_studies(url),
     )
 
 
@@ -159,19 +171,26 @@ def _json(path: Path) -> Mapping[str, Any] | None:
     return data
 
 
-def _trials(url: str) -> dict[str, tuple[Trial, ...]]:
+def _studies(url: str) -> dict[str, dict[str, Any]]:
+    """The trials, the stage and the title of each study that the storage holds, by its name."""
     from search.storage import reading
+    from search.study import DRIVERS
 
     with reading(url) as storage:
-        if storage is None:  # a study that has not begun
-            return {}
-        names = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        every = [] if storage is None else storage.get_all_studies()
+        studies = sorted(every, key=lambda study: study._study_id)
+        own = {study.study_name: study for study in studies if study.study_name != DRIVERS}
         return {
-            name: tuple(
-                _trial(name, trial) for trial in storage.get_all_trials(names[name], deepcopy=False)
-            )
-            for name in STUDIES
-            if name in names
+            "stages": {name: study.user_attrs.get("stage", name) for name, study in own.items()},
+            "titles": {name: study.user_attrs.get("title", name) for name, study in own.items()},
+            "trials": {
+                name: tuple(
+                    _trial(name, trial)
+                    for trial in storage.get_all_trials(study._study_id, deepcopy=False)
+                )
+                for name, study in own.items()
+                if storage is not None
+            },
         }
 
 

@@ -78,7 +78,7 @@ def compare(runs: Mapping[str, Run]) -> RunComparison:
 def _run_row(name: str, run: Run) -> dict[str, Any]:
     baseline, chosen = run.baseline or {}, run.coefficients or {}
     members = (run.family or {}).get("members", ())
-    every = [trial for trials in run.trials.values() for trial in trials]
+    every = run.all_trials
     return {
         "run": name,
         "metric": run.recipe.get("objective", {}).get("metric", "top1"),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.load import STUDIES, Run, Trial
+from reports.load import Run, Trial
 from reports.schema import frame, names
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def learning_curves(run: Run) -> pd.DataFrame:
     """What every training measured after each of its epochs, a row an epoch."""
     return frame(
         [
-            {"study": study, "trial": trial.number, "job": trial.job, "state": trial.state} | epoch
-            for study in STUDIES
-            for trial in run.study(study)
+            {"study": trial.study, "trial": trial.number, "job": trial.job, "state": trial.state}
+            | epoch
+            for trial in run.all_trials
             if trial.answered_from is None
             for epoch in trial.measurement.get("epochs", ())
         ],

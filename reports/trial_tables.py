@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports.load import STUDIES, Run, Trial
+from reports.load import Run, Trial
 from reports.schema import frame, names
 from reports.statistics import interval
 
@@ -25,9 +25,9 @@ _COUNTS = names(
 
 def trials(run: Run) -> pd.DataFrame:
     """Every trial of every study; the search's choices follow in columns of their own names."""
-    found = [trial for study in STUDIES for trial in run.study(study)]
-    choices = dict.fromkeys(name for trial in found for name in sorted(trial.choices))
-    return frame([_trial_row(trial) | dict(trial.choices) for trial in found], [*_TRIALS, *choices])
+    choices = dict.fromkeys(name for trial in run.all_trials for name in sorted(trial.choices))
+    rows = [_trial_row(trial) | dict(trial.choices) for trial in run.all_trials]
+    return frame(rows, [*_TRIALS, *choices])
 
 
 def _trial_row(trial: Trial) -> dict[str, Any]:
@@ -101,8 +101,7 @@ def progress(trials: pd.DataFrame) -> pd.DataFrame:
 def counts(run: Run) -> pd.DataFrame:
     """How the trials of each study ended and what they took, a row a study that has begun."""
     rows = []
-    for study in STUDIES:
-        made = run.study(study)
+    for study, made in run.trials.items():
         answered = [trial for trial in made if trial.answered_from is not None]
         own = [trial for trial in made if trial.answered_from is None]
         states = [trial.state for trial in own]
@@ -123,15 +122,6 @@ def counts(run: Run) -> pd.DataFrame:
     return frame(rows, _COUNTS)
 
 
-#: The studies that belong to a stage.
-_STAGES = {
-    "search": ("search", "finalists"),
-    "coefficients": ("coefficients",),
-    "family": ("family", "rivals"),
-    "report": (),
-}
-
-
 def times(run: Run) -> pd.DataFrame:
     """What each stage took: wall-clock over all starts, and the devices' time in its trainings.
 
@@ -139,9 +129,11 @@ def times(run: Run) -> pd.DataFrame:
     """
     wall = run.manifest.get("seconds", {})
     rows = []
-    for stage, studies in _STAGES.items():
+    for stage in dict.fromkeys([*map(run.stage_of, run.trials), *wall]):
         own = [
-            trial for study in studies for trial in run.study(study) if trial.answered_from is None
+            trial
+            for trial in run.all_trials
+            if run.stage_of(trial.study) == stage and trial.answered_from is None
         ]
         spent = [
             trial.measurement.get(name) or 0.0

@@ -27,20 +27,28 @@ def open_study(
     name: str,
     pruner: BasePruner | None = None,
     directions: Sequence[Direction] = ("maximize",),
+    *,
+    stage: str | None = None,
+    title: str | None = None,
 ) -> optuna.Study:
     """The study `name` of the storage at URL `storage`, created where it does not exist.
 
-    `directions` are those of its values. Names are fixed by the stages and not made up, since
-    Hyperband draws a trial's bracket from the study's name. Raises `InvalidInput` where the storage
-    cannot be opened.
+    `directions` are those of its values. The study's attributes say to which `stage` of a run it
+    belongs and what people call it, its `title`, so that whoever reads the storage finds it. Names
+    are fixed by the stages and not made up, since Hyperband draws a trial's bracket from the
+    study's name. Raises `InvalidInput` where the storage cannot be opened.
     """
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=open_storage(storage),
         study_name=name,
         directions=directions,
         pruner=pruner or NopPruner(),
         load_if_exists=True,
     )
+    for key, value in (("stage", stage), ("title", title)):
+        if value is not None and study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
+    return study
 
 
 def is_unused(storage: str) -> bool:

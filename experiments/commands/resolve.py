@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import config
-from experiments.run import Run
+from experiments.run import Folder, Run
+from experiments.studies.recipe import read_recipe
 from space import presets
 from space.architecture import Architecture
 from space.files import read_text
@@ -42,10 +43,8 @@ def complete_run(incomplete: str) -> list[str]:
 
 def find_run(folder: Path) -> Run | None:
     """The run in `folder`, or of that name under runs/; None where there is none."""
-    for place in (folder, RUNS / folder):
-        if (place / "recipe.yaml").is_file():
-            return Run(place.resolve(), config.load(str(place / "recipe.yaml")))
-    return None
+    place = _find(folder)
+    return None if place is None else Run(place, config.load(str(place / "recipe.yaml")))
 
 
 def existing_run(folder: Path) -> Run:
@@ -53,7 +52,23 @@ def existing_run(folder: Path) -> Run:
 
     Raises `InvalidInput` where there is none.
     """
-    if found := find_run(folder):
+    place = _existing(folder)
+    return Run(place, config.load(str(place / "recipe.yaml")))
+
+
+def existing_folder(folder: Path) -> Folder:
+    """The same for a run, a scaling study or a transfer."""
+    place = _existing(folder)
+    return Folder(place, read_recipe(place / "recipe.yaml"))
+
+
+def _find(folder: Path) -> Path | None:
+    places = (folder, RUNS / folder)
+    return next((p.resolve() for p in places if (p / "recipe.yaml").is_file()), None)
+
+
+def _existing(folder: Path) -> Path:
+    if found := _find(folder):
         return found
     if folder.is_dir():
         raise InvalidInput(
@@ -92,7 +107,7 @@ def load_architecture(name: str) -> Architecture:
 
 
 def _of_run(run: Run, name: str, part: str) -> Architecture:
-    from reports.load import STUDIES, load
+    from reports.load import load
     from reports.tables import networks
 
     loaded = load(run.folder, run.storage)
@@ -103,7 +118,7 @@ def _of_run(run: Run, name: str, part: str) -> Architecture:
         raise InvalidInput(
             f"{name}: the run has no baseline yet; find it with: phiscale search {run.folder}"
         )
-    jobs = {t.job: t.architecture for name in STUDIES for t in loaded.study(name) if t.job}
+    jobs = {t.job: t.architecture for t in loaded.all_trials if t.job}
     if part not in jobs:
         raise one_of(f"networks of {name}", part, [*found, *jobs])
     return Architecture.from_dict(jobs[part], source=f"{name}: {part}")

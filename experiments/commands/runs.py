@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.resolve import RUNS, existing_run, runs_in
+from experiments.commands.resolve import RUNS, existing_folder, runs_in
 from experiments.commands.shared_options import AsJson
+from experiments.commands.status import is_finished
 from experiments.commands.terminal import print_json, print_rows
 from experiments.progress import log
-from experiments.run import Run
+from experiments.run import Folder
 from reports.formatting import count, percent
-from reports.load import STUDIES
 from reports.load import Run as Loaded
 from space.validation import InvalidInput
 
@@ -33,7 +33,7 @@ def list_runs(
     rows = []
     for place in runs_in(folder):
         try:
-            opened = existing_run(place)
+            opened = existing_folder(place)
             loaded = load(opened.folder, opened.storage)
         except InvalidInput as error:
             log.remark(f"{place}: passed over: {error}")
@@ -58,12 +58,11 @@ def list_runs(
     print_rows(headers, cells, numeric=(3, 4, 5))
 
 
-def _run_row(place: Path, opened: Run, loaded: Loaded) -> dict[str, Any]:
+def _run_row(place: Path, opened: Folder, loaded: Loaded) -> dict[str, Any]:
     from search.lease import driver_of
 
     working = driver_of(opened.storage) is not None
-    begun = [name for name in STUDIES if loaded.study(name)]
-    finished = loaded.family is not None
+    begun = [name for name, trials in loaded.trials.items() if trials]
     members = (loaded.family or {}).get("members", ())
     starts = loaded.manifest.get("starts", [])
     stage = begun[-1] if begun else "nothing yet"
@@ -71,8 +70,8 @@ def _run_row(place: Path, opened: Run, loaded: Loaded) -> dict[str, Any]:
         "folder": str(place),
         "name": opened.recipe.name,
         "started": starts[0]["time"] if starts else None,
-        "state": _state(stage, finished, working),
-        "trials": sum(trial.finished for name in STUDIES for trial in loaded.study(name)),
+        "state": _state(stage, is_finished(opened, loaded), working),
+        "trials": sum(trial.finished for trial in loaded.all_trials),
         "baseline_macs": loaded.baseline["cost"]["macs"] if loaded.baseline else None,
         "accuracy": max((m["accuracy"] for m in members), default=None),
     }

@@ -6,15 +6,17 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.commands.resolve import existing_run
+from experiments.commands.resolve import existing_folder
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.commands.trials import result
+from experiments.config import Recipe
 from experiments.progress.time_left import Done, Left, left
-from experiments.run import Run
+from experiments.run import Folder
+from experiments.studies.recipe import StudyRecipe, TransferRecipe
 from reports.formatting import count, duration, number, percent, printable
-from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
+from reports.load import Trial
 
 if TYPE_CHECKING:
     from search.lease import Driver
@@ -40,21 +42,20 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     from reports.load import load
     from search.lease import driver_of
 
-    opened = existing_run(run)
+    opened = existing_folder(run)
     loaded = load(opened.folder, opened.storage)
-    rivals, driver = bool(opened.recipe.family.rivals), driver_of(opened.storage)
-    stages = [_stage(opened, loaded, name) for name in STUDIES if name != "rivals" or rivals]
+    driver = driver_of(opened.storage)
+    stages = [_stage(opened, loaded, name) for name in _names(opened, loaded)]
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
-        for name in STUDIES
-        for trial in loaded.study(name)
+        for trial in loaded.all_trials
         if trial.state == "failed"
     )
     if as_json:
         print_json(_as_data(opened, loaded, stages, driver, failures))
         return
     _print_status(opened, loaded, stages, driver)
-    if running := [t for name in STUDIES for t in loaded.study(name) if t.state == "running"]:
+    if running := [trial for trial in loaded.all_trials if trial.state == "running"]:
         out.print()
         _print_running(running, "running" if driver else "interrupted")
     for reason, times in failures.most_common(5):
@@ -62,7 +63,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         out.print(text, style="red", markup=False, overflow="ellipsis", no_wrap=True)
 
 
-def _stage(opened: Run, loaded: Loaded, name: str) -> _Stage:
+def _stage(opened: Folder, loaded: Loaded, name: str) -> _Stage:
     trials = loaded.study(name)
     done = [trial for trial in trials if trial.state in ("complete", "pruned")]
     running = [trial for trial in trials if trial.state == "running"]
@@ -88,16 +89,42 @@ def _stage(opened: Run, loaded: Loaded, name: str) -> _Stage:
     )
 
 
-def _planned(opened: Run, loaded: Loaded, name: str) -> int | None:
-    """What the stage itself has noted when it began, or what the recipe says."""
+def _names(opened: Folder, loaded: Loaded) -> list[str]:
+    """The studies that the recipe foresees and those that the storage holds, stage by stage."""
+    names = list(dict.fromkeys([*_foreseen(opened), *loaded.trials]))
+    stages = list(dict.fromkeys(map(loaded.stage_of, names)))
+    return sorted(names, key=lambda name: stages.index(loaded.stage_of(name)))
+
+
+def _foreseen(opened: Folder) -> dict[str, int | None]:
+    """The studies that a run will have by its recipe, with the training runs of each, if known."""
     recipe = opened.recipe
-    known = {
+    if not isinstance(recipe, Recipe):
+        return {}
+    return {
         "search": recipe.search.trials,
         "finalists": recipe.search.finalists,
+        "coefficients": None,
         "family": len(recipe.family.targets or recipe.family.phi),
+        **({"rivals": None} if recipe.family.rivals else {}),
     }
-    planned = loaded.manifest.get("planned", {}).get(name)
-    return int(planned) if planned is not None else known.get(name)
+
+
+def _planned(opened: Folder, loaded: Loaded, name: str) -> int | None:
+    """What the stage itself has noted when it began, or what the recipe says."""
+    noted = loaded.manifest.get("planned", {}).get(name)
+    return _foreseen(opened).get(name) if noted is None else int(noted)
+
+
+def is_finished(opened: Folder, loaded: Loaded) -> bool:
+    """Whether a run has its family; whether a study or transfer has all that it planned."""
+    if isinstance(opened.recipe, Recipe):
+        return loaded.family is not None
+    planned = loaded.manifest.get("planned", {})
+    return bool(planned) and all(
+        sum(trial.state == "complete" for trial in loaded.study(name)) >= count
+        for name, count in planned.items()
+    )
 
 
 def _is_over(loaded: Loaded, name: str) -> bool:
@@ -114,7 +141,9 @@ def _share(trial: Trial) -> float:
     return max(trial.reports, default=0) / max(1, int(trial.budget.get("epochs", 1)))
 
 
-def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Driver | None) -> None:
+def _print_status(
+    opened: Folder, loaded: Loaded, stages: list[_Stage], driver: Driver | None
+) -> None:
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
     again = f" and continued {number(len(starts) - 1, 'time')}" if len(starts) > 1 else ""
@@ -143,13 +172,26 @@ def _print_status(opened: Run, loaded: Loaded, stages: list[_Stage], driver: Dri
             out.print(f"{stage.name}: {stage.left}", style="cyan")
 
 
-def _sentence(opened: Run, loaded: Loaded, driver: Driver | None) -> str:
+def _sentence(opened: Folder, loaded: Loaded, driver: Driver | None) -> str:
     if driver is not None:
         return f"working: {driver}"
-    if loaded.family is not None:
-        return f"finished; the family is in {typed(opened.folder / 'family')}"
-    begun = "stopped; continue" if loaded.trials else "nothing is recorded yet; begin"
-    return f"{begun} with: phiscale run {typed(opened.folder)}"
+    if is_finished(opened, loaded):
+        what = "family" if loaded.family is not None else "report"
+        return f"finished; the {what} is in {typed(opened.folder / what)}"
+    begun = "stopped; continue" if loaded.all_trials else "nothing is recorded yet; start it"
+    return f"{begun} with: {_command(opened)}"
+
+
+def _command(opened: Folder) -> str:
+    """What continues the run, study or transfer."""
+    match opened.recipe:
+        case StudyRecipe():
+            return f"phiscale study {typed(opened.folder)}"
+        case TransferRecipe() as recipe:
+            run, out = recipe.family.parent, typed(opened.folder)
+            return f"phiscale transfer {typed(run)} --data {recipe.data.source} --out {out}"
+        case _:
+            return f"phiscale run {typed(opened.folder)}"
 
 
 def _print_running(running: list[Trial], header: str) -> None:
@@ -170,7 +212,7 @@ def _print_running(running: list[Trial], header: str) -> None:
 
 
 def _as_data(
-    opened: Run,
+    opened: Folder,
     loaded: Loaded,
     stages: list[_Stage],
     driver: Driver | None,
@@ -179,11 +221,12 @@ def _as_data(
     return {
         "name": opened.recipe.name,
         "folder": str(opened.folder),
-        "finished": loaded.family is not None,
+        "finished": is_finished(opened, loaded),
         "driver": driver and {"host": driver.host, "process": driver.process},
         "stages": [
             stage._asdict()
             | {
+                "title": loaded.titles.get(stage.name, stage.name.capitalize()),
                 "best": stage.best and result(stage.best),
                 "left": stage.left and stage.left._asdict(),
             }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.resolve import existing_run
+from experiments.commands.resolve import existing_folder, existing_run
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import err, out, print_json, print_rows
 from reports.formatting import count, duration, percent, printable
-from reports.load import STUDIES, Trial
 from reports.load import Run as Loaded
+from reports.load import Trial
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def trials(
         str, typer.Option(metavar="COLUMN", help="Best first: reward, accuracy, macs, seconds …")
     ] = "",
     study: Annotated[
-        str, typer.Option(help="Only this stage: search, finalists, coefficients, family.")
+        str, typer.Option(help="Only this study: search, finalists, coefficients, family …")
     ] = "",
     state: Annotated[_State | None, typer.Option(help="Only trials in this state.")] = None,
     most: Annotated[int | None, typer.Option("--top", min=1, help="Only so many.")] = None,
@@ -103,10 +104,11 @@ def trials(
     from reports.load import load
     from reports.trial_tables import trials as every
 
-    opened = existing_run(run)
-    table = every(load(opened.folder, opened.storage))
-    if study and study not in STUDIES:
-        raise one_of("--study", study, STUDIES)
+    opened = existing_folder(run)
+    loaded = load(opened.folder, opened.storage)
+    table = every(loaded)
+    if study and study not in loaded.trials:
+        raise _no_study(opened.folder, study, list(loaded.trials))
     if sort and sort not in table.columns:
         raise one_of("--sort", sort, list(table.columns))
     table = table[table["study"] == study] if study else table
@@ -120,6 +122,12 @@ def trials(
         typer.echo(table.to_json(orient="records", indent=2, force_ascii=False))
     else:
         _print_trials(table)
+
+
+def _no_study(folder: Path, name: str, known: list[str]) -> InvalidInput:
+    if not known:
+        return InvalidInput(f"--study {name}: {folder} has recorded nothing yet")
+    return one_of("--study", name, known)
 
 
 def _print_trials(table: pd.DataFrame) -> None:

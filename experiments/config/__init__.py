@@ -3,7 +3,16 @@
 from experiments.config.data import DataConfig, GlyphsConfig
 from experiments.config.execution import ExecutorConfig, LoggingConfig
 from experiments.config.recipe import RUN_NAME, Common, Recipe, value_keys
-from experiments.config.recipe_file import R, dump, load, load_as, names, override, study_names
+from experiments.config.recipe_file import (
+    R,
+    dump,
+    keys,
+    load,
+    load_as,
+    names,
+    override,
+    study_names,
+)
 from experiments.config.scaling import CoefficientsConfig, FamilyConfig
 from experiments.config.search import (
     EvaluatorConfig,
@@ -34,6 +43,7 @@ __all__ = [
     "Section",
     "TrainConfig",
     "dump",
+    "keys",
     "load",
     "load_as",
     "names",

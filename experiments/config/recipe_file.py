@@ -52,26 +52,43 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         >>> config.load("demo", ["search.trials=20"]).search.trials
         20
     """
-    if name_or_path in study_names():
+    given = keys(name_or_path)
+    if "baselines" in given:
         raise InvalidInput(
             f"{name_or_path}: is the recipe of a scaling study; start it with: "
             f"phiscale study {name_or_path}"
         )
+    if "fine_tuning_rate" in given:
+        raise InvalidInput(f"{name_or_path}: is the recipe of a transfer, not of a run")
     return load_as(Recipe, name_or_path, overrides)
+
+
+def keys(name_or_path: str) -> set[str]:
+    """The sections and keys that a recipe gives at its top level, of whatever kind it is.
+
+    Raises `InvalidInput` where it cannot be read.
+    """
+    return set(_load(name_or_path, names()))
 
 
 def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> R:
     """Loads a recipe of any kind, as `load` does."""
-    if name_or_path in _shipped():
-        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
-    else:
-        text = _read(Path(name_or_path), names() if kind is Recipe else study_names())
-    data = _parse(text, name_or_path)
-    if not isinstance(data, dict):
-        raise InvalidInput(f"{name_or_path}: must be a mapping of keys, but got {data!r:.80}")
+    data = _load(name_or_path, names() if kind is Recipe else study_names())
     for change in overrides:
         override(data, change)
     return validate(kind, data, source=name_or_path)
+
+
+def _load(name_or_path: str, known: Sequence[str]) -> dict[str, Any]:
+    """The recipe's mapping; `known` are the shipped recipes that an error names."""
+    if name_or_path in _shipped():
+        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        text = _read(Path(name_or_path), known)
+    data = _parse(text, name_or_path)
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{name_or_path}: must be a mapping of keys, but got {data!r:.80}")
+    return data
 
 
 def dump(recipe: Common) -> str:

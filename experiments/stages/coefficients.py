@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.config import CoefficientsConfig
-from experiments.stages.context import StageContext
+from experiments.stages.context import StageContext, StudyName
 from scaling import full_grid, race_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
@@ -13,6 +13,8 @@ from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.race import Race, ladder
 from space.architecture import Architecture
+
+_STUDY = StudyName("coefficients", "coefficients", "Coefficients")
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def _answer(context: StageContext, baseline: Architecture) -> CoefficientResult:
     if settings.method == "race":
         return _raced(context, baseline)
     candidates = candidates_of(settings, baseline)
-    found = _trained(context, "coefficients", candidates, phi)
+    found = _trained(context, _STUDY, candidates, phi)
     if settings.compare_phi is None:
         return found
     same = grids.candidates(
@@ -40,12 +42,15 @@ def _answer(context: StageContext, baseline: Architecture) -> CoefficientResult:
         phi=settings.compare_phi,
         factor=factor,
     )
-    other = _trained(context, "coefficients to compare", same, settings.compare_phi)
+    compared = StudyName(
+        "coefficients to compare", _STUDY.stage, f"Coefficients at φ = {settings.compare_phi:g}"
+    )
+    other = _trained(context, compared, same, settings.compare_phi)
     return full_grid.compared(found, other)
 
 
 def _trained(
-    context: StageContext, study: str, candidates: tuple[GridCandidate, ...], phi: float
+    context: StageContext, study: StudyName, candidates: tuple[GridCandidate, ...], phi: float
 ) -> CoefficientResult:
     """The answer of a full grid at φ, recorded in `study`."""
     settings = context.recipe.coefficients
@@ -63,7 +68,7 @@ def _raced(context: StageContext, baseline: Architecture) -> CoefficientResult:
     budget = context.budget(settings.epochs, settings.data_fraction)
     race = Race(candidates, rungs, budget, guest=published)
     most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
-    context.record("coefficients", race, most, context.evaluator())
+    context.record(_STUDY, race, most, context.evaluator())
     return race_result.answer(race, phi=phi, factor=factor)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from experiments.conduct import Conductor, load_data
 from experiments.config import Recipe
@@ -18,6 +19,14 @@ from search.recorded_jobs import accuracy
 from search.study import open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Proposer
+
+
+class StudyName(NamedTuple):
+    """What a study is called in the storage, the stage it belongs to, and its title for people."""
+
+    name: str
+    stage: str
+    title: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class StageContext:
 
     def record(
         self,
-        study: str,
+        study: StudyName,
         proposer: Proposer,
         plan: Sequence[Job] | int,
         evaluate: TrainingEvaluator,
@@ -63,8 +72,8 @@ class StageContext:
         *,
         processes: Workers = 1,
     ) -> None:
-        """Carries out the jobs of `proposer`, recorded in the run's study of that name."""
-        opened = open_study(self.run.storage, study)
+        """Carries out the jobs of `proposer`, recorded in the run's `study`."""
+        opened = open_study(self.run.storage, **study._asdict())
         self.conductor.conduct(opened, proposer, evaluate, plan, value, processes=processes)
 
     def evaluator(self, *, final: bool = False) -> TrainingEvaluator:

@@ -18,7 +18,7 @@ from experiments.families.predictions import Predictions
 from experiments.progress import log
 from experiments.run import environment
 from experiments.stages import rivals
-from experiments.stages.context import StageContext
+from experiments.stages.context import StageContext, StudyName
 from experiments.training.augment import normalisation, normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
@@ -55,7 +55,9 @@ def run(context: StageContext) -> dict[str, Any]:
     members = InOrder(jobs)
     evaluate = context.evaluator(final=True)
     together = context.recipe.family.processes
-    context.record("family", members, jobs, evaluate, processes=together)
+    context.record(
+        StudyName("family", "family", "Family"), members, jobs, evaluate, processes=together
+    )
     failed = {
         name: told.reason
         for name, told in members.told.items()
@@ -110,7 +112,8 @@ def _rule(context: StageContext, coefficients: Coefficients) -> Rule:
         return rules.load(settings.rule, coefficients)
     budget = context.budget(grid.epochs, grid.data_fraction)
     growth = Stagewise(context.baseline, max(settings.targets), budget)
-    context.record("growth", growth, growth.most, context.evaluator())
+    study = StudyName("growth", "family", "Growth stage by stage")
+    context.record(study, growth, growth.most, context.evaluator())
     return rules.AlongPath(tuple(growth.path))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from experiments.stages.context import StageContext
+from experiments.stages.context import StageContext, StudyName
 from scaling import rules
 from scaling.family import PlannedFamily, family_for
 from scaling.jobs import InOrder
@@ -26,7 +26,7 @@ def train(context: StageContext, family: PlannedFamily) -> list[dict[str, Any]]:
     trained = InOrder(jobs)
     if jobs:
         evaluate = replace(context.evaluator(final=True), weights=None)
-        context.record("rivals", trained, jobs, evaluate)
+        context.record(StudyName("rivals", "family", "Rivals"), trained, jobs, evaluate)
     return [
         {
             "name": job.name,

@@ -13,7 +13,7 @@ from experiments.config import Recipe
 from experiments.progress import log
 from experiments.run import environment
 from experiments.stages.beginning import objective_of, prior_of
-from experiments.stages.context import StageContext
+from experiments.stages.context import StageContext, StudyName
 from experiments.stages.lookup import Lookup, lookup
 from scaling.jobs import InOrder
 from search import pruning, samplers
@@ -39,7 +39,14 @@ def run(context: StageContext) -> dict[str, Any]:
     if recipe.tune_prunes:
         settings["kind"] = "none"
     pruner = pruning.create(epochs=recipe.search.epochs, **settings)
-    study = open_study(context.run.storage, "search", pruner, objective.directions)
+    study = open_study(
+        context.run.storage,
+        "search",
+        pruner,
+        objective.directions,
+        stage="search",
+        title="Search",
+    )
     search = Search(
         study,
         samplers.create(
@@ -107,7 +114,13 @@ def _final(
     budget = context.budget(context.recipe.search.final_epochs, context.recipe.search.data_fraction)
     by_name = {f"finalist of {job_of(trial).name}": trial for trial in best}
     jobs = [Job(name, job_of(trial).architecture, budget) for name, trial in by_name.items()]
-    context.record("finalists", InOrder(jobs), jobs, context.evaluator(), reward)
+    context.record(
+        StudyName("finalists", "search", "Finalists"),
+        InOrder(jobs),
+        jobs,
+        context.evaluator(),
+        reward,
+    )
     keys = {job.architecture.key for job in jobs}
     finished = [
         trial

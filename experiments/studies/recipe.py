@@ -1,4 +1,4 @@
-"""The recipe of a scaling study: baselines × rules × costs × seeds, all trained alike."""
+"""The recipes of scaling studies (baselines × rules × costs × seeds) and of transfers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from experiments import config
 from experiments.config import BudgetConfig, Common, Quantity, Section
 from experiments.config.value_types import Workers
 from reports import published
@@ -21,6 +22,9 @@ from scaling.study_design import StudyPoint, grown, narrowed, sized, small_image
 from space import presets
 from space.architecture import Architecture
 from space.validation import InvalidInput
+
+#: The two ways in which each member is trained, each a study in the storage.
+FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
 
 RuleName = Literal["compound", "depth", "width", "resolution", "fast"]
 
@@ -146,3 +150,36 @@ class StudyRecipe(Common, BudgetConfig):
     def _rules(self, baseline: BaselineConfig) -> Mapping[str, Rule]:
         coefficients = Coefficients(*self.coefficients)
         return {name: rules.load(name, coefficients) for name in baseline.rules or self.rules}
+
+
+class TransferRecipe(Common, BudgetConfig):
+    """A transfer of a family to other images."""
+
+    family: Path
+    """Folder of the family."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    """Trainings of each member either way, with the seeds from `seed` on."""
+    metric: Literal["top1", "balanced"] = "top1"
+    """Accuracy over all images, or the mean over classes."""
+    processes: Workers = 1
+    """Processes of this machine that train one member together, as `family.processes` of a run."""
+    fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Learning rate of fine-tuning over that of training from scratch."""
+
+    def learning_rate_of(self, way: str) -> float:
+        """What the networks are trained with, either way."""
+        rate = self.train.learning_rate
+        return rate * self.fine_tuning_rate if way == FINE_TUNED else rate
+
+
+def read_recipe(path: Path) -> Common:
+    """The recipe that a folder holds: a run's, a scaling study's or a transfer's.
+
+    Raises `InvalidInput` where it is none of these.
+    """
+    keys = config.keys(str(path))
+    if "baselines" in keys:
+        return config.load_as(StudyRecipe, str(path))
+    if "fine_tuning_rate" in keys:
+        return config.load_as(TransferRecipe, str(path))
+    return config.load(str(path))

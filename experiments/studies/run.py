@@ -121,7 +121,8 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
         budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
         table = study_design.jobs(points, budget, recipe.seeds)
         in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
-        trained, study = InOrder(in_turn), open_study(opened.storage, "study")
+        trained = InOrder(in_turn)
+        study = open_study(opened.storage, "study", stage="study", title="Scaling study")
         conductor = Conductor(opened, held, typical=points[0].architecture)
         evaluate = conductor.evaluator(
             data.full_train, data.test, recipe.metric, keeps_weights=True

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from experiments import config
 from experiments.conduct import Conductor, StageFailed, load_data
-from experiments.config import BudgetConfig, Common, Recipe
-from experiments.config.value_types import Workers
+from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.run import Folder, record_start, recorded_recipe, with_absolute_source
+from experiments.studies.recipe import FINE_TUNED, SCRATCH, TransferRecipe
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
 from search import lease
@@ -39,29 +37,6 @@ _MAY_CHANGE = (
     "data.cache",
     "data.cache_limit",
 )
-
-#: The two ways in which each member is trained, each a study in the storage.
-FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
-
-
-class TransferRecipe(Common, BudgetConfig):
-    """A transfer of a family to other images."""
-
-    family: Path
-    """Folder of the family."""
-    seeds: Annotated[int, Field(ge=1, le=20)] = 1
-    """Trainings of each member either way, with the seeds from `seed` on."""
-    metric: Literal["top1", "balanced"] = "top1"
-    """Accuracy over all images, or the mean over classes."""
-    processes: Workers = 1
-    """Processes of this machine that train one member together, as `family.processes` of a run."""
-    fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Learning rate of fine-tuning over that of training from scratch."""
-
-    def learning_rate_of(self, way: str) -> float:
-        """What the networks are trained with, either way."""
-        rate = self.train.learning_rate
-        return rate * self.fine_tuning_rate if way == FINE_TUNED else rate
 
 
 @dataclass(frozen=True)
@@ -167,7 +142,7 @@ def _trained(
     evaluate = replace(evaluate, initial=initial, config=recipe.train.model_copy(update=rate))
     jobs, run = InOrder(_jobs(recipe, networks)), conductor.run
     with run.timed(way):
-        study = open_study(run.storage, way)
+        study = open_study(run.storage, way, stage="transfer", title=way.capitalize())
         conductor.conduct(study, jobs, evaluate, jobs.jobs, processes=recipe.processes)
     for name, told in jobs.told.items():
         if told.status is not Status.COMPLETE:

@@ -24,7 +24,7 @@ search:
   trials: 6
   epochs: 4
   finalists: 1
-  final_epochs: 1
+  final_epochs: 4
   pruner: {kind: asha, warmup_epochs: 0, reduction: 2}
 coefficients: {epochs: 1}
 family: {phi: [0], epochs: 1}

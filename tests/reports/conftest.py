@@ -152,6 +152,7 @@ def add_study(url: str, name: str, trials: list[FrozenTrial]) -> None:
     study = optuna.create_study(
         storage=url, study_name=name, direction="maximize", load_if_exists=True
     )
+    study.set_user_attr("stage", {"finalists": "search", "rivals": "family"}.get(name, name))
     study.add_trials(trials)
 
 

@@ -4,9 +4,12 @@ import sqlite3
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
+from reports import trial_tables
 from reports.load import load
+from search import lease
+from search.study import open_study
 from space.validation import InvalidInput
 
 
@@ -22,6 +25,25 @@ def test_a_run_is_read_whole(finished_run):
     }
     assert len(run.study("coefficients")) == len(run.coefficients["candidates"])
     assert run.baseline["key"] in {trial.key for trial in run.study("finalists")}
+
+
+def test_every_study_is_read_and_says_what_it_is(copied_run):
+    url = f"sqlite:///{copied_run / 'study.db'}"
+    growth = open_study(url, "growth", stage="family", title="Growth stage by stage")
+    growth.add_trial(create_trial(value=0.5))
+    growth.add_trial(create_trial(state=TrialState.FAIL))
+    run = load(copied_run)
+    assert [trial.state for trial in run.study("growth")] == ["complete", "failed"]
+    assert (run.stage_of("growth"), run.titles["growth"]) == ("family", "Growth stage by stage")
+    assert run.stage_of("rivals") == "family"
+    assert {trial.study for trial in run.all_trials} == {*load(copied_run).trials}
+    counted = trial_tables.counts(run).set_index("study")
+    assert counted.loc["growth", ["complete", "failed"]].tolist() == [1, 1]
+
+
+def test_who_drives_a_run_is_no_study_of_it(copied_run):
+    with lease.held(f"sqlite:///{copied_run / 'study.db'}"):
+        assert lease.DRIVERS not in load(copied_run).trials
 
 
 def test_trials_are_those_of_the_storage(finished_run):

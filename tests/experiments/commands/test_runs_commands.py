@@ -13,9 +13,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from experiments.progress import log
+from experiments.studies.run import open_study_run
 from search import lease
+from search.study import open_study
 
 
 @pytest.fixture
@@ -53,6 +56,47 @@ def test_status_of_a_finished_run_counts_every_stage(phiscale, tiny_run):
         ["family", "done", "2/2"],
     ]
     assert max(map(len, said.out.splitlines())) <= 80 + len(str(tiny_run))
+
+
+def test_what_failed_in_any_study_of_the_storage_is_counted(phiscale, copied):
+    study = open_study(f"sqlite:///{copied / 'study.db'}", "growth", stage="family", title="Growth")
+    reason = {"measurement": {"status": "failed", "reason": "the loss is nan"}}
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=reason))
+    data = json.loads(phiscale("status", copied, "--json").out)
+    assert [stage["name"] for stage in data["stages"]][-2:] == ["family", "growth"]
+    assert data["stages"][-1]["failed"] == 1
+    assert data["failures"] == {"the loss is nan": 1}
+    assert "the loss is nan" in phiscale("status", copied).out
+    (row,) = json.loads(phiscale("trials", copied, "--study", "growth", "--json").out)
+    assert row["state"] == "failed"
+    assert "did you mean 'growth'" in phiscale("trials", copied, "--study", "grwth").err
+
+
+def test_a_scaling_study_is_looked_at_as_runs_are(phiscale, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened = open_study_run("study-width", overrides=("data.resolution=32",))
+    folder = opened.folder
+    assert (
+        f"nothing is recorded yet; start it with: phiscale study {Path('runs', folder.name)}"
+        in (" ".join(phiscale("status", folder.name).out.split()))
+    )
+    study = open_study(opened.storage, "study", stage="study", title="Scaling study")
+    measurement = {"measurement": {"status": "complete", "accuracy": 0.5}}
+    study.add_trial(create_trial(value=0.5, user_attrs=measurement))
+    opened.plan("study", 2)
+    data = json.loads(phiscale("status", folder.name, "--json").out)
+    assert [(s["name"], s["done"], s["planned"]) for s in data["stages"]] == [("study", 1, 2)]
+    assert not data["finished"]
+    assert "stopped; continue with: phiscale study" in phiscale("status", folder.name).out
+    (row,) = json.loads(phiscale("runs", "--json").out)
+    assert (row["name"], row["state"], row["trials"]) == ("study-width", "stopped: study", 1)
+    assert len(json.loads(phiscale("trials", folder.name, "--json").out)) == 1
+    opened.plan("study", 1)
+    assert "finished; the report is in" in phiscale("status", folder.name).out
+    refused = phiscale("report", folder)
+    assert refused.status == 2
+    assert refused.err.count("\n") == 1
+    assert "is the recipe of a scaling study" in refused.err
 
 
 def test_status_while_it_works_shows_what_runs_and_what_failed(phiscale, copied):
@@ -196,7 +240,7 @@ def test_rules_of_growth_stand_side_by_side_at_equal_macs(phiscale, copied):
 
 
 def test_targets_say_how_far_off_their_networks_are(phiscale, copied):
-    said = phiscale("family", copied, "--quiet", "--set=family.targets=[500K]")
+    said = phiscale("family", copied, "--quiet", "--set=family.targets=[900K]")
     assert "off target" in said.out
     (member,) = json.loads((copied / "family" / "family.json").read_text("utf-8"))["members"]
     assert f"{100 * member['miss']:+.1f} %" in said.out
