@@ -9,7 +9,7 @@ kernel; Duvenaud et al. 2011, "Additive Gaussian Processes", section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -170,6 +170,7 @@ class AccuracyModel:
         *,
         scales: Scales | None = None,
         doubt: Floats | None = None,
+        noises: Sequence[float] = (_NOISE,),
     ) -> None:
         error = np.clip(1 - accuracy, 1e-6, 1.0)
         target = -np.log(error)
@@ -177,7 +178,7 @@ class AccuracyModel:
         self._doubt = np.zeros(len(design)) if doubt is None else doubt
         self._mean, self._deviation = float(target.mean()), max(float(target.std()), 1e-9)
         standard = (target - self._mean) / self._deviation
-        self.scales = scales or fit(design, standard)
+        self.scales = scales or fit(design, standard, noises)
         own = self._doubt / (error * self._deviation) ** 2
         covariance = _covariance(design, design, self.scales)
         covariance[np.diag_indices_from(covariance)] += self.scales.noise + own
@@ -214,10 +215,10 @@ class AccuracyModel:
             doubt=np.concatenate([self._doubt, np.zeros(len(design))]),
         )
 
-    @property
-    def noise(self) -> float:
-        """The standard deviation of a measurement of a network whose error is 1/2, as fitted."""
-        return 0.5 * self._deviation * float(np.sqrt(self.scales.noise * self._variance))
+    def noise(self, accuracy: Floats) -> Floats:
+        """The standard deviation of one measurement of networks with this accuracy, as fitted."""
+        deviation = self._deviation * float(np.sqrt(self.scales.noise * self._variance))
+        return (1 - accuracy) * deviation
 
     @cached_property
     def _weights(self) -> Floats:
@@ -227,10 +228,11 @@ class AccuracyModel:
         return weights
 
 
-def fit(design: Design, standard: Floats) -> Scales:
+def fit(design: Design, standard: Floats, noises: Sequence[float] = (_NOISE,)) -> Scales:
     """The scales of greatest likelihood, held to the usual ones.
 
-    `standard`, of unit deviation, is what is to be explained.
+    `standard`, of unit deviation, is what is to be explained. Of several `noises` to begin from,
+    the best fit is given.
     """
     design, standard = design[-_FIT_ROWS:], standard[-_FIT_ROWS:]
     count = len(standard)
@@ -256,15 +258,19 @@ def fit(design: Design, standard: Floats) -> Scales:
         away = logs - prior
         return float(likelihood + held @ away**2), gradient + 2 * held * away
 
-    found = minimize(
-        loss,
-        prior,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(start - _FARTHEST, start + _FARTHEST) for start in prior],
-        options={"maxfun": _FIT_EVALUATIONS, "ftol": 1e-4},
-    )
-    *lengths, noise = np.exp(found.x).tolist()
+    fits = [
+        minimize(
+            loss,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(each - _FARTHEST, each + _FARTHEST) for each in start],
+            options={"maxfun": _FIT_EVALUATIONS, "ftol": 1e-4},
+        )
+        for start in (np.array([*prior[:-1], np.log(noise)]) for noise in noises)
+    ]
+    best = min(fits, key=lambda fit: float(fit.fun))
+    *lengths, noise = np.exp(best.x).tolist()
     return Scales(tuple(lengths), noise)
 
 

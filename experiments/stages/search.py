@@ -21,6 +21,7 @@ from search.candidates import Candidates
 from search.ledger import Value, job_of, measurement_of
 from search.pareto import front
 from search.search import Search
+from search.selection import select
 from search.study import finished, open_study, ranked, value_of
 from space import choices
 from space.choices import Space
@@ -71,9 +72,12 @@ def run(context: StageContext) -> dict[str, Any]:
     if search.exhausted:
         log.remark(search.exhausted)
 
-    best = ranked(study)[: recipe.search.finalists]
+    complete = ranked(study)
+    best = complete[: recipe.search.finalists]
     if not best:
         raise StageFailed("search: no trial was trained to its end, so there is no baseline")
+    if recipe.search.finalists == 1 and known is None and not objective.pareto:
+        best = [_selected(complete, candidates)]
     if known:
         baseline = _result(best[0]) | {"choices": best[0].params, "study": "search"}
         baseline["lookup"] = known.about(job_of(best[0]).architecture, objective, ranked(study))
@@ -93,6 +97,18 @@ def _halving(recipe: Recipe, study: optuna.Study, value: Value) -> pruning.Halvi
     seen = [trial.intermediate_values for trial in finished(study.get_trials(deepcopy=False))]
     first = min(pruner.warmup_epochs + 1, epochs)
     return pruning.Halving(epochs, first, pruner.reduction, value, seen)
+
+
+def _selected(complete: Sequence[FrozenTrial], candidates: Candidates) -> FrozenTrial:
+    """The only finalist: no other run will correct what one noisy measurement says."""
+    selection = select(complete, candidates)
+    if selection.trial.number != selection.measured_best.number:
+        log.remark(
+            f"Trial {selection.trial.number} is the finalist: the model expects the most of it. "
+            f"Trial {selection.measured_best.number} measured best, by less than the noise of a "
+            f"measurement (standard deviation of the reward {selection.noise:.3f})."
+        )
+    return selection.trial
 
 
 def _space(context: StageContext, known: Lookup | None) -> Space:

@@ -60,8 +60,10 @@ def test_noise_is_found_in_noisy_accuracies(space: Space, features: Features) ->
     truth = _truth(design)
     clean = AccuracyModel(design, truth)
     noisy = AccuracyModel(design, truth + 0.03 * RNG(1).standard_normal(300))
-    assert noisy.noise > 2 * clean.noise
-    assert 0.01 < noisy.noise < 0.09
+    half = np.array(0.5)
+    assert noisy.noise(half) > 2 * clean.noise(half)
+    assert 0.01 < noisy.noise(half) < 0.09
+    assert noisy.noise(np.array(0.9)) == pytest.approx(noisy.noise(half) / 5)
 
 
 def test_doubted_accuracies_move_the_model_less(space: Space, features: Features) -> None:

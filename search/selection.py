@@ -1,0 +1,57 @@
+"""Which trial of a search to go on with, where each network was measured once and with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from search.accuracy_model import AccuracyModel, Features
+from search.candidates import Candidates
+from search.samplers.observations import observe
+
+#: Trials from which the noise can be estimated (assumed).
+_LEAST = 8
+
+#: Noise variances from which the fit begins, beside a signal of about 25: next to none, and as much
+#: as there is signal. From one alone it often ends in a fit that takes noise for signal (measured).
+_NOISES = (0.1, 10.0)
+
+
+class Selection(NamedTuple):
+    """The selected `trial`, and the one that measured best.
+
+    `noise` is the standard deviation of one measurement of reward, as fitted; 0 where there are
+    fewer than eight trials, too few to fit it.
+    """
+
+    trial: FrozenTrial
+    measured_best: FrozenTrial
+    noise: float
+
+
+def select(trials: Sequence[FrozenTrial], candidates: Candidates) -> Selection:
+    """The best of the complete `trials` of one objective, best measured first.
+
+    That is the trial that measured best, unless noise may have made its lead: where it leads the
+    trial with the greatest expected reward by less than one standard deviation of the difference of
+    two measurements, that one is selected. Of many noisy measurements the greatest is mostly noise
+    in its favour; the expectation is the posterior mean of the model that the sampler `predictor`
+    uses, over all trials.
+    """
+    measured_best = trials[0]
+    seen = observe(candidates, trials)
+    if len(seen) < max(len(trials), _LEAST):
+        return Selection(measured_best, measured_best, 0.0)
+    design = Features(candidates.table)(seen.rows)
+    model = AccuracyModel(design, seen.accuracy, doubt=seen.doubt, noises=_NOISES)
+    factors = candidates.factors(seen.rows)
+    expected = model.expect(design)
+    best = int(np.argmax(expected * factors))
+    noise = float((model.noise(expected) * factors)[best])
+    measured = seen.accuracy * factors
+    lead = measured[0] - measured[best]
+    chosen = best if lead < np.sqrt(2) * noise else 0
+    return Selection(trials[chosen], measured_best, noise)
