@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.prompt import Prompt
 
-from experiments.commands.shared_options import AsJson
+from experiments.commands.shared_options import AsJson, Set
 from experiments.commands.terminal import err, out, print_json, wrote
-from experiments.config import quantity
+from experiments.config import DataConfig, override, quantity
 from experiments.progress import log
 from space.files import write_file
-from space.validation import InvalidInput
+from space.validation import InvalidInput, validate
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 def init(
     images: Annotated[
-        Path, typer.Argument(help="A folder with one folder per class, Parquet files, or an .npz.")
+        Path, typer.Argument(help="A folder per class, a CSV of labels, Parquet files, or an .npz.")
     ],
     budget: Annotated[
         str | None, typer.Option(help="MACs that the baseline may cost, as in 300M.")
@@ -31,22 +31,27 @@ def init(
         Path | None, typer.Option("--out", help="The recipe to write (default: NAME.yaml).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at images and write a recipe for them.
 
-    On a terminal it asks for what is not given.
+    It prints the splits and classes that it found. On a terminal it asks for what is not given.
+    `--set` takes the keys of `data`, as in --set data.follow_links=true.
     """
     from experiments.data.load import bar
-    from experiments.data.survey import survey
+    from experiments.data.survey import described, survey
     from experiments.planning import draft as drafts
 
     asked = _macs(budget)
     target = file or Path(f"{drafts.run_name(images.absolute())}.yaml")
     _refuse_overwriting(target, force)
     with bar() as progress:
-        found = survey(str(images), progress)
+        found = survey(_data_config(images, changes or []), progress)
     if not as_json:
+        for line in described(found.tree):
+            out.print(line, markup=False, soft_wrap=True)
+        out.print()
         for line in drafts.facts(found):
             out.print(line, markup=False)
     for line in found.remarks():
@@ -73,6 +78,19 @@ def init(
     out.print(f"to run it:      phiscale run {target}", markup=False, soft_wrap=True)
 
 
+def _data_config(images: Path, changes: list[str]) -> DataConfig:
+    """The section `data` of the recipe to be written, as the command line has it."""
+    keys: dict[str, Any] = {"data": {"source": str(images)}}
+    for change in changes:
+        override(keys, change)
+        if keys.keys() != {"data"}:
+            raise InvalidInput(
+                f"--set {change}: `init` takes keys of `data` only, as in "
+                "data.follow_links=true; change others in the recipe that it writes"
+            )
+    return validate(DataConfig, keys["data"], source="--set data")
+
+
 def _macs(budget: str | None) -> int | None:
     if budget is None:
         return None
@@ -86,10 +104,10 @@ def _macs(budget: str | None) -> int | None:
 
 def _refuse_overwriting(target: Path, force: bool) -> None:
     if target.suffix.lower() not in (".yaml", ".yml"):
-        raise InvalidInput(f"--out {target}: a recipe's name ends in .yaml; choose such a one")
+        raise InvalidInput(f"--out {target}: a recipe's name must end in .yaml")
     if target.exists() and not force:
         raise InvalidInput(
-            f"{target}: this file exists already; choose another with --out, or overwrite it with "
+            f"{target}: this file already exists; choose another with --out, or overwrite it with "
             "--force"
         )
 
@@ -124,7 +142,7 @@ def _ask_budget(suggested: int) -> int | None:
 
 
 def _has_gpu(device: Device) -> bool:
-    """Whether trainings will use a GPU."""
+    """Whether training runs will use a GPU."""
     if device == "auto":
         import torch
 

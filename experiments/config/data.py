@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from experiments.config.value_types import (
     Count,
@@ -38,13 +38,43 @@ class GlyphsConfig(Section):
     """Seed of the images. The same seed gives the same data set."""
 
 
+SplitName = Literal["train", "validation", "test"]
+
+
+def _patterns(value: Any) -> Any:
+    """One pattern as a list of one; a list as the tuple that strict validation asks for."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _with_train(value: dict[SplitName, tuple[str, ...]]) -> dict[SplitName, tuple[str, ...]]:
+    if not value.get("train"):
+        raise ValueError("`train` must be named, such as {train: training_set, test: test_set}")
+    return value
+
+
+#: Patterns of names by split.
+SplitPatterns = Annotated[
+    dict[SplitName, Annotated[tuple[str, ...], BeforeValidator(_patterns)]],
+    AfterValidator(_with_train),
+]
+
+
 class DataConfig(Section):
     """Where images come from and how they are split."""
 
     source: str = "glyphs"
-    """`glyphs` (built in), or the path of a folder tree, of Parquet files or of an .npz file."""
-    format: Literal["auto", "glyphs", "folder", "parquet", "npz"] = "auto"
+    """`glyphs` (built in), or the path of a folder tree, of a CSV of labels, of Parquet files or of
+    an .npz file."""
+    format: Literal["auto", "glyphs", "folder", "csv", "parquet", "npz"] = "auto"
     """Format of `source`. `auto` detects it."""
+    splits: SplitPatterns | None = None
+    """Folders, files, or values of a column `split` that are `train`, `validation` and `test`:
+    names or patterns such as `fold[1-4]`, or lists of them; `.` is the source itself. Default:
+    recognised by name."""
+    follow_links: bool = False
+    """Whether to follow symbolic links that lead out of the source's folder."""
     resolution: Pixels | None = None
     """Maximum resolution, in pixels, at which images are stored. Default: the largest resolution
     that the recipe can need."""
@@ -57,7 +87,7 @@ class DataConfig(Section):
     test: Share = 0.1
     """Part of the images set aside as a test set if the source has none."""
     max_bad: Fraction = 0.01
-    """Maximum fraction of unreadable files. The run stops if more files are unreadable."""
+    """Maximum fraction of unusable images. The run stops if more images are unusable."""
     max_pixels: Quantity = 50_000_000
     """Maximum number of pixels of an image. Larger images are refused before they are decoded."""
     cache: Path | None = None

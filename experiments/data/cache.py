@@ -8,7 +8,9 @@
         images.bin offsets.npy compressed images, one after the other
 
 A store is written in a folder beside its place, under a lock, and renamed when it is finished. So
-it is whole or absent, two processes decode once, and what a killed one leaves is swept up.
+it is whole or absent, two processes decode once, and what a killed one leaves is swept up. The
+source is read twice, to know what it holds and to decode it; a store of images that changed in
+between is not kept.
 """
 
 from __future__ import annotations
@@ -19,9 +21,8 @@ import json
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,22 @@ from numpy.typing import NDArray
 
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
+from experiments.data.inspection import Inspected, digest, inspect, quiet_pillow, two_splits
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import ImageSource, Item, KnownContent, OpenedSource, Skipped, check
+from experiments.data.source import (
+    ImageSource,
+    Item,
+    KnownContent,
+    OpenedSource,
+    Skipped,
+    Unreadable,
+    check,
+)
 from space.files import write_file
 from space.validation import InvalidInput
 
 #: Changes whenever the same images would be stored differently.
-_VERSION = 1
+_VERSION = 2
 
 _MANIFEST = "manifest.json"
 _PIXELS = "pixels.npy"
@@ -63,8 +73,8 @@ class Stored:
     """All usable images of a source.
 
     Their order is by split, then by content: the same whatever format the images came in.
-    `fingerprint` is a hash of classes, splits, labels and the images' full-size pixels. `size` is
-    in bytes.
+    `fingerprint` is a hash of classes, splits, labels and the images' full-size pixels. `white` is
+    the value of images of more than 8 bits that became 255. `size` is in bytes.
     """
 
     images: Images
@@ -73,6 +83,7 @@ class Stored:
     fingerprint: str
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    white: int
     size: int
 
 
@@ -90,7 +101,8 @@ def store(opened: OpenedSource, cache: Path, form: StorageForm, progress: Progre
         try:
             with quiet_pillow():
                 folder = _ingest(source, cache / "images", form, progress)
-            write_file(remembered, json.dumps({"store": folder.name}))
+            if source.stamped:
+                write_file(remembered, json.dumps({"store": folder.name}))
         except OSError as error:
             raise InvalidInput(
                 f"data.cache: images must be kept in {cache}, but writing there fails "
@@ -119,23 +131,15 @@ def _is_whole(folder: Path) -> bool:
 
 def _ingest(source: ImageSource, images: Path, form: StorageForm, progress: Progress) -> Path:
     """The store with the source's content, written now unless it is there."""
-    identity, side = source.known or _survey(source, form, progress)
-    plan = _Plan.of(source, form, side)
+    known = source.known or _examined(source, form, progress)
+    identity, plan = known.identity, _Plan.of(source, form, known)
     folder = images / f"{_hash(_VERSION, identity, plan)}-{plan.resolution}"
     images.mkdir(parents=True, exist_ok=True)
     _sweep(images)
     with FileLock(folder.with_suffix(".lock")):
         if not _is_whole(folder):
-            _write(source, folder, plan, progress)
+            _write(source, identity, folder, plan, progress)
     return folder
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Without Pillow's warnings (damaged EXIF data, many pixels): what matters is reported."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
 
 
 def _sweep(images: Path) -> None:
@@ -148,30 +152,52 @@ def _sweep(images: Path) -> None:
 # ---------------------------------------------------------------------------- what the content is
 
 
-def _survey(source: ImageSource, form: StorageForm, progress: Progress) -> KnownContent:
-    """A hash of all encoded images, their names, classes and splits; and the largest side."""
-    content = hashlib.blake2b(digest_size=16)
-    content.update(repr((source.classes, source.skipped, source.notes)).encode())
-    content.update(source.labels.tobytes() + source.splits.tobytes())
-    largest = 0
-    looks = in_order(partial(_look, max_pixels=form.max_pixels), source.items())
-    for digest, side in counted("Reading images", looks, len(source.labels), progress):
-        content.update(digest)
-        largest = max(largest, side)
-    return KnownContent(content.hexdigest(), largest)
+def _examined(source: ImageSource, form: StorageForm, progress: Progress) -> KnownContent:
+    """A hash of all encoded images, their names, classes and splits; largest side and value."""
+    content = _ContentHash(source)
+    side = largest = 0
+    work = partial(_examine, max_pixels=form.max_pixels)
+    results = in_order(work, source.items(), lambda item: item.size)
+    for name, found in counted("Reading images", results, len(source.labels), progress):
+        content.add(name, found.content)
+        side, largest = max(side, found.side), max(largest, found.peak)
+    content.check_count()
+    return KnownContent(content.hexdigest(), side, decode.white_of(largest or decode.WHITE))
 
 
-def _look(item: Item, max_pixels: int) -> tuple[bytes, int]:
-    """Hash of an item's name and content, and its shorter side (0 where it is not usable)."""
-    content = item.fetch()
-    if isinstance(content, bytes):
-        return _digest(item.name, content), decode.shorter_side(content, max_pixels)
-    shape = repr(content.shape).encode()
-    return _digest(item.name, shape + content.tobytes()), min(content.shape[:2])
+def _examine(item: Item, max_pixels: int) -> tuple[str, Inspected]:
+    return item.name, inspect(item, max_pixels)
 
 
-def _digest(name: str, content: bytes) -> bytes:
-    return hashlib.blake2b(name.encode() + b"\0" + content, digest_size=16).digest()
+class _ContentHash:
+    """A hash of a source: its classes, splits and labels, and the images that it gives."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._expected, self._count = len(source.labels), 0
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._hash.update(repr((source.classes, source.skipped, source.notes)).encode())
+        self._hash.update(source.labels.tobytes() + source.splits.tobytes())
+
+    def add(self, name: str, content: bytes) -> None:
+        """The next image: its name and a hash of its bytes."""
+        self._count += 1
+        self._hash.update(name.encode("utf-8", "surrogateescape") + b"\0" + content)
+
+    def check_count(self) -> None:
+        """Raises `InvalidInput` where there were more or fewer images than labels."""
+        if self._count != self._expected:
+            raise _changed(f"{self._expected:,} images became {self._count:,}")
+
+    def hexdigest(self) -> str:
+        """The hash of all that was added."""
+        return self._hash.hexdigest()
+
+
+def _changed(how: str) -> InvalidInput:
+    return InvalidInput(
+        f"data.source: the images changed while they were read ({how}); start again when nothing "
+        "writes there"
+    )
 
 
 def _hash(*parts: object) -> str:
@@ -187,14 +213,15 @@ class _Plan(NamedTuple):
     resolution: int
     channels: int
     max_pixels: int
+    white: int
     compressed: bool
 
     @classmethod
-    def of(cls, source: ImageSource, form: StorageForm, side: int) -> _Plan:
+    def of(cls, source: ImageSource, form: StorageForm, known: KnownContent) -> _Plan:
         """Stored no larger than the largest image is: enlarging adds bytes and no detail."""
-        resolution = min(form.resolution, side) if side else form.resolution
+        resolution = min(form.resolution, known.side or form.resolution)
         size = len(source.labels) * resolution**2 * form.channels
-        return cls(resolution, form.channels, form.max_pixels, size > form.limit)
+        return cls(resolution, form.channels, form.max_pixels, known.white, size > form.limit)
 
     @property
     def file(self) -> str:
@@ -203,34 +230,45 @@ class _Plan(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """An image that decodes: a hash of its full-size pixels, and the bytes to store."""
+    """An image that was decoded: hashes of its file and of its full-size pixels, and the bytes to
+    store. `pixels` is empty where `reason` says why it cannot be used."""
 
-    digest: bytes
-    stored: bytes
+    name: str
+    content: bytes
+    pixels: bytes = b""
+    stored: bytes = b""
+    reason: str = ""
 
 
-def _prepare(item: Item, plan: _Plan) -> _Prepared | Skipped:
+def _prepare(item: Item, plan: _Plan) -> _Prepared:
+    content: bytes | NDArray[np.uint8] = b""
     try:
         content = item.fetch()
+        found = digest(content)
         if isinstance(content, bytes):
-            pixels = decode.decode(content, plan.channels, plan.max_pixels)
+            pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
         else:
             pixels = decode.from_array(content, plan.channels, plan.max_pixels)
             content = decode.encode(pixels) if plan.compressed else b""
-    except decode.Unreadable as error:
-        return Skipped(item.name, str(error))
+    except Unreadable as error:
+        return _Prepared(item.name, digest(content), reason=str(error))
     if not plan.compressed:
         content = decode.fit(pixels, plan.resolution).tobytes()
-    return _Prepared(decode.digest(pixels), content)
+    return _Prepared(item.name, found, decode.digest(pixels), content)
 
 
-def _write(source: ImageSource, folder: Path, plan: _Plan, progress: Progress) -> None:
+def _write(
+    source: ImageSource, identity: str, folder: Path, plan: _Plan, progress: Progress
+) -> None:
     unfinished = folder.with_suffix(".partial")
     for left in (folder, unfinished):
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
     try:
-        outcomes = _write_images(source, unfinished, plan, progress)
+        content = _ContentHash(source)
+        outcomes = _write_images(source, content, unfinished, plan, progress)
+        if not source.known and content.hexdigest() != identity:
+            raise _changed("some have other content")
         _write_facts(source, unfinished, plan, outcomes)
         unfinished.rename(folder)
     except BaseException:
@@ -239,32 +277,31 @@ def _write(source: ImageSource, folder: Path, plan: _Plan, progress: Progress) -
 
 
 def _write_images(
-    source: ImageSource, folder: Path, plan: _Plan, progress: Progress
+    source: ImageSource, content: _ContentHash, folder: Path, plan: _Plan, progress: Progress
 ) -> list[bytes | Skipped]:
     """Writes all images; gives each one's digest, or why it is skipped (a blank row of pixels)."""
     count = len(source.labels)
     shape = (count, plan.resolution, plan.resolution, plan.channels)
     blank = b"" if plan.compressed else bytes(math.prod(shape[1:]))
     outcomes: list[bytes | Skipped] = []
-    offsets = np.zeros(count + 1, np.int64)
+    offsets = [0]
     with (folder / plan.file).open("wb") as file:
         if not plan.compressed:
             _need_room(folder, math.prod(shape))
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        results = in_order(partial(_prepare, plan=plan), source.items())
+        work = partial(_prepare, plan=plan)
+        results = in_order(work, source.items(), lambda item: item.size)
         for result in counted("Decoding images", results, count, progress):
-            if isinstance(result, Skipped):
-                outcomes.append(result)
-                file.write(blank)
-            else:
-                outcomes.append(result.digest)
-                file.write(result.stored)
-            offsets[len(outcomes)] = file.tell()
+            content.add(result.name, result.content)
+            file.write(blank if result.reason else result.stored)
+            outcomes.append(Skipped(result.name, result.reason) if result.reason else result.pixels)
+            offsets.append(file.tell())
+        content.check_count()
         file.flush()
         os.fsync(file.fileno())
     if plan.compressed:
-        np.save(folder / _OFFSETS, offsets)
+        np.save(folder / _OFFSETS, np.array(offsets, np.int64))
     return outcomes
 
 
@@ -298,11 +335,22 @@ def _write_facts(
         "resolution": plan.resolution,
         "channels": plan.channels,
         "compressed": plan.compressed,
+        "white": plan.white,
         "skipped": skipped,
-        "notes": source.notes,
+        "notes": [*source.notes, *_in_two_splits(content)],
         "sizes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     write_file(folder / _MANIFEST, json.dumps(manifest))
+
+
+def _in_two_splits(content: NDArray[np.uint64]) -> Iterator[str]:
+    """A note where the same pixels are in two splits; `content` has a row per image: its split, its
+    label, and its digest in two halves."""
+    _, group = np.unique(content[:, 2:], axis=0, return_inverse=True)
+    pairs = np.unique(np.stack([group.ravel(), content[:, 0].astype(np.int64)], axis=1), axis=0)
+    twice = int(np.count_nonzero(np.bincount(pairs[:, 0], minlength=1) > 1))
+    if twice:
+        yield two_splits(twice)
 
 
 # -------------------------------------------------------------------------------- opening a store
@@ -315,7 +363,9 @@ def _open(folder: Path) -> Stored:
     if manifest["compressed"]:
         offsets = np.load(folder / _OFFSETS)
         size, channels = manifest["resolution"], manifest["channels"]
-        images = CompressedImages(folder / _COMPRESSED, offsets, rows, labels, size, channels)
+        images = CompressedImages(
+            folder / _COMPRESSED, offsets, rows, labels, size, channels, manifest["white"]
+        )
     else:
         images = DecodedImages(np.load(folder / _PIXELS, mmap_mode="r"), rows, labels)
     return Stored(
@@ -325,5 +375,6 @@ def _open(folder: Path) -> Stored:
         fingerprint=manifest["fingerprint"],
         skipped=tuple(Skipped(*pair) for pair in manifest["skipped"]),
         notes=tuple(manifest["notes"]),
+        white=manifest["white"],
         size=sum(manifest["sizes"].values()),
     )

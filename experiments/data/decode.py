@@ -1,7 +1,8 @@
 """One encoded image to pixels, whatever a camera or a drawing program has written.
 
 Grey stays grey, palettes are looked up, transparent pixels are laid over white (assumed: as a page
-shows them), CMYK is converted by Pillow's formula, 16 bits become 8 by v / 257. EXIF rotation is
+shows them), CMYK is converted by Pillow's formula. Of more than 8 bits, 0 … `white` become 0 … 255,
+one scale for a whole data set: files of 16 bits often use only 8 or 12 of them. EXIF rotation is
 applied, colour profiles are not. Of an animation or a stack of pages the first one counts.
 """
 
@@ -9,51 +10,115 @@ from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from experiments.data.source import Unreadable
 
 Pixels = NDArray[np.uint8]
 
 #: Formats that are opened. Others that Pillow knows start outside programs (EPS) or are rare.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 #: File names that are taken for images.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic", ".heif"}
 )
 
 #: Pillow's own cap: twice `Image.MAX_IMAGE_PIXELS`, above which it refuses to open an image.
 MOST_PIXELS = 178_956_970
 
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+#: White of 16 bits, and the other numbers of bits that cameras and scanners store in 16.
+WHITE = 65_535
+_BITS = (8, 10, 12, 14, 16)
+
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+#: Pillow reads the high bytes of 16 bits a channel. The same file read in the other order of bytes
+#: gives the low ones; grey and alpha together give both at once where read as four channels.
+_LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "RGBX")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B"))
+}
+_GREY_ALPHA = "LA;16B"
+
+#: How a file of the HEIF family begins, from its fifth byte on; AVIF is Pillow's own.
+_HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"))
 
 
-class Unreadable(ValueError):
-    """An image that cannot be used; its message is the reason, to stand after the image's name."""
+class Header(NamedTuple):
+    """What an image is before it is decoded: its shorter side in pixels, Pillow's mode, and whether
+    it has more than 8 bits a channel."""
+
+    side: int
+    mode: str
+    deep: bool
 
 
-def decode(encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS) -> Pixels:
+def header(encoded: bytes, max_pixels: int = MOST_PIXELS) -> Header:
+    """What an encoded image is. Raises `Unreadable` where `decode` would, for its header."""
+    with _opened(encoded, max_pixels) as image:
+        return Header(min(image.size), image.mode, _is_deep(image))
+
+
+def decode(
+    encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS, white: int = WHITE
+) -> Pixels:
     """The pixels of an encoded image, upright: uint8 (height, width, channels).
 
-    `channels` is 3 (RGB) or 1 (grey: ITU-R 601 luma). Raises `Unreadable` where there are no
-    bytes, more than `max_pixels` pixels (found out before decoding), or no image that decodes.
+    `channels` is 3 (RGB) or 1 (grey: ITU-R 601 luma). `white` is the value of an image of more than
+    8 bits that becomes 255. Raises `Unreadable` where there are no bytes, more than `max_pixels`
+    pixels (found out before decoding), or no image that decodes.
     """
+    with _opened(encoded, max_pixels) as image:
+        if not _is_deep(image):
+            _turn_upright(image)
+            return _pixels(image, channels)
+        values = np.minimum(_deep_values(encoded, image), white)
+        eight_bits = ((values * 255 + white // 2) // white).astype(np.uint8)
+        return _pixels(Image.fromarray(eight_bits), channels)
+
+
+def peak(encoded: bytes, max_pixels: int = MOST_PIXELS) -> int:
+    """The largest value of an image of more than 8 bits, transparency aside.
+
+    Raises `Unreadable` as `decode` does.
+    """
+    with _opened(encoded, max_pixels) as image:
+        values = _deep_values(encoded, image)
+        colours = values[..., :3] if values.ndim == 3 else values
+        return int(colours.max())
+
+
+def white_of(largest: int) -> int:
+    """The white of a set of images of more than 8 bits whose largest value is `largest`."""
+    return next((1 << bits) - 1 for bits in _BITS if largest < 1 << bits)
+
+
+@contextmanager
+def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image, its header read; whatever fails inside becomes `Unreadable`."""
     if not encoded:
         raise Unreadable("it has zero bytes")
     try:
         with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
             check_size(image.width, image.height, max_pixels)
-            _turn_upright(image)
-            return _pixels(image, channels)
+            yield image
     except Unreadable:
         raise
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
+        if encoded[4:].startswith(_HEIF) and "HEIF" not in _formats():
+            raise Unreadable(
+                "it is a HEIC image, which needs pillow-heif: pip install 'phiscale[heif]'"
+            ) from None
         raise Unreadable("it is not an image of a known format") from None
     except Exception as error:  # a damaged file makes decoders raise anything
         reason = str(error).strip().splitlines()
@@ -109,15 +174,6 @@ def from_array(pixels: Pixels, channels: int, max_pixels: int) -> Pixels:
     return _pixels(_as_image(pixels), channels)
 
 
-def shorter_side(encoded: bytes, max_pixels: int) -> int:
-    """Pixels, from the image's header; 0 where `decode` would refuse it for its header."""
-    try:
-        with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
-            return min(image.size) if image.width * image.height <= max_pixels else 0
-    except Exception:  # as in `decode`
-        return 0
-
-
 def digest(pixels: Pixels) -> bytes:
     """16 bytes that are the same for the same pixels and shape."""
     shape = np.array(pixels.shape, np.int64)
@@ -131,6 +187,10 @@ def _as_image(pixels: Pixels) -> Image.Image:
 @cache
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this build of Pillow has."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -149,9 +209,7 @@ def _pixels(image: Image.Image, channels: int) -> Pixels:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """8 bits a channel and no transparency, in a mode that converts to grey and RGB."""
-    if image.mode in _SIXTEEN_BITS or image.mode == "I":
-        return Image.fromarray(_eight_bits(np.asarray(image)))
+    """An image of 8 bits without transparency, in a mode that converts to grey and RGB."""
     if image.mode == "F":
         raise Unreadable("its pixels are floating-point numbers")
     if not image.has_transparency_data:
@@ -163,8 +221,46 @@ def _flat(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _eight_bits(values: NDArray[np.integer]) -> Pixels:
-    if values.min() < 0 or values.max() > 65_535:
-        found = f"{values.min()} … {values.max()}"
-        raise Unreadable(f"its pixels have more than 16 bits ({found})")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+# ------------------------------------------------------------------------- more than 8 bits
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in _DEEP_GREY or any(";16" in raw for raw in _raw_modes(image))
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    """How the file stores its pixels, in the words of Pillow's decoders."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    arguments = [tile.args for tile in tiles]
+    firsts = [args[0] if isinstance(args, tuple) and args else args for args in arguments]
+    return [first for first in firsts if isinstance(first, str)]
+
+
+def _deep_values(encoded: bytes, image: Image.Image) -> NDArray[np.int32]:
+    """The values of an image of more than 8 bits, upright: (h, w) or (h, w, 3 or 4)."""
+    modes = _raw_modes(image)
+    if image.mode in _DEEP_GREY:
+        _turn_upright(image)
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > WHITE:
+            found = f"{values.min()} … {values.max()}"
+            raise Unreadable(f"its pixels have more than 16 bits ({found})")
+        return values.astype(np.int32)
+    if modes == [_GREY_ALPHA]:
+        grey, low, alpha, low_alpha = np.moveaxis(_reread(encoded, "RGBA"), 2, 0)
+        deep, opacity = grey << 8 | low, alpha << 8 | low_alpha
+        return np.stack([deep, deep, deep, opacity], axis=2)
+    if len(modes) != 1 or modes[0] not in _LOW_BYTES:
+        raise Unreadable("its order of 16-bit channels is not known; save it as PNG")
+    high, low = _reread(encoded, modes[0]), _reread(encoded, _LOW_BYTES[modes[0]])
+    return high << 8 | low
+
+
+def _reread(encoded: bytes, raw_mode: str) -> NDArray[np.int32]:
+    """The image, its file's pixels taken for `raw_mode`, upright."""
+    with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
+        [tile] = image.tile
+        args = (raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode
+        image.tile = [tile._replace(args=args)]
+        _turn_upright(image)
+        return np.asarray(image).astype(np.int32)

@@ -8,7 +8,7 @@ processes of a machine share one copy through the page cache.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -106,7 +106,8 @@ def _open_decoded(path: Path, rows: Indices, labels: Indices) -> DecodedImages:
 class CompressedImages:
     """Images that are rows of an indexed file of encoded images, decoded by threads when read.
 
-    Row r lies in `path` from byte `offsets[r]` to `offsets[r + 1]`.
+    Row r lies in `path` from byte `offsets[r]` to `offsets[r + 1]`. `white` is the value of images
+    of more than 8 bits that becomes 255.
     """
 
     path: Path
@@ -115,6 +116,7 @@ class CompressedImages:
     labels: Indices
     resolution: int
     channels: int
+    white: int = decode.WHITE
 
     @property
     def pixels(self) -> None:
@@ -132,7 +134,7 @@ class CompressedImages:
         def fill(start: int) -> None:
             for at in range(start, min(start + _DECODED_AT_ONCE, len(rows))):
                 encoded = self._bytes[self.offsets[rows[at]] : self.offsets[rows[at] + 1]]
-                image = decode.decode(encoded.tobytes(), self.channels)
+                image = decode.decode(encoded.tobytes(), self.channels, white=self.white)
                 out[at] = decode.fit(image, self.resolution)
 
         list(self._workers.map(fill, range(0, len(rows), _DECODED_AT_ONCE)))
@@ -140,10 +142,7 @@ class CompressedImages:
 
     def subset(self, indices: Indices) -> CompressedImages:
         """The images at `indices`, in that order; nothing is read."""
-        rows, labels = self.rows[indices], self.labels[indices]
-        return CompressedImages(
-            self.path, self.offsets, rows, labels, self.resolution, self.channels
-        )
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     @cached_property
     def _bytes(self) -> Pixels:
@@ -155,5 +154,4 @@ class CompressedImages:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The open file and the threads stay in their process."""
-        fields = (self.path, self.offsets, self.rows, self.labels, self.resolution, self.channels)
-        return CompressedImages, fields
+        return CompressedImages, tuple(getattr(self, field.name) for field in fields(self))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
 from experiments.data.cache import StorageForm, Stored, store
-from experiments.data.decode import MOST_PIXELS, SUFFIXES
-from experiments.data.folder import open_folder
+from experiments.data.decode import MOST_PIXELS, SUFFIXES, WHITE
+from experiments.data.folder import has_classes, open_folder, unpacking
 from experiments.data.glyphs import open_glyphs
 from experiments.data.images import Images
+from experiments.data.inspection import named, refuse_bad, white_said
+from experiments.data.label_file import SUFFIX as CSV
+from experiments.data.label_file import listings, open_label_file
 from experiments.data.npz import SUFFIX as NPZ
 from experiments.data.npz import open_npz
 from experiments.data.parallel import Progress
 from experiments.data.parquet import SUFFIX as PARQUET
 from experiments.data.parquet import open_parquet
-from experiments.data.source import OpenedSource, Skipped
+from experiments.data.source import OpenedSource, Skipped, plural
 from experiments.data.splits import divide
 from experiments.progress import log
 from experiments.progress.log import console
@@ -39,8 +43,8 @@ class DataSummary:
     """What was loaded, for reports: JSON data throughout (`to_dict`).
 
     `images` and `per_class` are by part: `train`, `held_out`, `test`; `per_class` is in the order
-    of `classes`. `imbalance` is the largest class over the smallest, in training images. `bytes`
-    is what the cache holds.
+    of `classes`. `imbalance` is the largest class over the smallest, in training images. `white` is
+    the value of images of more than 8 bits that became 255. `bytes` is what the cache holds.
     """
 
     source: str
@@ -49,6 +53,7 @@ class DataSummary:
     classes: tuple[str, ...]
     resolution: int
     channels: int
+    white: int
     compressed: bool
     bytes: int
     images: dict[str, int]
@@ -101,7 +106,8 @@ def load(
     form = StorageForm(pixels, config.channels, config.max_pixels, config.cache_limit)
     with bar() as shown:
         stored = store(opened, config.cache or default_cache(), form, progress or shown)
-    _refuse_bad(opened, stored, config.max_bad)
+    total = len(stored.skipped) + len(stored.images)
+    refuse_bad(opened.path, stored.skipped, total, config.max_bad)
     images, classes = stored.images, stored.classes
     parts = divide(opened.path, classes, images.labels, stored.splits, config, seed)
     named = {name: images.subset(getattr(parts, name)) for name in ("train", "held_out", "test")}
@@ -122,6 +128,13 @@ def default_cache() -> Path:
 # ---------------------------------------------------------------------------------------- formats
 
 
+#: Files that are not read, and how to make of them what is.
+_CONVERTED = {
+    ".arrow": "datasets.load_from_disk(FOLDER)['train'].to_parquet('train.parquet') writes Parquet",
+    ".npy": "numpy.savez('data.npz', images=images, labels=labels) writes both arrays",
+}
+
+
 def recognised(config: DataConfig) -> OpenedSource:
     """The source that `config` names, by its reader, not yet read."""
     if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
@@ -129,53 +142,58 @@ def recognised(config: DataConfig) -> OpenedSource:
     path = Path(config.source).expanduser().absolute()
     if not path.exists():
         raise InvalidInput(
-            f"data.source: there is no file or folder {path}; give the path of a folder tree, of "
-            "Parquet files or of an .npz file, or `glyphs`"
+            f"data.source: there is no file or folder {path}; give the path of a folder tree, of a "
+            "CSV of labels, of Parquet files or of an .npz file, or `glyphs`"
         )
-    format_ = _recognised(path) if config.format == "auto" else config.format
+    format_ = _recognised(path, config) if config.format == "auto" else config.format
     if path.is_file() if format_ == "folder" else format_ == "npz" and path.is_dir():
         kind = "folder" if path.is_dir() else "file"
         raise InvalidInput(f"data.format: {format_!r} does not fit {path}, which is a {kind}")
-    return {"folder": open_folder, "parquet": open_parquet, "npz": open_npz}[format_](path)
+    if format_ == "npz":
+        opened = open_npz(path)
+    else:
+        readers = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet}
+        opened = readers[format_](path, config)
+    splits = json.dumps(config.splits)
+    return replace(opened, stamp=f"{splits} {opened.stamp}") if config.splits else opened
 
 
-def _recognised(path: Path) -> str:
+def _recognised(path: Path, config: DataConfig) -> str:
     """By a file's suffix; for a folder, by the first Parquet file, or image in a subfolder."""
-    if path.is_file() and path.suffix.lower() in (PARQUET, NPZ):
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise _not_a_source(path)
+        return _recognised_folder(path, config)
+    if path.suffix.lower() in (PARQUET, NPZ, CSV):
         return path.suffix.lower().removeprefix(".")
+    raise _not_a_source(path)
+
+
+def _recognised_folder(path: Path, config: DataConfig) -> str:
     for folder, below, files in os.walk(path):
         below.sort()
         suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
         if PARQUET in suffixes:
             return "parquet"
         if suffixes & SUFFIXES and folder != str(path):
-            return "folder"
-    if path.is_dir() and any(path.iterdir()):
-        return "folder"  # which says what it misses
-    raise InvalidInput(
+            break
+        if ".arrow" in suffixes:
+            raise _not_a_source(path, ".arrow")
+    if listings(path) and not has_classes(path, config):
+        return "csv"
+    return "folder"  # which says what it misses
+
+
+def _not_a_source(path: Path, suffix: str = "") -> InvalidInput:
+    """The error for a path that is no source; `suffix` is of files that were found in it."""
+    if command := unpacking(str(path)):
+        return InvalidInput(f"data.source: {path} is an archive; unpack it first: {command}")
+    hint = _CONVERTED.get(suffix or path.suffix.lower())
+    return InvalidInput(
         f"data.source: {path} must be a folder with one subfolder of images per class, a folder of "
-        "Parquet files, or a .parquet or .npz file; choose another, or name its data.format"
+        "Parquet files, or a .csv, .parquet or .npz file; choose another, or name its data.format"
+        + (f" ({hint})" if hint else "")
     )
-
-
-# ----------------------------------------------------------------------------------------- checks
-
-
-def _refuse_bad(opened: OpenedSource, stored: Stored, most: float) -> None:
-    bad, total = len(stored.skipped), len(stored.skipped) + len(stored.images)
-    if bad > most * total:
-        raise InvalidInput(
-            f"{opened.path}: {bad:,} of {total:,} images cannot be used, which is more than "
-            f"data.max_bad ({most:.2%}): {_named(stored.skipped)}; mend or remove them, or raise "
-            "data.max_bad"
-        )
-
-
-def _named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
-    """The first images by name, each with its reason."""
-    first = "; ".join(f"{name!r}: {reason}" for name, reason in skipped[:most])
-    rest = len(skipped) - most
-    return first + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 # ---------------------------------------------------------------------------------------- summary
@@ -195,8 +213,11 @@ def _summary(
     trained = np.add(per_class["train"], per_class["held_out"])
     imbalance = float(trained.max() / trained.min())
     warnings = [*stored.notes, *remarks]
+    if stored.white != WHITE:
+        warnings.append(white_said(stored.white))
     if stored.skipped:
-        warnings.append(f"{len(stored.skipped):,} images are not used: {_named(stored.skipped)}.")
+        skipped = plural(len(stored.skipped), "image")
+        warnings.append(f"{skipped} left out: {named(stored.skipped)}.")
     if imbalance >= HEAVY_IMBALANCE:
         most, least = stored.classes[trained.argmax()], stored.classes[trained.argmin()]
         warnings.append(
@@ -210,6 +231,7 @@ def _summary(
         classes=stored.classes,
         resolution=stored.images.resolution,
         channels=stored.images.channels,
+        white=stored.white,
         compressed=stored.images.pixels is None,
         bytes=stored.size,
         images={name: len(part) for name, part in parts.items()},

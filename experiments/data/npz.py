@@ -1,24 +1,62 @@
-"""Reader of an .npz file: `images`, uint8 (n, h, w) or (n, h, w, 1, 3 or 4), and `labels`, integers
-(n,); `classes`, strings, may name the classes. Images are streamed, never all in memory."""
+"""Reader of an .npz file: arrays of images, uint8 (n, h, w) or (n, h, w, 1, 3 or 4), and of labels,
+integers or strings (n,) or (n, 1).
+
+They are called `images` and `labels`, or as MedMNIST (`train_images`, `train_labels`, `val_…`,
+`test_…`) and Keras (`x_train`, `y_train`, `x_test`, `y_test`) do; `classes`, strings, may name the
+classes. Images are streamed, never all in memory, and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from experiments.data.decode import MOST_PIXELS
-from experiments.data.source import ImageSource, Item, OpenedSource, numbered, printable, stamp_of
+from experiments.data.source import (
+    ImageSource,
+    Item,
+    OpenedSource,
+    Split,
+    numbered,
+    printable,
+    stamp_of,
+)
+from experiments.data.split_names import split_of
 from space.validation import InvalidInput
 
 SUFFIX = ".npz"
+
+#: What the arrays are called, beside the split.
+_IMAGES, _LABELS = ("images", "image", "x"), ("labels", "label", "y")
+
+#: The most bytes of an array of labels or of class names (assumed: ten million names).
+_MOST_BYTES = 1_000_000_000
+
+
+class _Array(NamedTuple):
+    """An array in the archive, known by its header."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+
+
+class _Part(NamedTuple):
+    """The images of a split and their labels."""
+
+    split: Split
+    images: _Array
+    labels: _Array
 
 
 def open_npz(path: Path) -> OpenedSource:
@@ -27,100 +65,156 @@ def open_npz(path: Path) -> OpenedSource:
 
 
 def _scan(path: Path) -> ImageSource:
-    count = _shape(path)[0]
-    labels = _array(path, "labels")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != count:
-        raise InvalidInput(
-            f"{path}: `labels` must be {count:,} integers, one for each image, but got "
-            f"{labels.dtype} {labels.shape}"
-        )
-    labels = labels.astype(np.int64)
-    if "classes" in _names(path):
-        named = _array(path, "classes")
-        if named.ndim != 1 or named.dtype.kind != "U":
-            raise InvalidInput(
-                f"{path}: `classes` must be a list of strings, but got {named.dtype} {named.shape}"
-            )
-        classes = tuple(printable(str(name)) for name in named)
-    else:
-        classes, labels = numbered(path, labels)
-    splits = np.zeros(count, np.uint8)
-    return ImageSource(classes, labels, splits, partial(_items, path))
+    with _reading(path) as archive:
+        arrays = {array.name: array for array in _arrays(archive)}
+        parts = list(_parts(path, arrays))
+        labels = np.concatenate([_labels(path, archive, part) for part in parts])
+        if "classes" in arrays:
+            classes = _classes(path, archive, arrays["classes"])
+            labels = _numbers(path, labels)
+        else:
+            classes, labels = numbered(path, labels)
+    counts = [part.images.shape[0] for part in parts]
+    splits = np.repeat([part.split.value for part in parts], counts).astype(np.uint8)
+    return ImageSource(classes, labels, splits, partial(_items, path, parts))
 
 
-def _names(path: Path) -> list[str]:
+@contextmanager
+def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The opened archive; a damaged one makes zipfile, zlib and numpy raise anything."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path}: this is not an .npz file ({error})") from None
-
-
-def _array(path: Path, name: str) -> NDArray[Any]:
-    if name not in _names(path):
+            yield archive
+    except InvalidInput:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InvalidInput(
-            f"{path}: arrays `images` and `labels` are needed, but there is no `{name}` among: "
-            f"{', '.join(map(printable, _names(path))) or 'nothing'}"
+            f"{path}: this .npz file cannot be read ({printable(reason)}); save it again with "
+            "numpy.savez"
+        ) from None
+
+
+def _arrays(archive: zipfile.ZipFile) -> Iterator[_Array]:
+    for info in archive.infolist():
+        if info.filename.endswith(".npy"):
+            with archive.open(info) as stream:
+                shape, fortran, dtype = _header(stream)
+                size = stream.tell() + math.prod(shape) * dtype.itemsize
+            if min(shape, default=0) < 0 or (not dtype.hasobject and size != info.file_size):
+                raise ValueError(f"the header of {info.filename} does not fit its size")
+            yield _Array(info.filename.removesuffix(".npy"), shape, dtype, fortran)
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    read = (
+        npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    )
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
+
+
+def _parts(path: Path, arrays: dict[str, _Array]) -> Iterator[_Part]:
+    """Images and labels that belong together. Raises `InvalidInput` where one is missing."""
+    images, labels = (
+        {split: array for array in arrays.values() if (split := _split(array.name, kind)) != ""}
+        for kind in (_IMAGES, _LABELS)
+    )
+    if not images or images.keys() != labels.keys() or (len(images) > 1 and None in images):
+        raise InvalidInput(
+            f"{path}: arrays `images` and `labels` are needed (or `train_images`, `train_labels`, "
+            "`test_images` …, or `x_train`, `y_train`, `x_test` …), but it has: "
+            f"{', '.join(map(printable, arrays)) or 'nothing'}"
         )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            array: NDArray[Any] = arrays[name]
-            return array
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path}: `{name}` cannot be read ({error})") from None
+    for split in sorted(images, key=lambda each: each or Split.TRAIN):
+        _check_images(path, images[split])
+        yield _Part(split or Split.TRAIN, images[split], labels[split])
 
 
-def _shape(path: Path) -> tuple[int, ...]:
-    """The shape of `images`, from its header. Raises `InvalidInput` where it is not of images."""
-    if "images" not in _names(path):
-        _array(path, "images")
-    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as stream:
-        shape, fortran, dtype = _header(path, stream)
-    if dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))):
+def _split(name: str, kind: tuple[str, ...]) -> Any:
+    """The split that an array's name says beside `kind`, None for none; "" for another name."""
+    words = name.lower().split("_")
+    rest = [word for word in words if word not in kind]
+    if len(rest) == len(words) or len(rest) > 1:
+        return ""
+    if not rest:
+        return None
+    split = split_of(rest[0])
+    return "" if split is None else split
+
+
+def _check_images(path: Path, array: _Array) -> None:
+    """Raises `InvalidInput` where an array is not of images."""
+    name, shape = array.name, array.shape
+    grey, colour = len(shape) == 3, len(shape) == 4 and shape[3] in (1, 3, 4)
+    if array.dtype != np.uint8 or not (grey or colour):
         raise InvalidInput(
-            f"{path}: `images` must be uint8 of shape (n, h, w) or (n, h, w, 1, 3 or 4), but got "
-            f"{dtype} {shape}"
+            f"{path}: `{name}` must be uint8 of shape (n, h, w) or (n, h, w, 1, 3 or 4), but got "
+            f"{array.dtype} {shape}"
         )
     if not 0 < shape[1] * shape[2] <= MOST_PIXELS:
         raise InvalidInput(
             f"{path}: images must have 1 … {MOST_PIXELS:,} pixels, but got {shape[1]} × {shape[2]}"
         )
-    if fortran:
+    if array.fortran:
         raise InvalidInput(
-            f"{path}: `images` must be stored image by image, but is in Fortran order; save "
-            "numpy.ascontiguousarray(images)"
+            f"{path}: `{name}` must be stored image by image, but is in Fortran order; save "
+            f"numpy.ascontiguousarray({name})"
         )
-    return shape
 
 
-def _header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path}: `images` cannot be read ({error})") from None
-    return shape, fortran, dtype
+def _labels(path: Path, archive: zipfile.ZipFile, part: _Part) -> NDArray[Any]:
+    count, array = part.images.shape[0], part.labels
+    if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in "iuUS":
+        raise InvalidInput(
+            f"{path}: `{array.name}` must be {count:,} integers or strings, one for each image, "
+            f"but got {array.dtype} {array.shape}"
+        )
+    return _read(archive, array).reshape(count)
 
 
-def _items(path: Path) -> Iterator[Item]:
-    count, *shape = _shape(path)
-    size = int(np.prod(shape))
-    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as stream:
-        _header(path, stream)
-        for index in range(count):
-            data = _exactly(path, stream, size)
-            yield Item(f"{path.name} image {index}", partial(_image, data, shape))
+def _numbers(path: Path, labels: NDArray[Any]) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "iu" or (labels > np.iinfo(np.int64).max).any():
+        raise InvalidInput(
+            f"{path}: labels must be integers that index `classes`, but got {labels.dtype}"
+        )
+    return labels.astype(np.int64)
 
 
-def _exactly(path: Path, stream: IO[bytes], size: int) -> bytes:
-    try:
-        data = stream.read(size)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInput(f"{path}: `images` cannot be read ({error})") from None
-    if len(data) < size:
-        raise InvalidInput(f"{path}: `images` ends too early; the file is incomplete")
-    return data
+def _classes(path: Path, archive: zipfile.ZipFile, array: _Array) -> tuple[str, ...]:
+    if len(array.shape) != 1 or array.dtype.kind not in "US":
+        raise InvalidInput(
+            f"{path}: `classes` must be a list of strings, but got {array.dtype} {array.shape}; "
+            "save numpy.array(names, dtype=str)"
+        )
+    return tuple(printable(str(name)) for name in _read(archive, array))
+
+
+def _read(archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
+    """A small array; bytes become strings."""
+    size = math.prod(array.shape) * array.dtype.itemsize
+    if size > _MOST_BYTES:
+        raise ValueError(f"`{array.name}` has {size:,} bytes")
+    with archive.open(f"{array.name}.npy") as stream:
+        _header(stream)
+        found = np.frombuffer(stream.read(size), array.dtype).reshape(array.shape)
+    return np.char.decode(found, "utf-8") if found.dtype.kind == "S" else found
+
+
+def _items(path: Path, parts: list[_Part]) -> Iterator[Item]:
+    with _reading(path) as archive:
+        for part in parts:
+            count, *shape = part.images.shape
+            size, prefix = math.prod(shape), "" if len(parts) == 1 else f"{part.images.name} "
+            with archive.open(f"{part.images.name}.npy") as stream:
+                if _header(stream)[0] != part.images.shape:
+                    raise ValueError("it has changed")
+                for index in range(count):
+                    data = stream.read(size)
+                    if len(data) < size:
+                        raise ValueError(f"`{part.images.name}` ends too early")
+                    name = f"{path.name} {prefix}image {index}"
+                    yield Item(name, partial(_image, data, shape), size)
 
 
 def _image(data: bytes, shape: list[int]) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,6 +23,8 @@ _REPORTED = 100
 
 #: Images handed to a thread at a time: enough to outweigh the handing over (assumed).
 _BATCH = 16
+#: Bytes that all images which wait may have together, where items hold their bytes (assumed).
+_WAITING_BYTES = 256_000_000
 #: Threads beyond which the GIL's share of an image limits the gain (assumed).
 _MOST_THREADS = 16
 
@@ -39,24 +40,44 @@ def threads() -> int:
     return min(cores, _MOST_THREADS, int(part) if part.isdecimal() and int(part) else cores)
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_order(
+    function: Callable[[T], R], items: Iterable[T], size: Callable[[T], int] = lambda _: 0
+) -> Iterator[R]:
     """`function` of each item, in the items' order, computed by threads a little ahead.
 
-    Items are drawn as they are needed, so neither they nor the results are ever all in memory. An
-    exception of `function` is raised here, and what has not begun is dropped.
+    Items are drawn as they are needed, so neither they nor the results are ever all in memory;
+    `size` says how many bytes an item holds. An exception of `function` is raised here, and what
+    has not begun is dropped.
     """
-    source = iter(items)
     pool = ThreadPoolExecutor(threads(), "images")
-    running: deque[Future[list[R]]] = deque()
+    running: deque[tuple[Future[list[R]], int]] = deque()
+    held = 0
     try:
-        while batch := list(islice(source, _BATCH)):
-            running.append(pool.submit(_apply, function, batch))
-            if len(running) > 2 * threads():
-                yield from running.popleft().result()
+        for batch, weight in _batches(items, size):
+            running.append((pool.submit(_apply, function, batch), weight))
+            held += weight
+            while running and (len(running) > 2 * threads() or held > _WAITING_BYTES):
+                done, weight = running.popleft()
+                yield from done.result()
+                held -= weight
         while running:
-            yield from running.popleft().result()
+            yield from running.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[tuple[list[T], int]]:
+    """Items in lists, a new one where the last is long or heavy enough, with their bytes."""
+    batch: list[T] = []
+    weight = 0
+    for item in items:
+        batch.append(item)
+        weight += size(item)
+        if len(batch) == _BATCH or weight > _WAITING_BYTES // 4:
+            yield batch, weight
+            batch, weight = [], 0
+    if batch:
+        yield batch, weight
 
 
 def _apply(function: Callable[[T], R], batch: list[T]) -> list[R]:

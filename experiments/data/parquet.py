@@ -1,65 +1,87 @@
 """Reader of Parquet files in the layout of Hugging Face data sets.
 
-A row is an image: a struct of `bytes` and `path` (or a binary column), and a label. Class names
-come from the schema's metadata (`huggingface`, features of type ClassLabel), else from the labels
-themselves, sorted. Which split a file belongs to is said by its name or its folder's
-(train-00000-of-00002.parquet, test/0000.parquet); a single named file is training images.
+A row is an image (a struct of `bytes` and `path`, a binary column, or the path of a file beside the
+table), a label, and maybe a split. Class names come from the schema's metadata (`huggingface`,
+features of type ClassLabel), else from the labels themselves, sorted. Which split a file belongs to
+is said by a column `split`, else by its name or its folder's (train-00000-of-00002.parquet,
+partial-test/0000.parquet); a single named file is training images.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from os.path import realpath
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config import DataConfig
 from experiments.data.source import (
     ImageSource,
     Item,
     OpenedSource,
     Split,
+    Unreadable,
     numbered,
+    plural,
     printable,
-    split_of,
     stamp_of,
 )
-from experiments.data.tree import walk
+from experiments.data.split_names import splits_of_files, splits_of_values
+from experiments.data.tree import MOST_BYTES, read_file, walk
 from space.validation import InvalidInput
 
 SUFFIX = ".parquet"
 
-#: Images that are read from a file at a time.
-_BATCH = 64
+#: Rows that are read from a file at a time, and the bytes that they may have together.
+_BATCH, _BATCH_BYTES = 64, 64_000_000
+
+#: Characters of a row's path that are shown.
+_SHOWN = 100
+
+_LABEL_NAMES = ("label", "labels", "class", "cls", "category", "target")
+_PATH_NAMES = ("image", "img", "file", "file_name", "filename", "path", "image_path")
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names of the two columns, and the class names where the schema knows them."""
+    """Names of the columns (`split`: None where there is none), and the class names where the
+    schema knows them."""
 
     image: str
     label: str
+    split: str | None
     classes: tuple[str, ...] | None
 
 
-def open_parquet(path: Path) -> OpenedSource:
+class _Place(NamedTuple):
+    """Where the files that rows name by their path may lie: below `border`, from `folder`."""
+
+    folder: Path
+    border: str
+
+
+def open_parquet(path: Path, config: DataConfig) -> OpenedSource:
     """The Parquet file `path`, or all below the folder `path`.
 
     Raises `InvalidInput` where there is none, or where a symbolic link leads out of the folder (to
     leave out a part of a data set in silence would be worse).
     """
-    files = [path] if path.is_file() else _files_below(path)
-    return OpenedSource("parquet", path, stamp_of(files), partial(_scan, path, files))
+    files = [path] if path.is_file() else _files_below(path, config.follow_links)
+    return OpenedSource("parquet", path, stamp_of(files), partial(_scan, path, files, config))
 
 
-def _files_below(folder: Path) -> list[Path]:
+def _files_below(folder: Path, follow: bool) -> list[Path]:
     # A snapshot in Hugging Face's cache is a folder of links to ../../blobs.
     in_cache = folder.parent.name == "snapshots"
-    tree = walk(folder, frozenset([SUFFIX]), folder.parent.parent if in_cache else None)
+    border = folder.parent.parent if in_cache else None
+    tree = walk(folder, frozenset([SUFFIX]), border, follow=follow)
     if tree.skipped:
         name, reason = tree.skipped[0]
         raise InvalidInput(
@@ -70,46 +92,52 @@ def _files_below(folder: Path) -> list[Path]:
     return [folder.joinpath(*file.parts) for file in tree.files]
 
 
-def _scan(path: Path, files: list[Path]) -> ImageSource:
+def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
     columns = _same_columns(files)
-    splits = {file: _split(path, file) for file in files}
-    raw = {file: _labels(file, columns.label) for file in files}
+    named = config.splits if columns.split is None else None
+    splits = splits_of_files(path, files, named)
     notes = []
-    tests = [file for file in files if splits[file] is Split.TEST]
+    if left := [file.name for file in files if file not in splits]:
+        notes.append(f"{plural(len(left), 'file')} that data.splits does not name left out.")
+    files = [file for file in files if file in splits]
+    raw = {file: _labels(file, columns.label) for file in files}
+    parts = {file: np.full(len(raw[file]), splits[file], np.uint8) for file in files}
+    if columns.split is not None:
+        for file in files:
+            values = _values(file, columns.split).to_pylist()
+            parts[file] = splits_of_values(file, columns.split, map(str, values), config.splits)
+    tests = [file for file in files if np.all(parts[file] == Split.TEST)]
     if len(tests) < len(files) and tests and all(np.all(raw[file] == -1) for file in tests):
         files = [file for file in files if file not in tests]
         notes.append("The test files are not used: they have no labels (all are -1).")
     found = np.concatenate([raw[file] for file in files])
     classes, labels = (columns.classes, found) if columns.classes else numbered(path, found)
-    parts = [np.full(len(raw[file]), splits[file], np.uint8) for file in files]
+    border = path if path.is_dir() else path.parent
     return ImageSource(
         classes=classes,
         labels=labels,
-        splits=np.concatenate(parts),
-        items=partial(_items, files, columns.image),
+        splits=np.concatenate([parts[file] for file in files]),
+        items=partial(_items, files, columns.image, "/" if config.follow_links else str(border)),
         notes=tuple(notes),
+        stamped=not any(_names_files(file, columns.image) for file in files),
     )
 
 
-def _split(root: Path, file: Path) -> Split:
-    if file == root:
-        return Split.TRAIN
-    said = [split_of(part) for part in reversed(file.relative_to(root).parts)]
-    return next((split for split in said if split is not None), Split.TRAIN)
-
-
-def _opened(file: Path) -> Any:
-    import pyarrow
+@contextmanager
+def _reading(file: Path) -> Iterator[Any]:
+    """The opened file; a damaged one makes pyarrow raise anything."""
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise _damaged(file, error) from None
-
-
-def _damaged(file: Path, error: Exception) -> InvalidInput:
-    return InvalidInput(f"{file}: this Parquet file cannot be read ({error}); fetch it again")
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            yield opened
+    except InvalidInput:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InvalidInput(
+            f"{file}: this Parquet file cannot be read ({printable(reason)}); fetch it again"
+        ) from None
 
 
 def _same_columns(files: list[Path]) -> _Columns:
@@ -126,33 +154,70 @@ def _same_columns(files: list[Path]) -> _Columns:
 
 
 def _columns(file: Path) -> _Columns:
-    """The image column and the label column of a file.
+    """The columns of a file. Raises `InvalidInput` where images or labels are missing.
 
     Where the schema names several ClassLabel columns, `label` counts, or else the one with the
-    most classes (CIFAR-100's fine labels). Raises `InvalidInput` where one is missing.
+    most classes (CIFAR-100's fine labels).
     """
-    from pyarrow import types
-
-    schema = _opened(file).schema_arrow
+    with _reading(file) as opened:
+        schema = opened.schema_arrow
+        names = list(schema.names)
     features = _features(schema)
-    structs = [f.name for f in schema if types.is_struct(f.type) and _has_bytes(f.type)]
-    binary = [f.name for f in schema if types.is_binary(f.type) or types.is_large_binary(f.type)]
-    images = [n for n in structs + binary if features.get(n, {}).get("_type") == "Image"]
-    named = {name: _class_names(feature) for name, feature in features.items()}
-    finest = sorted((n for n in named if named[n]), key=lambda n: (n != "label", -len(named[n])))
-    plain = [name for name in ("label", "labels", "class", "target") if name in schema.names]
-    if not (images + structs + binary and finest + plain):
-        missing = "label" if images + structs + binary else "image"
+    structs = [field.name for field in schema if _is_image_struct(field.type)]
+    binary = [field.name for field in schema if _is_binary(field.type)]
+    texts = [field.name for field in schema if _is_text(field.type)]
+    marked = [n for n in structs + binary if features.get(n, {}).get("_type") == "Image"]
+    paths = [name for name in _PATH_NAMES if name in texts]
+    images = marked + structs + binary + paths
+    known = {name: _class_names(feature) for name, feature in features.items()}
+    finest = sorted((n for n in known if known[n]), key=lambda n: (n != "label", -len(known[n])))
+    labels = finest + [name for name in _LABEL_NAMES if name in names]
+    if not (images and labels):
         raise InvalidInput(
             f"{file}: a column `image` of encoded images and a column `label` are needed, but "
-            f"there is no {missing} column among: {', '.join(map(printable, schema.names))}"
+            f"there is no {'label' if images else 'image'} column among: "
+            f"{', '.join(map(printable, names))}"
         )
-    label = (finest + plain)[0]
-    return _Columns((images + structs + binary)[0], label, named.get(label) or None)
+    split = "split" if "split" in texts else None
+    return _Columns(images[0], labels[0], split, known.get(labels[0]) or None)
 
 
-def _has_bytes(struct: Any) -> bool:
-    return bool(struct.get_field_index("bytes") >= 0)
+def _names_files(file: Path, column: str) -> bool:
+    """Whether some images of a file are in other files, which its stamp does not cover."""
+    with _reading(file) as opened:
+        if _is_text(opened.schema_arrow.field(column).type):
+            return True
+        groups = (opened.metadata.row_group(n) for n in range(opened.metadata.num_row_groups))
+        chunks = (group.column(n) for group in groups for n in range(group.num_columns))
+        known = [c.statistics for c in chunks if c.path_in_schema == f"{column}.bytes"]
+        return any(each is not None and each.null_count for each in known)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    return any(is_one(kind) for is_one in tests)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(is_one(kind) for is_one in tests)
+
+
+def _is_image_struct(kind: Any) -> bool:
+    from pyarrow import types
+
+    if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    path = kind.get_field_index("path")
+    plain = path < 0 or _is_text(kind.field(path).type) or types.is_null(kind.field(path).type)
+    content = kind.field("bytes").type
+    return plain and (_is_binary(content) or types.is_null(content))
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -160,7 +225,7 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {n: f for n, f in features.items() if n in schema.names and isinstance(f, dict)}
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return {}
 
 
@@ -169,43 +234,94 @@ def _class_names(feature: dict[str, Any]) -> tuple[str, ...]:
     return tuple(printable(str(name)) for name in names) if isinstance(names, list) else ()
 
 
+def _values(file: Path, column: str) -> Any:
+    """A column of plain values, categories looked up. Raises `InvalidInput` where some are null."""
+    import pyarrow as pa
+
+    with _reading(file) as opened:
+        values = opened.read(columns=[column]).column(0)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+    if values.null_count:
+        raise InvalidInput(
+            f"{file}: column {column!r} has no value in {plural(values.null_count, 'row')}"
+        )
+    return values
+
+
 def _labels(file: Path, column: str) -> NDArray[Any]:
     """The labels of a file: int64 or strings, (rows,)."""
     import pyarrow as pa
 
-    try:
-        labels = _opened(file).read(columns=[column]).column(0)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(file, error) from None
-    if labels.null_count:
-        raise InvalidInput(f"{file}: {labels.null_count:,} rows have no value in {column!r}")
-    if pa.types.is_integer(labels.type):
-        return np.asarray(labels.to_numpy(), np.int64)
-    if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
-        return np.array(labels.to_pylist(), np.str_)
+    values = _values(file, column)
+    kind = values.type
+    if pa.types.is_unsigned_integer(kind) and len(values) and values.to_numpy().max() >= 2**63:
+        raise InvalidInput(f"{file}: labels must be below 2^63, but {column!r} has larger ones")
+    if pa.types.is_integer(kind):
+        return np.asarray(values.to_numpy(), np.int64)
+    if pa.types.is_boolean(kind) or _is_text(kind):
+        return np.array([str(value) for value in values.to_pylist()], np.str_)
     raise InvalidInput(
-        f"{file}: labels must be integers or strings, but column {column!r} is {labels.type}"
+        f"{file}: labels must be integers, strings or booleans, but column {column!r} is {kind}"
     )
 
 
-def _items(files: list[Path], column: str) -> Iterator[Item]:
-    import pyarrow as pa
-
+def _items(files: list[Path], column: str, border: str) -> Iterator[Item]:
     for file in files:
+        place = _Place(file.parent, border)
         row = 0
-        try:
-            for batch in _opened(file).iter_batches(batch_size=_BATCH, columns=[column]):
-                for value in batch.column(0).to_pylist():
-                    yield _item(file, row, value)
+        with _reading(file) as opened:
+            for batch in opened.iter_batches(_rows_at_once(opened, column), columns=[column]):
+                for value in batch.column(0):
+                    yield _item(file, row, value.as_py(), place)
                     row += 1
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(file, error) from None
 
 
-def _item(file: Path, row: int, value: Any) -> Item:
-    """A row's image; one that has no bytes (a path alone, or nothing) is found to be empty."""
+def _rows_at_once(opened: Any, column: str) -> int:
+    """Rows that have `_BATCH_BYTES` at most: none is larger than what is stored of its row group.
+
+    A dictionary may repeat a long cell in every row, so a mean over the rows would say nothing.
+    """
+    metadata = opened.metadata
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    chunks = (group.column(index) for group in groups for index in range(group.num_columns))
+    sizes = [
+        chunk.total_uncompressed_size
+        for chunk in chunks
+        if chunk.path_in_schema.split(".")[0] == column
+    ]
+    rows: int = _BATCH_BYTES // max([1, *sizes])
+    return max(1, min(_BATCH, rows))
+
+
+def _item(file: Path, row: int, value: Any, place: _Place) -> Item:
+    """A row's image: its bytes, or the file that its path names."""
     encoded, path = (
-        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, "")
+        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     )
-    name = f"{file.name} row {row}" + (f" ({printable(path)})" if path else "")
-    return Item(name, partial(bytes, encoded or b""))
+    if isinstance(encoded, str):
+        encoded, path = None, encoded
+    name = f"{file.name} row {row}" + (f" ({printable(path[:_SHOWN])})" if path else "")
+    if encoded is None and path:
+        return Item(name, partial(_named_file, path, place))
+    return Item(name, partial(_bytes, encoded or b""), len(encoded or b""))
+
+
+def _bytes(encoded: bytes) -> bytes:
+    return encoded
+
+
+def _named_file(path: str, place: _Place) -> bytes:
+    """The file that a row names; raises `Unreadable` where it is not below the data's folder."""
+    found = realpath(place.folder / path.replace("\0", ""))
+    if not found.startswith(realpath(place.border).rstrip("/") + "/"):
+        raise Unreadable("it has no bytes, only a path that leads out of the data's folder")
+    try:
+        size = Path(found).stat().st_size
+    except OSError:
+        raise Unreadable(
+            "it has no bytes, only a path, and there is no such file beside the table"
+        ) from None
+    if size > MOST_BYTES:
+        raise Unreadable(f"its file has {size:,} bytes, more than any image")
+    return read_file(Path(found))

@@ -21,31 +21,27 @@ Splits = NDArray[np.uint8]
 
 
 class Split(IntEnum):
-    """The parts in which a source may come; where it does not, everything is TRAIN."""
+    """The splits that a source may come in; where it has none, everything is TRAIN."""
 
     TRAIN = 0
     VALIDATION = 1
     TEST = 2
 
 
-#: How folders and files call the splits.
-SPLIT_NAMES = {
-    "train": Split.TRAIN,
-    "training": Split.TRAIN,
-    "val": Split.VALIDATION,
-    "valid": Split.VALIDATION,
-    "validation": Split.VALIDATION,
-    "dev": Split.VALIDATION,
-    "test": Split.TEST,
-    "testing": Split.TEST,
-}
-
-
 class Item(NamedTuple):
-    """One image: `fetch` gives its encoded bytes, or its pixels, uint8 (h, w) or (h, w, c)."""
+    """One image: `fetch` gives its encoded bytes, or its pixels, uint8 (h, w) or (h, w, c).
+
+    `size` is how many bytes the item keeps in memory until then. `fetch` raises `Unreadable` where
+    there is no image.
+    """
 
     name: str
     fetch: Callable[[], bytes | NDArray[np.uint8]]
+    size: int = 0
+
+
+class Unreadable(ValueError):
+    """An image that cannot be used; its message is the reason, to stand after the image's name."""
 
 
 class Skipped(NamedTuple):
@@ -56,11 +52,15 @@ class Skipped(NamedTuple):
 
 
 class KnownContent(NamedTuple):
-    """What a content is, in a string that differs where the content does, and the shorter side of
-    its largest image in pixels (0: none is usable)."""
+    """What a content is, in a string that differs where the content does.
+
+    `side` is the shorter side of its largest image in pixels (0: none is usable), `white` the value
+    of images of more than 8 bits that is white.
+    """
 
     identity: str
     side: int
+    white: int = 65_535
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class ImageSource:
 
     `labels` index `classes`; `splits` holds a `Split` for each image; `items()` gives the images
     in the same order, and may be called again. `known` stands where nothing need be read for it.
+    `stamped` is false where files take part that the stamp does not cover.
     """
 
     classes: tuple[str, ...]
@@ -78,6 +79,7 @@ class ImageSource:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     known: KnownContent | None = None
+    stamped: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,10 @@ def stamp_of(files: list[Path]) -> str:
 
 
 def printable(name: str) -> str:
-    """`name` with whatever a terminal or a JSON file could stumble over written as an escape."""
+    """`name` with unprintable characters escaped, for terminals and JSON."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
     )
-
-
-def split_of(name: str) -> Split | None:
-    """The split that a folder or file name says ("train-00000-of-00001"), if it says one."""
-    letters = len(name) - len(name.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-    return SPLIT_NAMES.get(name[:letters].lower())
 
 
 def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]:
@@ -121,7 +117,7 @@ def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]
     if found.dtype.kind == "i" and found.size and found.min() < 0:
         raise InvalidInput(
             f"{where}: labels must not be negative, but got {found.min()} "
-            f"({np.count_nonzero(found < 0):,} such images); correct or remove them"
+            f"({plural(int(np.count_nonzero(found < 0)), 'image')}); correct or remove them"
         )
     names, labels = np.unique(found, return_inverse=True)
     return tuple(printable(str(name)) for name in names), labels.astype(np.int64)
@@ -138,27 +134,30 @@ def check(where: Path | str, classes: tuple[str, ...], labels: Labels, splits: S
         )
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
-        raise InvalidInput(
-            f"{where}: two classes or more are needed to tell apart, but got {found}"
-        )
+        raise InvalidInput(f"{where}: at least two classes are needed, but got {found}")
     outside = labels[(labels < 0) | (labels >= len(classes))]
     if len(outside):
         raise InvalidInput(
             f"{where}: labels must be 0 … {len(classes) - 1} for {len(classes)} classes, but got "
-            f"{outside[0]} ({len(outside):,} such images); correct the labels or the class names"
+            f"{outside[0]} ({plural(len(outside), 'image')}); correct the labels or the class names"
         )
     counts = np.bincount(labels[splits == Split.TRAIN], minlength=len(classes))
     empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if empty:
         raise InvalidInput(
             f"{where}: every class needs training images, but {len(empty)} of {len(classes)} "
-            f"have none: {listed(empty)}; add images or remove the class"
+            f"classes have none: {listed(empty)}; add images or remove the class"
         )
 
 
 def _normal(name: str) -> str:
-    """A name without the differences that nobody sees. (Letters' case is one that people see.)"""
+    """A name without differences that cannot be seen (case can be)."""
     return unicodedata.normalize("NFKC", name).strip()
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: 1 image, 2,000 images."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def listed(names: list[str], most: int = 5) -> str:

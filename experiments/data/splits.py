@@ -48,7 +48,7 @@ def divide(
         held_out, test = test, held_out
         remarks.append("There is no test split: the validation split is the test set.")
     elif len(held_out):
-        remarks.append("The validation split measures the search; data.held_out is not used.")
+        remarks.append("The search is measured on the validation split; data.held_out is not used.")
     no_test, no_held_out = not len(test), not len(held_out)
     _refuse_few(where, classes, labels[train], 1 + no_test + no_held_out)
     if no_test:
@@ -73,10 +73,10 @@ def _refuse_few(where: Path | str, classes: tuple[str, ...], labels: Labels, lea
     few = [(count, name) for count, name in zip(counts, classes, strict=True) if count < least]
     if few:
         raise InvalidInput(
-            f"{where}: every class needs {least} usable training images or more, one for each "
+            f"{where}: every class needs at least {least} usable training images, one for each "
             f"part that is made of them (training, held out, test), but {len(few):,} of "
-            f"{len(classes):,} have fewer, such as {min(few)[1]!r} with {min(few)[0]}; add images "
-            "or remove the class"
+            f"{len(classes):,} classes have fewer, such as {min(few)[1]!r} with {min(few)[0]}; add "
+            "images or remove the class"
         )
 
 
@@ -95,7 +95,7 @@ def _shares(key: str, labels: Labels, size: int, *, least: int, spare: int) -> I
     low, high = np.full(len(counts), least), counts - spare
     if not low.sum() <= size <= high.sum():
         raise InvalidInput(
-            f"{key}: it must be {low.sum():,} … {high.sum():,} for {len(labels):,} images in "
+            f"{key}: must be {low.sum():,} … {high.sum():,} for {len(labels):,} images in "
             f"{len(counts):,} classes, so that each part has images of each, but got {size:,}"
         )
     quota = size * counts / counts.sum()

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from experiments.config import DataConfig
-from experiments.data import decode
-from experiments.data.cache import quiet_pillow
+from experiments.data.decode import WHITE, white_of
+from experiments.data.inspection import (
+    Inspected,
+    inspect,
+    named,
+    quiet_pillow,
+    refuse_bad,
+    two_splits,
+    white_said,
+)
 from experiments.data.load import HEAVY_IMBALANCE, recognised
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import ImageSource, Item, Skipped, Split, check, listed
+from experiments.data.source import (
+    ImageSource,
+    Item,
+    Labels,
+    Skipped,
+    Split,
+    Splits,
+    check,
+    plural,
+)
+from experiments.data.splits import divide
 
 #: Images that are looked at, and those among them that are decoded, at most; spread evenly over
 #: the source (assumed: a minute for photos from a disk, and one broken image in 300 is met).
 _LOOKED_AT = 20_000
 _DECODED = 1_000
+
+#: File names that are shown of each class.
+_NAMES = 5
+
+#: The part of the images that may be broken: above it, the recipe would allow too much.
+MOST_BAD = 0.05
 
 
 class Sides(NamedTuple):
@@ -33,26 +54,40 @@ class Sides(NamedTuple):
     largest: int
 
 
+class ClassImages(NamedTuple):
+    """The images of a class in a split: how many there are, and the names of the first."""
+
+    images: int
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Survey:
     """What a look at a source has found.
 
-    `images` counts by split, `per_class` the training images in the order of `classes`. `modes`
+    `images` counts by split, `tree` by split and class. `trained` is how many images the search
+    would train on, `per_class` those of the training split in the order of `classes`. `modes`
     counts Pillow's modes (`array` for pixels without a file) among `looked_at` images; `grey` says
-    that no image among the `decoded` has colour. `broken` are those that cannot be used.
+    that no image among the `decoded` has colour; `white` is the value of images of more than 8 bits
+    that is white. `broken` are those that cannot be used, `twice` counts those in two splits.
     """
 
+    config: DataConfig
     path: str
     format: str
     classes: tuple[str, ...]
     images: dict[str, int]
+    tree: dict[str, dict[str, ClassImages]]
+    trained: int
     per_class: tuple[int, ...]
     sides: Sides
     modes: dict[str, int]
     grey: bool
+    white: int
     looked_at: int
     decoded: int
     broken: tuple[Skipped, ...]
+    twice: int
     notes: tuple[str, ...]
 
     @property
@@ -60,24 +95,27 @@ class Survey:
         """The largest class over the smallest, in training images."""
         return max(self.per_class) / max(1, min(self.per_class))
 
-    @property
-    def trained(self) -> int:
-        """Training images."""
-        return self.images["train"]
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
+        tree = {
+            split: {name: each._asdict() for name, each in classes.items()}
+            for split, classes in self.tree.items()
+        }
         broken = [skipped._asdict() for skipped in self.broken]
-        return {**vars(self), "sides": self.sides._asdict(), "broken": broken}
+        plain = {name: value for name, value in vars(self).items() if name != "config"}
+        return {**plain, "tree": tree, "sides": self.sides._asdict(), "broken": broken}
 
     def remarks(self) -> Iterator[str]:
         """What whoever owns the images should know, a sentence each."""
         yield from self.notes
+        if self.white != WHITE:
+            yield white_said(self.white)
+        if self.twice:
+            yield two_splits(self.twice)
         if self.broken:
-            few = [f"{name} ({reason})" for name, reason in self.broken]
             yield (
                 f"{len(self.broken):,} of {self.looked_at:,} images cannot be used: "
-                f"{listed(few, 3)}; they are passed over, and a run stops where they are more than "
+                f"{named(self.broken, 3)}. They are left out; a run stops where they are more than "
                 "data.max_bad."
             )
         if self.imbalance >= HEAVY_IMBALANCE:
@@ -90,74 +128,104 @@ class Survey:
             )
 
 
-class _Look(NamedTuple):
-    """What one image is; `colour` is None where it was not decoded."""
+def survey(config: DataConfig, progress: Progress) -> Survey:
+    """A look at the images of `config.source`, with the checks of a run.
 
-    side: int
-    mode: str
-    colour: bool | None
-    broken: Skipped | None
-
-
-def survey(source: str, progress: Progress) -> Survey:
-    """A look at the images of `source`: a folder tree, Parquet files or an .npz file.
-
-    Raises `InvalidInput` for whatever makes the source unusable.
+    Raises `InvalidInput` for whatever makes the source unusable, and where more than `most_bad` of
+    the images are.
     """
-    opened = recognised(DataConfig(source=source))
+    opened = recognised(config)
     found = opened.scan()
     check(opened.path, found.classes, found.labels, found.splits)
     count = len(found.labels)
-    chosen = _spread(count, _LOOKED_AT)
-    decoded = _spread(count, _DECODED)
+    chosen, decoded = _spread(count, _LOOKED_AT), _spread(count, _DECODED)
+
+    def look(numbered: tuple[int, Item]) -> Inspected:
+        return inspect(numbered[1], config.max_pixels, colour=numbered[0] in decoded)
+
+    names: dict[tuple[int, int], list[str]] = defaultdict(list)
     with quiet_pillow():
-        results = in_order(partial(_look, decoded=decoded), _chosen(found, chosen))
+        items = _chosen(found, chosen, names)
+        results = in_order(look, items, lambda numbered: numbered[1].size)
         looks = list(counted("Looking at images", results, len(chosen), progress))
     good = [look for look in looks if look.broken is None]
-    sides = sorted(look.side for look in good) or [0]
-    counts = np.bincount(found.splits, minlength=len(Split))
-    labels = found.labels[found.splits == Split.TRAIN]
+    broken = (*found.skipped, *(look.broken for look in looks if look.broken))
+    refuse_bad(opened.path, broken, len(found.skipped) + len(looks), most_bad(config))
+    used = np.ones(count, bool)
+    used[[n for n, look in zip(sorted(chosen), looks, strict=True) if look.broken]] = False
+    labels, splits = found.labels[used], found.splits[used]
+    parts = divide(opened.path, found.classes, labels, splits, config, seed=0)
+    sides = sorted(look.side for look in good)
+    places = defaultdict(set)
+    for index, seen in zip(sorted(chosen), looks, strict=True):
+        places[seen.content].add(found.splits[index])
+    trained = np.bincount(labels[splits == Split.TRAIN], minlength=len(found.classes))
     return Survey(
+        config=config,
         path=str(opened.path),
         format=opened.format,
         classes=found.classes,
-        images={split.name.lower(): int(counts[split]) for split in Split},
-        per_class=tuple(np.bincount(labels, minlength=len(found.classes)).tolist()),
+        images={each.name.lower(): int(np.sum(splits == each)) for each in Split},
+        tree=_tree(found.classes, labels, splits, names),
+        trained=len(parts.train),
+        per_class=tuple(trained.tolist()),
         sides=Sides(sides[0], sides[len(sides) // 2], sides[-1]),
         modes=dict(Counter(look.mode for look in good).most_common()),
         grey=not any(look.colour for look in good),
+        white=white_of(max(look.peak for look in good) or WHITE),
         looked_at=len(looks),
         decoded=len(decoded),
-        broken=(*found.skipped, *(look.broken for look in looks if look.broken)),
-        notes=found.notes,
+        broken=broken,
+        twice=sum(len(each) > 1 for each in places.values()),
+        notes=(*found.notes, *parts.remarks),
     )
+
+
+def most_bad(config: DataConfig) -> float:
+    """The part of the images that may be broken: the user's, else `MOST_BAD`."""
+    return config.max_bad if "max_bad" in config.model_fields_set else MOST_BAD
 
 
 def _spread(count: int, most: int) -> frozenset[int]:
     return frozenset(np.linspace(0, count - 1, min(count, most)).astype(int).tolist())
 
 
-def _chosen(found: ImageSource, chosen: frozenset[int]) -> Iterator[tuple[int, Item]]:
-    return ((index, item) for index, item in enumerate(found.items()) if index in chosen)
+def _chosen(
+    found: ImageSource, chosen: frozenset[int], names: dict[tuple[int, int], list[str]]
+) -> Iterator[tuple[int, Item]]:
+    """The chosen images by number; the first names of each split and class go into `names`."""
+    for index, item in enumerate(found.items()):
+        first = names[int(found.splits[index]), int(found.labels[index])]
+        if len(first) < _NAMES:
+            first.append(item.name)
+        if index in chosen:
+            yield index, item
 
 
-def _look(numbered: tuple[int, Item], decoded: frozenset[int]) -> _Look:
-    index, item = numbered
-    content = item.fetch()
-    try:
-        if not isinstance(content, bytes):
-            pixels = decode.from_array(content, 3, decode.MOST_PIXELS)
-            return _Look(min(content.shape[:2]), "array", _has_colour(pixels), None)
-        with Image.open(io.BytesIO(content)) as image:
-            side, mode = min(image.size), image.mode
-        colour = _has_colour(decode.decode(content, 3)) if index in decoded else None
-    except decode.Unreadable as error:
-        return _Look(0, "", None, Skipped(item.name, str(error)))
-    except Exception:  # Pillow raises anything for what is no image
-        reason = "it has zero bytes" if not content else "it is not an image of a known format"
-        return _Look(0, "", None, Skipped(item.name, reason))
-    return _Look(side, mode, colour, None)
+def _tree(
+    classes: tuple[str, ...],
+    labels: Labels,
+    splits: Splits,
+    names: dict[tuple[int, int], list[str]],
+) -> dict[str, dict[str, ClassImages]]:
+    """Counts and first names by split and class, of those that have images."""
+    found: dict[str, dict[str, ClassImages]] = {}
+    for split in Split:
+        counts = np.bincount(labels[splits == split], minlength=len(classes)).tolist()
+        if any(counts):
+            found[split.name.lower()] = {
+                name: ClassImages(counts[n], tuple(names[split.value, n]))
+                for n, name in enumerate(classes)
+            }
+    return found
 
 
-def _has_colour(pixels: decode.Pixels) -> bool:
-    return bool((pixels[..., :1] != pixels[..., 1:]).any())
+def described(tree: dict[str, dict[str, ClassImages]], most: int = 20) -> Iterator[str]:
+    """A tree as lines of text: each split, and the first `most` classes in it."""
+    for split, classes in tree.items():
+        yield f"{split}: {plural(sum(each.images for each in classes.values()), 'image')}"
+        for name, each in list(classes.items())[:most]:
+            rest = ", …" if each.images > len(each.names) else ""
+            yield f"  {name}: {each.images:,} ({', '.join(each.names)}{rest})"
+        if len(classes) > most:
+            yield f"  … {len(classes) - most:,} more"

@@ -3,54 +3,77 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.data.source import Skipped, printable
+from experiments.data.source import Item, Skipped, printable
 from space.validation import InvalidInput
 
 #: What macOS leaves in archives, beside hidden files.
 _LITTER = "__MACOSX"
+
+#: The files by which a run's folder is known.
+_RUN_FILES = frozenset({"manifest.json", "recipe.yaml"})
+
+#: Bytes that no image needs (assumed: 5 for each of the most pixels that are ever decoded).
+MOST_BYTES = 1_000_000_000
+
+Parts = tuple[str, ...]
 
 
 class File(NamedTuple):
     """A file by the names that lead to it, its size in bytes, and the times in nanoseconds at which
     its content and anything of it changed (the latter cannot be set back)."""
 
-    parts: tuple[str, ...]
+    parts: Parts
     size: int
     modified: int
     changed: int
+
+    @property
+    def name(self) -> str:
+        """The path below the root, as a message may show it."""
+        return printable("/".join(self.parts))
 
 
 @dataclass
 class Tree:
     """What lies below a folder, by the names that lead there.
 
-    `files` have a wanted suffix, `others` have not; `skipped` are links that are not followed.
+    `files` have a wanted suffix, `others` have not; `skipped` are links that are not followed;
+    `runs` are folders of phiscale's own runs, which are not searched.
     """
 
     files: list[File] = field(default_factory=list)
-    folders: list[tuple[str, ...]] = field(default_factory=list)
-    others: list[tuple[str, ...]] = field(default_factory=list)
+    folders: list[Parts] = field(default_factory=list)
+    others: list[Parts] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    runs: list[Parts] = field(default_factory=list)
 
 
-def walk(root: Path, suffixes: frozenset[str], border: Path | None = None) -> Tree:
+def walk(
+    root: Path, suffixes: frozenset[str], border: Path | None = None, *, follow: bool = False
+) -> Tree:
     """All that lies below `root`, sorted; `files` are those whose suffix is one of `suffixes`.
 
     Hidden entries are passed over. Symbolic links are followed inside `border` (`root` itself
-    unless given), and skipped where they lead out of it, in a circle, or to nothing. Raises
-    `InvalidInput` where a folder cannot be listed.
+    unless given; everywhere where `follow`), and skipped where they lead out of it, in a circle, or
+    to nothing. Raises `InvalidInput` where a folder cannot be listed.
     """
     tree = Tree()
-    inside = realpath(border or root)
-    pending: list[tuple[tuple[str, ...], tuple[str, ...]]] = [((), (realpath(root),))]
+    inside = os.sep if follow else realpath(border or root)
+    pending: list[tuple[Parts, Parts]] = [((), (realpath(root),))]
     while pending:
         parts, above = pending.pop()
-        for entry in _entries(root.joinpath(*parts)):
+        entries = _entries(root.joinpath(*parts))
+        if parts and {entry.name for entry in entries} >= _RUN_FILES:
+            tree.runs.append(parts)
+            continue
+        for entry in entries:
             path, wanted = (*parts, entry.name), _suffix(entry.name) in suffixes
             linked = realpath(entry.path) if entry.is_symlink() else None
             if linked and (reason := _trouble(linked, inside, above)):
@@ -65,9 +88,38 @@ def walk(root: Path, suffixes: frozenset[str], border: Path | None = None) -> Tr
                 tree.files.append(File(path, status.st_size, *times))
             else:
                 tree.others.append(path)
-    for found in (tree.files, tree.folders, tree.others, tree.skipped):
+    for found in (tree.files, tree.folders, tree.others, tree.skipped, tree.runs):
         found.sort()
     return tree
+
+
+def without_huge(files: Iterable[File]) -> tuple[list[File], list[Skipped]]:
+    """The files that may be images, and those too large for one."""
+    usable: list[File] = []
+    skipped: list[Skipped] = []
+    for file in files:
+        if file.size <= MOST_BYTES:
+            usable.append(file)
+        else:
+            skipped.append(Skipped(file.name, f"it has {file.size:,} bytes, more than any image"))
+    return usable, skipped
+
+
+def file_items(root: Path, files: list[File]) -> Iterator[Item]:
+    """The files as images; each is read when it is fetched."""
+    for file in files:
+        yield Item(file.name, partial(read_file, root.joinpath(*file.parts)))
+
+
+def read_file(path: Path) -> bytes:
+    """Raises `InvalidInput` where that fails: unlike a broken image, such a file may be whole."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"{printable(str(path))}: this image cannot be read ({error.strerror}); make it "
+            "readable or move it away"
+        ) from None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -86,10 +138,13 @@ def _suffix(name: str) -> str:
     return name[name.rfind(".") :].lower()
 
 
-def _trouble(target: str, inside: str, above: tuple[str, ...]) -> str | None:
+def _trouble(target: str, inside: str, above: Parts) -> str | None:
     """Why a symbolic link to `target` is not followed, if it is not."""
     if target != inside and not target.startswith(inside.rstrip(os.sep) + os.sep):
-        return "it is a symbolic link that leads out of the folder"
+        return (
+            "it is a symbolic link that leads out of the folder "
+            "(`data.follow_links: true` follows it)"
+        )
     if target in above:
         return "it is a symbolic link to a folder that contains it"
     if not Path(target).exists():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from experiments.data import decode
+from experiments.data.source import Unreadable
 from scaling.formats import Portable
 from space.validation import InvalidInput
 
@@ -38,8 +39,9 @@ def read(path: Path, portable: Portable) -> NDArray[np.float32]:
     Raises `InvalidInput`, naming the file, for one that is no image.
     """
     try:
-        pixels = decode.decode(path.read_bytes(), portable.architecture.in_channels)
-    except decode.Unreadable as error:
+        channels, white = portable.architecture.in_channels, portable.preprocessing.white
+        pixels = decode.decode(path.read_bytes(), channels, white=white)
+    except Unreadable as error:
         raise InvalidInput(f"{path}: must be an image, but {error}") from None
     except OSError as error:
         raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from experiments.config import RUN_NAME, Recipe, quantity
+from experiments.config import RUN_NAME, DataConfig, Recipe, quantity
 from experiments.data.load import HEAVY_IMBALANCE
-from experiments.data.survey import Survey
+from experiments.data.survey import Survey, most_bad
 from reports.formatting import short
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
@@ -215,6 +215,9 @@ def _text(
         resolution=network.resolution,
         channels=1 if survey.grey else 3,
         max_bad=_max_bad(survey),
+        held_out=survey.config.held_out,
+        test=survey.config.test,
+        more=_more(survey.config),
         metric="balanced" if survey.imbalance >= HEAVY_IMBALANCE else "top1",
         batch_size=32 if few else scale.batch_size,
         budget=written(budget),
@@ -240,9 +243,17 @@ def _fraction(wanted: int, images: int) -> float:
 
 
 def _max_bad(survey: Survey) -> float:
-    """The default, or twice the part that was found to be broken, where that is more."""
+    """The default, or twice the part that was found to be broken, up to what `init` accepts."""
     found = 2 * len(survey.broken) / max(1, survey.looked_at)
-    return min(0.99, max(0.01, math.ceil(100 * found) / 100))
+    return min(most_bad(survey.config), max(0.01, math.ceil(100 * found) / 100))
+
+
+def _more(config: DataConfig) -> str:
+    """The keys of `data` that a user set and the template has not, as lines of the recipe."""
+    shown = {"source", "channels", "held_out", "test", "max_bad"}
+    keys = config.model_fields_set - shown
+    lines = yaml.safe_dump(config.model_dump(mode="json", include=keys), sort_keys=False)
+    return "".join(f"  {line}\n" for line in lines.splitlines()) if keys else ""
 
 
 def _aligned(text: str) -> str:
@@ -294,10 +305,10 @@ resolution: {resolution}  # pixels of the baseline; the family's grow from here
 data:
   source: {source}
   channels: {channels}  # 3: colour, 1: grey
-  held_out: 0.1  # of the training images, to measure the search (or a count)
-  test: 0.1  # set aside for the family, where the images have no test split
+  held_out: {held_out:g}  # of the training images, to measure the search (or a count)
+  test: {test:g}  # set aside for the family, where the images have no test split
   max_bad: {max_bad}  # the part of the images that may be unusable
-
+{more}
 train:
   batch_size: {batch_size}
   flip: true  # false where a mirrored image is something else (letters, signs)

@@ -190,7 +190,9 @@ def _about(context: StageContext) -> export.About:
         name=recipe.name,
         classes=data.classes,
         preprocessing=Preprocessing(
-            *normalisation(recipe.data.channels), stored=data.train.resolution
+            *normalisation(recipe.data.channels),
+            stored=data.train.resolution,
+            white=summary.white,
         ),
         data=DataRecord(
             source=Path(recipe.data.source).name,

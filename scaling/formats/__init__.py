@@ -51,7 +51,8 @@ class Preprocessing:
     The image upright (EXIF), over white where it is transparent, in RGB or grey; its centre square
     resized to `stored` pixels a side with the filter `square`, then to the network's resolution
     with the filter `resize`; pixels from 0 to 1, less `mean`, over `std`, of each channel. The
-    filters are Pillow's, on bytes. `stored` None: to the resolution at once, with `square`.
+    filters are Pillow's, on bytes. `stored` None: to the resolution at once, with `square`. Of more
+    than 8 bits, 0 … `white` become 0 … 255.
 
     A training reads its images as stored, so accuracies were measured on images resized twice. In
     one step the pixels of three photographs differed by 1 to 11 of 255 on the mean (measured);
@@ -64,10 +65,13 @@ class Preprocessing:
     stored: int | None = None
     square: str = "bicubic"
     resize: str = "bilinear"
+    white: int = 65_535
 
     def __post_init__(self) -> None:
         if self.stored is not None and not 1 <= self.stored <= 8_192:
             raise ValueError(f"`1 <= stored <= 8192` must hold, but got stored={self.stored}")
+        if not 255 <= self.white <= 65_535:
+            raise ValueError(f"`255 <= white <= 65535` must hold, but got white={self.white}")
         if len(self.mean) != len(self.std):
             raise ValueError("mean and std must have a number for each channel")
         if not all(abs(mean) < _LARGEST for mean in self.mean):
@@ -121,6 +125,7 @@ class Portable:
                 "resize": given.resize,
                 "mean": list(given.mean),
                 "std": list(given.std),
+                "white": given.white,
             },
             "macs": found.macs,
             "params": found.params,

@@ -83,6 +83,9 @@ def _preprocess(portable: Portable) -> str:
     shape = f"1 × {channels} × {pixels} × {pixels}"
     stored = given.stored or pixels
     filters = [f"Image.Resampling.{name.upper()}" for name in (given.square, given.resize)]
+    white = "(value + 128) // 257"
+    if given.white != 65_535:
+        white = f"min(255, (value * 255 + {given.white // 2}) // {given.white})"
     resizing = [f"image = image.resize(({stored}, {stored}), {filters[0]}, box, 3.0)"]
     if stored != pixels:
         resizing.append(f"image = image.resize(({pixels}, {pixels}), {filters[1]})")
@@ -93,7 +96,7 @@ def preprocess(path: str | Path) -> Tensor:
 
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 bits
-        image = image.convert("I").point([(value + 128) // 257 for value in range(65536)], "L")
+        image = image.convert("I").point([{white} for value in range(65536)], "L")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

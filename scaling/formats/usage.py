@@ -23,6 +23,9 @@ def text(family: FamilyRecord, member: MemberRecord, network: Architecture) -> s
     steps = f"resized to {stored} × {stored} pixels ({given.square})"
     if stored != pixels:
         steps += f", then to {pixels} × {pixels} ({given.resize})"
+    scale = ""
+    if given.white != 65_535:
+        scale = f" Images of 16 bits are read from 0, black, to {given.white:,}, white."
     parts = [
         f"""\
 ## Use
@@ -30,7 +33,7 @@ def text(family: FamilyRecord, member: MemberRecord, network: Architecture) -> s
 An image is turned upright, laid over white where it is transparent, and made {_mode(network)}. Its
 centre square is {steps}, by Pillow.
 Pixels from 0 to 1, less {_numbers(given.mean)}, over {_numbers(given.std)}, for each channel, are
-what the network sees; the accuracies below hold for this."""
+what the network sees; the accuracies below hold for this.{scale}"""
     ]
     if standalone.FILE in member.files:
         parts.append(_WITH_TORCH.format(file=standalone.FILE))

@@ -103,10 +103,108 @@ def test_grey_images_broken_ones_and_unequal_classes_change_the_recipe(phiscale,
     recipe = config.load(str(tmp_path / "scans.yaml"))
     assert recipe.data.channels == 1
     assert recipe.objective.metric == "balanced"
-    assert recipe.data.max_bad == pytest.approx(0.09)
+    assert recipe.data.max_bad == pytest.approx(0.05)
     told = " ".join(said.err.split())
-    assert "3 of 69 images cannot be used: 'ok/broken0.png (it is not an image" in told
+    assert "3 of 69 images cannot be used: 'ok/broken0.png': it is not an image" in told
     assert "heavily imbalanced" in told
+
+
+# ------------------------------------------------------------------------- what is understood
+
+
+def test_it_prints_the_splits_and_classes_that_it_understood(phiscale, tmp_path):
+    folder = tree(tmp_path / "pets", {"train_set/cat": 30, "train_set/dog": 8, "test_set/cat": 6})
+    picture(1, 0).save(tree(folder / "test_set", {"dog": 0}) / "dog" / "0.png")
+    said = phiscale("init", folder, "--budget=800K", "--out", tmp_path / "x.yaml")
+    assert said.status == 0, said.err
+    lines = said.out.splitlines()
+    cat, dog = lines[1], lines[2]
+    assert lines[0] == "train: 38 images"
+    assert cat.startswith("  cat: 30 (train_set/cat/0.png, train_set/cat/1.png, ")
+    assert cat.endswith(", …)")
+    assert cat.count(".png") == 5
+    assert dog.startswith("  dog: 8 (")
+    assert lines[3:6] == [
+        "test: 7 images",
+        "  cat: 6 (" + ", ".join(f"test_set/cat/{n}.png" for n in range(5)) + ", …)",
+        "  dog: 1 (test_set/dog/0.png)",
+    ]
+
+
+def test_images_in_two_splits_are_pointed_out(phiscale, tmp_path):
+    folder = tree(tmp_path / "pets", {"train/cat": 20, "train/dog": 20, "test/cat": 3})
+    (folder / "test/dog").mkdir()
+    for number in range(2):
+        picture(1, 1000 + number).save(folder / "test/dog" / f"copy{number}.png")
+    said = phiscale("init", folder, "--budget=800K", "--out", tmp_path / "x.yaml")
+    assert "2 images are in two splits (same content)" in " ".join(said.err.split())
+
+
+def test_splits_may_be_named_on_the_command_line_and_stay_in_the_recipe(phiscale, tmp_path):
+    folder = tree(tmp_path / "pets", {f"{part}/{name}": 20 for part in "xy" for name in ("a", "b")})
+    out = tmp_path / "x.yaml"
+    said = phiscale("init", folder, "--budget=800K", "--out", out)
+    assert said.status == 2
+    assert "--set 'data.splits={train: NAME, test: NAME}'" in " ".join(said.err.split())
+    change = "data.splits={train: x, test: y}"
+    said = phiscale("init", folder, "--budget=800K", "--out", out, "--set", change)
+    assert said.status == 0, said.err
+    assert config.load(str(out)).data.splits == {"train": ("x",), "test": ("y",)}
+    said = phiscale("init", folder, "--out", out, "--force", "--set", "search.trials=3")
+    assert (said.status, "takes keys of `data` only" in " ".join(said.err.split())) == (2, True)
+
+
+def test_the_recipe_counts_the_images_that_are_left_to_train_on(phiscale, tmp_path):
+    folder = tree(tmp_path / "pets", {"cat": 50, "dog": 50})
+    out = tmp_path / "x.yaml"
+    assert phiscale("init", folder, "--budget=800K", "--out", out).status == 0
+    assert "# 81 of the training images in each epoch" in out.read_text("utf-8")
+
+
+def low_range(folder: Path, name: str) -> None:
+    (folder / name).mkdir(parents=True)
+    for seed in range(20):
+        values = np.random.default_rng(seed).integers(0, 4096, (20, 20), dtype=np.uint16)
+        Image.fromarray(values).save(folder / name / f"{seed}.png")
+
+
+def test_images_of_sixteen_bits_that_use_twelve_are_said(phiscale, tmp_path):
+    for name in ("benign", "malignant"):
+        low_range(tmp_path / "scans", name)
+    said = phiscale("init", tmp_path / "scans", "--budget=800K", "--out", tmp_path / "x.yaml")
+    assert "Images of 16 bits use 12 of them: 4,095 is white." in " ".join(said.err.split())
+
+
+# ------------------------------------------------------------------- refused as a run would
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "ok").rename(folder / "x"), None),
+        (
+            lambda folder: [(folder / f"ok/{n}.png").write_bytes(b"") for n in range(4)],
+            "4 of 60 images cannot be used, which is more than data.max_bad (5.00%)",
+        ),
+        (
+            lambda folder: [
+                Image.new("L", (7200, 7200)).save(folder / f"ok/{n}.png") for n in range(4)
+            ],
+            "its 7200 × 7200 = 51,840,000 pixels are more than data.max_pixels (50,000,000)",
+        ),
+        (
+            lambda folder: picture(0, 0).save(tree(folder, {"rare": 0}) / "rare/0.png"),
+            "every class needs at least 3 usable training images",
+        ),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(phiscale, tmp_path, spoil, message):
+    folder = tree(tmp_path / "scans", {"ok": 30, "torn": 30})
+    spoil(folder)
+    said = phiscale("init", folder, "--budget=800K", "--out", tmp_path / "x.yaml")
+    assert said.status == (2 if message else 0)
+    assert (message or "") in " ".join(said.err.split())
+    assert (tmp_path / "x.yaml").exists() == (message is None)
 
 
 def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_path):
@@ -114,7 +212,7 @@ def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_pa
     recipe.write_text("mine", "utf-8")
     said = phiscale("init", sources["folder"], "--out", recipe)
     assert said.status == 2
-    assert "exists already" in said.err
+    assert "already exists" in said.err
     assert "--force" in said.err
     assert recipe.read_text("utf-8") == "mine"
     assert phiscale("init", sources["folder"], "--out", recipe, "--force").status == 0
@@ -126,7 +224,7 @@ def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_pa
     [
         (("--budget", "much"), "--budget much: a number of multiply–adds is needed, such as 300M"),
         (("--budget", "300"), "no shipped space has a network of 150 to 300 MACs"),
-        (("--out", "recipe.txt"), "a recipe's name ends in .yaml"),
+        (("--out", "recipe.txt"), "a recipe's name must end in .yaml"),
         (("--device", "tpu"), "'auto', 'cpu', 'cuda'"),
     ],
 )
@@ -158,18 +256,25 @@ def test_on_a_terminal_it_asks(sources, phiscale, tmp_path, monkeypatch):
 
 
 def seen(side: int, images: int = 10_000, classes: int = 10) -> Survey:
+    path = '/data/with "quotes" and: colons'
+    per_class = (images // classes,) * classes
     return Survey(
-        path='/data/with "quotes" and: colons',
+        config=config.DataConfig(source=path),
+        path=path,
         format="folder",
         classes=tuple(f"class {i}" for i in range(classes)),
         images={"train": images, "validation": 0, "test": 0},
-        per_class=(images // classes,) * classes,
+        tree={},
+        trained=images,
+        per_class=per_class,
         sides=Sides(side, side, side),
         modes={"RGB": images},
         grey=False,
+        white=65_535,
         looked_at=images,
         decoded=images,
         broken=(),
+        twice=0,
         notes=(),
     )
 

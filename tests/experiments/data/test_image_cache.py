@@ -193,7 +193,7 @@ def test_a_damaged_store_is_written_again(tree, loaded, tmp_path, damage: str) -
             (folder / "manifest.json").write_text("{}")
         case "other version":
             text = (folder / "manifest.json").read_text()
-            (folder / "manifest.json").write_text(text.replace('"version": 1', '"version": 0'))
+            (folder / "manifest.json").write_text(text.replace('"version": 2', '"version": 1'))
     assert np.array_equal(everything(loaded(root).train), before)
 
 

@@ -39,6 +39,7 @@ def test_the_summary_says_the_sizes_as_plain_data(tree, loaded) -> None:
         "classes": ["a", "b"],
         "resolution": 4,
         "channels": 3,
+        "white": 65_535,
         "compressed": False,
         "images": {"train": 21, "held_out": 6, "test": 3},
         "per_class": {"train": [14, 7], "held_out": [4, 2], "test": [2, 1]},

@@ -99,7 +99,7 @@ def test_the_sources_splits_are_the_parts() -> None:
         list(range(20, 30)),
     ]
     assert parts.remarks == (
-        "The validation split measures the search; data.held_out is not used.",
+        "The search is measured on the validation split; data.held_out is not used.",
     )
 
 
@@ -138,13 +138,13 @@ def test_classes_without_test_images_are_pointed_out() -> None:
     [
         (
             {"test": 1},
-            r"^data.test: it must be 2 … 16 for 20 images in 2 classes, so that .* got 1$",
+            r"^data.test: must be 2 … 16 for 20 images in 2 classes, so that .* got 1$",
         ),
-        ({"test": 17}, r"^data.test: it must be 2 … 16 .* got 17$"),
-        ({"test": 4, "held_out": 15}, r"^data.held_out: it must be 2 … 14 for 16 images"),
-        ({"held_out": 1}, r"^data.held_out: it must be 2 … 16 for 18 images"),
-        ({"held_out": 0.99}, r"^data.held_out: it must be 2 … 16 for 18 .* got 18$"),
-        ({"limit": 3}, r"^data.limit: it must be 4 … 18 for 18 images in 2 classes, .* got 3$"),
+        ({"test": 17}, r"^data.test: must be 2 … 16 .* got 17$"),
+        ({"test": 4, "held_out": 15}, r"^data.held_out: must be 2 … 14 for 16 images"),
+        ({"held_out": 1}, r"^data.held_out: must be 2 … 16 for 18 images"),
+        ({"held_out": 0.99}, r"^data.held_out: must be 2 … 16 for 18 .* got 18$"),
+        ({"limit": 3}, r"^data.limit: must be 4 … 18 for 18 images in 2 classes, .* got 3$"),
     ],
 )
 def test_sizes_that_cannot_be_are_told(config: dict[str, Any], message: str) -> None:
@@ -158,6 +158,6 @@ def test_sizes_that_cannot_be_are_told(config: dict[str, Any], message: str) -> 
 )
 def test_one_image_a_class_is_told(splits: list[int], counts: list[int], least: int) -> None:
     labels = np.concatenate([labelled(counts)] * len(splits))
-    message = rf"^set: every class needs {least} usable training images .* such as '0' with"
+    message = rf"^set: every class needs at least {least} usable training images.* such as '0' with"
     with pytest.raises(InvalidInput, match=message):
         divided(labels, np.repeat(splits, sum(counts)).astype(np.uint8))
