@@ -43,6 +43,12 @@ def half_width(low: float, high: float) -> str:
     return f"±\N{NO-BREAK SPACE}{50 * (high - low):.1f}"
 
 
+def points(difference: float, *, signed: bool = False, unit: bool = True) -> str:
+    """A difference of fractions in percentage points: 1.2 points; with its sign: −1.2, +1.2."""
+    amount = f"{100 * difference:+.1f}" if signed or not unit else f"{100 * difference:.1f}"
+    return amount.replace("-", "−") + (" points" if unit else "")
+
+
 def size(count: float) -> str:
     """Bytes as people say them: 4.2 MB (millions)."""
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

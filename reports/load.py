@@ -102,6 +102,11 @@ class Run:
         every = (trial.architecture for trial in self.all_trials)
         return next((each["num_classes"] for each in every if "num_classes" in each), 0)
 
+    @property
+    def metric(self) -> str:
+        """What accuracy means: `top1`, or `balanced` (the mean over classes)."""
+        return str(self.recipe.get("objective", {}).get("metric", "top1"))
+
     def study(self, name: str) -> tuple[Trial, ...]:
         """The trials of one study in the order of their numbers; none where it has not begun."""
         return self.trials.get(name, ())

@@ -81,7 +81,7 @@ def _run_row(name: str, run: Run) -> dict[str, Any]:
     every = run.all_trials
     return {
         "run": name,
-        "metric": run.recipe.get("objective", {}).get("metric", "top1"),
+        "metric": run.metric,
         "classes": run.num_classes or None,
         "images": members[0].get("images") if members else None,
         "trials": sum(trial.finished for trial in run.study("search")),

@@ -106,8 +106,12 @@ COLUMNS: Mapping[str, str] = {
     "section": "part of the page",
     "fact": "what is stated there",
     "statement": "a sentence of the page",
-    "difference": "accuracy less that of the member with as many MACs",
+    "difference": "accuracy less that of the member with as many MACs; of a pair of members, the "
+    "accuracy of `other` less that of `member`",
     "told_apart": "whether the images tell the two accuracies apart, at 95 %",
+    "other": "the more expensive member of a pair",
+    "p_value": "of McNemar's exact test on the pair's answers to the same images",
+    "macs_ratio": "MACs of the second network over those of the first",
     "made": "finished trainings so far",
     "runs": "repeats that have made so many",
     "median": "their best rewards so far: the median",
@@ -146,7 +150,7 @@ _FRACTIONAL = names(
     "expansion se among_best among_all importance short_reward long_reward baseline_accuracy "
     "depth_share width_share resolution_share factor target difference wall_seconds device_seconds "
     "device_hours probability median lower_quartile upper_quartile median_seconds low_seconds "
-    "high_seconds images_per_second"
+    "high_seconds images_per_second p_value macs_ratio"
 )
 
 

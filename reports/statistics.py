@@ -1,15 +1,32 @@
-"""How sure a measured accuracy is."""
+"""How certain a measured accuracy is, and whether images tell two networks apart."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: The level of all intervals and comparisons.
+LEVEL = 0.95
 
 
-def wilson(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """The binomial interval of an accuracy measured on `images` images, 95 % at the default z.
+def quantile(level: float) -> float:
+    """The z between whose negative and itself a normal variable lies with probability `level`."""
+    from scipy.stats import norm
 
-    It covers the choice of images alone, not the variation between trainings. Source: Wilson 1927.
+    return float(norm.ppf((1 + level) / 2))
+
+
+def wilson(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
+    """The binomial interval of an accuracy measured on `images` images.
+
+    It covers the choice of images alone, not the variation between training runs. Source: Wilson
+    1927.
     """
+    z = quantile(level)
     centre = accuracy + z * z / (2 * images)
     spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z * z / images
@@ -23,3 +40,80 @@ def interval(accuracy: float | None, images: int | None) -> dict[str, float | in
         return row
     low, high = wilson(accuracy, images)
     return row | {"low": low, "high": high}
+
+
+class Difference(NamedTuple):
+    """The accuracy of a second network less that of a first one, with its interval.
+
+    `p_value` is None where no test was made beside the interval. `told_apart`: the interval
+    excludes 0, and so does the test.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float | None
+    told_apart: bool
+
+
+def paired_difference(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    *,
+    classes: NDArray[np.integer] | None = None,
+    comparisons: int = 1,
+) -> Difference:
+    """How two networks differ on the same images, of which each was right on some.
+
+    Of `comparisons` made together, all statements hold with probability `LEVEL` (Bonferroni). The
+    test is McNemar's exact one, the interval Bonett and Price's (2012). With `classes` the
+    difference is of balanced accuracy, the mean over classes, and both are large-sample.
+    """
+    import numpy as np
+
+    better, worse = (second & ~first), (first & ~second)
+    tail = (1 - LEVEL) / comparisons
+    z = quantile(1 - tail)
+    if classes is None:
+        from scipy.stats import binom
+
+        images, gained, lost = len(first), int(better.sum()), int(worse.sum())
+        difference = (gained - lost) / images
+        p_value = min(1.0, 2 * float(binom.cdf(min(gained, lost), gained + lost, 0.5)))
+        up, down = (gained + 1) / (images + 2), (lost + 1) / (images + 2)
+        middle = up - down
+        half = z * math.sqrt((up + down - middle**2) / (images + 2))
+    else:
+        from scipy.stats import norm
+
+        _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+        change = (better.astype(float) - worse) / (len(sizes) * sizes[place])
+        by_class = np.bincount(place, weights=change)
+        difference = middle = float(change.sum())
+        spread = math.sqrt(float((change**2).sum()))
+        p_value = 2 * float(norm.sf(abs(difference) / spread)) if spread else 1.0
+        half = z * math.sqrt(max(0.0, spread**2 - float((by_class**2 / sizes).sum())))
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    told_apart = p_value <= tail and not low <= 0 <= high
+    if not told_apart:  # the interval never says more than the test
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Difference(difference, low, high, p_value, told_apart)
+
+
+def unpaired_difference(
+    first: tuple[float, int], second: tuple[float, int], *, comparisons: int = 1
+) -> Difference:
+    """How two accuracies differ, each given with its number of images, without their answers.
+
+    Conservative where the images are the same, which it treats as two independent draws. Source:
+    Newcombe 1998, method 10.
+    """
+    level = 1 - (1 - LEVEL) / comparisons
+    (one, _), (other, _) = first, second
+    (one_low, one_high), (other_low, other_high) = (
+        wilson(*each, level) for each in (first, second)
+    )
+    difference = other - one
+    low = difference - math.hypot(other - other_low, one_high - one)
+    high = difference + math.hypot(other_high - other, one - one_low)
+    return Difference(difference, low, high, None, not low <= 0 <= high)

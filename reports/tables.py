@@ -6,15 +6,14 @@ frames. A frame of a stage that has not begun is empty and has its columns all t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import predictions, search_analysis, trial_tables
+from reports import predictions, recommendation, search_analysis, trial_tables
 from reports.load import Run, Trial
 from reports.schema import frame, names, rows
-from reports.statistics import interval
+from reports.statistics import interval, unpaired_difference
 from scaling.coefficients import Coefficients
 from scaling.rules import compound
 from space.architecture import Architecture, Block, Stage
@@ -65,6 +64,7 @@ class Tables:
     choices: pd.DataFrame
     importance: pd.DataFrame
     ranks: pd.DataFrame
+    member_comparisons: pd.DataFrame
     rivals: pd.DataFrame
     latency: pd.DataFrame
     class_accuracy: pd.DataFrame
@@ -77,13 +77,14 @@ def collect(run: Run) -> Tables:
     """All tables of a run."""
     every = trial_tables.trials(run)
     answers = predictions.answers(run)
+    members = family(run)
     return Tables(
         trials=every,
         pareto=trial_tables.pareto(every),
         best=trial_tables.best(every),
         search_progress=trial_tables.progress(every),
         coefficients=coefficients(run),
-        family=family(run),
+        family=members,
         stages=stages(networks(run)),
         counts=trial_tables.counts(run),
         times=trial_tables.times(run),
@@ -92,6 +93,7 @@ def collect(run: Run) -> Tables:
         choices=search_analysis.choices(run),
         importance=search_analysis.importance(run),
         ranks=search_analysis.ranks(run),
+        member_comparisons=recommendation.compare_members(members, answers, run.metric),
         rivals=rivals(run, every),
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),
@@ -118,7 +120,7 @@ def coefficients(run: Run) -> pd.DataFrame:
     best = next((row for row in found if row["winner"]), {})
     for row in found:
         label = str(Coefficients(*(row[name] for name in _LETTERS)))  # as the race calls it
-        row["tied"] = label in race["tied"] if race else _tied(row, best)
+        row["tied"] = label in race["tied"] if race else _tied(row, best) is True
     return frame(found, _COEFFICIENTS).sort_values(
         ["epochs", "accuracy"], ascending=False, na_position="last", ignore_index=True
     )
@@ -152,16 +154,15 @@ def _trained(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _tied(one: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-    """Whether the images cannot tell two accuracies apart: within 1.96 standard errors.
+def _tied(*two: Mapping[str, Any]) -> bool | None:
+    """Whether the images do not tell two accuracies apart; None where they are not known.
 
-    For a grid that trained each candidate once; a race says itself which are tied. Conservative:
-    the images are the same for both, and are treated as two independent draws.
+    For a grid that trained each candidate once; a race says itself which are tied.
     """
-    if not all(row.get("accuracy") is not None and row.get("images") for row in (one, best)):
-        return False
-    variance = sum(row["accuracy"] * (1 - row["accuracy"]) / row["images"] for row in (one, best))
-    return bool(abs(best["accuracy"] - one["accuracy"]) <= 1.96 * math.sqrt(variance))
+    if not all(row.get("accuracy") is not None and row.get("images") for row in two):
+        return None
+    first, second = ((row["accuracy"], row["images"]) for row in two)
+    return not unpaired_difference(first, second).told_apart
 
 
 def family(run: Run) -> pd.DataFrame:
@@ -185,15 +186,15 @@ def rivals(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     found = []
     for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]):
         rule, _, name = row["job"].partition(" ")
-        member = members.get(name)
-        known = member is not None and member["accuracy"] is not None
+        member = members.get(name, {})
+        known = member.get("accuracy") is not None
         found.append(
             row
             | {
                 "rule": rule,
                 "member": name or None,
-                "difference": row["accuracy"] - member["accuracy"] if member and known else None,
-                "told_apart": bool(member and known and not _tied(row, member)),
+                "difference": row["accuracy"] - member["accuracy"] if known else None,
+                "told_apart": _tied(row, member) is False,
             }
         )
     return frame(found, _RIVALS)

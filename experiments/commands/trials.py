@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from experiments.commands.terminal import err, out, print_json, print_rows
 from reports.formatting import count, duration, percent, printable
 from reports.load import Run as Loaded
 from reports.load import Trial
+from reports.schema import rows
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -25,8 +27,10 @@ def best(
     most: Annotated[int, typer.Option("--top", min=1, help="How many trials.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """The best networks of a run: those searched, the baseline, the family."""
+    """The member to take, and the best networks of a run: searched, the baseline, the family."""
+    from reports import predictions, tables
     from reports.load import load
+    from reports.recommendation import compare_members, recommend
 
     opened = existing_run(run)
     loaded = load(opened.folder, opened.storage)
@@ -37,11 +41,20 @@ def best(
             "the run is"
         )
     members = list((loaded.family or {}).get("members", ()))
+    family = tables.family(loaded)
+    comparisons = compare_members(family, predictions.answers(loaded), loaded.metric)
+    advice = recommend(family, comparisons)
     if as_json:
         trials = [result(t) | {"architecture": dict(t.architecture)} for t in ranked]
-        print_json({"trials": trials, "baseline": loaded.baseline, "family": members})
+        found = {"trials": trials, "baseline": loaded.baseline, "family": members}
+        decision = asdict(advice) | {"comparisons": rows(comparisons)} if advice else None
+        print_json({"recommendation": decision} | found)
         return
-    rows = [
+    for line in (advice.headline, *advice.alternatives, *advice.undecided) if advice else ():
+        out.print(line, markup=False, soft_wrap=True)
+    if advice:
+        out.print()
+    cells = [
         [
             printable(trial.job),
             percent(trial.measurement["accuracy"]),
@@ -53,7 +66,7 @@ def best(
         for trial in ranked
     ]
     headers = ("trial", "accuracy", "reward", "MACs", "parameters", "epochs")
-    print_rows(headers, rows)
+    print_rows(headers, cells)
     if loaded.baseline:
         out.print(f"\nbaseline: {_described(loaded.baseline)}; phiscale show {run}", markup=False)
     for member in members:
@@ -131,7 +144,7 @@ def _no_study(folder: Path, name: str, known: list[str]) -> InvalidInput:
 
 
 def _print_trials(table: pd.DataFrame) -> None:
-    rows = [
+    cells = [
         [
             row["study"],
             str(row["trial"]),
@@ -146,7 +159,7 @@ def _print_trials(table: pd.DataFrame) -> None:
         for row in table.to_dict("records")
     ]
     headers = ("study", "trial", "state", "reward", "accuracy", "MACs", "params", "epochs", "time")
-    print_rows(headers, rows, numeric=(1, 3, 4, 5, 6, 7, 8))
+    print_rows(headers, cells, numeric=(1, 3, 4, 5, 6, 7, 8))
     err.print(f"{len(table)} trials; --csv has all columns", style="dim")
 
 

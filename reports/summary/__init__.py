@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reports import published
-from reports.formatting import count, half_width, percent
+from reports.formatting import count, percent
 from reports.load import Run
+from reports.recommendation import Recommendation, recommend
 from reports.schema import rows
 from reports.summary import coefficients, family, search
 from reports.summary.wording import images_of, looked_up, trained_for
@@ -24,6 +25,8 @@ class PageSentences:
 
     eyebrow: str
     headline: str
+    alternatives: tuple[str, ...]
+    undecided: tuple[str, ...]
     measured: str
     chart: str
     family: str
@@ -43,10 +46,13 @@ class PageSentences:
 def summarise(run: Run, tables: Tables) -> PageSentences:
     """The sentences about a run."""
     starts = run.manifest.get("starts") or [{}]
+    advice = recommend(tables.family, tables.member_comparisons)
     date = str(starts[-1].get("time", ""))[:10]
     return PageSentences(
         eyebrow=" · ".join(part for part in (run.name, _data(run), date) if part),
-        headline=_headline(run, tables),
+        headline=_headline(run, tables, advice),
+        alternatives=advice.alternatives if advice else (),
+        undecided=advice.undecided if advice else (),
         measured=_measured(run, tables.family),
         chart=_chart(run, tables),
         family=family.intervals(tables.family),
@@ -74,15 +80,9 @@ def _data(run: Run) -> str:
     return ", ".join(part for part in (source, f"{amount} classes" if amount else "") if part)
 
 
-def _headline(run: Run, tables: Tables) -> str:
-    family = [member for member in rows(tables.family) if member["accuracy"] is not None]
-    if family:
-        ordered = sorted(family, key=lambda member: member["macs"])
-        first, last = ordered[0], ordered[-1]
-        sentence = f"{_reaches(first)} with {count(first['macs'])} MACs"
-        if len(family) > 1:
-            sentence += f"; scaled up, {_reaches(last)} with {count(last['macs'])}"
-        return sentence + "."
+def _headline(run: Run, tables: Tables, advice: Recommendation | None) -> str:
+    if advice:
+        return advice.headline
     if run.baseline and run.baseline.get("accuracy") is not None:
         macs, accuracy = run.baseline["cost"]["macs"], run.baseline["accuracy"]
         return (
@@ -95,14 +95,8 @@ def _headline(run: Run, tables: Tables) -> str:
     return f"The search is under way: its best network so far reaches {reached}."
 
 
-def _reaches(member: Mapping[str, Any]) -> str:
-    spread = f" {half_width(member['low'], member['high'])}" if member["low"] is not None else ""
-    return f"{str(member['name']).upper()} reaches {percent(member['accuracy'])}{spread}"
-
-
 def _measured(run: Run, family: pd.DataFrame) -> str:
-    metric = run.recipe.get("objective", {}).get("metric", "top1")
-    kind = "Balanced accuracy (the mean over classes)" if metric == "balanced" else "Accuracy"
+    kind = "Balanced accuracy (the mean over classes)" if run.metric == "balanced" else "Accuracy"
     images = images_of(family)
     if looked_up(run):
         return (

@@ -1,0 +1,171 @@
+"""Which member of a family to take: the cheapest one that no other is shown to be better than."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from reports.formatting import count, half_width, percent, points
+from reports.schema import frame, names, rows
+from reports.statistics import LEVEL, paired_difference, unpaired_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COMPARISONS = names("member other difference low high p_value told_apart images macs_ratio")
+
+#: The difference of accuracy of which the price in test images is said.
+_WORTHWHILE = 0.005
+#: The possible gain from which on a member is not said to suffice (assumed).
+_MATTERS = 0.02
+
+
+def compare_members(
+    family: pd.DataFrame, answers: pd.DataFrame, metric: str = "top1"
+) -> pd.DataFrame:
+    """Each pair of members on the test images, a row a pair: the cheaper is `member`.
+
+    `difference` is the accuracy of `other` less that of `member`. The comparisons of one member
+    with all others hold together at 95 %, so that the truly most accurate member is told apart from
+    another as the worse one with at most that error. Where the members' answers are known the pairs
+    are compared image by image. `family` and `answers` are `tables.family` and
+    `predictions.answers`.
+    """
+    members = rows(family[family["accuracy"].notna()].sort_values("macs", kind="stable"))
+    right = answers.assign(right=answers["label"].astype(str) == answers["predicted"].astype(str))
+    known = right.pivot(index="image", columns="member", values="right")
+    labels = answers.drop_duplicates("image").set_index("image")["label"].reindex(known.index)
+    classes = labels.astype("category").cat.codes.to_numpy() if metric == "balanced" else None
+    found = []
+    for one, other in combinations(members, 2):
+        both = [one["name"], other["name"]]
+        comparisons = len(members) - 1
+        if set(both) <= set(known.columns) and not known[both].isna().any(axis=None):
+            first, second = (known[name].to_numpy(bool) for name in both)
+            result = paired_difference(first, second, classes=classes, comparisons=comparisons)
+            images = len(known)
+        elif one["images"] and other["images"]:
+            measured = [(each["accuracy"], each["images"]) for each in (one, other)]
+            result = unpaired_difference(*measured, comparisons=comparisons)
+            images = min(one["images"], other["images"])
+        else:
+            continue
+        found.append(
+            {"member": one["name"], "other": other["name"], "images": images}
+            | result._asdict()
+            | {"macs_ratio": other["macs"] / one["macs"]}
+        )
+    return frame(found, _COMPARISONS)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The member to take, and why.
+
+    `headline` says the decision, `alternatives` what more and fewer MACs would change, and
+    `undecided` what the test images cannot show. `rivals` are the names of the members that are
+    not told apart from `member`.
+    """
+
+    member: str
+    rivals: tuple[str, ...]
+    headline: str
+    alternatives: tuple[str, ...]
+    undecided: tuple[str, ...]
+
+
+def recommend(family: pd.DataFrame, comparisons: pd.DataFrame) -> Recommendation | None:
+    """The cheapest member that no other is shown to be more accurate than; None without members.
+
+    `comparisons` are of `compare_members`.
+    """
+    members = rows(family[family["accuracy"].notna()].sort_values("macs", kind="stable"))
+    if not members:
+        return None
+    pairs = [*rows(comparisons), *map(_reversed, rows(comparisons))]
+    beaten = {pair["member"] for pair in pairs if pair["told_apart"] and pair["difference"] > 0}
+    best = max(members, key=lambda member: member["accuracy"])
+    chosen = next((member for member in members if member["name"] not in beaten), best)
+    own = [pair for pair in pairs if pair["member"] == chosen["name"]]
+    place = members.index(chosen)
+    cheaper, larger = (
+        [pair for pair in own if pair["other"] in {each["name"] for each in some}]
+        for some in (members[:place], members[place + 1 :])
+    )
+    return Recommendation(
+        member=str(chosen["name"]),
+        rivals=tuple(str(pair["other"]) for pair in own if not pair["told_apart"]),
+        headline=_headline(chosen, cheaper, larger),
+        alternatives=tuple(_alternatives(cheaper, larger)),
+        undecided=tuple(_undecided(chosen, own)),
+    )
+
+
+def _reversed(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """The same comparison seen from the other member."""
+    return dict(pair) | {
+        "member": pair["other"],
+        "other": pair["member"],
+        "difference": -pair["difference"],
+        "low": -pair["high"],
+        "high": -pair["low"],
+        "macs_ratio": 1 / pair["macs_ratio"],
+    }
+
+
+def _headline(
+    chosen: Mapping[str, Any], cheaper: list[dict[str, Any]], larger: list[dict[str, Any]]
+) -> str:
+    name = str(chosen["name"]).upper()
+    spread = f" {half_width(chosen['low'], chosen['high'])}" if chosen["low"] is not None else ""
+    reached = f"{percent(chosen['accuracy'])}{spread} with {count(chosen['macs'])} MACs"
+    if not cheaper and not larger:
+        return f"{name} reaches {reached}."
+    decision = f"{name} suffices" if not cheaper else f"Take {name}"
+    if not larger:
+        return f"{decision} ({reached}): it is more accurate than every cheaper member."
+    last = larger[-1]
+    times = f"{last['macs_ratio']:.2g} times the MACs"
+    if last["told_apart"]:  # and `chosen` is unbeaten: accuracy falls
+        fall = points(abs(last["difference"]))
+        return f"{decision} ({reached}): {last['other'].upper()}, {times}, is {fall} less accurate."
+    nothing = f"{times} brought nothing that {last['images']:,} test images can show"
+    possible = max(pair["high"] for pair in larger)
+    if possible > _MATTERS:
+        excluded = f"up to {points(possible)} more are not excluded"
+        return f"Start with {name} ({reached}): {nothing}; {excluded}."
+    return f"{decision} ({reached}): {nothing}."
+
+
+def _alternatives(cheaper: list[dict[str, Any]], larger: list[dict[str, Any]]) -> Iterator[str]:
+    for what, some in (("More MACs would buy", larger), ("Fewer MACs would cost", cheaper)):
+        if some:
+            yield f"{what}: {', '.join(map(_interval, some))}."
+
+
+def _interval(pair: Mapping[str, Any]) -> str:
+    low, high = (points(pair[name], unit=False) for name in ("low", "high"))
+    change = f"{points(pair['difference'], signed=True)} ({low} to {high})"
+    return f"{change} with {pair['other'].upper()}, {pair['macs_ratio']:.2g} times the MACs"
+
+
+def _undecided(chosen: Mapping[str, Any], own: list[dict[str, Any]]) -> Iterator[str]:
+    name = str(chosen["name"]).upper()
+    open_ = [pair for pair in own if not pair["told_apart"]]
+    if open_:
+        widest = max((pair["high"] - pair["low"]) / 2 for pair in open_)
+        needed = open_[0]["images"] * (widest / _WORTHWHILE) ** 2
+        yield (
+            f"Undecided: {open_[0]['images']:,} test images do not tell {name} from "
+            f"{', '.join(pair['other'].upper() for pair in open_)}. To tell half a point would "
+            f"take about {count(needed)} images."
+        )
+    if own:
+        test = "McNemar's exact test on the same images; " if own[0]["p_value"] is not None else ""
+        yield (
+            f"Intervals: {LEVEL:.0%} for the comparisons of {name} with all others together ({test}"
+            "the choice of images alone). Each member is one training run; what another seed would "
+            "change is not measured."
+        )
