@@ -120,7 +120,8 @@ class Stage:
     `expansion` is inner channels over the block's *input* channels (inverted, fused), or over its
     *output* channels (bottleneck, where it is below 1). `linear` leaves out the activation after
     the block's last convolution, as all but MobileNetV1 do. What an operator has no use for
-    (expansion or SE of a plain convolution) is without effect, and does not enter the key.
+    (expansion, SE or `start_kernel` of a plain convolution) has no effect, and does not enter the
+    key. Where an operator has two kernels, 0 leaves out the convolution.
     """
 
     operator: Operator
@@ -133,11 +134,20 @@ class Stage:
     skip: Skip = Skip.IDENTITY
     activation: Activation | None = None
     linear: bool = True
+    start_kernel: int = 0
 
     def __post_init__(self) -> None:
         _check_count("channels", self.channels, MAX_CHANNELS)
         _check_count("repeats", self.repeats, MAX_REPEATS)
-        _check_kernel(self.kernel)
+        if self.kernel or not self.operator.optional_kernels:
+            _check_kernel(self.kernel)
+        if self.start_kernel:
+            _check_kernel(self.start_kernel)
+        if not (self.kernel or self.start_kernel) and self.stride > 1:
+            raise ValueError(
+                f"a stage with a stride needs a kernel or a start_kernel, but got kernel=0, "
+                f"start_kernel=0, stride={self.stride}"
+            )
         _check_count("stride", self.stride, MAX_STRIDE)
         _check("expansion", self.expansion, 0 < self.expansion <= 64, "0 < expansion <= 64")
 
@@ -175,10 +185,14 @@ class Stem:
 @dataclass(frozen=True, slots=True)
 class Head:
     """1×1 convolution to `channels` (0: none) → global mean → linear to `hidden` with activation
-    (0: none; MobileNetV3's) → dropout → classifier."""
+    (0: none; MobileNetV3's) → dropout → classifier.
+
+    `hidden_norm` makes the hidden layer a 1×1 convolution with batch norm (MobileNetV4's).
+    """
 
     channels: int = 1280
     hidden: int = 0
+    hidden_norm: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("head.channels", self.channels), ("head.hidden", self.hidden)):
@@ -279,12 +293,15 @@ class Architecture:
         blocks = [block for stage in self.blocks() for block in stage]
         # Stochastic depth never drops the first block; 1×1 convolutions need no padding.
         residual = any(block.shortcut is not Skip.NONE for block in blocks[1:])
-        windows = [(self.stem.kernel, self.stem.stride)] + [(b.kernel, b.stride) for b in blocks]
+        windows = [(self.stem.kernel, self.stem.stride)] + [
+            (b.kernel or b.start_kernel, b.stride) for b in blocks
+        ]
         strided = any(kernel > 1 and stride > 1 for kernel, stride in windows)
         canonical = (
             asdict(self.stem),
-            [block._asdict() for block in blocks],
-            asdict(self.head),
+            # Left out where they have no effect, so that they change no key of a network without.
+            [_without(block._asdict(), "start_kernel") for block in blocks],
+            _without(asdict(self.head), "hidden_norm", unless=self.head.hidden > 0),
             self.resolution,
             self.num_classes,
             self.in_channels,
@@ -314,6 +331,12 @@ class Architecture:
         return validate(cls, data, source=source)
 
 
+def _without(data: dict[str, Any], name: str, *, unless: bool = True) -> dict[str, Any]:
+    """`data`, without the entry where it is 0 or False, or has no effect."""
+    has_effect = data[name] and unless
+    return data if has_effect else {key: value for key, value in data.items() if key != name}
+
+
 def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation) -> Block:
     """The block of `stage` given `in_channels`; `activation` is the one of the whole network."""
     operator = stage.operator
@@ -336,6 +359,7 @@ def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation)
         shortcut=_shortcut(stage.skip, fits=stride == 1 and in_channels == stage.channels),
         activation=activation,
         linear=stage.linear and operator.projects,
+        start_kernel=stage.start_kernel if operator.optional_kernels else 0,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ class StageChoices:
     """The values that one stage may take; an empty tuple leaves the base's own.
 
     `operator` values are an operator's name, with `_e` and the expansion where it has one
-    (`inverted_e6`). `se` is the squeeze-and-excite ratio, 0 for none. `width` multiplies the
-    base's channels and `layers` is added to its repeats, of which at least one is left (assumed:
-    MnasNet does not say what −1 means at one layer).
+    (`inverted_e6`). `start_kernel` is for operators with two kernels, each of which may be 0 for
+    none. `se` is the squeeze-and-excite ratio, 0 for none. `width` multiplies the base's channels
+    and `layers` is added to its repeats, of which at least one is left (assumed: MnasNet does not
+    say what −1 means at one layer).
     """
 
     operator: tuple[str, ...] = ()
@@ -50,6 +52,7 @@ class StageChoices:
     skip: tuple[Skip, ...] = ()
     width: tuple[float, ...] = ()
     layers: tuple[int, ...] = ()
+    start_kernel: tuple[int, ...] = ()
 
 
 @strict_keys
@@ -95,17 +98,29 @@ class Space:
         Raises `InvalidInput` for a missing or unknown choice and for a value not offered.
         """
         self._check(choices)
-        stages = []
-        for number, stage in enumerate(self.base.stages, start=1):
-            chosen = {
-                name: choices[f"stage{number}.{name}"]
-                for name in _APPLY
-                if f"stage{number}.{name}" in self.choices
-            }
-            for name, value in chosen.items():
-                stage = _APPLY[name](self, stage, value)
-            stages.append(stage)
-        return replace(self.base, stages=tuple(stages))
+        stages = tuple(
+            self.stage(
+                number,
+                {
+                    kind: choices[f"stage{number}.{kind}"]
+                    for kind in _CHANGES
+                    if f"stage{number}.{kind}" in self.choices
+                },
+            )
+            for number in range(1, len(self.base.stages) + 1)
+        )
+        return replace(self.base, stages=stages)
+
+    def stage(self, number: int, chosen: Mapping[str, Value]) -> Stage:
+        """Stage `number` of the base, counted from 1, with a value for each kind in `chosen`.
+
+        Raises ValueError where there is no such stage.
+        """
+        stage = self.base.stages[number - 1]
+        changes: dict[str, Any] = {}
+        for kind, value in chosen.items():
+            changes |= _CHANGES[kind](self, stage, value)
+        return replace(stage, **changes)
 
     def _check(self, choices: Mapping[str, Value]) -> None:
         for name, value in choices.items():
@@ -119,36 +134,32 @@ class Space:
         if missing := self.choices.keys() - choices.keys():
             raise InvalidInput(f"space {self.name}: no value is given for {min(missing)}")
 
-    def _with_operator(self, stage: Stage, value: Any) -> Stage:
-        operator, expansion = parse_operator(value)
-        return replace(stage, operator=operator, expansion=expansion)
 
-    def _with_kernel(self, stage: Stage, value: Any) -> Stage:
-        return replace(stage, kernel=value)
-
-    def _with_se(self, stage: Stage, value: Any) -> Stage:
-        pattern = stage.se or self.squeeze_excite
-        return replace(stage, se=replace(pattern, ratio=value) if value else None)
-
-    def _with_skip(self, stage: Stage, value: Any) -> Stage:
-        return replace(stage, skip=Skip(value))
-
-    def _with_width(self, stage: Stage, value: Any) -> Stage:
-        rule = self.base.scaling
-        channels = round_channels(stage.channels * value, rule.divisor, rule.round_limit)
-        return replace(stage, channels=channels if value != 1 else stage.channels)
-
-    def _with_layers(self, stage: Stage, value: Any) -> Stage:
-        return replace(stage, repeats=max(1, stage.repeats + value))
+def _operator(_: Space, __: Stage, value: Any) -> dict[str, Any]:
+    operator, expansion = parse_operator(value)
+    return {"operator": operator, "expansion": expansion}
 
 
-_APPLY = {
-    "operator": Space._with_operator,
-    "kernel": Space._with_kernel,
-    "se": Space._with_se,
-    "skip": Space._with_skip,
-    "width": Space._with_width,
-    "layers": Space._with_layers,
+def _se(space: Space, stage: Stage, value: Any) -> dict[str, Any]:
+    pattern = stage.se or space.squeeze_excite
+    return {"se": replace(pattern, ratio=value) if value else None}
+
+
+def _width(space: Space, stage: Stage, value: Any) -> dict[str, Any]:
+    rule = space.base.scaling
+    channels = round_channels(stage.channels * value, rule.divisor, rule.round_limit)
+    return {"channels": channels if value != 1 else stage.channels}
+
+
+#: What a value of each kind of choice changes in a stage of the base.
+_CHANGES: Mapping[str, Callable[[Space, Stage, Any], dict[str, Any]]] = {
+    "operator": _operator,
+    "kernel": lambda _, __, value: {"kernel": value},
+    "start_kernel": lambda _, __, value: {"start_kernel": value},
+    "se": _se,
+    "skip": lambda _, __, value: {"skip": Skip(value)},
+    "width": _width,
+    "layers": lambda _, stage, value: {"repeats": max(1, stage.repeats + value)},
 }
 
 
@@ -242,12 +253,31 @@ def _stage_choices(data: dict[str, list[Any]], where: str) -> StageChoices:
     return choices
 
 
+#: Kinds whose values may not go together.
+_JOINED = ("operator", "kernel", "start_kernel")
+
+
 def _check_values(space: Space, source: str) -> None:
     """Every value must give a valid stage: found now, not in the middle of a search."""
-    for name, values in space.choices.items():
-        number, kind = name.removeprefix("stage").split(".")
-        for value in values:
+    for number in range(1, len(space.base.stages) + 1):
+        offers = {
+            kind: space.choices[f"stage{number}.{kind}"]
+            for kind in _CHANGES
+            if f"stage{number}.{kind}" in space.choices
+        }
+        joined = [kind for kind in _JOINED if kind in offers]
+        combined = [
+            dict(zip(joined, values, strict=True))
+            for values in product(*(offers[kind] for kind in joined))
+        ]
+        alone = [
+            {kind: value}
+            for kind, values in offers.items()
+            for value in values
+            if kind not in joined
+        ]
+        for chosen in combined + alone:
             try:
-                _APPLY[kind](space, space.base.stages[int(number) - 1], value)
+                space.stage(number, chosen)
             except ValueError as error:
-                raise InvalidInput(f"{source}: {kind}: {error}") from None
+                raise InvalidInput(f"{source}: {', '.join(chosen)}: {error}") from None

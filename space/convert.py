@@ -7,7 +7,7 @@ is left over on either side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -240,19 +240,31 @@ def timm_mobilenet_v3(architecture: Architecture) -> Names:
     head = f"blocks.{len(architecture.stages)}.0"
     if architecture.head.channels:
         names |= _conv_norm("head", f"{head}.conv", f"{head}.bn1")
-    return names | {"hidden.linear": "conv_head"}
+    return names | _conv_norm("hidden", "conv_head", "norm_head") | {"hidden.linear": "conv_head"}
 
 
 def _timm_published_v3(architecture: Architecture) -> Names:
     """timm's own MobileNetV3s: there a new stage begins only where the channels change."""
+    widths = [stage.channels for stage in architecture.stages]
+    changes = [width != before for before, width in zip([0, *widths], widths, strict=False)]
+    return _timm_regrouped(architecture, changes)
+
+
+def _timm_published_v4(architecture: Architecture) -> Names:
+    """timm's own MobileNetV4s: there a new stage begins only at a stride."""
+    return _timm_regrouped(architecture, [stage.stride > 1 for stage in architecture.stages])
+
+
+def _timm_regrouped(architecture: Architecture, begins: Sequence[bool]) -> Names:
+    """Names where a stage of ours begins one of timm's only where `begins` says so."""
     ours = architecture.stages
     names = timm_mobilenet_v3(architecture)
     moved: Names = {}
     number = index = -1
     for stage, blocks in enumerate(architecture.blocks()):
         for place in range(len(blocks)):
-            begins = place == 0 and (stage == 0 or ours[stage].channels != ours[stage - 1].channels)
-            number, index = (number + 1, 0) if begins else (number, index + 1)
+            new = place == 0 and begins[stage]
+            number, index = (number + 1, 0) if new else (number, index + 1)
             moved[f"blocks.{stage}.{place}."] = f"blocks.{number}.{index}."
     moved[f"blocks.{len(ours)}.0."] = f"blocks.{number + 1}.0."
     return {mine: _moved(theirs, moved) for mine, theirs in names.items()}

@@ -39,6 +39,11 @@ class Operator(StrEnum):
         return self.form.inner in (Inner.EXPANDED_INPUT, Inner.REDUCED_OUTPUT)
 
     @property
+    def optional_kernels(self) -> bool:
+        """Whether it has a second kernel, and either may be left out (0)."""
+        return any(part.kernel is Kernel.START for part in self.form.parts)
+
+    @property
     def projects(self) -> bool:
         """Whether it ends in a 1×1 projection, before which squeeze-and-excite stands."""
         return self.form.parts[-1].name == "project"
@@ -110,9 +115,8 @@ class At(StrEnum):
 class Layer(NamedTuple):
     """One convolution or linear layer, and what follows it: batch norm or a bias, an activation.
 
-    `name` is its module's name in the state dict. A convolution with batch norm is a
-    `space.blocks.ConvNorm`, so that its tensors are `name.conv.weight`, `name.norm.weight` and so
-    on; any other layer has `name.weight` and `name.bias`.
+    `name` is its module's name in the network: a `space.blocks.ConvNorm` where batch norm follows.
+    Its tensors are `module.weight`, and `module.bias` or `norm_module.weight` and so on.
     """
 
     name: str
@@ -133,6 +137,16 @@ class Layer(NamedTuple):
     def bias(self) -> bool:
         """Whether it adds a bias: where no batch norm follows."""
         return not self.norm
+
+    @property
+    def module(self) -> str:
+        """The name of the convolution or linear layer in the state dict, as `stem.conv`."""
+        return f"{self.name}.conv" if self.norm else self.name
+
+    @property
+    def norm_module(self) -> str:
+        """The name of the batch norm behind it, as `stem.norm`; only where one follows."""
+        return f"{self.name}.norm"
 
     @property
     def depthwise(self) -> bool:
@@ -165,6 +179,7 @@ class Block(NamedTuple):
     shortcut: Skip
     activation: Activation
     linear: bool
+    start_kernel: int = 0
 
     @property
     def final_activation(self) -> Activation | None:
@@ -209,8 +224,16 @@ def head_layers(architecture: Architecture) -> Iterator[Layer]:
         width = head.channels
     flat = Layer("", 0, 0, at=At.IMAGE, norm=False, kind=LayerKind.LINEAR)
     if head.hidden:
-        hidden = flat._replace(in_channels=width, out_channels=head.hidden, activation=activation)
-        yield hidden._replace(name="hidden.linear")
+        norm = head.hidden_norm
+        yield Layer(
+            "hidden" if norm else "hidden.linear",
+            width,
+            head.hidden,
+            at=At.IMAGE,
+            norm=norm,
+            activation=activation,
+            kind=LayerKind.CONVOLUTION if norm else LayerKind.LINEAR,
+        )
         width = head.hidden
     yield flat._replace(name="classifier", in_channels=width, out_channels=architecture.num_classes)
 
@@ -232,21 +255,27 @@ def _of_block(block: Block) -> Iterator[Layer]:
         Channels.SQUEEZED: block.squeeze_channels,
         Channels.OUTPUT: block.out_channels,
     }
-    # The first convolution over space takes the stride; what runs before it is on the input's map.
-    strided = next(part for part in form.parts if part.spatial)
-    at = At.INPUT
-    for part in form.parts:
-        last = part is form.parts[-1]
+    kernels = {Kernel.POINT: 1, Kernel.BLOCK: block.kernel, Kernel.START: block.start_kernel}
+    parts = [part for part in form.parts if kernels[part.kernel]]
+    # The first convolution with the block's kernel takes the stride, else the one with the start's;
+    # what runs before it is on the input's map.
+    strided = next(
+        (part for kind in (Kernel.BLOCK, Kernel.START) for part in parts if part.kernel is kind),
+        None,
+    )
+    at = At.INPUT if strided else At.OUTPUT
+    for part in parts:
+        last = part is parts[-1]
         if last and block.squeeze_channels:
             yield from _squeeze_excite(block, part.reads, channels)
         at = At.OUTPUT if part is strided else at
         width = channels[part.reads]
-        activates = not (form.activates_last or block.linear) if last else True
+        activates = not (form.activates_last or block.linear) if last else part.activates
         yield Layer(
             part.name,
             width,
             channels[part.writes],
-            kernel=block.kernel if part.spatial else 1,
+            kernel=kernels[part.kernel],
             stride=block.stride if part is strided else 1,
             groups=width if part.depthwise else 1,
             reads=part.reads,
@@ -294,19 +323,31 @@ class Inner(StrEnum):
     REDUCED_OUTPUT = "output · expansion"
 
 
+class Kernel(StrEnum):
+    """Which kernel a convolution has: 1×1, its block's, or its block's second one.
+
+    A convolution whose kernel is 0 is left out.
+    """
+
+    POINT = "point"
+    BLOCK = "kernel"
+    START = "start_kernel"
+
+
 class Part(NamedTuple):
     """One convolution with batch norm in an operator's branch.
 
-    `spatial`: its kernel is the block's, not 1×1. `timm` are the names of its convolution and its
-    batch norm in timm's block, where timm has one.
+    `timm` are the names of its convolution and its batch norm in timm's block.
+    `activates` is of all but the last part, whose activation is the block's choice.
     """
 
     name: str
     reads: Channels
     writes: Channels
-    timm: tuple[str, str] = ("", "")
-    spatial: bool = False
+    kernel: Kernel
+    timm: tuple[str, str]
     depthwise: bool = False
+    activates: bool = True
 
 
 class Form(NamedTuple):
@@ -325,27 +366,28 @@ class Form(NamedTuple):
 
 
 _INPUT, _INNER, _OUTPUT = Channels.INPUT, Channels.INNER, Channels.OUTPUT
+_POINT, _BLOCK, _START = Kernel.POINT, Kernel.BLOCK, Kernel.START
 
 _FORMS: Mapping[Operator, Form] = MappingProxyType(
     {
         Operator.CONV: Form(
-            (Part("conv", _INPUT, _OUTPUT, ("conv", "bn1"), spatial=True),),
+            (Part("conv", _INPUT, _OUTPUT, _BLOCK, ("conv", "bn1")),),
             Inner.OUTPUT,
             timm="cn",
         ),
         Operator.SEPARABLE: Form(
             (
-                Part("depthwise", _INPUT, _INPUT, ("conv_dw", "bn1"), spatial=True, depthwise=True),
-                Part("project", _INPUT, _OUTPUT, ("conv_pw", "bn2")),
+                Part("depthwise", _INPUT, _INPUT, _BLOCK, ("conv_dw", "bn1"), depthwise=True),
+                Part("project", _INPUT, _OUTPUT, _POINT, ("conv_pw", "bn2")),
             ),
             Inner.INPUT,
             timm="ds",
         ),
         Operator.INVERTED: Form(
             (
-                Part("expand", _INPUT, _INNER, ("conv_pw", "bn1")),
-                Part("depthwise", _INNER, _INNER, ("conv_dw", "bn2"), spatial=True, depthwise=True),
-                Part("project", _INNER, _OUTPUT, ("conv_pwl", "bn3")),
+                Part("expand", _INPUT, _INNER, _POINT, ("conv_pw", "bn1")),
+                Part("depthwise", _INNER, _INNER, _BLOCK, ("conv_dw", "bn2"), depthwise=True),
+                Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn3")),
             ),
             Inner.EXPANDED_INPUT,
             unexpanded=Operator.SEPARABLE,
@@ -353,8 +395,8 @@ _FORMS: Mapping[Operator, Form] = MappingProxyType(
         ),
         Operator.FUSED: Form(
             (
-                Part("expand", _INPUT, _INNER, ("conv_exp", "bn1"), spatial=True),
-                Part("project", _INNER, _OUTPUT, ("conv_pwl", "bn2")),
+                Part("expand", _INPUT, _INNER, _BLOCK, ("conv_exp", "bn1")),
+                Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn2")),
             ),
             Inner.EXPANDED_INPUT,
             unexpanded=Operator.CONV,
@@ -362,17 +404,17 @@ _FORMS: Mapping[Operator, Form] = MappingProxyType(
         ),
         Operator.BASIC: Form(
             (
-                Part("first", _INPUT, _INNER, ("conv1", "bn1"), spatial=True),
-                Part("second", _INNER, _OUTPUT, ("conv2", "bn2"), spatial=True),
+                Part("first", _INPUT, _INNER, _BLOCK, ("conv1", "bn1")),
+                Part("second", _INNER, _OUTPUT, _BLOCK, ("conv2", "bn2")),
             ),
             Inner.OUTPUT,
             activates_last=True,
         ),
         Operator.BOTTLENECK: Form(
             (
-                Part("reduce", _INPUT, _INNER, ("conv1", "bn1")),
-                Part("conv", _INNER, _INNER, ("conv2", "bn2"), spatial=True),
-                Part("expand", _INNER, _OUTPUT, ("conv3", "bn3")),
+                Part("reduce", _INPUT, _INNER, _POINT, ("conv1", "bn1")),
+                Part("conv", _INNER, _INNER, _BLOCK, ("conv2", "bn2")),
+                Part("expand", _INNER, _OUTPUT, _POINT, ("conv3", "bn3")),
             ),
             Inner.REDUCED_OUTPUT,
             activates_last=True,

@@ -28,6 +28,7 @@ class Hidden(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, activation: type[nn.Module]) -> None:
         super().__init__()
+        self.flatten = nn.Flatten()
         self.linear = nn.Linear(inputs, outputs)
         self.activation = activation()
 
@@ -62,7 +63,11 @@ class Network(nn.Module):
             ConvNorm(numerics, last, head.channels, activation) if head.channels else nn.Identity()
         )
         self.mean = nn.AdaptiveAvgPool2d(1)
-        self.hidden = Hidden(channels, head.hidden, activation) if head.hidden else nn.Identity()
+        self.hidden: nn.Module = nn.Identity()
+        if head.hidden and head.hidden_norm:
+            self.hidden = ConvNorm(numerics, channels, head.hidden, activation)
+        elif head.hidden:
+            self.hidden = Hidden(channels, head.hidden, activation)
         self.dropout = Dropout(architecture.dropout)
         self.classifier = nn.Linear(head.hidden or channels, architecture.num_classes)
         if architecture.stochastic_depth > 0:  # rises linearly, as in the official code
@@ -77,8 +82,8 @@ class Network(nn.Module):
         x = self.pool(self.stem(x))
         for stage in self.stages:  # rather than the Sequential, which keeps its input until its end
             x = stage(x)
-        x = self.mean(self.head(x)).flatten(1)
-        logits: Tensor = self.classifier(self.dropout(self.hidden(x)))
+        x = self.hidden(self.mean(self.head(x))).flatten(1)
+        logits: Tensor = self.classifier(self.dropout(x))
         return logits
 
     def features(self, x: Tensor) -> list[Tensor]:

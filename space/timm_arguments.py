@@ -75,6 +75,7 @@ class TimmArguments:
     se_divisor: int = 1
     se_from_exp: bool = False
     stem_stride: int = 2
+    head_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.model not in ("EfficientNet", "MobileNetV3"):
@@ -85,8 +86,8 @@ class TimmArguments:
             raise ValueError(f"stem_stride is 1 or 2, but got {self.stem_stride}")
         if self.se_divisor not in (1, 8):
             raise ValueError(f"se_divisor is 1 or 8, but got {self.se_divisor}")
-        if self.se_from_exp and self.model == "EfficientNet":
-            raise ValueError("se_from_exp is MobileNetV3's alone")
+        if (self.se_from_exp or self.head_norm) and self.model == "EfficientNet":
+            raise ValueError("se_from_exp and head_norm are MobileNetV3's alone")
 
 
 def to_timm(architecture: Architecture) -> dict[str, Any]:
@@ -130,6 +131,7 @@ def to_timm(architecture: Architecture) -> dict[str, Any]:
         se_divisor=squeeze.divisor,
         se_from_exp=squeeze.base is SqueezeBase.EXPANDED,
         stem_stride=architecture.stem.stride,
+        head_norm=head.hidden > 0 and head.hidden_norm,
     )
     data: dict[str, Any] = json.loads(json.dumps(asdict(arguments)))
     return data
@@ -191,8 +193,9 @@ def _block_strings(
 
 
 def _string(words: list[str], repeats: int, stride: int) -> str:
-    operator, kernel, *others = words
-    return "_".join([operator, f"r{repeats}", kernel, f"s{stride}", *others])
+    place = next(i for i, word in enumerate(words) if word.startswith("k")) + 1
+    operator, *kernels = words[:place]
+    return "_".join([operator, f"r{repeats}", *kernels, f"s{stride}", *words[place:]])
 
 
 def _words(
@@ -206,6 +209,8 @@ def _words(
         raise _refuse(where, f"its shortcuts are the identity or none, but here {block.shortcut}")
     skips = stage.skip is not Skip.NONE
     words = [code, f"k{block.kernel}"]
+    if block.operator.optional_kernels:
+        words.insert(1, f"a{block.start_kernel}")
     if block.operator is Operator.CONV:
         skip = ["skip"] if skips else []
     elif block.linear:
@@ -262,7 +267,12 @@ def build_timm(data: Mapping[str, Any]) -> nn.Module:
     )
     models: dict[str, Callable[..., nn.Module]] = {
         "EfficientNet": EfficientNet,
-        "MobileNetV3": partial(MobileNetV3, se_from_exp=given.se_from_exp),
+        "MobileNetV3": partial(
+            MobileNetV3,
+            se_from_exp=given.se_from_exp,
+            head_norm=given.head_norm,
+            head_bias=not given.head_norm,
+        ),
     }
     decode: Callable[[list[list[str]]], Any] = builder.decode_arch_def
     module = models[given.model](
@@ -299,7 +309,7 @@ def from_timm(data: Mapping[str, Any]) -> Architecture:
     drop_path = given.drop_path_rate
     if given.model == "MobileNetV3":
         match = re.fullmatch(r"cn_r1_k1_s1_c(\d+)", strings[-1])
-        head = Head(int(match[1]) if match else 0, hidden=given.num_features)
+        head = Head(int(match[1]) if match else 0, given.num_features, given.head_norm)
         strings = strings[:-1] if match else strings
     stages, channels = [], given.stem_size
     for string in strings:
@@ -326,13 +336,14 @@ def from_timm(data: Mapping[str, Any]) -> Architecture:
     )
 
 
+_OPERATORS = {operator.form.timm: operator for operator in Operator if operator.form.timm}
+_OPERATORS["dsa"] = Operator.SEPARABLE
 _STRING = re.compile(
-    r"(?P<operator>ir|dsa|ds|er|cn)_r(?P<repeats>\d+)_k(?P<kernel>\d+)_s(?P<stride>\d)"
+    rf"(?P<operator>{'|'.join(_OPERATORS)})_r(?P<repeats>\d+)(_a(?P<start_kernel>\d+))?"
+    r"_k(?P<kernel>\d+)_s(?P<stride>\d)"
     r"(_e(?P<expansion>[\d.]+))?_c(?P<channels>\d+)(_se(?P<se>[\d.]+))?"
     r"(_n(?P<activation>re|r6|hs|sw))?(_(?P<skip>skip|noskip))?"
 )
-_OPERATORS = {operator.form.timm: operator for operator in Operator if operator.form.timm}
-_OPERATORS["dsa"] = Operator.SEPARABLE
 _ACTIVATIONS = {code: activation for activation, code in _ACTIVATION_CODES.items()}
 
 
@@ -341,7 +352,8 @@ def _stage(string: str, in_channels: int, given: TimmArguments) -> Stage:
     if match is None:
         raise InvalidInput(
             f"timm arguments: {string}: a block string is written "
-            "ir_r2_k3_s2_e6_c24_se0.25_nre_noskip, beginning with ir, ds, dsa, er or cn"
+            "ir_r2_k3_s2_e6_c24_se0.25_nre_noskip, beginning with "
+            f"one of {', '.join(_OPERATORS)}"
         )
     code, operator = match["operator"], _OPERATORS[match["operator"]]
     expansion = float(match["expansion"] or 1) if operator.expands else 1.0
@@ -361,6 +373,7 @@ def _stage(string: str, in_channels: int, given: TimmArguments) -> Stage:
         skip=Skip.IDENTITY if identity and code != "dsa" else Skip.NONE,
         activation=_ACTIVATIONS.get(match["activation"] or ""),
         linear=code != "dsa",
+        start_kernel=int(match["start_kernel"] or 0),
     )
     ratio = float(match["se"] or 0)
     return _with_squeeze(string, stage, ratio, in_channels, given) if ratio else stage

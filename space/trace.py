@@ -177,20 +177,22 @@ class _Tape:
     def layer(self, x: int, layer: Layer) -> int:
         """The layer, and the batch norm and the activation that follow it."""
         if not layer.norm:
-            out = self._weighted(layer.name, x, layer)
+            out = self._weighted(x, layer)
             return self.activate(f"{layer.name}.activation", out, layer.activation)
         with self.inside(x):
-            out = self._weighted(f"{layer.name}.conv", x, layer)
-            out = self.run(f"{layer.name}.norm", Kind.NORM, out, output=self.tensors[out])
+            out = self._weighted(x, layer)
+            out = self.run(layer.norm_module, Kind.NORM, out, output=self.tensors[out])
             return self.activate(f"{layer.name}.activation", out, layer.activation)
 
-    def _weighted(self, name: str, x: int, layer: Layer) -> int:
+    def _weighted(self, x: int, layer: Layer) -> int:
         side = -(-self.tensors[x].side // layer.stride)
         if self.same and layer.stride > 1 and layer.kernel > 1:
-            x = self._pad(f"{name}.pad", x, layer.kernel, layer.stride)
+            x = self._pad(f"{layer.name}.pad", x, layer.kernel, layer.stride)
         output = Map(layer.out_channels, side)
         macs = layer.weights * side**2
-        return self.run(name, Kind(layer.kind), x, output=output, macs=macs, bias=layer.bias)
+        return self.run(
+            layer.module, Kind(layer.kind), x, output=output, macs=macs, bias=layer.bias
+        )
 
     def activate(self, name: str, x: int, function: Activation | Gate | None) -> int:
         if function is None:

@@ -48,7 +48,12 @@ ARCHITECTURES = st.builds(
         pool=st.booleans(),
     ),
     stages=st.lists(STAGES, min_size=1, max_size=3).map(tuple),
-    head=st.builds(Head, channels=st.sampled_from([0, 32]), hidden=st.sampled_from([0, 16])),
+    head=st.builds(
+        Head,
+        channels=st.sampled_from([0, 32]),
+        hidden=st.sampled_from([0, 16]),
+        hidden_norm=st.booleans(),
+    ),
     resolution=st.sampled_from([17, 32]),
     num_classes=st.sampled_from([2, 5]),
     numerics=st.builds(
