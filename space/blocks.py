@@ -272,6 +272,39 @@ class Bottleneck(Residual):
         return out
 
 
+class Universal(Residual):
+    """k×k depthwise → 1×1 expand → k×k depthwise (→ squeeze-and-excite) → 1×1 project.
+
+    Either depthwise convolution may be left out: the second takes the stride where there is one,
+    and the first has no activation (MobileNetV4, section 3.1; as timm has it).
+    """
+
+    def __init__(self, block: Block, numerics: Numerics) -> None:
+        super().__init__(block, numerics)
+        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
+        last = nn.Identity if block.linear else activation
+        self.start: nn.Module = nn.Identity()
+        if block.start_kernel:
+            first = 1 if kernel else stride
+            self.start = ConvNorm(
+                numerics, inputs, inputs, kernel=block.start_kernel, stride=first, groups=inputs
+            )
+        self.expand = ConvNorm(numerics, inputs, inner, activation)
+        self.depthwise: nn.Module = nn.Identity()
+        if kernel:
+            self.depthwise = ConvNorm(
+                numerics, inner, inner, activation, kernel=kernel, stride=stride, groups=inner
+            )
+        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.project = ConvNorm(numerics, inner, outputs, last)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.expand(self.start(x)))
+        out: Tensor = self.project(self.squeeze(x))
+        return out
+
+
 #: The module of each operator; it is built from a block and the numerics.
 BLOCKS: dict[Operator, type[Residual]] = {
     Operator.CONV: Conv,
@@ -280,4 +313,5 @@ BLOCKS: dict[Operator, type[Residual]] = {
     Operator.FUSED: Fused,
     Operator.BASIC: Basic,
     Operator.BOTTLENECK: Bottleneck,
+    Operator.UNIVERSAL: Universal,
 }

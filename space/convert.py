@@ -240,7 +240,9 @@ def timm_mobilenet_v3(architecture: Architecture) -> Names:
     head = f"blocks.{len(architecture.stages)}.0"
     if architecture.head.channels:
         names |= _conv_norm("head", f"{head}.conv", f"{head}.bn1")
-    return names | _conv_norm("hidden", "conv_head", "norm_head") | {"hidden.linear": "conv_head"}
+    if architecture.head.hidden_norm:
+        return names | _conv_norm("hidden", "conv_head", "norm_head")
+    return names | {"hidden.linear": "conv_head"}
 
 
 def _timm_published_v3(architecture: Architecture) -> Names:
@@ -302,6 +304,8 @@ def _timm_source(preset: str, numerics: Numerics) -> Source:
         return Source(preset, resnet, numerics)
     if preset.startswith("mobilenet_v3"):
         return Source(preset, _timm_published_v3, numerics, hidden_is_convolution=True)
+    if preset.startswith("mobilenet_v4"):
+        return Source(preset, _timm_published_v4, numerics)
     return Source(preset, timm_efficientnet, numerics)
 
 
@@ -330,6 +334,7 @@ _NOT_IN_TORCHVISION = (
     "mnasnet_a1",
     "mnasnet_small",
     "mobilenet_v1",
+    "mobilenet_v4",
     "resnet200",
 )
 
@@ -358,6 +363,8 @@ def _timm_names(preset: str) -> list[str]:
             return [f"mnasnet_{width}"]
         case ["mobilenet", "v1" | "v2" as version]:
             return [f"mobilenet{version}_100"]
+        case ["mobilenet", "v4", "conv", size]:
+            return [f"mobilenetv4_conv_{size}"]
         case ["mobilenet", "v3", size]:
             return [f"mobilenetv3_{size}_100", f"tf_mobilenetv3_{size}_100"]
         case _:

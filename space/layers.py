@@ -27,6 +27,7 @@ class Operator(StrEnum):
     FUSED = "fused"
     BASIC = "basic"
     BOTTLENECK = "bottleneck"
+    UNIVERSAL = "universal"
 
     @property
     def form(self) -> Form:
@@ -418,6 +419,25 @@ _FORMS: Mapping[Operator, Form] = MappingProxyType(
             ),
             Inner.REDUCED_OUTPUT,
             activates_last=True,
+        ),
+        Operator.UNIVERSAL: Form(
+            (
+                Part(
+                    "start", _INPUT, _INPUT, _START, ("dw_start.conv", "dw_start.bn"), True, False
+                ),
+                Part("expand", _INPUT, _INNER, _POINT, ("pw_exp.conv", "pw_exp.bn")),
+                Part(
+                    "depthwise",
+                    _INNER,
+                    _INNER,
+                    _BLOCK,
+                    ("dw_mid.conv", "dw_mid.bn"),
+                    depthwise=True,
+                ),
+                Part("project", _INNER, _OUTPUT, _POINT, ("pw_proj.conv", "pw_proj.bn")),
+            ),
+            Inner.EXPANDED_INPUT,
+            timm="uir",
         ),
     }
 )

@@ -335,6 +335,74 @@ def _mobilenets_v3() -> dict[str, Architecture]:
     return {"mobilenet_v3_large": large, "mobilenet_v3_small": small}
 
 
+def _mobilenets_v4() -> dict[str, Architecture]:
+    """MobileNetV4 (Qin et al. 2024, tables 11 and 12), as timm has them: without dropout."""
+    # channels, repeats, start kernel, kernel, stride, expansion
+    small = (
+        (96, 1, 5, 5, 2, 3),
+        (96, 4, 0, 3, 1, 2),
+        (96, 1, 3, 0, 1, 4),
+        (128, 1, 3, 3, 2, 6),
+        (128, 1, 5, 5, 1, 4),
+        (128, 1, 0, 5, 1, 4),
+        (128, 1, 0, 5, 1, 3),
+        (128, 2, 0, 3, 1, 4),
+    )
+    medium = (
+        (80, 1, 3, 5, 2, 4),
+        (80, 1, 3, 3, 1, 2),
+        (160, 1, 3, 5, 2, 6),
+        (160, 2, 3, 3, 1, 4),
+        (160, 1, 3, 5, 1, 4),
+        (160, 1, 3, 3, 1, 4),
+        (160, 1, 3, 0, 1, 4),
+        (160, 1, 0, 0, 1, 2),
+        (160, 1, 3, 0, 1, 4),
+        (256, 1, 5, 5, 2, 6),
+        (256, 1, 5, 5, 1, 4),
+        (256, 2, 3, 5, 1, 4),
+        (256, 1, 0, 0, 1, 4),
+        (256, 1, 3, 0, 1, 4),
+        (256, 1, 3, 5, 1, 2),
+        (256, 1, 5, 5, 1, 4),
+        (256, 2, 0, 0, 1, 4),
+        (256, 1, 5, 0, 1, 2),
+    )
+    # channels, kernel, stride
+    convolutions = ((32, 3, 2), (32, 1, 1), (96, 3, 2), (64, 1, 1))
+    first = {
+        "small": [
+            Stage(Operator.CONV, width, 1, kernel, stride, skip=Skip.NONE)
+            for width, kernel, stride in convolutions
+        ],
+        "medium": [Stage(Operator.FUSED, 48, 1, 3, 2, 4)],
+    }
+    return {
+        f"mobilenet_v4_conv_{name}": Architecture(
+            stem=Stem(32),
+            stages=(
+                *first[name],
+                *(
+                    Stage(
+                        Operator.UNIVERSAL,
+                        width,
+                        repeats,
+                        kernel,
+                        stride,
+                        expansion,
+                        start_kernel=start,
+                    )
+                    for width, repeats, start, kernel, stride, expansion in rows
+                ),
+            ),
+            head=Head(960, hidden=1280, hidden_norm=True),
+            resolution=resolution,
+            numerics=_TORCH_RELU,
+        )
+        for name, rows, resolution in (("small", small, 224), ("medium", medium, 256))
+    }
+
+
 def _resnet(operator: Operator, repeats: tuple[int, ...], bottleneck: float = 1.0) -> Architecture:
     """ResNet (He et al. 2016, table 1), the stride in the k×k convolution as torchvision has it."""
     grows = 4 if operator is Operator.BOTTLENECK else 1
@@ -370,6 +438,7 @@ _PRESETS: Mapping[str, Architecture] = MappingProxyType(
     | _mnasnets()
     | {"mobilenet_v1": _mobilenet_v1(), "mobilenet_v2": _mobilenet_v2()}
     | _mobilenets_v3()
+    | _mobilenets_v4()
     | _resnets()
 )
 

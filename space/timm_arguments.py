@@ -357,7 +357,7 @@ def _stage(string: str, in_channels: int, given: TimmArguments) -> Stage:
         )
     code, operator = match["operator"], _OPERATORS[match["operator"]]
     expansion = float(match["expansion"] or 1) if operator.expands else 1.0
-    if operator.expands and expansion == 1:
+    if operator.form.unexpanded and expansion == 1:
         raise InvalidInput(
             f"timm arguments: {string}: timm builds an expand convolution at expansion 1, and "
             "phiscale does not; write ds or cn where none is meant"

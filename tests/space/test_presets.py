@@ -49,6 +49,7 @@ def test_presets_are_those_that_are_promised():
     promised += ["mnasnet_a1", "mnasnet_small", "mobilenet_v1", "mobilenet_v2"]
     promised += [f"mnasnet_b1_{width}" for width in ("050", "075", "100", "130")]
     promised += ["mobilenet_v3_large", "mobilenet_v3_small", "wide_resnet50_2", "wide_resnet101_2"]
+    promised += ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"]
     promised += [f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)]
     assert sorted(presets.names()) == sorted(promised)
 
