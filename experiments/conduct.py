@@ -7,8 +7,8 @@ results are recorded, the lease without which nothing is written, and who looks 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -20,21 +20,22 @@ from experiments.config import ExecutorConfig
 from experiments.config.value_types import Workers
 from experiments.data.images import Images
 from experiments.data.load import Data, load
-from experiments.evaluators.anywhere import Anywhere
+from experiments.evaluators.data_parallel import DataParallelEvaluator
 from experiments.evaluators.packed import AUTO, packed
-from experiments.evaluators.shared import Shared
+from experiments.evaluators.portable import PortableEvaluator
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
 from experiments.progress.display import ProgressDisplay, earlier
 from experiments.progress.trackers import Tracker, trackers_of, tracking
-from experiments.run import Folder, environment
+from experiments.runs.environment import environment
+from experiments.runs.folder import RecipeFolder
 from experiments.training import cpu_workers, machine
 from experiments.training.measure import Metric
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.executors.threads import Threads
-from search.lease import Lease, Leased
+from search.lease import Lease, Leased, held
 from search.ledger import Value, checked
 from search.pruning import Halving
 from search.recorded_jobs import Recorded, accuracy
@@ -56,7 +57,7 @@ class Conductor:
     epoch for `trial_timeout` seconds fails.
     """
 
-    run: Folder
+    run: RecipeFolder
     lease: Lease | None
     typical: Architecture
     trial_timeout: float | None = None
@@ -142,14 +143,16 @@ class Conductor:
         sharing = self._settings.model_copy(update={"workers": processes})
         environments = [] if processes == 1 else machine.worker_variables(sharing)
         if len(environments) > 1:
-            return Local(self.trial_timeout), Shared(evaluate, environments)
+            return Local(self.trial_timeout), DataParallelEvaluator(evaluate, environments)
         executor = executor_of(self._settings, self.trial_timeout, halving)
         if isinstance(executor, Threads):
             return executor, packed(evaluate, machine.choose_device(self._settings.device))
         if self._settings.address is not None:
             recipe = self.run.recipe
             assert recipe.data.resolution is not None  # settled when the run was opened
-            return executor, Anywhere(evaluate, recipe.data, recipe.data.resolution, recipe.seed)
+            return executor, PortableEvaluator(
+                evaluate, recipe.data, recipe.data.resolution, recipe.seed
+            )
         return executor, evaluate
 
     @cached_property
@@ -166,6 +169,17 @@ class Conductor:
         )
         log.note(f"images per second by the number of training runs at a time: {told}")
         return settings.model_copy(update={"workers": found[0].workers})
+
+
+@contextmanager
+def driving(run: RecipeFolder, *, take_over: bool = False) -> Iterator[Lease]:
+    """Inside, this process drives the run, which its manifest notes.
+
+    Raises `InvalidInput` where another process does, unless it is to be taken over.
+    """
+    with held(run.storage, run=run.identity, take_over=take_over) as lease:
+        run.note_start()
+        yield lease
 
 
 class Observed:
@@ -212,7 +226,7 @@ class _CheckpointRemoval(Observer):
         self._evaluate.forget(job.architecture, job.budget)
 
 
-def load_data(run: Folder) -> Data:
+def load_data(run: RecipeFolder) -> Data:
     """The images that a recipe names, divided; what they are is noted in the manifest."""
     resolution = run.recipe.data.resolution
     assert resolution is not None  # settled when the run was opened

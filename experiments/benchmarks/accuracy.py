@@ -28,7 +28,7 @@ from experiments.benchmarks.training import SPACE
 from experiments.config import DataConfig, TrainConfig
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.run import environment
+from experiments.runs.environment import environment
 from space import choices
 from space.architecture import Architecture, Skip
 from space.cost import cost

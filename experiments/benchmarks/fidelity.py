@@ -30,7 +30,7 @@ from scipy.stats import kendalltau
 from experiments.config import DataConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.run import environment
+from experiments.runs.environment import environment
 from search import pruning
 from search.candidates import Candidates
 from search.objective import Bounds, Objective

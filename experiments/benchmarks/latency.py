@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.latency import tables
 from experiments.latency.timing import Subject, survey
-from experiments.run import environment
+from experiments.runs.environment import environment
 from space import choices, presets
 from space.cost import cost
 from space.files import write_file

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run import environment
+from experiments.runs.environment import environment
 from reports import page, tables
 from reports.load import Run, Trial
 from space import choices

@@ -32,7 +32,7 @@ from experiments.config import DataConfig, TrainConfig
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency.tables import sample
-from experiments.run import environment
+from experiments.runs.environment import environment
 from experiments.training import learner, machine
 from experiments.training.acceleration import Accelerated
 from search.executors.processes import variables

@@ -23,8 +23,8 @@ from experiments.config import DataConfig, ExecutorConfig, GlyphsConfig, TrainCo
 from experiments.data.load import load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
-from experiments.run import environment
-from experiments.studies.recipe import StudyRecipe
+from experiments.runs.environment import environment
+from experiments.studies.recipes import StudyRecipe
 from scaling.comparison import PairedComparison, compare
 from scaling.grid import GridCandidate, realised
 from scaling.jobs import InOrder

@@ -40,7 +40,7 @@ from experiments.evaluators.packed import packed
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency.tables import sample
 from experiments.latency.timing import time_calls
-from experiments.run import environment
+from experiments.runs.environment import environment
 from experiments.training import machine
 from scaling.jobs import InOrder
 from search.executors.threads import Threads

@@ -32,7 +32,7 @@ from experiments.benchmarks import fidelity, samplers
 from experiments.config import DataConfig
 from experiments.data.load import load
 from experiments.evaluators.records import Records, read, surrogate
-from experiments.run import environment
+from experiments.runs.environment import environment
 from experiments.training import augment, machine
 from search.accuracy_model import AccuracyModel, Features
 from search.candidates import Candidates, Rows

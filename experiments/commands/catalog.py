@@ -7,7 +7,7 @@ from typing import Any
 from experiments import config
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import print_json, print_rows
-from experiments.studies.recipe import StudyRecipe
+from experiments.studies.recipes import StudyRecipe
 from space import choices, presets
 from space.cost import cost
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.config import RUN_NAME
-from experiments.run import environment
+from experiments.runs.environment import environment
 from space.validation import InvalidInput
 
 #: Bytes free on a disk below which a run soon fills it (assumed: a small run's weights and images).

@@ -11,7 +11,7 @@ from experiments.commands.resolve import existing_run, find_run
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, out, wrote
-from experiments.run import open_run
+from experiments.runs.opening import open_run
 from reports import figure_style, figures, search_figures, trial_tables
 from space.validation import InvalidInput, one_of
 

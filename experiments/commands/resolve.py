@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import config
-from experiments.run import Folder, Run
-from experiments.studies.recipe import read_recipe
+from experiments.runs.folder import OpenRun, RecipeFolder
+from experiments.studies.recipes import read_recipe
 from space import presets
 from space.architecture import Architecture
 from space.files import read_text
@@ -41,25 +41,25 @@ def complete_run(incomplete: str) -> list[str]:
     return [name for name in found if name.startswith(incomplete)]
 
 
-def find_run(folder: Path) -> Run | None:
+def find_run(folder: Path) -> OpenRun | None:
     """The run in `folder`, or of that name under runs/; None where there is none."""
     place = _find(folder)
-    return None if place is None else Run(place, config.load(str(place / "recipe.yaml")))
+    return None if place is None else OpenRun(place, config.load(str(place / "recipe.yaml")))
 
 
-def existing_run(folder: Path) -> Run:
+def existing_run(folder: Path) -> OpenRun:
     """The run in `folder`, or of that name under runs/, which is looked at and not changed.
 
     Raises `InvalidInput` where there is none.
     """
     place = _existing(folder)
-    return Run(place, config.load(str(place / "recipe.yaml")))
+    return OpenRun(place, config.load(str(place / "recipe.yaml")))
 
 
-def existing_folder(folder: Path) -> Folder:
+def existing_folder(folder: Path) -> RecipeFolder:
     """The same for a run, a scaling study or a transfer."""
     place = _existing(folder)
-    return Folder(place, read_recipe(place / "recipe.yaml"))
+    return RecipeFolder(place, read_recipe(place / "recipe.yaml"))
 
 
 def _find(folder: Path) -> Path | None:
@@ -106,7 +106,7 @@ def load_architecture(name: str) -> Architecture:
     return _read(Path(name))
 
 
-def _of_run(run: Run, name: str, part: str) -> Architecture:
+def _of_run(run: OpenRun, name: str, part: str) -> Architecture:
     from reports.load import load
     from reports.tables import networks
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands import searched
+from experiments.commands import search_output
 from experiments.commands.shared_options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
 from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.progress import log
-from experiments.run import Run, open_run
+from experiments.runs.folder import OpenRun
+from experiments.runs.opening import open_run
 from reports.formatting import count, percent
 from reports.summary.coefficients import evidence
 
@@ -78,13 +79,15 @@ def family(
     """Stage 3: scale the baseline, train its family, test, export."""
     changes = list(changes or ())
     if rules:
-        changes += [f"family.rule={rules[0]}", f"family.rivals=[{', '.join(rules[1:])}]"]
+        changes.append(f"family.rule={rules[0]}")
+    if rules and len(rules) > 1:
+        changes.append(f"family.rivals=[{', '.join(rules[1:])}]")
     opened = open_run(run, folder, tuple(changes), take_over=take_over)
     run_stages(opened, ("family",), take_over=take_over, quiet=quiet, as_json=as_json)
 
 
 def run_stages(
-    opened: Run, names: Iterable[str], *, take_over: bool, quiet: bool, as_json: bool
+    opened: OpenRun, names: Iterable[str], *, take_over: bool, quiet: bool, as_json: bool
 ) -> None:
     """Runs the stages `names` of a run and prints what they found."""
     with log.recorded(opened.folder, quiet=quiet):
@@ -95,7 +98,7 @@ def run_stages(
         _show(found)
 
 
-def _found(opened: Run, names: Iterable[str], take_over: bool) -> dict[str, Any]:
+def _found(opened: OpenRun, names: Iterable[str], take_over: bool) -> dict[str, Any]:
     """What the stages find."""
     with ending(f"phiscale run {typed(opened.folder)}"):
         from experiments import stages  # torch: not needed to find fault with a recipe
@@ -131,7 +134,7 @@ def ending(again: str) -> Iterator[None]:
 def _show(found: dict[str, Any]) -> None:
     """The results of a run for people: baseline, coefficients, family, where the report is."""
     if baseline := found.get("search"):
-        searched.show(baseline)
+        search_output.show(baseline)
     if grid := found.get("coefficients"):
         accuracy = f", accuracy {percent(grid['accuracy'])}" if grid["accuracy"] is not None else ""
         out.print(

@@ -12,7 +12,7 @@ from experiments.commands.shared_options import AsJson
 from experiments.commands.status import is_finished
 from experiments.commands.terminal import print_json, print_rows
 from experiments.progress import log
-from experiments.run import Folder
+from experiments.runs.folder import RecipeFolder
 from reports.formatting import count, percent
 from reports.load import Run as Loaded
 from space.validation import InvalidInput
@@ -58,7 +58,7 @@ def list_runs(
     print_rows(headers, cells, numeric=(3, 4, 5))
 
 
-def _run_row(place: Path, opened: Folder, loaded: Loaded) -> dict[str, Any]:
+def _run_row(place: Path, opened: RecipeFolder, loaded: Loaded) -> dict[str, Any]:
     from search.lease import driver_of
 
     working = driver_of(opened.storage) is not None

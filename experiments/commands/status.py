@@ -12,8 +12,8 @@ from experiments.commands.terminal import out, print_json, print_rows, typed
 from experiments.commands.trials import result
 from experiments.config import Recipe
 from experiments.progress.time_left import Done, Left, left
-from experiments.run import Folder
-from experiments.studies.recipe import StudyRecipe, TransferRecipe
+from experiments.runs.folder import RecipeFolder
+from experiments.studies.recipes import StudyRecipe, TransferRecipe
 from reports.formatting import count, duration, number, percent, printable
 from reports.load import Run as Loaded
 from reports.load import Trial
@@ -63,7 +63,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         out.print(text, style="red", markup=False, overflow="ellipsis", no_wrap=True)
 
 
-def _stage(opened: Folder, loaded: Loaded, name: str) -> _Stage:
+def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
     trials = loaded.study(name)
     done = [trial for trial in trials if trial.state in ("complete", "pruned")]
     running = [trial for trial in trials if trial.state == "running"]
@@ -89,14 +89,14 @@ def _stage(opened: Folder, loaded: Loaded, name: str) -> _Stage:
     )
 
 
-def _names(opened: Folder, loaded: Loaded) -> list[str]:
+def _names(opened: RecipeFolder, loaded: Loaded) -> list[str]:
     """The studies that the recipe foresees and those that the storage holds, stage by stage."""
     names = list(dict.fromkeys([*_foreseen(opened), *loaded.trials]))
     stages = list(dict.fromkeys(map(loaded.stage_of, names)))
     return sorted(names, key=lambda name: stages.index(loaded.stage_of(name)))
 
 
-def _foreseen(opened: Folder) -> dict[str, int | None]:
+def _foreseen(opened: RecipeFolder) -> dict[str, int | None]:
     """The studies that a run will have by its recipe, with the training runs of each, if known."""
     recipe = opened.recipe
     if not isinstance(recipe, Recipe):
@@ -110,13 +110,13 @@ def _foreseen(opened: Folder) -> dict[str, int | None]:
     }
 
 
-def _planned(opened: Folder, loaded: Loaded, name: str) -> int | None:
+def _planned(opened: RecipeFolder, loaded: Loaded, name: str) -> int | None:
     """What the stage itself has noted when it began, or what the recipe says."""
     noted = loaded.manifest.get("planned", {}).get(name)
     return _foreseen(opened).get(name) if noted is None else int(noted)
 
 
-def is_finished(opened: Folder, loaded: Loaded) -> bool:
+def is_finished(opened: RecipeFolder, loaded: Loaded) -> bool:
     """Whether a run has its family; whether a study or transfer has all that it planned."""
     if isinstance(opened.recipe, Recipe):
         return loaded.family is not None
@@ -142,7 +142,7 @@ def _share(trial: Trial) -> float:
 
 
 def _print_status(
-    opened: Folder, loaded: Loaded, stages: list[_Stage], driver: Driver | None
+    opened: RecipeFolder, loaded: Loaded, stages: list[_Stage], driver: Driver | None
 ) -> None:
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
@@ -172,7 +172,7 @@ def _print_status(
             out.print(f"{stage.name}: {stage.left}", style="cyan")
 
 
-def _sentence(opened: Folder, loaded: Loaded, driver: Driver | None) -> str:
+def _sentence(opened: RecipeFolder, loaded: Loaded, driver: Driver | None) -> str:
     if driver is not None:
         return f"working: {driver}"
     if is_finished(opened, loaded):
@@ -182,7 +182,7 @@ def _sentence(opened: Folder, loaded: Loaded, driver: Driver | None) -> str:
     return f"{begun} with: {_command(opened)}"
 
 
-def _command(opened: Folder) -> str:
+def _command(opened: RecipeFolder) -> str:
     """What continues the run, study or transfer."""
     match opened.recipe:
         case StudyRecipe():
@@ -212,7 +212,7 @@ def _print_running(running: list[Trial], header: str) -> None:
 
 
 def _as_data(
-    opened: Folder,
+    opened: RecipeFolder,
     loaded: Loaded,
     stages: list[_Stage],
     driver: Driver | None,

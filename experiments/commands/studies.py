@@ -31,7 +31,7 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """How accuracy grows with depth, width, resolution, or all; run again, it continues."""
-    from experiments.studies import run as studies
+    from experiments.studies import scaling_study as studies
     from reports import scaling_study
 
     opened = studies.open_study_run(recipe, folder, tuple(changes or ()), take_over=take_over)

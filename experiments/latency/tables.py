@@ -25,7 +25,7 @@ from torch import nn
 
 from experiments.data.parallel import Progress
 from experiments.latency import timing
-from experiments.run import environment
+from experiments.runs.environment import environment
 from experiments.training import machine
 from space.architecture import Architecture, Block, Head, Stem
 from space.blocks import BLOCKS

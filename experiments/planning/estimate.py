@@ -27,7 +27,7 @@ from experiments.planning.networks import (
     family_members,
 )
 from experiments.planning.training_speed import Probe, Stand
-from experiments.run import largest_resolution
+from experiments.runs.opening import largest_resolution
 from experiments.training import machine
 from scaling.race import ladder
 from space.architecture import Architecture

@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.config import Recipe
 from experiments.data.load import Data
-from experiments.run import Run
-from experiments.stages.beginning import objective_of
+from experiments.runs.folder import OpenRun
 from experiments.stages.coefficients import candidates_of
+from experiments.stages.search_inputs import objective_of
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.family import family_at, family_for
 from scaling.rules import load as load_rule
@@ -35,7 +35,7 @@ def draw_candidates(recipe: Recipe, data: Data) -> tuple[Candidates, list[Archit
         in_channels=recipe.data.channels,
     )
     with tempfile.TemporaryDirectory() as folder:
-        objective = objective_of(Run(Path(folder), recipe))
+        objective = objective_of(OpenRun(Path(folder), recipe))
     candidates = Candidates(space, objective)
     rng = np.random.default_rng(recipe.seed)
     rows = [candidates.sample(_DRAWS, rng)]

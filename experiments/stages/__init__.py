@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from experiments.conduct import Conductor, StageFailed
-from experiments.run import Run
+from experiments.conduct import Conductor, StageFailed, driving
+from experiments.runs.folder import OpenRun
 from experiments.stages import coefficients, family, search
 from experiments.stages.context import StageContext
 from scaling.coefficients import AllFailed
@@ -27,7 +27,7 @@ from space.validation import InvalidInput
 FAILURES = (StageFailed, SearchFailed, ClusterLost, AllFailed, ExportMismatch, lease.LeaseLost)
 
 
-def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[str, Any]:
+def run(opened: OpenRun, names: Iterable[str], *, take_over: bool = False) -> dict[str, Any]:
     """Runs the named stages in order and gives what each found, by its name.
 
     Raises `InvalidInput` where a stage needs the result of one that has not ended, or another
@@ -37,10 +37,10 @@ def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[s
     names = tuple(names)
     _refuse_trainings(opened, names)
     if set(names) <= {"report"}:  # which only reads
-        driving: AbstractContextManager[lease.Lease | None] = nullcontext()
+        drives: AbstractContextManager[lease.Lease | None] = nullcontext()
     else:
-        driving = lease.held(opened.storage, run=opened.identity, take_over=take_over)
-    with driving as held:
+        drives = driving(opened, take_over=take_over)
+    with drives as held:
         context = StageContext(opened, _conductor(opened, held))
         found: dict[str, Any] = {}
         for name in names:
@@ -49,13 +49,13 @@ def run(opened: Run, names: Iterable[str], *, take_over: bool = False) -> dict[s
         return found
 
 
-def _conductor(opened: Run, held: lease.Lease | None) -> Conductor:
+def _conductor(opened: OpenRun, held: lease.Lease | None) -> Conductor:
     recipe = opened.recipe
     typical = replace(choices.load(recipe.space).base, resolution=recipe.resolution)
     return Conductor(opened, held, typical, recipe.search.trial_timeout)
 
 
-def _refuse_trainings(opened: Run, names: tuple[str, ...]) -> None:
+def _refuse_trainings(opened: OpenRun, names: tuple[str, ...]) -> None:
     """A run on records can go no further than its search."""
     training = [name for name in names if name in ("coefficients", "family")]
     if opened.recipe.evaluator.kind == "records" and training:

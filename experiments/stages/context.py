@@ -13,7 +13,7 @@ from experiments.config.value_types import Workers
 from experiments.data.load import HEAVY_IMBALANCE, Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
-from experiments.run import Run
+from experiments.runs.folder import OpenRun
 from search.ledger import Value
 from search.recorded_jobs import accuracy
 from search.study import open_study
@@ -33,7 +33,7 @@ class StudyName(NamedTuple):
 class StageContext:
     """One run, and who carries out its jobs."""
 
-    run: Run
+    run: OpenRun
     conductor: Conductor
 
     @property

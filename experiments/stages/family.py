@@ -16,7 +16,7 @@ from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.progress import log
-from experiments.run import environment
+from experiments.runs.environment import environment
 from experiments.stages import rivals
 from experiments.stages.context import StageContext, StudyName
 from experiments.training.augment import normalisation, normalise, resize

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
 from experiments.progress import log
-from experiments.run import environment
-from experiments.stages.beginning import objective_of, prior_of
+from experiments.runs.environment import environment
 from experiments.stages.context import StageContext, StudyName
 from experiments.stages.lookup import Lookup, lookup
+from experiments.stages.search_inputs import objective_of, prior_of
 from scaling.jobs import InOrder
 from search import pruning, samplers
 from search.candidates import Candidates

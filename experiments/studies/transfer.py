@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config
-from experiments.conduct import Conductor, StageFailed, load_data
+from experiments.conduct import Conductor, StageFailed, driving, load_data
 from experiments.config import Recipe
 from experiments.data.load import Data
-from experiments.run import Folder, record_start, recorded_recipe, with_absolute_source
-from experiments.studies.recipe import FINE_TUNED, SCRATCH, TransferRecipe
+from experiments.runs.folder import RecipeFolder
+from experiments.runs.recipe_changes import recorded_recipe, with_absolute_source, write_recipe
+from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
-from search import lease
 from search.study import open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Status
@@ -40,7 +40,7 @@ _MAY_CHANGE = (
 
 
 @dataclass(frozen=True)
-class TransferRun(Folder):
+class OpenTransfer(RecipeFolder):
     """A transfer's folder, and what it is to do."""
 
     recipe: TransferRecipe
@@ -58,7 +58,7 @@ def open_transfer(
     overrides: Sequence[str] = (),
     *,
     take_over: bool = False,
-) -> TransferRun:
+) -> OpenTransfer:
     """The transfer of the family in the run's folder to the images `source`, made ready.
 
     It trains as the run did, in as many epochs as its family, but for `overrides`. Raises
@@ -70,9 +70,9 @@ def open_transfer(
         raise InvalidInput(f"{run}: must be the folder of a run that has its family")
     recipe = _recipe(config.load(str(saved)), run, source, overrides)
     folder = out or run / "transfer" / Path(source).name
-    opened = TransferRun(folder.resolve(), with_absolute_source(recipe))
+    opened = OpenTransfer(folder.resolve(), with_absolute_source(recipe))
     before = recorded_recipe(opened.folder, opened.recipe)
-    record_start(opened, before, _MAY_CHANGE, take_over=take_over)
+    write_recipe(opened, before, _MAY_CHANGE, take_over=take_over)
     return opened
 
 
@@ -100,14 +100,14 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
     return validate(TransferRecipe, data, source="phiscale transfer")
 
 
-def run(opened: TransferRun, *, take_over: bool = False) -> dict[str, Any]:
+def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
     """Trains each member both ways, and writes and gives transfer.json.
 
     Raises `StageFailed` where a training failed, and `InvalidInput` where another process drives
     the transfer and is not to be taken over.
     """
     recipe, family = opened.recipe, load_family(opened.recipe.family)
-    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+    with driving(opened, take_over=take_over) as held:
         data = load_data(opened)
         networks = {
             member.name: replace(member.architecture, num_classes=len(data.classes))

@@ -8,7 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from experiments import stages
-from experiments.run import open_run
+from experiments.runs.opening import open_run
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

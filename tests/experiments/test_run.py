@@ -1,32 +1,29 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from optuna.trial import create_trial
 
 from experiments import config
-from experiments.run import (
-    KEPT_LATENCIES,
-    KEPT_PRIOR,
-    KEPT_SPACE,
-    Run,
-    largest_resolution,
-    open_run,
-)
+from experiments.conduct import driving
+from experiments.runs.folder import KEPT_LATENCIES, KEPT_PRIOR, KEPT_SPACE, OpenRun
+from experiments.runs.opening import largest_resolution, open_run
 from search import lease
 from search.study import open_study
 from space.validation import InvalidInput
 
 
-def trained(run: Run) -> Run:
+def trained(run: OpenRun) -> OpenRun:
     """The run with a training recorded."""
     open_study(run.storage, "search").add_trial(create_trial(value=0.5))
     return run
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Run:
+def started(tmp_path: Path) -> OpenRun:
     return trained(open_run("demo", tmp_path / "run"))
 
 
@@ -43,11 +40,41 @@ def test_the_default_folder_is_named_after_the_recipe(tmp_path, monkeypatch):
     assert open_run("demo").folder == tmp_path / "runs" / "demo"
 
 
-def test_the_manifest_lists_every_start(started):
-    open_run("demo", started.folder, ("search.trials=30",))
+def test_the_manifest_lists_every_start_that_was_not_refused(started):
+    with driving(started):
+        other = open_run("demo", started.folder)
+        with pytest.raises(InvalidInput, match="this run is driven by"), driving(other):
+            pass
+    with driving(other):
+        pass
     manifest = json.loads((started.folder / "manifest.json").read_text("utf-8"))
     assert len(manifest["starts"]) == 2
     assert manifest["starts"][0]["environment"]["torch"]
+
+
+def test_two_processes_lose_no_fact_of_the_manifest(started):
+    code = (
+        "import sys; from pathlib import Path; from experiments import config\n"
+        "from experiments.runs.folder import RecipeFolder\n"
+        "run = RecipeFolder(Path(sys.argv[1]), config.load('demo'))\n"
+        "for number in range(60):\n    run.note(**{f'{sys.argv[2]}{number}': number})\n"
+    )
+    command = [sys.executable, "-c", code, str(started.folder)]
+    writers = [subprocess.Popen([*command, name]) for name in ("a", "b")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(started.manifest.keys() & {f"{n}{i}" for n in "ab" for i in range(60)}) == 120
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_results_whose_storage_was_lost_are_not_trained_over(started, left):
+    started.write("baseline.json", {})
+    storage = started.folder / "study.db"
+    storage.unlink()
+    if left is not None:
+        storage.write_bytes(left)
+    with pytest.raises(InvalidInput, match=r"study\.db was removed or emptied, but baseline\.json"):
+        open_run(str(started.folder))
+    assert not storage.exists() or not storage.read_bytes()
 
 
 def test_more_trials_may_be_asked_of_a_started_run(started):
@@ -86,7 +113,6 @@ def test_a_start_that_came_to_nothing_binds_nobody(tmp_path):
     assert again.recipe.data.resolution == largest_resolution(again.recipe)
     assert config.load(str(run.folder / "recipe.yaml")) == again.recipe
     assert not {KEPT_PRIOR, KEPT_LATENCIES} & {path.name for path in run.folder.iterdir()}
-    assert len(again.manifest["starts"]) == 2
 
 
 def test_a_first_start_leaves_files_alone_that_it_has_not_kept(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from experiments import stages
 from experiments.commands import searched
 from experiments.config import load
-from experiments.run import Run, open_run
+from experiments.runs.folder import OpenRun
+from experiments.runs.opening import open_run
 from reports import load as reports
 from search.study import open_study, value_of
 from space import choices, moves, presets
@@ -56,19 +57,19 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(folder: Path, archive: Path, *overrides: str) -> Run:
+def opened(folder: Path, archive: Path, *overrides: str) -> OpenRun:
     settings = (f"evaluator.records={archive}", "evaluator.surrogate=gaussian_process")
     return open_run("accel-nasbench", folder, (*settings, "search.trials=24", *overrides))
 
 
 @pytest.fixture(scope="module")
-def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
     run = opened(tmp_path_factory.mktemp("runs") / "whole", archive)
     stages.run(run, ["search"])
     return run
 
 
-def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: Run) -> None:
+def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: OpenRun) -> None:
     study = open_study(run.storage, "search")
     assert len(study.trials) == 24
     found = run.read("baseline.json")
@@ -83,7 +84,7 @@ def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: Run) -> None:
     assert 0 < judged["rmse"] < 0.01
 
 
-def test_user_sees_accuracy_error_and_comparison(run: Run, capsys: Any) -> None:
+def test_user_sees_accuracy_error_and_comparison(run: OpenRun, capsys: Any) -> None:
     searched.show(run.read("baseline.json"))
     said = capsys.readouterr().out
     for part in ("surrogate accuracy", "Kendall τ", "R²", "RMSE", "efficientnet_b0", "points"):
@@ -91,7 +92,7 @@ def test_user_sees_accuracy_error_and_comparison(run: Run, capsys: Any) -> None:
     assert "24 predicted" in said
 
 
-def test_user_is_told_loudly_of_an_extrapolated_baseline(run: Run, capsys: Any) -> None:
+def test_user_is_told_loudly_of_an_extrapolated_baseline(run: OpenRun, capsys: Any) -> None:
     found = run.read("baseline.json")
     found["lookup"]["expected"]["extrapolated"] = True
     searched.show(found)
@@ -99,7 +100,7 @@ def test_user_is_told_loudly_of_an_extrapolated_baseline(run: Run, capsys: Any) 
 
 
 def test_interrupted_search_on_records_ends_as_the_whole_one(
-    run: Run, archive: Path, tmp_path: Path
+    run: OpenRun, archive: Path, tmp_path: Path
 ) -> None:
     for trials in (9, 24):
         again = opened(tmp_path / "again", archive, f"search.trials={trials}")
@@ -111,7 +112,7 @@ def test_interrupted_search_on_records_ends_as_the_whole_one(
     assert keys[0] == keys[1]
 
 
-def test_report_can_be_written_of_a_search_alone(run: Run) -> None:
+def test_report_can_be_written_of_a_search_alone(run: OpenRun) -> None:
     page = stages.run(run, ["report"])["report"]
     assert Path(page).is_file()
 
@@ -234,7 +235,7 @@ def test_several_objectives_refuse_a_pruner() -> None:
 
 @pytest.mark.parametrize("source", ["run", "storage", "records"])
 def test_earlier_searches_help_the_predictor(
-    source: str, run: Run, archive: Path, tmp_path: Path
+    source: str, run: OpenRun, archive: Path, tmp_path: Path
 ) -> None:
     earlier = {"run": str(run.folder), "storage": run.storage, "records": str(archive)}[source]
     warm = opened(tmp_path / "warm", archive, f"search.warm_start=['{earlier}']", "search.trials=8")
@@ -275,7 +276,7 @@ def test_warm_start_that_is_nothing_is_refused(
         stages.run(run, ["search"])
 
 
-def test_other_samplers_refuse_a_warm_start(run: Run, archive: Path, tmp_path: Path) -> None:
+def test_other_samplers_refuse_a_warm_start(run: OpenRun, archive: Path, tmp_path: Path) -> None:
     settings = (f"search.warm_start=['{run.folder}']", "search.sampler=tpe")
     with pytest.raises(InvalidInput, match=r"search\.warm_start: the sampler tpe cannot learn"):
         stages.run(opened(tmp_path / "run", archive, *settings), ["search"])

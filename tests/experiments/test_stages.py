@@ -8,7 +8,8 @@ import pytest
 
 from experiments import config, stages
 from experiments.latency import timing
-from experiments.run import Run, open_run
+from experiments.runs.folder import OpenRun
+from experiments.runs.opening import open_run
 from scaling.saved_family import load_family
 from search.study import finished, open_study
 from space.architecture import Architecture
@@ -25,7 +26,7 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Run:
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> OpenRun:
     """A run whose baseline is found."""
     folder = tmp_path_factory.mktemp("stages")
     run = open_run("demo", folder / "run", (*tiny, *TINY, f"data.cache={folder / 'cache'}"))
@@ -33,7 +34,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) ->
     return run
 
 
-def again(searched: Run, *overrides: str) -> Run:
+def again(searched: OpenRun, *overrides: str) -> OpenRun:
     return open_run(str(searched.folder), overrides=overrides)
 
 

@@ -11,10 +11,10 @@ from optuna.trial import TrialState, create_trial
 
 from experiments import conduct, stages
 from experiments.config import load_as, study_names
-from experiments.run import open_run
-from experiments.studies import run as studies
+from experiments.runs.opening import open_run
+from experiments.studies import scaling_study as studies
 from experiments.studies import transfer
-from experiments.studies.recipe import StudyRecipe
+from experiments.studies.recipes import StudyRecipe
 from reports import scaling_study
 from search import lease
 from search.study import DRIVERS, open_study
@@ -31,7 +31,7 @@ TINY = (
 )
 
 
-def tiny(folder: Path, *changes: str) -> studies.StudyRun:
+def tiny(folder: Path, *changes: str) -> studies.OpenStudy:
     cache = f"data.cache={folder / 'cache'}"
     return studies.open_study_run("study-dimensions", folder / "study", (*TINY, cache, *changes))
 
@@ -79,7 +79,7 @@ def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkey
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory) -> studies.StudyRun:
+def elsewhere(tmp_path_factory) -> studies.OpenStudy:
     """A study that is logged, packed, and keeps its checkpoints outside its folder."""
     pytest.importorskip("tensorboard")
     folder = tmp_path_factory.mktemp("elsewhere")

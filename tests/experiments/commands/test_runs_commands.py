@@ -15,8 +15,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from experiments.commands import running
 from experiments.progress import log
-from experiments.studies.run import open_study_run
+from experiments.studies.scaling_study import open_study_run
 from search import lease
 from search.study import open_study
 
@@ -237,6 +238,18 @@ def test_rules_of_growth_stand_side_by_side_at_equal_macs(phiscale, copied):
     grown = found["members"][1]["cost"]["macs"]
     assert abs(rival["cost"]["macs"] / grown - 1) < 0.1
     assert "width b1" in phiscale("family", copied, *rules, "--quiet").out
+
+
+def test_one_rule_on_the_command_line_leaves_the_recipes_rivals(phiscale, copied, monkeypatch):
+    opened = []
+    monkeypatch.setattr(running, "run_stages", lambda run, *_, **__: opened.append(run))
+    rivals = "--set=family.rivals=[width, mobilenet_v3_small]"
+    assert phiscale("family", copied, rivals, "--rule", "compound").status == 0
+    assert phiscale("family", copied, "--rule", "compound", "--rule", "depth").status == 0
+    assert [run.recipe.family.rivals for run in opened] == [
+        ("width", "mobilenet_v3_small"),
+        ("depth",),
+    ]
 
 
 def test_targets_say_how_far_off_their_networks_are(phiscale, copied):

@@ -9,7 +9,7 @@ from experiments import config, stages
 from experiments.conduct import Observed
 from experiments.progress import log, trackers
 from experiments.progress.trackers import MLflow, TensorBoard, trackers_of, tracking
-from experiments.run import open_run
+from experiments.runs.opening import open_run
 from scaling.jobs import InOrder
 from search.executors.local import Local
 from search.recorded_jobs import Recorded, accuracy

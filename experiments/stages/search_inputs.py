@@ -10,7 +10,7 @@ import numpy as np
 from experiments import config
 from experiments.config import ObjectiveConfig
 from experiments.evaluators.records import read
-from experiments.run import KEPT_LATENCIES, KEPT_PRIOR, Run
+from experiments.runs.folder import KEPT_LATENCIES, KEPT_PRIOR, OpenRun
 from search import prior
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
@@ -20,7 +20,7 @@ from search.study import find_study
 from space.validation import InvalidInput
 
 
-def objective_of(run: Run) -> Objective:
+def objective_of(run: OpenRun) -> Objective:
     """The recipe's objective; latencies come from the run's own copy of the table."""
     settings, table = run.recipe.objective, None
     if settings.latency_table is not None:
@@ -41,7 +41,7 @@ def _asks_latency(settings: ObjectiveConfig) -> bool:
     return "latency" in asked or settings.bounds.latency is not None
 
 
-def _table(run: Run, path: Path) -> Any:
+def _table(run: OpenRun, path: Path) -> Any:
     from experiments.latency import tables
 
     kept = run.folder / KEPT_LATENCIES
@@ -56,7 +56,7 @@ def _table(run: Run, path: Path) -> Any:
     return table
 
 
-def prior_of(run: Run, candidates: Candidates) -> Observations | None:
+def prior_of(run: OpenRun, candidates: Candidates) -> Observations | None:
     """What the recipe's `warm_start` holds; read once and kept in the run, since it may grow.
 
     Raises `InvalidInput` where a source cannot be read, or none of its networks are of the space.
@@ -72,7 +72,7 @@ def prior_of(run: Run, candidates: Candidates) -> Observations | None:
     return Observations(rows, accuracy, np.zeros(len(rows)))
 
 
-def _source(run: Run, source: str, candidates: Candidates) -> Observations:
+def _source(run: OpenRun, source: str, candidates: Candidates) -> Observations:
     where = f"search.warm_start: {without_password(source) if '://' in source else source}"
     if "://" not in source and not Path(source).is_dir():
         records = read(Path(source), candidates.space)
@@ -97,4 +97,4 @@ def _storage_of(folder: Path) -> str:
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
         raise InvalidInput(f"search.warm_start: {folder}: is no folder of a run")
-    return Run(folder, config.load(str(recipe))).storage
+    return OpenRun(folder, config.load(str(recipe))).storage

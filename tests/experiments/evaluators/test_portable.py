@@ -12,7 +12,7 @@ from upath import UPath
 
 from experiments.config import DataConfig, GlyphsConfig, TrainConfig
 from experiments.data.load import load
-from experiments.evaluators.anywhere import Anywhere
+from experiments.evaluators.portable import PortableEvaluator
 from experiments.evaluators.training import TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Interrupted
@@ -33,40 +33,44 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def anywhere(cache: Path, tmp_path: Path) -> Anywhere:
+def portable(cache: Path, tmp_path: Path) -> PortableEvaluator:
     config = DataConfig(
         cache=cache, glyphs=GlyphsConfig(classes=2, train_images=80, test_images=20)
     )
     data = load(config, resolution=12, seed=0)
     checkpoints = tmp_path / "checkpoints"
     evaluate = TrainingEvaluator(data.train, data.held_out, TrainConfig(), checkpoints)
-    return Anywhere(evaluate, config.model_copy(update={"cache": None}), 12, 0)
+    return PortableEvaluator(evaluate, config.model_copy(update={"cache": None}), 12, 0)
 
 
-def test_missing_cache_is_built_again_where_it_was(anywhere: Anywhere, cache: Path) -> None:
-    before = anywhere.evaluate.train.read(np.arange(10))
-    pickled = pickle.dumps(anywhere)
+def test_missing_cache_is_built_again_where_it_was(
+    portable: PortableEvaluator, cache: Path
+) -> None:
+    before = portable.evaluate.train.read(np.arange(10))
+    pickled = pickle.dumps(portable)
     shutil.rmtree(cache)
     there = pickle.loads(pickled)
     assert cache.is_dir()
     np.testing.assert_array_equal(there.evaluate.train.read(np.arange(10)), before)
-    np.testing.assert_array_equal(there.evaluate.held_out.labels, anywhere.evaluate.held_out.labels)
+    np.testing.assert_array_equal(there.evaluate.held_out.labels, portable.evaluate.held_out.labels)
 
 
-def test_other_images_under_the_same_name_are_refused(anywhere: Anywhere, cache: Path) -> None:
+def test_other_images_under_the_same_name_are_refused(
+    portable: PortableEvaluator, cache: Path
+) -> None:
     others = GlyphsConfig(classes=2, train_images=80, test_images=20, seed=1)
-    data = anywhere.data.model_copy(update={"glyphs": others})
-    pickled = pickle.dumps(Anywhere(anywhere.evaluate, data, 12, 0))
+    data = portable.data.model_copy(update={"glyphs": others})
+    pickled = pickle.dumps(PortableEvaluator(portable.evaluate, data, 12, 0))
     shutil.rmtree(cache)
     with pytest.raises(InvalidInput, match="holds other images on this machine"):
         pickle.loads(pickled)
 
 
-def test_training_continues_from_a_checkpoint_at_a_url(anywhere: Anywhere) -> None:
+def test_training_continues_from_a_checkpoint_at_a_url(portable: PortableEvaluator) -> None:
     place = UPath("memory://bucket/run")
     evaluate = TrainingEvaluator(
-        anywhere.evaluate.train,
-        anywhere.evaluate.held_out,
+        portable.evaluate.train,
+        portable.evaluate.held_out,
         TrainConfig(),
         checkpoints=place,
         weights=place / "weights",

@@ -17,7 +17,7 @@ from space.validation import InvalidInput
 
 
 @dataclass(frozen=True)
-class Anywhere:
+class PortableEvaluator:
     """`evaluate`, an `Evaluate` that travels to machines that may not hold its images.
 
     It travels as the path of the images' cache. Where that is missing, it is built again from the
@@ -54,7 +54,7 @@ def _file(images: Images) -> Path:
 
 def _arrived(
     pickled: bytes, cached: Path, data: DataConfig, resolution: int, seed: int
-) -> Anywhere:
+) -> PortableEvaluator:
     if not cached.is_file():
         # CACHE/images/KEY/FILE: the key follows from the images, so the same ones lie there.
         load(data.model_copy(update={"cache": cached.parents[2]}), resolution=resolution, seed=seed)
@@ -63,4 +63,4 @@ def _arrived(
                 f"data.source: {data.source} holds other images on this machine than where the run "
                 "was started; give all machines the same"
             )
-    return Anywhere(pickle.loads(pickled), data, resolution, seed)
+    return PortableEvaluator(pickle.loads(pickled), data, resolution, seed)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.evaluators.shared import Shared
+from experiments.evaluators.data_parallel import DataParallelEvaluator
 from experiments.evaluators.training import TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Status
@@ -65,7 +65,9 @@ def test_two_processes_give_what_one_does(evaluator: TrainingEvaluator) -> None:
     path.unlink()
     evaluator.forget(ARCHITECTURE, BUDGET)
 
-    both = Shared(evaluator, TWO)(ARCHITECTURE, BUDGET, lambda epoch: bool(reported.append(epoch)))
+    both = DataParallelEvaluator(evaluator, TWO)(
+        ARCHITECTURE, BUDGET, lambda epoch: bool(reported.append(epoch))
+    )
     assert both.status is Status.COMPLETE, both.reason
     assert tuple(reported) == both.epochs
     assert both.images == alone.images
@@ -85,7 +87,7 @@ def test_an_interrupted_shared_training_goes_on_in_one_process(
         return False
 
     with pytest.raises(Interrupted):
-        Shared(evaluator, TWO)(ARCHITECTURE, BUDGET, interrupt)
+        DataParallelEvaluator(evaluator, TWO)(ARCHITECTURE, BUDGET, interrupt)
     resumed = evaluator(ARCHITECTURE, BUDGET, lambda _: False)
     evaluator.forget(ARCHITECTURE, BUDGET)
     whole = evaluator(ARCHITECTURE, BUDGET, lambda _: False)
@@ -93,7 +95,7 @@ def test_an_interrupted_shared_training_goes_on_in_one_process(
 
 
 def test_a_stopped_shared_training_is_pruned(evaluator: TrainingEvaluator) -> None:
-    run: Callable[..., Measurement] = Shared(evaluator, TWO)
+    run: Callable[..., Measurement] = DataParallelEvaluator(evaluator, TWO)
     pruned = run(ARCHITECTURE, BUDGET, lambda epoch: epoch.epoch == 1)
     assert pruned.status is Status.PRUNED
     assert len(pruned.epochs) == 1
@@ -101,6 +103,6 @@ def test_a_stopped_shared_training_is_pruned(evaluator: TrainingEvaluator) -> No
 
 def test_a_network_that_diverges_fails_its_shared_training(evaluator: TrainingEvaluator) -> None:
     wild = replace(evaluator, config=TrainConfig(batch_size=40, learning_rate=1e9, ema_decay=0))
-    failed = Shared(wild, TWO)(ARCHITECTURE, BUDGET, lambda _: False)
+    failed = DataParallelEvaluator(wild, TWO)(ARCHITECTURE, BUDGET, lambda _: False)
     assert failed.status is Status.FAILED
     assert "diverged" in str(failed.reason)

@@ -17,17 +17,17 @@ import optuna
 from safetensors.torch import load
 
 from experiments import config
-from experiments.conduct import Conductor, StageFailed, load_data
+from experiments.conduct import Conductor, StageFailed, driving, load_data
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
-from experiments.run import Folder, record_start, recorded_recipe, with_absolute_source
-from experiments.studies.recipe import StudyRecipe
+from experiments.runs.folder import RecipeFolder
+from experiments.runs.recipe_changes import recorded_recipe, with_absolute_source, write_recipe
+from experiments.studies.recipes import StudyRecipe
 from experiments.training import machine
 from scaling import study_design
 from scaling.jobs import InOrder
 from scaling.study_design import StudyPoint
-from search import lease
 from search.ledger import answer, measurement_of
 from search.study import open_study
 from space.cost import cost
@@ -55,7 +55,7 @@ _MAY_CHANGE = (
 
 
 @dataclass(frozen=True)
-class StudyRun(Folder):
+class OpenStudy(RecipeFolder):
     """A study's folder, and what it is to do."""
 
     recipe: StudyRecipe
@@ -67,7 +67,7 @@ def open_study_run(
     overrides: Sequence[str] = (),
     *,
     take_over: bool = False,
-) -> StudyRun:
+) -> OpenStudy:
     """The study in folder `target`, or that of the recipe `target`, made ready to be run.
 
     Raises `InvalidInput` where the folder holds a study whose numbers mean something else, or one
@@ -79,8 +79,8 @@ def open_study_run(
     recipe = with_absolute_source(recipe)
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
     before = recorded_recipe(folder, recipe)
-    run = StudyRun(folder.resolve(), _settled(recipe, before))
-    record_start(run, before, _MAY_CHANGE, take_over=take_over)
+    run = OpenStudy(folder.resolve(), _settled(recipe, before))
+    write_recipe(run, before, _MAY_CHANGE, take_over=take_over)
     return run
 
 
@@ -107,7 +107,7 @@ def _settled(recipe: StudyRecipe, before: StudyRecipe | None) -> StudyRecipe:
     return recipe.model_copy(update={"data": data})
 
 
-def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
+def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
     """Trains what is not trained yet, and writes and gives study.json (`described`).
 
     Seeds come one after the other, so that a study that is stopped has all its points. Raises
@@ -115,7 +115,7 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
     and is not to be taken over.
     """
     recipe = opened.recipe
-    with lease.held(opened.storage, run=opened.identity, take_over=take_over) as held:
+    with driving(opened, take_over=take_over) as held:
         data = load_data(opened)
         points = recipe.points(len(data.classes))
         budget = Budget(epochs=recipe.epochs, data_fraction=recipe.data_fraction, seed=recipe.seed)
@@ -131,8 +131,10 @@ def run(opened: StudyRun, *, take_over: bool = False) -> dict[str, Any]:
             with opened.timed("study"):
                 conductor.conduct(study, trained, evaluate, in_turn, processes=recipe.processes)
         finally:  # what is known so far, also of a study that is stopped
-            found = described(recipe, points, table, _known(study, in_turn))
-            opened.write("study.json", found)
+            known = _known(study, in_turn)
+            found = described(recipe, points, table, known)
+            if any(known.values()):
+                opened.write("study.json", found)
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
             raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")
@@ -148,7 +150,7 @@ def _known(study: optuna.Study, jobs: Sequence[Job]) -> dict[str, Measurement | 
 
 
 def _keep_maps(
-    opened: StudyRun,
+    opened: OpenStudy,
     data: Data,
     points: Sequence[StudyPoint],
     table: Sequence[Sequence[Job]],

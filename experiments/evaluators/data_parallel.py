@@ -23,7 +23,7 @@ _THIS_MACHINE = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 
 @dataclass(frozen=True)
-class Shared:
+class DataParallelEvaluator:
     """`evaluate`, done by a process for each of `environments`, variables that it is given.
 
     The first process reports, writes checkpoints and weights, and measures; where one fails or
