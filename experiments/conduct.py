@@ -146,7 +146,8 @@ class Conductor:
             return Local(self.trial_timeout), DataParallelEvaluator(evaluate, environments)
         executor = executor_of(self._settings, self.trial_timeout, halving)
         if isinstance(executor, Threads):
-            return executor, packed(evaluate, machine.choose_device(self._settings.device))
+            device = machine.choose_device(self._settings.device)
+            return executor, packed(evaluate, device, pack_size(self._settings))
         if self._settings.address is not None:
             recipe = self.run.recipe
             assert recipe.data.resolution is not None  # settled when the run was opened

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.training import checkpoints, distributed, machine
+from experiments.training import checkpoints, cuda_context, distributed, machine
 from experiments.training.batches import Batch, Batches, open_batches, plan_steps, stratified_part
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Step
 from experiments.training.distributed import ALONE, Replica
-from experiments.training.failures import OutOfMemory, TrainingFailed, network_errors
+from experiments.training.failures import OutOfMemory, TrainingFailed, device_errors, network_errors
 from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
@@ -107,10 +107,11 @@ def train(
     measured. Batches are taken in `pieces` (`Learner`).
     """
     report = distributed.agreed(report, task.replica)
-    with machine.own_stream(device):
-        if alone:
-            machine.reset_peak_memory(device)
-        training = _Training(network, task, config, budget, device, pieces)
+    with cuda_context.thread_stream(device):
+        with device_errors("setting up the training run"):
+            if alone:
+                machine.reset_peak_memory(device)
+            training = _Training(network, task, config, budget, device, pieces)
         status, reason, full = Status.COMPLETE, None, False
         try:
             for epoch in training.epochs(checkpoint):
@@ -124,8 +125,21 @@ def train(
         except TrainingFailed as failure:
             status, reason = Status.FAILED, str(failure)
             full = isinstance(failure, OutOfMemory)
-        trained = training.result(status, reason, machine.peak_memory(device) if alone else None)
+        trained = training.result(status, reason)
+        if alone:
+            trained = replace(trained, measurement=_with_memory(trained.measurement, device))
         return replace(trained, out_of_memory=full)
+
+
+def _with_memory(measurement: Measurement, device: torch.device) -> Measurement:
+    """With the most memory that the training run allocated, and what a GPU reserved for it."""
+    reserved = machine.reserved_memory(device)
+    details = {} if reserved is None else {"reserved memory": float(reserved)}
+    return replace(
+        measurement,
+        peak_memory=machine.peak_memory(device),
+        details=measurement.details | details,
+    )
 
 
 class _Training:
@@ -183,9 +197,11 @@ class _Training:
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()
-        train_loss = self._train(number)
+        with device_errors(f"training in epoch {number}"):
+            train_loss = self._train(number)
         trained = time.perf_counter()
-        self._evaluation = self._evaluated()
+        with device_errors(f"validation after epoch {number}"):
+            self._evaluation = self._evaluated()
         end = time.perf_counter()
         self._train_seconds += trained - start
         self._validation_seconds += end - trained
@@ -241,6 +257,8 @@ class _Training:
             )
             learner = self._learner
             self._step: Step = lambda batch: learner.step(*batches.inputs(batch))
+            # Not where several processes train: a graph would hold their communication, too, which
+            # nobody has tested on GPUs.
             if self._device.type == "cuda" and self._task.replica.size == 1:
                 graph = CudaGraph(self._device, learner.generator)
                 self._step = CapturedStep(self._step, graph, learner.renew_generator)
@@ -262,8 +280,8 @@ class _Training:
             self._evaluation.predictions, self._labels, self._task.num_classes, self._task.metric
         )
 
-    def result(self, status: Status, reason: str | None, memory: int | None) -> Trained:
-        """What the training has come to, with at most `memory` bytes."""
+    def result(self, status: Status, reason: str | None) -> Trained:
+        """What the training run has come to."""
         last = self._history[-1] if self._history else None
         measurement = Measurement(
             status,
@@ -271,7 +289,6 @@ class _Training:
             loss=last.loss if last else None,
             train_seconds=self._train_seconds,
             validation_seconds=self._validation_seconds,
-            peak_memory=memory,
             images=len(self._labels),
             epochs=tuple(self._history),
             reason=reason,

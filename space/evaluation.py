@@ -89,6 +89,13 @@ class Interrupted(BaseException):
     """
 
 
+class WorkerUnusable(BaseException):
+    """Raised by an `Evaluate` whose process can evaluate nothing more, such as after a CUDA error.
+
+    The message says why. It is no result of the job: another process is to run it again.
+    """
+
+
 #: Told after each epoch; answers whether to stop the evaluation now (it is then PRUNED).
 Report = Callable[[Epoch], bool]
 
@@ -100,7 +107,7 @@ class Evaluate(Protocol):
         """The measurement of `architecture` within `budget`.
 
         Raises nothing for what a network can do wrong (NaN, out of memory): that is a measurement
-        with status FAILED and its reason.
+        with status FAILED and its reason. Raises `WorkerUnusable` where its process can do no more.
         """
         ...
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from space.architecture import Architecture
-from space.evaluation import Budget, Epoch, Measurement, Report, Status
+from space.evaluation import Budget, Epoch, Measurement, Report, Status, WorkerUnusable
 from space.validation import InvalidInput
 
 #: What goes wrong: in the evaluation, in its process, or at the keyboard.
-Fault = Literal["none", "exception", "nan", "invalid", "hang", "death", "ctrl-c"]
+Fault = Literal["none", "exception", "nan", "invalid", "hang", "death", "unusable", "ctrl-c"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class FakeEvaluate:
                 return math.nan
             case "invalid":
                 raise InvalidInput("data: no images")
+            case "unusable":
+                raise WorkerUnusable("CUDA error: device-side assert triggered")
             case "hang":
                 time.sleep(3600)
             case "death":

@@ -172,7 +172,11 @@ class Benchmark:
                 device=settings.device,
             )
             executor = executor_of(settings)
-            work = packed(evaluate, self._device) if isinstance(executor, Threads) else evaluate
+            work = (
+                packed(evaluate, self._device, pack_size(settings))
+                if isinstance(executor, Threads)
+                else evaluate
+            )
             start = time.perf_counter()
             executor.run(jobs, work)
             seconds = time.perf_counter() - start

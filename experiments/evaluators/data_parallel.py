@@ -15,7 +15,16 @@ from experiments.training.distributed import Replica
 from search.executors.processes import Process
 from search.executors.worker_pool import EpochReply, WorkerSignal
 from space.architecture import Architecture
-from space.evaluation import Budget, Epoch, Interrupted, Job, Measurement, Report, Status
+from space.evaluation import (
+    Budget,
+    Epoch,
+    Interrupted,
+    Job,
+    Measurement,
+    Report,
+    Status,
+    WorkerUnusable,
+)
 from space.validation import InvalidInput
 
 #: gloo would look for this machine by its name, which not every machine can find.
@@ -73,6 +82,8 @@ class DataParallelEvaluator:
                 match message:
                     case InvalidInput():
                         raise message
+                    case WorkerUnusable():  # each job has processes of its own
+                        return Measurement(Status.FAILED, reason=str(message))
                     case WorkerSignal.INTERRUPTED if rank == 0:
                         raise Interrupted
                     case Measurement() if rank == 0 or message.status is Status.FAILED:

@@ -1,7 +1,8 @@
-"""Several trainings on one GPU at once, as many as its memory is foreseen to hold."""
+"""Several training runs on one GPU at a time, as many as its memory is predicted to hold."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +14,23 @@ from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import VALIDATION_BATCHES
+from experiments.training.failures import OutOfMemory
 from space.architecture import Architecture
 from space.cost import cost
 from space.evaluation import Budget, Measurement, Report
 from space.memory import peak_memory
 
-#: Trainings at once on a GPU where the recipe leaves it open (assumed; not measured on a GPU):
+_logger = logging.getLogger(__name__)
+
+#: Training runs at a time on a GPU where the recipe leaves it open (assumed; not measured on
+#: a GPU):
 #: replays of small networks leave most of it idle, and share what it can do beyond some.
 AUTO = 4
 
 #: The part of the free memory that is planned (assumed: the rest is fragments).
 _PLANNED = 0.85
-#: Bytes that libraries take for a stream of their own (assumed: cuBLAS' and cuDNN's workspaces).
-_WORKSPACE = 256 * 2**20
+#: Bytes that libraries keep for each stream (assumed: cuBLAS' and cuDNN's workspaces).
+STREAM_MEMORY = 256 * 2**20
 #: Copies of the weights in training: themselves, gradients, their average, and an optimiser's
 #: state of one or two more.
 _WEIGHT_COPIES = {"sgd": 4, "rmsprop": 5, "rmsprop_tf": 5, "adamw": 5}
@@ -33,14 +38,20 @@ _FLOAT = 4
 
 
 class Room:
-    """Bytes that threads take and give back; who finds too few waits.
+    """Bytes of memory that threads take and give back; a thread that finds too few waits.
 
-    Who needs more than there are in all is let in alone, to be told by the device.
+    A thread that needs more than there is in all enters alone, and the device decides.
     """
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0
         self._changed = threading.Condition()
+
+    @contextmanager
+    def all_taken(self) -> Iterator[None]:
+        """Inside, no other thread has any."""
+        with self.taken(self._size):
+            yield
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
@@ -58,10 +69,11 @@ class Room:
 
 @dataclass(frozen=True)
 class Packed:
-    """`evaluate`, called by several threads: each training waits until its memory is free.
+    """`evaluate`, called by several threads: each training run waits until its memory is free.
 
-    All share the images on the device. A training among others is the same as alone, but for its
-    seconds; its memory is not measured.
+    All share the images on the device. A training run among others is the same as alone, except for
+    its seconds; its memory is not measured. One that runs out of memory starts again once no other
+    is running, and its batches are split only if it runs out again.
     """
 
     evaluate: TrainingEvaluator
@@ -70,17 +82,22 @@ class Packed:
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """As `evaluate`."""
         resolution = budget.resolution or architecture.resolution
-        with self.room.taken(training_memory(architecture, self.evaluate.config, resolution)):
-            return self.evaluate(architecture, budget, report)
+        try:
+            with self.room.taken(training_memory(architecture, self.evaluate.config, resolution)):
+                return self.evaluate(architecture, budget, report)
+        except OutOfMemory as failure:
+            _logger.warning("%s beside others; it starts again alone", failure)
+        with self.room.all_taken():
+            return replace(self.evaluate, split=True)(architecture, budget, report)
 
 
-def packed(evaluate: TrainingEvaluator, device: torch.device) -> Packed:
-    """`evaluate` for several threads on `device`, planned with what is free there now."""
+def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> Packed:
+    """`evaluate` for so many `threads` on `device`, planned with what is free there now."""
     images = _bytes(evaluate.train) + _bytes(evaluate.held_out)
-    free = 2**63 - 1  # a CPU's trainings are planned by nobody but the user
+    free = 2**63 - 1  # nothing limits the training runs of a CPU but the user
     if device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(device)[0] * _PLANNED)
-    return Packed(replace(evaluate, alone=False), Room(free - min(images, free // 2)))
+        free = int(torch.cuda.mem_get_info(device)[0] * _PLANNED) - threads * STREAM_MEMORY
+    return Packed(replace(evaluate, alone=False, split=False), Room(free - min(images, free // 2)))
 
 
 def _bytes(images: Images) -> int:
@@ -88,9 +105,13 @@ def _bytes(images: Images) -> int:
 
 
 def training_memory(architecture: Architecture, config: TrainConfig, resolution: int) -> int:
-    """Bytes that a training needs at most, beside the images: activations of a batch in float32,
-    from the exact model (mixed precision takes less), the weights and what is kept for them."""
+    """Bytes that a training run needs at most, beside the images and its stream's `STREAM_MEMORY`.
+
+    These are the activations of a batch in float32, from the exact model (mixed precision takes
+    less), the weights and what is kept for them. A captured graph keeps its activations while
+    validation allocates its own, so the two add up.
+    """
     image = peak_memory(architecture, resolution)
-    activations = max(image.training, VALIDATION_BATCHES * image.inference) * config.batch_size
+    activations = (image.training + VALIDATION_BATCHES * image.inference) * config.batch_size
     weights = _WEIGHT_COPIES[config.optimizer] * _FLOAT * cost(architecture).params
-    return activations + weights + _WORKSPACE
+    return activations + weights

@@ -19,13 +19,13 @@ from torch import nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.train import Task, Trained, initial_weights, train
-from experiments.training import distributed, machine
+from experiments.training import cuda_context, distributed, machine
 from experiments.training.distributed import ALONE, Replica
-from experiments.training.failures import TrainingFailed, network_errors
+from experiments.training.failures import OutOfMemory, TrainingFailed, network_errors
 from experiments.training.measure import Metric, class_accuracies
 from experiments.training.readers import Kept
 from space.architecture import Architecture
-from space.evaluation import Budget, Measurement, Report, Status
+from space.evaluation import Budget, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
 from space.network import Network, build
 
@@ -50,9 +50,10 @@ class TrainingEvaluator:
     `alone` in `train`. Several processes that train together each have their `replica`, and meet at
     the path `meeting`; the first reports and writes.
 
-    A training that runs out of memory is begun again with batches in twice as many pieces, as long
-    as these are of `LEAST_PIECE` images. Batch norm then sees fewer images at a time, so that its
+    A training run that runs out of memory starts again with batches in twice as many pieces, as
+    long as a piece has `LEAST_PIECE` images. Batch norm then sees fewer images at a time, so its
     accuracy compares less well with others': the measurement's details say `pieces of a batch`.
+    Where it may not `split` batches, it raises `OutOfMemory`.
     """
 
     train: Images
@@ -65,12 +66,15 @@ class TrainingEvaluator:
     weights: Path | UPath | None = None
     initial: Mapping[str, Path] = field(default_factory=dict)
     alone: bool = True
+    split: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     replica: Replica = ALONE
     meeting: Path | None = None
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """Trains `architecture` within `budget`; see `space.evaluation.Evaluate`."""
+        if cuda_context.capture_failed() and cuda_context.is_replaceable():
+            raise WorkerUnusable("a CUDA graph capture has failed in this process")
         try:
             device = machine.choose_device(self.device)
             with (
@@ -79,6 +83,8 @@ class TrainingEvaluator:
             ):
                 trained = self._fitting(architecture, budget, report, device)
         except TrainingFailed as failure:
+            if isinstance(failure, OutOfMemory) and not self.split:
+                raise
             return Measurement(Status.FAILED, reason=str(failure))
         measurement = trained.measurement
         complete = measurement.status is Status.COMPLETE
@@ -95,11 +101,14 @@ class TrainingEvaluator:
         pieces = 1
         while True:
             trained = self._train(architecture, budget, report, device, pieces)
+            if trained.out_of_memory and not self.split:
+                raise OutOfMemory(trained.measurement.reason)
             smaller = self.config.batch_size // (2 * pieces)
             if not trained.out_of_memory or smaller < LEAST_PIECE or self.replica.size > 1:
                 break
             _logger.warning(
-                "%s; it begins again with %d images at a time, which batch norm can tell",
+                "%s; the training run starts again with %d images at a time; batch norm sees fewer "
+                "images at a time, so its accuracy compares less well with others'",
                 trained.measurement.reason,
                 smaller,
             )

@@ -21,10 +21,19 @@ from search import lease
 from search.executors.ray import ClusterLost
 from search.search import SearchFailed
 from space import choices
+from space.evaluation import WorkerUnusable
 from space.validation import InvalidInput
 
 #: What ends a stage with a sentence; everything recorded is kept.
-FAILURES = (StageFailed, SearchFailed, ClusterLost, AllFailed, ExportMismatch, lease.LeaseLost)
+FAILURES = (
+    StageFailed,
+    SearchFailed,
+    ClusterLost,
+    AllFailed,
+    ExportMismatch,
+    lease.LeaseLost,
+    WorkerUnusable,
+)
 
 
 def run(opened: OpenRun, names: Iterable[str], *, take_over: bool = False) -> dict[str, Any]:

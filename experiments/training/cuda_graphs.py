@@ -1,62 +1,65 @@
-"""A step as one launch: what Python tells a GPU once is recorded as a CUDA graph and replayed.
+"""A training step as one launch: captured as a CUDA graph once, replayed after that.
 
-A small network's step is hundreds of kernels of microseconds, and telling a GPU of each takes
-longer than it runs.
+A small network's step is hundreds of kernels of microseconds each, and Python needs longer to
+launch one than the GPU to run it.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from experiments.training import cuda_context
 from experiments.training.batches import Batch
 
 _logger = logging.getLogger(__name__)
 
-#: Steps before the one that is recorded: in them libraries choose their kernels and the optimiser
-#: makes its state, which a recording must not contain (torch's notes on CUDA graphs: 3).
+#: Steps before the one that is captured: libraries choose their kernels and the optimiser makes its
+#: state in them, which a graph must not contain (torch's notes on CUDA graphs: 3).
 _EAGER_STEPS = 3
-
-#: torch allows one recording at a time in a process; packed trainings are threads of one.
-_recording = threading.Lock()
 
 #: A training step: the loss of a batch.
 Step = Callable[[Batch], Tensor]
 
 
 class Graph(Protocol):
-    """A recorded step, which reads and writes the same memory at every replay."""
+    """A captured step, which reads and writes the same memory at every replay."""
 
-    def record(self, step: Callable[[], Tensor]) -> Tensor:
-        """Records what `step` tells the device, without its being done; gives what it will put out.
+    def capture(self, step: Callable[[], Tensor]) -> Tensor:
+        """Captures what `step` launches, without running it; gives the tensor of its result.
 
-        Raises where that cannot be recorded.
+        Raises where that cannot be captured.
         """
         ...
 
     def replay(self) -> None:
-        """Does what was recorded."""
+        """Runs what was captured."""
         ...
 
 
 class CapturedStep:
-    """A step that is recorded and replayed; batches must all have the same names and shapes.
+    """A step that is captured and replayed; batches must all have the same names and shapes.
 
-    What the device does is the same as without a recording. Where recording fails, which is logged
-    with the reason, `fall_back` is called, and the step goes on being told anew each time.
+    The device does the same as without a capture. Where the capture fails, a warning says why,
+    `fall_back` is called, and the step is launched anew each time, now and in later training runs
+    of this process.
     """
 
     def __init__(self, step: Step, graph: Graph, fall_back: Callable[[], None]) -> None:
         self._step, self._fall_back = step, fall_back
-        self._graph: Graph | None = graph
+        self._graph: Graph | None = None if cuda_context.capture_failed() else graph
         self._eager_steps = 0
         self._inputs: Batch = {}
         self._loss: Tensor | None = None
+
+    @property
+    def captured(self) -> bool:
+        """Whether the step has been captured."""
+        return self._loss is not None
 
     def __call__(self, batch: Batch) -> Tensor:
         """Takes the step with `batch`; gives its loss."""
@@ -64,7 +67,7 @@ class CapturedStep:
             self._eager_steps += 1
             return self._step(batch)
         if self._loss is None:
-            self._record(self._graph, batch)
+            self._capture(self._graph, batch)
             if self._loss is None:
                 return self._step(batch)
         for name, value in batch.items():
@@ -72,14 +75,19 @@ class CapturedStep:
         self._graph.replay()
         return self._loss
 
-    def _record(self, graph: Graph, batch: Batch) -> None:
+    def _capture(self, graph: Graph, batch: Batch) -> None:
         self._inputs = {name: value.clone() for name, value in batch.items()}
         try:
-            with _recording:
-                self._loss = graph.record(lambda: self._step(self._inputs))
-        except Exception as error:  # whatever it is, the training can go on without
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _logger.warning("steps are not recorded as a CUDA graph, which is slower: %s", told)
+            with cuda_context.capture_lock:
+                self._loss = graph.capture(lambda: self._step(self._inputs))
+        except Exception as error:  # whatever it is, the training run can go on without
+            message = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _logger.warning(
+                "training steps cannot be captured as a CUDA graph (%s); they are launched one "
+                "kernel at a time, which is slower",
+                message,
+            )
+            cuda_context.note_failed_capture()
             self._graph = None
             self._fall_back()
 
@@ -92,12 +100,12 @@ class CudaGraph:
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(generator)
 
-    def record(self, step: Callable[[], Tensor]) -> Tensor:
-        """See `Graph.record`; of the current stream."""
+    def capture(self, step: Callable[[], Tensor]) -> Tensor:
+        """See `Graph.capture`; of the current stream."""
         with torch.cuda.graph(
             self._graph,
             stream=torch.cuda.current_stream(self._device),
-            capture_error_mode="thread_local",  # what other trainings do meanwhile is their affair
+            capture_error_mode="thread_local",  # other threads may allocate meanwhile
         ):
             return step()
 

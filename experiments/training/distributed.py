@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from space.evaluation import Epoch, Interrupted, Report
@@ -112,23 +112,44 @@ def gather_rows(rows: Tensor, replica: Replica) -> Tensor:
     return torch.cat([each for each in parts if each is not None]).to(rows.device)
 
 
-def with_synchronized_norms(network: nn.Module, replica: Replica) -> nn.Module:
-    """`network`, with batch norms that see the images of all processes."""
-    if replica.size > 1:
-        for module in network.modules():
-            if type(module) is nn.BatchNorm2d:
-                module.__class__ = _SynchronizedBatchNorm
+def with_synchronized_norms(
+    network: nn.Module, replica: Replica, device: torch.device
+) -> nn.Module:
+    """`network` with batch norms that see the images of all processes: torch's own on a GPU."""
+    if replica.size == 1:
+        return network
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return converted
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = _SynchronizedBatchNorm
     return network
 
 
-def _sum(value: Tensor) -> Tensor:
+class _SumOverReplicas(torch.autograd.Function):
     """The sum over all processes, whose gradient is such a sum, too."""
-    summed: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+
+def _sum(value: Tensor) -> Tensor:
+    summed: Tensor = _SumOverReplicas.apply(value)  # type: ignore[no-untyped-call]
     return summed
 
 
 class _SynchronizedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the images of all processes; torch's SyncBatchNorm works on GPUs alone."""
+    """Batch norm over the images of all processes, for CPUs; torch's SyncBatchNorm needs GPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """N × C × H × W, normalised per channel."""

@@ -39,7 +39,7 @@ class Learner:
         replica: Replica = ALONE,
         pieces: int = 1,
     ) -> None:
-        network = distributed.with_synchronized_norms(network.to(device), replica)
+        network = distributed.with_synchronized_norms(network.to(device), replica, device)
         self.network = accelerate(network, device).network
         self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
@@ -114,7 +114,10 @@ class Learner:
         """Goes back to where `state` was taken."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # The groups of this optimiser: those of another device say how to compute there (`fused`,
+        # `capturable`), and torch keeps the counts of steps where that needs them.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
         self.steps = state["steps"]
@@ -128,7 +131,11 @@ class _Norms:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+        self._norms = [
+            each
+            for each in network.modules()
+            if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)
+        ]
         momenta = {norm.momentum or 0.0 for norm in self._norms} or {0.0}
         assert len(momenta) == 1, "the batch norms of a network have one momentum"
         (self.momentum,) = momenta

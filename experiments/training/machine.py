@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from experiments.config import ExecutorConfig
+from experiments.training import cuda_context
 from space.validation import InvalidInput
 
 #: glibc's names of what `mallopt` sets (malloc.h).
@@ -114,22 +115,11 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
-@contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """Inside, a GPU does this thread's work beside other threads', and all is done at the end."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(stream):
-        yield
-        stream.synchronize()
-
-
 def reset_peak_memory(device: torch.device) -> None:
-    """Begins a new measurement for `peak_memory`, after returning memory that is not used."""
+    """Starts a new measurement for `peak_memory`, after returning memory that is not used."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        if not cuda_context.capture_failed():  # after that, emptying the cache may fail
+            torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return
     libc = _glibc()
@@ -140,6 +130,14 @@ def reset_peak_memory(device: torch.device) -> None:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return
+
+
+def reserved_memory(device: torch.device) -> int | None:
+    """Bytes at most that torch held of a GPU since `reset_peak_memory`, used or not; None of a CPU.
+
+    Beside what is allocated, these are fragments and the pools of captured graphs.
+    """
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def peak_memory(device: torch.device) -> int:

@@ -93,7 +93,7 @@ def open_reader(images: Images, device: torch.device, resolution: int, kept: Kep
         return lambda batches: map(fetch, batches)
     resident = kept.get(images, device, resolution)
     if resident is not None:
-        return lambda batches: (resident[indices.to(device)] for indices in batches)
+        return lambda batches: _looked_up(resident, list(batches))
     if device.type == "cuda":
         return lambda batches: _streamed(images, batches, device, resolution)
     return lambda batches: _ahead(fetch, batches)
@@ -102,6 +102,17 @@ def open_reader(images: Images, device: torch.device, resolution: int, kept: Kep
 def _fetch(images: Images, indices: Tensor, device: torch.device, resolution: int) -> Tensor:
     pixels = torch.from_numpy(images.read(indices.numpy())).to(device)
     return augment.resize(pixels, resolution)
+
+
+def _looked_up(resident: Tensor, batches: list[Tensor]) -> Iterator[Tensor]:
+    """Batches of what is on the device.
+
+    The order of all batches goes there in one copy: a copy from the host's pageable memory waits
+    for all work of the stream, which in every step would idle a GPU.
+    """
+    if batches:
+        order = torch.cat(batches).to(resident.device)
+        yield from (resident[each] for each in torch.split(order, [*map(len, batches)]))
 
 
 def _streamed(

@@ -27,7 +27,7 @@ class Local:
         """Runs `proposer`'s jobs until it has no more.
 
         Asked to stop, it interrupts the running job after its epoch, to be run again later, and
-        raises `KeyboardInterrupt`.
+        raises `KeyboardInterrupt`. Raises `WorkerUnusable` where `evaluate` does.
         """
         with stopping() as stop:
             while not stop.asked and (job := proposer.ask()) is not None:

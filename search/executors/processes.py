@@ -49,6 +49,8 @@ class Processes:
 class Process:
     """A `Worker` that is a process."""
 
+    replaceable = True
+
     def __init__(self, environment: Mapping[str, str], pickled: bytes) -> None:
         # Spawned, not forked: a forked process has the driver's threads' locks and no CUDA.
         context = multiprocessing.get_context("spawn")

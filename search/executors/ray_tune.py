@@ -35,7 +35,7 @@ from search.executors.stopping import Stopping
 from search.executors.worker_pool import RETRIES, EpochReply, WorkerSignal, hung, serve
 from search.pruning import Halving
 from space.architecture import Architecture
-from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status
+from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status, WorkerUnusable
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
@@ -269,6 +269,8 @@ class JobTrainable(tune.Trainable):  # type: ignore[misc]
         self._connection.send(self._next)
         self._next = EpochReply.GO_ON
         message = self._connection.recv()
+        if isinstance(message, WorkerUnusable):  # Tune ends this process and starts another
+            raise RuntimeError(f"the worker is unusable: {message}")
         return {"message": message, "done": not isinstance(message, Epoch)}
 
     def answer(self, answer: EpochReply) -> None:

@@ -27,6 +27,8 @@ class Threads:
 class _Thread:
     """A `Worker` that is a thread; it ends when its connection is closed."""
 
+    replaceable = False
+
     def __init__(self, evaluate: Evaluate) -> None:
         self.connection, other = Pipe()
         self._thread = threading.Thread(target=serve, args=(other, evaluate), daemon=True)

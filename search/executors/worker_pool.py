@@ -5,7 +5,7 @@ of this one. They talk in turns:
 
     driver → worker  Job, then an `EpochReply` to each epoch; hanging up ends the worker
     worker → driver  READY once; of each job its epochs, then its measurement, INTERRUPTED,
-                     or the `InvalidInput` that ends the run
+                     the `InvalidInput` that ends the run, or `WorkerUnusable`
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from search.executors.stopping import Stopping, stopping
-from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Proposer, Status
+from space.evaluation import (
+    Epoch,
+    Evaluate,
+    Interrupted,
+    Job,
+    Measurement,
+    Proposer,
+    Status,
+    WorkerUnusable,
+)
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +49,10 @@ class Worker(Protocol):
     @property
     def connection(self) -> Connection[Any, Any]:
         """Where it is spoken to."""
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether another can do its job where it cannot: it has a process of its own."""
 
     def fate(self) -> str:
         """How it ended, once it has hung up: `was killed by SIGKILL`."""
@@ -94,7 +107,7 @@ class _HungUp(BaseException):
 
 def _evaluated(
     job: Job, connection: Connection[Any, Any], evaluate: Evaluate
-) -> Measurement | WorkerSignal | InvalidInput:
+) -> Measurement | WorkerSignal | InvalidInput | WorkerUnusable:
     def report(epoch: Epoch) -> bool:
         try:
             connection.send(epoch)
@@ -109,7 +122,7 @@ def _evaluated(
         return evaluate(job.architecture, job.budget, report)
     except Interrupted:
         return WorkerSignal.INTERRUPTED
-    except InvalidInput as error:
+    except (InvalidInput, WorkerUnusable) as error:
         return error
     except Exception as error:
         return failure(job, error)
@@ -140,7 +153,8 @@ def run_jobs(
 ) -> None:
     """Carries the proposer's jobs to as many workers as `starts` gives, until it has no more.
 
-    A job whose worker dies is begun again by another, `RETRIES` times, from its last checkpoint. A
+    A job whose worker dies is begun again by another, `RETRIES` times, from its last checkpoint, as
+    is that of a worker that is unusable; where none can replace it, `WorkerUnusable` is raised. A
     worker that gives no sign of life for `trial_timeout` seconds is ended, and its job FAILS. Asked
     to stop, the jobs are interrupted after their epochs, to be run again later, and
     `KeyboardInterrupt` is raised. In any case no worker is left.
@@ -238,7 +252,9 @@ class _Pool:
                 self._proposer.tell(job, message)
             case WorkerSignal.INTERRUPTED:
                 slot.job = None
-            case InvalidInput():
+            case WorkerUnusable() if worker.replaceable:
+                self._lost(slot, job, f"is unusable ({message})")
+            case InvalidInput() | WorkerUnusable():
                 raise message
 
     def _sent(self, slot: _Slot, message: Job | EpochReply) -> bool:
@@ -259,9 +275,9 @@ class _Pool:
         if self._timeout is not None:
             slot.deadline = time.monotonic() + self._timeout + extra
 
-    def _lost(self, slot: _Slot, job: Job) -> None:
+    def _lost(self, slot: _Slot, job: Job, fate: str | None = None) -> None:
         assert slot.worker is not None
-        fate = slot.worker.fate()
+        fate = fate or slot.worker.fate()
         slot.dismiss()
         deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
         if deaths <= RETRIES:

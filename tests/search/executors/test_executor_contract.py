@@ -16,7 +16,15 @@ from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.executors.threads import Threads
 from search.executors.worker_pool import RETRIES
-from space.evaluation import Epoch, Executor, Job, Measurement, Proposer, Status
+from space.evaluation import (
+    Epoch,
+    Executor,
+    Job,
+    Measurement,
+    Proposer,
+    Status,
+    WorkerUnusable,
+)
 from space.validation import InvalidInput
 from tests.fake_evaluator import FakeEvaluate, Fault
 
@@ -200,6 +208,30 @@ def test_job_of_a_dead_worker_is_retried(kind: str, bench: Any, fake: MakesEvalu
     assert len(fake().begun()) == 5
     (retried,) = (trial for trial in trials if "retries" in trial.user_attrs)
     assert retried.user_attrs["retries"] == 1
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_job_of_a_worker_that_lost_its_gpu_goes_on_in_another(
+    kind: str, bench: Any, fake: MakesEvaluate, caplog: pytest.LogCaptureFixture
+) -> None:
+    EXECUTORS[kind](None).run(bench.search(trials=4), fake("unusable"))
+    assert states(bench) == [TrialState.COMPLETE] * 4
+    begun = fake().begun()
+    assert len(begun) == 5
+    assert len({process for _, process in begun}) > 1
+    assert "unusable" in caplog.text
+    assert "device-side assert triggered" in caplog.text
+
+
+@pytest.mark.parametrize("kind", sorted(EXECUTORS.keys() - set(APART)))
+def test_an_unusable_process_ends_the_run_and_no_trial(
+    kind: str, bench: Any, fake: MakesEvaluate
+) -> None:
+    with pytest.raises(WorkerUnusable, match="device-side assert triggered"):
+        EXECUTORS[kind](None).run(bench.search(trials=4), fake("unusable"))
+    assert TrialState.FAIL not in states(bench)
+    EXECUTORS[kind](None).run(bench.search(trials=4), fake())
+    assert states(bench) == [TrialState.COMPLETE] * 4
 
 
 @pytest.mark.parametrize("kind", APART)

@@ -1,0 +1,52 @@
+"""A learner's state travels between devices."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.config import TrainConfig
+from experiments.training.learner import Learner
+from space import presets
+from space.network import build
+
+
+def learner(config: TrainConfig) -> Learner:
+    torch.manual_seed(0)
+    network = build(presets.load("mnasnet_small", num_classes=10)).train()
+    return Learner(network, config, torch.device("cpu"))
+
+
+def step(learns: Learner) -> float:
+    generator = torch.Generator().manual_seed(0)
+    learns.turn_to(0.01)
+    images = torch.randn(8, 3, 32, 32, generator=generator)
+    return learns.step(images, torch.arange(8)).item()
+
+
+def as_of_a_gpu(state: dict[str, Any]) -> dict[str, Any]:
+    """What the optimiser of a GPU would have left: it can be captured, and is fused."""
+    changed = copy.deepcopy(state)
+    for group in changed["optimizer"]["param_groups"]:
+        group.update({key: True for key in ("capturable", "fused") if key in group})
+        if group.get("foreach"):
+            group["fused"] = False
+    return changed
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "rmsprop_tf", "adamw"])
+def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(optimizer: str) -> None:
+    config = TrainConfig.model_validate({"optimizer": optimizer})
+    first, same, other = learner(config), learner(config), learner(config)
+    step(first)
+    state = first.state()
+    same.load(state)
+    other.load(as_of_a_gpu(state))
+    assert step(other) == step(same)
+    fresh = learner(config).optimizer.param_groups
+    for group, wanted in zip(other.optimizer.param_groups, fresh, strict=True):
+        for key in ("capturable", "fused", "foreach"):
+            assert group.get(key) == wanted.get(key)
