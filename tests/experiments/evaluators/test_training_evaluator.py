@@ -191,7 +191,7 @@ def test_a_training_that_does_not_fit_takes_its_batches_in_pieces(
     assert measured.status is Status.COMPLETE
     assert measured.details == {"pieces of a batch": 4}
     assert whole.details == {}
-    assert "ran out of memory; the training run starts again with 16 images at a time" in caplog.text
+    assert "ran out of memory; the training run starts again with 16 images" in caplog.text
     assert measured.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=0.1)
 
 
