@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from experiments.data.source import Unreadable
 
@@ -225,7 +226,11 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    return image.mode in _DEEP_GREY or any(";16" in raw for raw in _raw_modes(image))
+    if image.mode in _DEEP_GREY or any(";16" in raw for raw in _raw_modes(image)):
+        return True
+    # Pillow reads planes of 16 bits as if they had 8.
+    bits = image.tag_v2.get(258, (8,)) if isinstance(image, TiffImageFile) else (8,)
+    return image.mode != "F" and max(bits) > 8
 
 
 def _raw_modes(image: Image.Image) -> list[str]:
@@ -251,7 +256,7 @@ def _deep_values(encoded: bytes, image: Image.Image) -> NDArray[np.int32]:
         deep, opacity = grey << 8 | low, alpha << 8 | low_alpha
         return np.stack([deep, deep, deep, opacity], axis=2)
     if len(modes) != 1 or modes[0] not in _LOW_BYTES:
-        raise Unreadable("its order of 16-bit channels is not known; save it as PNG")
+        raise Unreadable("its layout of 16-bit channels is not supported; save it as PNG")
     high, low = _reread(encoded, modes[0]), _reread(encoded, _LOW_BYTES[modes[0]])
     return high << 8 | low
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from experiments.config import DataConfig
+from experiments.data import cache as image_cache
 from experiments.data import decode, parallel
 from experiments.data.images import Images
 from experiments.data.load import default_cache, load
@@ -333,3 +336,65 @@ def test_progress_counts_every_image_once(tree, tmp_path) -> None:
     load(config, resolution=8, seed=0, progress=lambda *args: told.append(args))
     phases = ("Reading images", "Decoding images")
     assert told == [(phase, done, 150) for phase in phases for done in (100, 150)]
+
+
+# --------------------------------------------------------------------------- while it changes
+
+
+def parquet_of(path: Path, png: Any, numbers: range) -> None:
+    rows = [{"bytes": png(number), "path": None} for number in numbers]
+    pq.write_table(pa.table({"image": rows, "label": [n % 2 for n in numbers]}), path)
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (range(40), "60 images became 40"),
+        (range(80), "60 images became 80"),
+        (range(1, 61), "some have other content"),
+    ],
+)
+def test_images_that_change_before_they_are_decoded_leave_no_cache(
+    tmp_path, loaded, png, monkeypatch, later: range, message: str
+) -> None:
+    source = tmp_path / "set.parquet"
+    parquet_of(source, png, range(60))
+    write_images = image_cache._write_images
+
+    def changed(*args: Any) -> Any:
+        parquet_of(source, png, later)
+        return write_images(*args)
+
+    monkeypatch.setattr(image_cache, "_write_images", changed)
+    with pytest.raises(InvalidInput, match=f"the images changed while they were read .{message}"):
+        loaded(source)
+    assert not [path for path in (tmp_path / "cache/images").iterdir() if path.is_dir()]
+    monkeypatch.undo()
+    assert sum(loaded(source).summary.images.values()) == len(later)
+
+
+def test_the_same_pixels_in_two_splits_are_pointed_out(tree, loaded) -> None:
+    root = tree({"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2})
+    shutil.copy(root / "train/a/0.png", root / "test/a/copy.png")
+    [warning] = loaded(root).summary.warnings
+    assert warning == "1 image is in two splits (same content), so accuracy may be too high."
+
+
+def test_items_that_hold_many_bytes_do_not_wait_in_memory() -> None:
+    held = most = 0
+
+    def items() -> Any:
+        nonlocal held, most
+        for number in range(40):
+            held += 60_000_000
+            most = max(most, held)
+            yield number
+
+    def done(number: int) -> int:
+        nonlocal held
+        held -= 60_000_000
+        return number
+
+    found = list(parallel.in_order(done, items(), lambda _: 60_000_000))
+    assert found == list(range(40))
+    assert most <= 600_000_000

@@ -1,0 +1,286 @@
+"""Parquet and npz as people have them, and as somebody may have made them to do harm."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from experiments.data import parquet
+from experiments.data.source import Item
+from space.validation import InvalidInput
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+@pytest.fixture
+def table(png) -> Any:
+    """Twelve images in two classes; keywords replace columns."""
+
+    def make(**columns: Any) -> pa.Table:
+        images = pa.array([{"bytes": png(n), "path": None} for n in range(12)], STRUCT)
+        return pa.table({"image": images, "label": [0, 1] * 6} | columns)
+
+    return make
+
+
+def write(table: pa.Table, path: Path, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+# ------------------------------------------------------------------------------- Parquet: splits
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("default/partial-train/0000.parquet", "default/partial-test/0000.parquet"),
+        ("cifar_train.parquet", "cifar_test.parquet"),
+        ("0001_train.parquet", "0002_test.parquet"),
+        ("trainset.parquet", "testset.parquet"),
+        ("train.parquet", "eval.parquet"),
+        ("train.parquet", "holdout.parquet"),
+        ("split=train/part-0.parquet", "split=test/part-0.parquet"),
+    ],
+)
+def test_shards_say_their_split_in_a_word(tmp_path, loaded, table, train, test) -> None:
+    write(table(), tmp_path / "set" / train)
+    write(table().slice(0, 4), tmp_path / "set" / test)
+    data = loaded(tmp_path / "set")
+    assert (len(data.full_train), len(data.test)) == (12, 4)
+
+
+def test_a_shard_that_says_none_beside_others_is_refused(tmp_path, loaded, table) -> None:
+    write(table(), tmp_path / "set/train.parquet")
+    write(table(), tmp_path / "set/more.parquet")
+    with pytest.raises(InvalidInput, match=r"'train.parquet' names a split, but 'more.parquet'"):
+        loaded(tmp_path / "set")
+    data = loaded(tmp_path / "set", splits={"train": "train.parquet", "test": "more.parquet"})
+    assert len(data.test) == 12
+
+
+def test_a_column_says_the_split_of_each_row(tmp_path, loaded, table) -> None:
+    file = write(table(split=["train"] * 8 + ["test"] * 4), tmp_path / "set.parquet")
+    assert len(loaded(file).test) == 4
+    file = write(table(split=["1"] * 8 + ["2"] * 4), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=r"column 'split' must name splits, but '1' names none"):
+        loaded(file)
+    assert len(loaded(file, splits={"train": "1", "test": "2"}).test) == 4
+
+
+# ------------------------------------------------------------------------------ Parquet: columns
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pa.array(["dog", "cat"] * 6).dictionary_encode(), ("cat", "dog")),
+        (pa.array(["dog", "cat"] * 6, pa.string_view()), ("cat", "dog")),
+        (pa.array(["dog", "cat"] * 6, pa.large_string()), ("cat", "dog")),
+        (pa.array([False, True] * 6), ("False", "True")),
+        (pa.array([1, 2] * 6, pa.uint8()), ("1", "2")),
+    ],
+)
+def test_labels_of_any_kind_are_read(tmp_path, loaded, table, labels, classes) -> None:
+    assert loaded(write(table(label=labels), tmp_path / "set.parquet")).classes == classes
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_images_of_any_binary_kind_are_read(tmp_path, loaded, table, png, kind) -> None:
+    images = pa.array([png(n) for n in range(12)], kind)
+    file = write(table(image=images), tmp_path / "set.parquet")
+    assert sum(loaded(file).summary.images.values()) == 12
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_rows_that_hold_a_path_only_read_the_file(tmp_path, loaded, table, png, struct) -> None:
+    (tmp_path / "images").mkdir()
+    names = [f"images/{n}.png" for n in range(12)]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(png(number))
+    rows = [{"bytes": None, "path": name} for name in names]
+    images = pa.array(rows, STRUCT) if struct else pa.array(names)
+    file = write(table(image=images), tmp_path / "set.parquet")
+    first = loaded(file)
+    assert sum(first.summary.images.values()) == 12
+    (tmp_path / names[0]).write_bytes(png(99))
+    assert loaded(file).fingerprint != first.fingerprint  # although the table did not change
+
+
+def test_a_path_never_leads_out_of_the_folder(tmp_path, loaded, table, png) -> None:
+    (tmp_path / "secret.png").write_bytes(png(99))
+    (tmp_path / "set").mkdir()
+    for number in range(2, 12):
+        (tmp_path / f"set/{number}.png").write_bytes(png(number))
+    paths = ["../secret.png", str(tmp_path / "secret.png"), *(f"{n}.png" for n in range(2, 12))]
+    file = write(table(image=pa.array(paths)), tmp_path / "set/set.parquet")
+    skipped = loaded(file, max_bad=0.5).summary.skipped
+    assert [each.reason for each in skipped] == [
+        "it has no bytes, only a path that leads out of the data's folder"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"bytes": 1_500_000_000, "path": None}, {"bytes": [1, 2, 300], "path": None}],
+)
+def test_numbers_in_place_of_bytes_are_no_images(tmp_path, loaded, table, value) -> None:
+    """`bytes(1_500_000_000)` would make so many."""
+    file = write(table(image=pa.array([value] * 12)), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=r"there is no image column among: image, label"):
+        loaded(file)
+
+
+def test_a_path_that_is_a_number_is_no_path(tmp_path, loaded, table, png) -> None:
+    images = pa.array([{"bytes": png(n), "path": n} for n in range(12)])
+    with pytest.raises(InvalidInput, match=r"there is no image column"):
+        loaded(write(table(image=images), tmp_path / "set.parquet"))
+
+
+def test_labels_too_large_to_count_are_refused(tmp_path, loaded, table) -> None:
+    labels = pa.array([2**64 - 1, 5] * 6, pa.uint64())
+    with pytest.raises(InvalidInput, match=r"labels must be below 2\^63, but 'label' has larger"):
+        loaded(write(table(label=labels), tmp_path / "set.parquet"))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b"\xff\xfe",
+        json.dumps({"info": {"features": {"label": {"_type": ["ClassLabel"], "names": {}}}}}),
+    ],
+)
+def test_metadata_that_say_nothing_are_passed_over(tmp_path, loaded, table, metadata) -> None:
+    table = table().replace_schema_metadata({"huggingface": metadata})
+    assert loaded(write(table, tmp_path / "set.parquet")).classes == ("0", "1")
+
+
+def test_control_characters_of_a_name_are_escaped(tmp_path, loaded, table) -> None:
+    table = table().rename_columns(["image", "la\x1b[31mbel"])
+    with pytest.raises(InvalidInput, match=r"among: image, la\\x1b\[31mbel"):
+        loaded(write(table, tmp_path / "set.parquet"))
+
+
+def test_rows_are_read_by_their_bytes(tmp_path, table, monkeypatch) -> None:
+    """One cell, repeated by a dictionary, is stored once and would be 64 times in memory."""
+    cell = b"\0" * 1_000_000
+    file = write(table(image=pa.array([cell] * 12)), tmp_path / "set.parquet")
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 2_100_000)
+    with parquet._reading(file) as opened:
+        assert parquet._rows_at_once(opened, "image") == 2
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 10)
+    items: list[Item] = list(parquet._items([file], "image", str(tmp_path)))
+    assert [item.size for item in items] == [1_000_000] * 12
+
+
+# ------------------------------------------------------------------------------------------ .npz
+
+
+@pytest.fixture
+def arrays(picture) -> tuple[Any, Any]:
+    return np.stack([picture(n) for n in range(12)]), np.arange(12) % 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"),
+        ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"),
+        ("X_train", "Y_train", "X_valid", "Y_valid", "X_test", "Y_test"),
+    ],
+)
+def test_arrays_are_known_by_the_names_of_medmnist_and_keras(
+    tmp_path, loaded, arrays, names
+) -> None:
+    images, labels = arrays
+    cuts = [slice(0, 6), slice(0, 6), slice(6, 8), slice(6, 8), slice(8, 12), slice(8, 12)]
+    values = [images, labels[:, None].astype(np.uint8)] * 3
+    pairs = zip(names, values, cuts, strict=True)
+    np.savez(tmp_path / "set.npz", **{name: value[cut] for name, value, cut in pairs})
+    data = loaded(tmp_path / "set.npz")
+    assert data.summary.images == {"train": 6, "held_out": 2, "test": 4}
+    assert data.classes == ("0", "1")
+
+
+def test_labels_may_be_names(tmp_path, loaded, arrays) -> None:
+    for kind in (str, bytes):
+        names = np.array(["dog", "cat"]).astype(kind)[arrays[1]]
+        np.savez(tmp_path / "set.npz", images=arrays[0], labels=names)
+        assert loaded(tmp_path / "set.npz").classes == ("cat", "dog")
+
+
+def archive(path: Path, *, method: int = zipfile.ZIP_DEFLATED, **members: Any) -> Path:
+    """An .npz of arrays, or of members as bytes."""
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, value in members.items():
+            stream = io.BytesIO()
+            if isinstance(value, bytes):
+                stream.write(value)
+            else:
+                np.save(stream, value, allow_pickle=True)
+            file.writestr(f"{name}.npy", stream.getvalue())
+    return path
+
+
+def head(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
+    stream = io.BytesIO()
+    described = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
+
+
+def flagged(content: bytes, local: int, central: int, value: int) -> bytes:
+    """The archive with a byte of every member's headers replaced."""
+    changed = bytearray(content)
+    for signature, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = changed.find(signature)
+        while at >= 0:
+            changed[at + offset] = value
+            at = changed.find(signature, at + 4)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"images": head((12, -8, -24)) + bytes(12 * 192)}, "does not fit its size"),
+        ({"images": head((-12, 8, 8)) + bytes(768)}, "does not fit its size"),
+        ({"images": head((2**40, 8, 8)) + bytes(768)}, "does not fit its size"),
+        ({"labels": head((2**33,), "<i8") + bytes(96)}, "does not fit its size"),
+        ({"images": b"\x93NUMPY\x01\0\x10\0{'descr': (((((("}, "cannot be read"),
+        ({"images": b"\x93NUMPY\x09\x09"}, "cannot be read"),
+        ({"images": b""}, "cannot be read"),
+        ({"labels": np.array([None] * 12)}, "must be 12 integers or strings"),
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path, loaded, arrays, members, reason: str) -> None:
+    members = {"images": arrays[0], "labels": arrays[1]} | members
+    with pytest.raises(InvalidInput, match=reason):
+        loaded(archive(tmp_path / "set.npz", **members))
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value"), [(6, 8, 1), (8, 10, 99)], ids=["encrypted", "compression"]
+)
+def test_archives_that_are_not_opened_are_told(tmp_path, loaded, arrays, local, central, value):
+    file = archive(tmp_path / "set.npz", images=arrays[0], labels=arrays[1])
+    file.write_bytes(flagged(file.read_bytes(), local, central, value))
+    with pytest.raises(InvalidInput, match=r"this .npz file cannot be read"):
+        loaded(file)
+
+
+def test_a_stream_that_breaks_in_the_middle_is_told(tmp_path, loaded, arrays) -> None:
+    file = archive(tmp_path / "set.npz", images=arrays[0], labels=arrays[1])
+    content = bytearray(file.read_bytes())
+    content[1200:1240] = bytes(40)
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"this .npz file cannot be read"):
+        loaded(file)
