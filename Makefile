@@ -1,13 +1,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-install lint bench bench-training bench-latency docs
+.PHONY: demo test fuzz test-install lint bench bench-training bench-latency docs
 
 demo: .venv/installed
 	$(BIN)/phiscale run demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Damaged files for every reader; FUZZ is how many each gets: 1,000 take some ten minutes.
+FUZZ ?= 1000
+
+fuzz: .venv/installed-dev
+	PHISCALE_FUZZ=$(FUZZ) $(BIN)/python -m pytest --timeout 0 tests/fuzz/readers.py
 
 test-install: .venv/installed-dev
 	$(BIN)/python .ci/test-install
