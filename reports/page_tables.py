@@ -23,7 +23,9 @@ _MOST_LISTED = 40
 def table(run: Run, found: Tables) -> pd.DataFrame:
     """Every number and setting that the page states outside its tables, by where it stands."""
     chosen = run.coefficients or {}
-    evidence = {name: chosen.get(name) for name in ("race", "surface", "guest")}
+    evidence = {
+        name: chosen.get(name) for name in ("finalists", "race", "surface", "guest", "design")
+    }
     plain = {
         name: value
         for name, value in chosen.items()

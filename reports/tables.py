@@ -109,7 +109,7 @@ def coefficients(run: Run) -> pd.DataFrame:
     A candidate stands once, for all combinations of α, β, γ that round to its network.
     """
     stage = run.coefficients or {}
-    race = stage.get("race")
+    finalists = stage.get("finalists")
     trained = _trained(run.study("coefficients"))
     found = [
         _candidate(each, stage) | trained.get(each.get("key", ""), {})
@@ -119,8 +119,8 @@ def coefficients(run: Run) -> pd.DataFrame:
         row |= interval(row.get("accuracy"), row.get("images"))
     best = next((row for row in found if row["winner"]), {})
     for row in found:
-        label = str(Coefficients(*(row[name] for name in _LETTERS)))  # as the race calls it
-        row["tied"] = label in race["tied"] if race else _tied(row, best) is True
+        label = str(Coefficients(*(row[name] for name in _LETTERS)))  # as the stage calls it
+        row["tied"] = label in finalists["tied"] if finalists else _tied(row, best) is True
     return frame(found, _COEFFICIENTS).sort_values(
         ["epochs", "accuracy"], ascending=False, na_position="last", ignore_index=True
     )
@@ -157,7 +157,7 @@ def _trained(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
 def _tied(*two: Mapping[str, Any]) -> bool | None:
     """Whether the images do not tell two accuracies apart; None where they are not known.
 
-    For a grid that trained each candidate once; a race says itself which are tied.
+    For what was trained once; the coefficient stage says itself which candidates are tied.
     """
     if not all(row.get("accuracy") is not None and row.get("images") for row in two):
         return None

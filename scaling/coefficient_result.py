@@ -65,8 +65,7 @@ def pinned(
     *,
     phi: float,
     factor: float,
-    multiple: int = 1,
 ) -> CoefficientResult:
     """The answer that a recipe gives itself: costed as a candidate would be, not measured."""
-    (chosen,) = candidates(baseline, [coefficients], phi=phi, factor=factor, multiple=multiple)
+    (chosen,) = candidates(baseline, [coefficients], phi=phi, factor=factor)
     return CoefficientResult(chosen=chosen, phi=phi, factor=factor, pinned=True)

@@ -1,8 +1,8 @@
-"""How sure an answer is: candidates compared over paired seeds, and a surface through them all.
+"""Networks compared over paired seeds: which ones cannot be told from the best.
 
-Paired means that the candidates are trained with the same seeds, so that what a seed does to all of
-them (its batches, its draws of augmentation) cancels. All is for the held-out images that accuracy
-was measured on; other images would add their own noise.
+Paired means that all are trained with the same seeds, so that what a seed does to all of them (its
+batches, its draws of augmentation) cancels. All is for the held-out images that accuracy was
+measured on; other images would add their own noise.
 """
 
 from __future__ import annotations
@@ -10,23 +10,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-#: Draws of a bootstrap (assumed: the 95 % quantile then moves by 1 % from seed to seed).
+#: Draws of the parametric bootstrap (assumed: the 95 % quantile then moves by 1 % from seed to
+#: seed).
 _DRAWS = 20_000
+
+#: Degrees of freedom that the variance pooled over all candidates adds to each candidate's own
+#: (assumed: the deviations of two candidates then differ by a factor of 1.8 in the median).
+_PRIOR_FREEDOM = 2.0
+
+#: The part of the error that critical values leave for variances that differ by more (measured: see
+#: `experiments.benchmarks.coverage`).
+_RESERVE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
     """Candidates compared: `best` and `tied` are their indices, `means` their accuracies.
 
-    With probability `level` the truly best is in `tied`: those less than `gap` below the best mean.
-    `deviation` is what one training varies by, beyond what its seed does to all, and `half_width`
-    half the interval of a mean, at the level.
+    With probability `level` the truly best *of these candidates* is in `tied`: each candidate that
+    is less than its gap of `gaps` below the best mean. `deviations` are what one training run of
+    each varies by beyond what its seed does to all, `deviation` is that pooled over all, and
+    `half_widths` are half the intervals of the means.
     """
 
     means: tuple[float, ...]
@@ -34,46 +46,125 @@ class PairedComparison:
     tied: tuple[int, ...]
     level: float
     deviation: float
-    gap: float
-    half_width: float
+    deviations: tuple[float, ...]
+    gaps: tuple[float, ...]
+    half_widths: tuple[float, ...]
 
 
 def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> PairedComparison:
     """The comparison of candidates (rows) over the same seeds (columns), at least one of each.
 
-    Multiple comparisons with the best (Hsu 1981), for the two-way model accuracy = candidate + seed
-    + noise, its critical value by a parametric bootstrap: two to five seeds are too few to resample
-    (the best of three resampled seeds would be called certain as often as a coin falls three times
-    alike). With one seed nothing is known of the noise, and all are tied.
+    Multiple comparisons with the best (Hsu 1981) for the layout accuracy = candidate + seed +
+    noise, where the variance of the noise may differ by candidate: each is its own shrunk towards
+    the pooled one (Smyth 2004), since two to five seeds are too few to estimate it alone. The
+    critical value comes from a parametric bootstrap of the same model. With one seed nothing is
+    known of the noise, and all are tied.
     """
     table = np.asarray(accuracies, dtype=float)
     count, seeds = table.shape
     means = table.mean(axis=1)
     best = int(means.argmax())
-    freedom = (count - 1) * (seeds - 1)
-    if freedom == 0:
-        unknown = 0.0 if count == 1 else math.inf
+    if count == 1 or seeds == 1:
         return PairedComparison(
-            _tuple(means), best, tuple(range(count)), level, math.nan, unknown, math.inf
+            means=_floats(means),
+            best=best,
+            tied=tuple(range(count)),
+            level=level,
+            deviation=math.nan,
+            deviations=(math.nan,) * count,
+            gaps=(0.0 if count == 1 else math.inf,) * count,
+            half_widths=(math.inf,) * count,
         )
+    variances, pooled = _variances(table[None])
+    deviations = np.sqrt(variances[0])
+    ahead, around = critical_values(count, seeds, level)
+    gaps = ahead * np.sqrt((variances[0] + variances[0, best]) / seeds)
+    return PairedComparison(
+        means=_floats(means),
+        best=best,
+        tied=tuple(int(index) for index in np.flatnonzero(means[best] - means <= gaps)),
+        level=level,
+        deviation=math.sqrt(pooled[0]),
+        deviations=_floats(deviations),
+        gaps=_floats(gaps),
+        half_widths=_floats(around * deviations / math.sqrt(seeds)),
+    )
 
-    residuals = table - means[:, None] - table.mean(axis=0) + table.mean()
-    deviation = math.sqrt((residuals**2).sum() / freedom)
+
+def _variances(tables: Array) -> tuple[Array, Array]:
+    """The variance of each row of each table (tables × rows × seeds), moderated, and the pooled."""
+    _, rows, seeds = tables.shape
+    residuals = (
+        tables
+        - tables.mean(axis=2, keepdims=True)
+        - tables.mean(axis=1, keepdims=True)
+        + tables.mean(axis=(1, 2), keepdims=True)
+    )
+    own = (residuals**2).sum(axis=2) / ((seeds - 1) * (1 - 1 / rows))
+    pooled: Array = own.mean(axis=1)
+    weight = (seeds - 1) / (seeds - 1 + _PRIOR_FREEDOM)
+    moderated: Array = weight * own + (1 - weight) * pooled[:, None]
+    return moderated, pooled
+
+
+@lru_cache(maxsize=256)
+def critical_values(candidates: int, seeds: int, level: float = 0.95) -> tuple[float, float]:
+    """Critical values in standard errors: of the largest lead over the best, and of one mean.
+
+    Quantiles over tables whose variances follow the prior that `_variances` shrinks with.
+    """
     generator = np.random.default_rng(0)
-    noise = generator.standard_normal((_DRAWS, count)) / math.sqrt(seeds)
-    scale = np.sqrt(generator.chisquare(freedom, _DRAWS) / freedom)
-    ahead = (noise[:, 1:].max(axis=1) - noise[:, 0]) / scale
-    gap = deviation * float(np.quantile(ahead, level))
-    half_width = deviation * float(np.quantile(np.abs(noise[:, 0]) / scale, level))
-    tied = np.flatnonzero(means[best] - means <= gap)
-    return PairedComparison(_tuple(means), best, _indices(tied), level, deviation, gap, half_width)
+    shape = (_DRAWS, candidates)
+    true = _PRIOR_FREEDOM / generator.chisquare(_PRIOR_FREEDOM, shape)
+    tables = generator.standard_normal((*shape, seeds)) * np.sqrt(true)[:, :, None]
+    variances, _ = _variances(tables)
+    means = tables.mean(axis=2)
+    within = 1 - (1 - _RESERVE) * (1 - level)
+    around = float(np.quantile(np.abs(means[:, 0]) / np.sqrt(variances[:, 0] / seeds), within))
+    errors = np.sqrt((variances[:, 1:] + variances[:, :1]) / seeds)
+    ahead = ((means[:, 1:] - means[:, :1]) / errors).max(axis=1)
+    return float(np.quantile(ahead, within)), around
+
+
+class Difference(NamedTuple):
+    """A mean difference, half its interval, and whether that leaves out 0."""
+
+    difference: float
+    half_width: float
+    told_apart: bool
+
+
+def paired_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    known: PairedComparison | None = None,
+    level: float = 0.95,
+) -> Difference:
+    """The mean of `first` − `second`, two networks trained with the same seeds.
+
+    Student's interval, the variance of the difference shrunk towards what `known` says of other
+    networks' (Smyth 2004). With one seed the half width is infinite.
+    """
+    differences = np.subtract(first, second)
+    mean, freedom = float(differences.mean()), len(differences) - 1
+    if freedom == 0:
+        return Difference(mean, math.inf, False)
+    from scipy.stats import t
+
+    squares = float(((differences - mean) ** 2).sum())
+    if known is not None and math.isfinite(known.deviation):
+        squares += _PRIOR_FREEDOM * 2 * known.deviation**2
+        freedom += int(_PRIOR_FREEDOM)
+    error = math.sqrt(squares / freedom / len(differences))
+    half_width = float(t.ppf((1 + level) / 2, freedom)) * error
+    return Difference(mean, half_width, abs(mean) > half_width)
 
 
 def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> tuple[float, ...]:
     """Half the interval of the mean of each row: a network's accuracies, one a seed.
 
-    Student's, with the deviation of one training pooled over all rows, which are too short to tell
-    it alone: it is taken to be the same for all. Infinite where no row has two values.
+    Student's, with the deviation of one training run pooled over all rows, which are too short to
+    estimate it alone: it is taken to be the same for all. Infinite where no row has two values.
     """
     rows = [np.asarray(row, dtype=float) for row in accuracies]
     freedom = sum(len(row) - 1 for row in rows)
@@ -86,9 +177,5 @@ def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> t
     return tuple(width / math.sqrt(len(row)) for row in rows)
 
 
-def _tuple(values: Array) -> tuple[float, ...]:
+def _floats(values: Array) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
-
-
-def _indices(values: NDArray[np.intp]) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from statistics import correlation, fmean
+from statistics import NormalDist, fmean
 
 from scaling.coefficient_result import CoefficientResult
 from scaling.coefficients import AllFailed, Coefficients
+from scaling.decision import Decision, decide
 from scaling.grid import GridCandidate
 from scaling.jobs import InOrder
-from space.evaluation import Budget, Job, Measurement, Status
+from space.evaluation import Budget, Job, Status
 
 
 class FullGrid(InOrder):
-    """A `Proposer` that trains every candidate within one budget, and knows the best."""
+    """A `Proposer` that trains every candidate once, within one budget."""
 
     def __init__(self, candidates: Iterable[GridCandidate], budget: Budget) -> None:
         self.candidates = tuple(candidates)
@@ -22,30 +24,52 @@ class FullGrid(InOrder):
             Job(candidate.label, candidate.architecture, budget) for candidate in self.candidates
         )
 
-    def answer(self, *, phi: float, factor: float) -> CoefficientResult:
-        """The most accurate candidate told so far; of equals the cheaper, then the earlier.
+    def result(self, *, phi: float, factor: float, level: float = 0.95) -> CoefficientResult:
+        """The most accurate candidate, unless the held-out images tell none of them apart.
 
-        Raises `AllFailed`, with the first reason, where no candidate has an accuracy.
+        One seed says nothing of the noise of training: candidates are tied where the binomial error
+        of their images alone could make the difference. Raises `AllFailed`, with the first reason,
+        where no candidate has an accuracy.
         """
-        accuracies = tuple(self._accuracy(candidate) for candidate in self.candidates)
-        measured = [
-            (-accuracy, candidate.cost.macs, order)
-            for order, (candidate, accuracy) in enumerate(
-                zip(self.candidates, accuracies, strict=True)
-            )
-            if accuracy is not None
-        ]
-        if not measured:
+        accuracies = {each: self._accuracy(each) for each in self.candidates}
+        trained = {each: found for each, found in accuracies.items() if found is not None}
+        if not trained:
             raise AllFailed(self._all_failed())
-        *_, best = min(measured)
+        best = min(trained, key=lambda each: (-trained[each], each.cost.macs))
+        tied = [each for each in trained if self._is_tied(each, best, level, len(trained))]
+        decision = decide(list(trained), tied, trained.__getitem__)
+        if len(tied) == 1 < len(trained) or not self._images(best):
+            decision = Decision(best, "one seed each: most accurate chosen")
         return CoefficientResult(
-            chosen=self.candidates[best],
+            chosen=decision.chosen,
             phi=phi,
             factor=factor,
             pinned=False,
             candidates=self.candidates,
-            accuracies=accuracies,
+            accuracies=tuple(accuracies.values()),
+            evidence={
+                "decision": decision.reason,
+                "raw_winner": {"name": best.label, "accuracy": trained[best]},
+                "finalists": {
+                    "tied_among": [each.label for each in trained],
+                    "tied": [each.label for each in tied],
+                    "level": level,
+                    "seeds": 1,
+                },
+            },
         )
+
+    def _is_tied(self, one: GridCandidate, best: GridCandidate, level: float, count: int) -> bool:
+        """Whether binomial errors (Bonferroni over the rivals) cover the distance from the best."""
+        if one is best or not (images := self._images(best)):
+            return True
+        ahead = (self._accuracy(best) or 0.0) - (self._accuracy(one) or 0.0)
+        parts = ((self._accuracy(each) or 0.0) for each in (one, best))
+        error = math.sqrt(sum(part * (1 - part) for part in parts) / images)
+        return ahead <= NormalDist().inv_cdf(1 - (1 - level) / (count - 1)) * error
+
+    def _images(self, candidate: GridCandidate) -> int | None:
+        return self.told[candidate.label].images
 
     def _accuracy(self, candidate: GridCandidate) -> float | None:
         measurement = self.told.get(candidate.label)
@@ -53,8 +77,7 @@ class FullGrid(InOrder):
         return measurement.accuracy if measurement and complete else None
 
     def _all_failed(self) -> str:
-        failures: dict[str, Measurement] = self.told
-        reasons = [f"{name}: {told.reason or told.status}" for name, told in failures.items()]
+        reasons = [f"{name}: {told.reason or told.status}" for name, told in self.told.items()]
         first = f"; the first, {reasons[0]}" if reasons else ""
         return (
             f"coefficients: at least one candidate must be trained to its end, but of "
@@ -119,12 +142,6 @@ def _by_name(answer: CoefficientResult) -> Mapping[Coefficients, float]:
 def _spearman(first: list[float], second: list[float]) -> float | None:
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
-    return correlation(_ranks(first), _ranks(second))
+    from scipy.stats import spearmanr
 
-
-def _ranks(values: list[float]) -> list[float]:
-    """Ranks, of equals their mean."""
-    return [
-        (sum(other < value for other in values) + sum(other <= value for other in values)) / 2
-        for value in values
-    ]
+    return float(spearmanr(first, second).statistic)

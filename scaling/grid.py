@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from statistics import fmean
 
 from scaling.coefficients import Coefficients
 from scaling.compound import scale
+from scaling.rules import Shares, compound
 from scaling.targets import macs, resolutions_near
 from space.architecture import Architecture
 from space.cost import Cost, cost
@@ -23,36 +24,26 @@ from space.validation import InvalidInput
 #: Finer grids have more combinations than networks to tell apart (assumed).
 MIN_STEP = 0.01
 
+#: What scales nothing, and so is no candidate.
+UNSCALED = Coefficients(1.0, 1.0, 1.0)
+
 #: How many times more or less than its nominal product a network may cost once it is rounded
 #: (measured: 0.93 to 1.96 times for B0, MobileNetV2, ResNet-50 and a small MnasNet at φ = 1).
 _SLACK = 2.0
 
 
-class CoefficientBounds(NamedTuple):
-    """The least and the greatest value of each coefficient on a grid, both included."""
-
-    alpha: tuple[float, float] = (1.0, math.inf)
-    beta: tuple[float, float] = (1.0, math.inf)
-    gamma: tuple[float, float] = (1.0, math.inf)
-
-
-ANY = CoefficientBounds()
-
-
-def grid(
-    step: float, tolerance: float, factor: float = 2.0, bounds: CoefficientBounds = ANY
-) -> tuple[Coefficients, ...]:
+def grid(step: float, tolerance: float, factor: float = 2.0) -> tuple[Coefficients, ...]:
     """All (α, β, γ) on 1, 1 + step, 1 + 2·step … with |α·β²·γ² − factor| <= tolerance, ascending.
 
-    The constraint is on the nominal product, as in the paper; those of `scaling.realised` are on
-    the cost after rounding. Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the
-    bound belongs to the grid. Raises `InvalidInput` where the values are impossible or nothing
-    lies on the grid; it then says which tolerance or step would give candidates.
+    The constraint is on the nominal product, as in the paper; that of `realised` is on the cost
+    after rounding. Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the bound belongs
+    to the grid, but 1, 1, 1 does not. Raises `InvalidInput` where the values are impossible or
+    nothing lies on the grid; it then says which tolerance or step would give candidates.
     """
     check_grid(step, tolerance, factor)
-    found = tuple(lattice(step, *_around(factor, tolerance), bounds))
+    found = tuple(each for each in lattice(step, *_around(factor, tolerance)) if each != UNSCALED)
     if not found:
-        raise InvalidInput(_empty(step, tolerance, factor, bounds))
+        raise InvalidInput(_empty(step, tolerance, factor))
     return found
 
 
@@ -68,22 +59,22 @@ def check_grid(step: float, tolerance: float, factor: float) -> None:
 
 
 def lattice(
-    step: float, least: float | Fraction, most: float | Fraction, bounds: CoefficientBounds = ANY
+    step: float, least: float | Fraction, most: float | Fraction, finest: float = math.inf
 ) -> Iterator[Coefficients]:
-    """The combinations with `least` <= α·β²·γ² <= `most`, ascending; none where there are none."""
+    """The combinations with `least` <= α·β²·γ² <= `most` and γ <= `finest`, ascending."""
     low, high = _exact(least), _exact(most)
-    for alpha in _values(step, high, bounds.alpha):
-        for beta in _values(step, high / alpha, bounds.beta):
-            for gamma in _values(step, high / alpha / beta**2, bounds.gamma):
-                if low <= alpha * beta**2 * gamma**2 <= high:
+    for alpha in _values(step, high):
+        for beta in _values(step, high / alpha, root=2):
+            for gamma in _values(step, high / alpha / beta**2, root=2):
+                if gamma <= finest and low <= alpha * beta**2 * gamma**2:
                     yield Coefficients(float(alpha), float(beta), float(gamma))
 
 
-def _values(step: float, most: Fraction, bounds: tuple[float, float]) -> Iterator[Fraction]:
+def _values(step: float, most: Fraction, root: int = 1) -> Iterator[Fraction]:
+    """1, 1 + step, 1 + 2·step … while the value to the power of `root` is at most `most`."""
     value = Fraction(1)
-    while value <= most and float(value) <= bounds[1]:
-        if float(value) >= bounds[0]:
-            yield value
+    while value**root <= most:
+        yield value
         value += _exact(step)
 
 
@@ -96,25 +87,20 @@ def _around(factor: float, tolerance: float) -> tuple[Fraction, Fraction]:
     return _exact(factor) - _exact(tolerance), _exact(factor) + _exact(tolerance)
 
 
-def _empty(step: float, tolerance: float, factor: float, bounds: CoefficientBounds) -> str:
+def _empty(step: float, tolerance: float, factor: float) -> str:
     nearest = min(
-        lattice(step, 1, 2 * factor, bounds),
+        (each for each in lattice(step, 1, 2 * factor) if each != UNSCALED),
         key=lambda each: abs(each.nominal - factor),
-        default=None,
     )
+    needed = math.ceil(abs(nearest.nominal - factor) * 1000 - 1e-6) / 1000
     within = _around(factor, tolerance)
     finer = (trial for trial in (0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01) if trial < step)
-    enough = next((trial for trial in finer if any(lattice(trial, *within, bounds))), None)
-    advice = []
-    if nearest is not None:
-        needed = math.ceil(abs(nearest.nominal - factor) * 1000 - 1e-6) / 1000
-        advice.append(f"tolerance {needed:g} would give {nearest}")
-    if enough is not None:
-        advice.append(f"step {enough:g} others")
+    enough = next((trial for trial in finer if any(lattice(trial, *within))), None)
+    others = f", step {enough:g} others" if enough is not None else ""
     return (
         f"coefficients: some combination must have |α·β²·γ² − {factor:g}| <= tolerance, but with "
-        f"step {step:g} and tolerance {tolerance:g} none has; "
-        + (", ".join(advice) or "widen the bounds")
+        f"step {step:g} and tolerance {tolerance:g} none has; tolerance {needed:g} would give "
+        f"{nearest}{others}"
     )
 
 
@@ -133,6 +119,12 @@ class GridCandidate:
     realised_ratio: float
 
     @property
+    def shares(self) -> Shares:
+        """The parts of the growth that depth, width and resolution take, the mean over `names`."""
+        each = [compound(name).shares for name in self.names]
+        return Shares(*(fmean(parts) for parts in zip(*each, strict=True)))
+
+    @property
     def label(self) -> str:
         """The name of its job: `α1.2 β1.1 γ1.15`."""
         return str(self.coefficients)
@@ -144,7 +136,6 @@ def candidates(
     *,
     phi: float = 1.0,
     factor: float = 2.0,
-    multiple: int = 1,
 ) -> tuple[GridCandidate, ...]:
     """The distinct networks that `combinations` make of `baseline` at φ, in their order.
 
@@ -153,10 +144,7 @@ def candidates(
     """
     return merged(
         baseline,
-        (
-            (each, scale(baseline, **each.at(phi)._asdict(), multiple=multiple))
-            for each in combinations
-        ),
+        ((each, scale(baseline, **each.at(phi)._asdict())) for each in combinations),
         factor,
     )
 
@@ -193,7 +181,6 @@ def realised(
     factor: float = 2.0,
     *,
     phi: float = 1.0,
-    bounds: CoefficientBounds = ANY,
 ) -> tuple[GridCandidate, ...]:
     """The candidates on the grid that really cost `factor` times the baseline for each step of φ.
 
@@ -201,8 +188,12 @@ def realised(
     none does; it then says which tolerance would give one.
     """
     check_grid(step, tolerance, factor)
-    combinations = lattice(step, max(1.0, factor / _SLACK), factor * _SLACK, bounds)
-    scaled = ((each, scale(baseline, **each.at(phi)._asdict())) for each in combinations)
+    combinations = lattice(step, max(1.0, factor / _SLACK), factor * _SLACK)
+    scaled = (
+        (each, scale(baseline, **each.at(phi)._asdict()))
+        for each in combinations
+        if each != UNSCALED
+    )
     return _within(merged(baseline, scaled, factor), tolerance, factor, phi)
 
 
@@ -213,38 +204,30 @@ def equal_cost(
     factor: float = 2.0,
     *,
     phi: float = 1.0,
-    bounds: CoefficientBounds = ANY,
-    multiple: int = 1,
 ) -> tuple[GridCandidate, ...]:
     """Candidates of one cost: α and β on the grid, and the γ whose pixels bring MACs to the factor.
 
-    Pixels are multiples of `multiple`; the nearest to factor^φ times the baseline's MACs is taken
-    and must keep within the tolerance of `realised`. Raises `InvalidInput` where none does.
+    The pixels nearest to factor^φ times the baseline's MACs are taken, and must keep within the
+    tolerance of `realised`. Raises `InvalidInput` where none does.
     """
     check_grid(step, tolerance, factor)
-    shapes = lattice(step, 1.0, factor + tolerance, bounds._replace(gamma=(1.0, 1.0)))
+    shapes = lattice(step, 1.0, factor + tolerance, finest=1.0)
     target = macs(baseline) * factor**phi
-    steered = _steered(baseline, shapes, target, phi, bounds.gamma, multiple)
-    return _within(merged(baseline, steered, factor), tolerance, factor, phi)
+    return _within(
+        merged(baseline, _steered(baseline, shapes, target, phi), factor), tolerance, factor, phi
+    )
 
 
 def _steered(
-    baseline: Architecture,
-    shapes: Iterable[Coefficients],
-    target: float,
-    phi: float,
-    bounds: tuple[float, float],
-    multiple: int,
+    baseline: Architecture, shapes: Iterable[Coefficients], target: float, phi: float
 ) -> Iterator[tuple[Coefficients, Architecture]]:
     for shape in shapes:
         plain = scale(baseline, depth=shape.alpha**phi, width=shape.beta**phi)
         pixels = round(plain.resolution * math.sqrt(target / macs(plain)))
-        options = resolutions_near(
-            replace(plain, resolution=max(1, pixels)), target, multiple=multiple
-        )
+        options = resolutions_near(replace(plain, resolution=max(1, pixels)), target)
         network = min(options, key=lambda option: abs(macs(option) - target))
         gamma = round((network.resolution / baseline.resolution) ** (1 / phi), 4)
-        if max(1.0, bounds[0]) <= gamma <= bounds[1]:
+        if gamma >= 1:
             yield Coefficients(shape.alpha, shape.beta, gamma), network
 
 
@@ -255,7 +238,7 @@ def _within(
     found = tuple(each for each, miss in zip(candidates, misses, strict=True) if miss <= tolerance)
     if found:
         return found
-    advice = f"tolerance {math.ceil(min(misses) * 1000) / 1000:g}" if misses else "wider bounds"
+    advice = f"tolerance {math.ceil(min(misses) * 1000) / 1000:g}" if misses else "a smaller step"
     raise InvalidInput(
         f"coefficients: some network must really cost within {tolerance:g} of {factor:g} times the "
         f"baseline for a step of φ, but none of {len(candidates)} does; {advice} would give some"

@@ -1,85 +1,145 @@
-"""A quadratic response surface over the shares of growth of depth and width, and its optimum."""
+"""A quadratic response surface over the shares of growth, and where it is highest at equal cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from scaling.heats import TrainingResult
+
 Array = NDArray[np.float64]
 
-#: Resamplings of the surface, and steps of a share on it (assumed).
-_RESAMPLES = 1_000
+#: Candidates that the surface needs: with nine its optimum is near random (simulated).
+MIN_CANDIDATES = 15
+
+#: Below this probability of so large a lack of fit the surface is said not to fit.
+LACK_OF_FIT = 0.05
+
+#: Draws of the optimum, and steps of a share on the surface (assumed).
+_DRAWS = 2_000
 _STEPS = 50
 
 
 class SurfacePoint(NamedTuple):
-    """A training as the surface sees it: how its growth is shared, its relative cost, its accuracy.
+    """A training run as the surface sees it: whose, how growth is shared, its cost, its accuracy.
 
     `depth` and `width` are their shares of the growth of MACs (resolution has the rest),
-    `excess` is ln(realised growth) / ln(wanted growth) − 1, and `block` says which trainings had
-    the same epochs and seed.
+    `doublings` is log2 of the MACs over the baseline's, `candidate` a number for each network, and
+    `block` one for each combination of epochs and seed.
     """
 
     depth: float
     width: float
-    excess: float
+    doublings: float
+    candidate: int
     block: int
     accuracy: float
 
 
+def points_of(results: Iterable[TrainingResult]) -> list[SurfacePoint]:
+    """The points of the runs that were trained to their end, candidates in order of appearance."""
+    candidates: dict[str, int] = {}
+    blocks: dict[tuple[int, int], int] = {}
+    return [
+        SurfacePoint(
+            depth=each.candidate.shares.depth,
+            width=each.candidate.shares.width,
+            doublings=math.log2(each.candidate.realised_ratio),
+            candidate=candidates.setdefault(each.candidate.label, len(candidates)),
+            block=blocks.setdefault((each.epochs, each.seed), len(blocks)),
+            accuracy=each.accuracy,
+        )
+        for each in results
+        if each.accuracy is not None
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Where a smooth surface through all trainings is highest: shares of the growth of MACs.
+    """Where a quadratic surface through all training runs is highest: shares of the growth of MACs.
 
-    `shares` are those of depth, width and resolution; `intervals` hold `level` of the bootstrap's
-    optima for each. `deviation` is that of the trainings from the surface.
+    `shares` are those of depth, width and resolution. `lack_of_fit` is the probability of residuals
+    that lie so far from a quadratic (None where no network was trained twice). If the truth is a
+    quadratic, each of `intervals` holds it with probability `level`; there are none where the
+    surface does not fit. `deviation` is that of the runs from the surface.
     """
 
     shares: tuple[float, ...]
     intervals: tuple[tuple[float, float], ...]
+    lack_of_fit: float | None
     deviation: float
     level: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether a lack of fit was not found."""
+        return self.lack_of_fit is None or self.lack_of_fit >= LACK_OF_FIT
 
 
 def fit_surface(points: Sequence[SurfacePoint], level: float = 0.95) -> Surface | None:
     """The quadratic surface over the shares of depth and width, and its optimum at equal cost.
 
-    Beside the quadratic it has a level for each block, and a slope for cost, so that dearer
+    Beside the quadratic it has a level for each block, and a slope for cost, so that more expensive
     candidates are not taken for better ones. The optimum is sought where all shares are at least 0;
-    its intervals come from a bootstrap of the residuals. None where the trainings are too few to
-    determine it.
+    its intervals are those of draws from the posterior of the surface (Student's, flat prior). None
+    with fewer than 15 candidates or too few runs to determine it.
     """
-    if not points:
+    if len({point.candidate for point in points}) < MIN_CANDIDATES:
         return None
-    depth, width, excess, block, accuracy = np.array(points, dtype=float).T
-    nuisance = np.column_stack([block[:, None] == np.unique(block), excess])
+    depth, width, doublings, candidate, block, accuracy = np.array(points, dtype=float).T
+    levels = (block[:, None] == np.unique(block)).astype(float)
+    nuisance = np.column_stack([levels, doublings])
     shape = _quadratic(depth, width)
     design = np.hstack([shape, nuisance])
     rank = np.linalg.matrix_rank(design)
-    freedom = len(points) - rank
+    freedom = int(len(points) - rank)
     if freedom < 1 or rank < np.linalg.matrix_rank(nuisance) + shape.shape[1]:
         return None
 
     solve = np.linalg.pinv(design)
-    fitted = design @ (solve @ accuracy)
-    residuals = accuracy - fitted
-    spread = residuals * math.sqrt(len(points) / freedom)
-    resampled = np.random.default_rng(0).choice(spread, (_RESAMPLES, len(points)))
-    optima = _optima(((fitted + resampled) @ solve.T)[:, : shape.shape[1]])
-    optimum = _optima((solve @ accuracy)[None, : shape.shape[1]])[0]
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(optima, tails, axis=0)
-    return Surface(
-        shares=tuple(float(share) for share in optimum),
-        intervals=tuple((float(least), float(most)) for least, most in zip(low, high, strict=True)),
-        deviation=math.sqrt((residuals**2).sum() / freedom),
+    solution = solve @ accuracy
+    squares = float(((accuracy - design @ solution) ** 2).sum())
+    own = (candidate[:, None] == np.unique(candidate)).astype(float)
+    lack = _lack_of_fit(squares, freedom, np.hstack([own, levels]), accuracy)
+    terms = shape.shape[1]
+    found = Surface(
+        shares=tuple(float(share) for share in _optima(solution[None, :terms])[0]),
+        intervals=(),
+        lack_of_fit=lack,
+        deviation=math.sqrt(squares / freedom),
         level=level,
     )
+    if not found.fits:
+        return found
+    generator = np.random.default_rng(0)
+    scale = found.deviation * np.sqrt(freedom / generator.chisquare(freedom, _DRAWS))
+    normal = generator.standard_normal((_DRAWS, len(points)))
+    draws = solution[:terms] + scale[:, None] * (normal @ solve[:terms].T)
+    low, high = np.quantile(_optima(draws), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends = tuple((float(least), float(most)) for least, most in zip(low, high, strict=True))
+    return Surface(found.shares, ends, lack, found.deviation, level)
+
+
+def _lack_of_fit(squares: float, freedom: int, saturated: Array, accuracy: Array) -> float | None:
+    """The F test of the surface against a level for each candidate; None without replicates."""
+    from scipy.stats import f
+
+    pure_freedom = int(len(accuracy) - np.linalg.matrix_rank(saturated))
+    if not 0 < pure_freedom < freedom:
+        return None
+    solution = np.linalg.pinv(saturated) @ accuracy
+    pure = float(((accuracy - saturated @ solution) ** 2).sum())
+    more = freedom - pure_freedom
+    if pure == 0:
+        return 1.0 if squares == 0 else 0.0
+    ratio = max(0.0, squares - pure) / more / (pure / pure_freedom)
+    return float(f.sf(ratio, more, pure_freedom))
 
 
 def _quadratic(depth: Array, width: Array) -> Array:

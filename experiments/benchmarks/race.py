@@ -1,8 +1,8 @@
-"""Does the race find what the full grid finds, for a quarter of its training?
+"""Do the race and refinement find what the full grid finds, for a part of its training?
 
-The full grid around a baseline is really trained, every candidate with every seed; then the race
-runs over the same trainings, making only the short ones that the grid does not have. Its winner is
-right where the full grid cannot tell it from its own (`scaling.comparison.compare`).
+The full grid around a baseline is really trained, every candidate with every seed; then both choose
+by the same training runs, making only the ones that the grid does not have. A choice is right where
+the full grid cannot tell it from its own (`scaling.comparison.compare`).
 
 `python -m experiments.benchmarks.race FOLDER` trains on glyphs into FOLDER, which it may be stopped
 and started with again, prints the result and writes `experiments/results/race.json`.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from experiments.runs.environment import environment
 from experiments.studies.recipes import StudyRecipe
 from scaling.comparison import PairedComparison, compare
 from scaling.grid import GridCandidate, realised
+from scaling.heats import Heats
 from scaling.jobs import InOrder
 from scaling.race import Race, ladder
+from scaling.refine import Refine
 from search.recorded_jobs import Recorded, accuracy
 from search.study import open_study
 from space.evaluation import Budget, Job, Proposer
@@ -50,7 +53,7 @@ RESULT = Path(__file__).parents[1] / "results" / "race.json"
 
 
 def main() -> None:
-    """Trains what is missing, and writes and prints what the race found."""
+    """Trains what is missing, and writes and prints what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--result", type=Path, default=RESULT)
@@ -62,7 +65,7 @@ def main() -> None:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """The race's winner and its part of the training, beside the full grid's confidence set."""
+    """What each way chose and took, beside the full grid's confidence set."""
     recipe = load_as(StudyRecipe, "study-dimensions")
     searched = recipe.baselines[0].build(DATA.glyphs.classes, DATA.channels)
     baseline = replace(searched, resolution=PIXELS)
@@ -72,12 +75,16 @@ def result(folder: Path) -> dict[str, Any]:
         for seed in range(SEEDS)
         for candidate in field
     )
-    race = Race(field, ladder(len(field), EPOCHS, SEEDS), Budget(EPOCHS))
+    ways: dict[str, Heats] = {
+        "race": Race(field, ladder(len(field), EPOCHS, SEEDS), Budget(EPOCHS)),
+        "refine": Refine(field, Budget(EPOCHS), SEEDS),
+    }
     trainer = _Trainer(folder)
     trainer.run(every, "full grid", len(every.jobs))
-    trainer.run(race, "race", sum(rung.entrants * rung.seeds for rung in race.rungs))
+    for name, heats in ways.items():
+        trainer.run(heats, name, heats.most)
     full = compare([_accuracies(every, candidate) for candidate in field])
-    return _described(field, full, race)
+    return _described(field, full, ways)
 
 
 class _Trainer:
@@ -104,12 +111,10 @@ def _accuracies(trained: InOrder, candidate: GridCandidate) -> list[float]:
 
 
 def _described(
-    field: tuple[GridCandidate, ...], full: PairedComparison, race: Race
+    field: tuple[GridCandidate, ...], full: PairedComparison, ways: Mapping[str, Heats]
 ) -> dict[str, Any]:
     tied = [field[index].label for index in full.tied]
-    winner = race.winner
     images = EPOCHS * SEEDS * DATA.glyphs.train_images
-    macs = images * sum(candidate.cost.macs for candidate in field)
     return {
         "command": "python -m experiments.benchmarks.race FOLDER",
         "hardware": environment(),
@@ -119,18 +124,31 @@ def _described(
         "level": full.level,
         "grid_winner": field[full.best].label,
         "grid_confidence_set": tied,
-        "grid_gap": full.gap,
+        "grid_gap": max(full.gaps),
         "grid_accuracies": {
             candidate.label: mean for candidate, mean in zip(field, full.means, strict=True)
         },
-        "race_winner": winner.label,
-        "race_winner_in_confidence_set": winner.label in tied,
-        "race_regret": full.means[full.best] - full.means[field.index(winner)],
         "grid_trainings": len(field) * SEEDS,
-        "race_trainings": len(race.trainings),
-        "grid_forward_macs": macs,
-        "race_forward_macs": round(race.part * macs),
-        "race_part_of_training": race.part,
+        "grid_forward_macs": images * sum(candidate.cost.macs for candidate in field),
+        "ways": {name: _way(heats, field, full, tied) for name, heats in ways.items()},
+    }
+
+
+def _way(
+    heats: Heats, field: tuple[GridCandidate, ...], full: PairedComparison, tied: list[str]
+) -> dict[str, Any]:
+    """What a way chose, how far that is behind by the full grid, and what it took."""
+    chosen, reason = heats.decision
+    return {
+        "chosen": chosen.label,
+        "decision": reason,
+        "raw_winner": heats.ranked(heats.finalists)[0].label,
+        "tied_among": [each.label for each in heats.finalists],
+        "in_confidence_set": chosen.label in tied,
+        "regret": full.means[full.best] - full.means[field.index(chosen)],
+        "trainings": len(heats.results),
+        "forward_macs": DATA.glyphs.train_images
+        * sum(each.candidate.cost.macs * each.epochs for each in heats.results),
     }
 
 

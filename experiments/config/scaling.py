@@ -41,11 +41,11 @@ class CoefficientsConfig(Section):
     """`realised`: the MACs after rounding must be near `factor` for each step of φ; `nominal`:
     α·β²·γ² must be, as in the paper; `equal_cost`: γ is chosen so that all candidates cost the
     same."""
-    method: Literal["grid", "race"] = "grid"
-    """`grid`: train all candidates equally long; `race`: train the better ones longer and with
-    several seeds."""
+    method: Literal["refine", "race", "grid"] = "refine"
+    """`refine`: train every candidate once and the best four again with several seeds; `race`:
+    train all for part of the epochs and the better ones longer; `grid`: train each once."""
     seeds: Annotated[int, Field(ge=2, le=20)] = 3
-    """Maximum number of seeds of each of a race's finalists."""
+    """Number of seeds with which `refine` compares the finalists; the maximum for `race`."""
     epochs: Epochs = 5
     """Epochs of a candidate's training run."""
     data_fraction: Scale = 1.0
@@ -68,7 +68,7 @@ class CoefficientsConfig(Section):
             raise ValueError(f"compare_phi: must differ from phi, but both are {self.phi:g}")
         if self.compare_phi is not None and self.method != "grid":
             raise ValueError(
-                "compare_phi: needs `method: grid`, because a race trains its candidates unequally"
+                "compare_phi: needs `method: grid`, which trains all candidates equally"
             )
         return self
 
@@ -126,6 +126,6 @@ class FamilyConfig(BudgetConfig):
             raise ValueError(f"cost: the rule 'per_stage' needs `macs`, but got {self.cost!r}")
         if (self.rule, self.cost) == ("resolution", "params"):
             raise ValueError(
-                "the rule 'resolution' does not change params; choose another rule, or another cost"
+                "cost: the rule 'resolution' does not change params; choose another rule or cost"
             )
         return self

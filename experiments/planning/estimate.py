@@ -30,6 +30,7 @@ from experiments.planning.training_speed import Probe, Stand
 from experiments.runs.opening import largest_resolution
 from experiments.training import machine
 from scaling.race import ladder
+from scaling.refine import FINALISTS
 from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
@@ -227,10 +228,17 @@ class Estimator:
             return
         own = cost(self.baselines[1]).macs
         scale = [cost(each).macs / own for each in self.baselines]
-        rungs = [(len(found), settings.epochs)]
-        if settings.method == "race":
-            steps = ladder(len(found), settings.epochs, settings.seeds)
-            rungs = [(rung.entrants * rung.seeds, rung.epochs) for rung in steps]
+        count, confirmed = len(found), (2 * settings.seeds, settings.epochs)
+        match settings.method:
+            case "grid":
+                rungs = [(count, settings.epochs)]
+            case "race":
+                steps = ladder(count, settings.epochs, settings.seeds)
+                rungs = [(rung.entrants * rung.seeds, rung.epochs) for rung in steps]
+                rungs.append(confirmed)
+            case "refine":
+                again = min(FINALISTS, count) * settings.seeds if count > 1 else 0
+                rungs = [(count + again, settings.epochs), confirmed]
         for count, epochs in rungs:
             each = fmean(
                 self.training(network, epochs, settings.data_fraction, False) for network in found

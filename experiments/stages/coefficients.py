@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from statistics import fmean
 from typing import Any
 
 from experiments.config import CoefficientsConfig
+from experiments.progress import log
 from experiments.stages.context import StageContext, StudyName
-from scaling import full_grid, race_result
+from scaling import full_grid, heat_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.grid import GridCandidate, equal_cost, realised
+from scaling.heats import Heats
+from scaling.power import Design
 from scaling.race import Race, ladder
+from scaling.refine import FINALISTS, Refine
+from search.study import finished, open_study
 from space.architecture import Architecture
+from space.evaluation import Budget
 
 _STUDY = StudyName("coefficients", "coefficients", "Coefficients")
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Stage 2: α, β and γ from the grid around the baseline, or as the recipe pins them."""
-    found = _answer(context, context.baseline).to_dict()
+    found = _result(context, context.baseline)
     context.run.write("coefficients.json", found)
     return found
 
 
-def _answer(context: StageContext, baseline: Architecture) -> CoefficientResult:
+def _result(context: StageContext, baseline: Architecture) -> dict[str, Any]:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
     if settings.alpha and settings.beta and settings.gamma:
         given = Coefficients(settings.alpha, settings.beta, settings.gamma)
-        return pinned(baseline, given, phi=phi, factor=factor)
-    if settings.method == "race":
-        return _raced(context, baseline)
+        return pinned(baseline, given, phi=phi, factor=factor).to_dict()
     candidates = candidates_of(settings, baseline)
+    if settings.method != "grid":
+        heats = heats_of(settings, baseline, candidates, context.recipe.seed)
+        design = _design(context, len(candidates), heats)
+        log.note(f"coefficients: {design.sentence}")
+        context.record(_STUDY, heats, heats.most, context.evaluator())
+        found = heat_result.result(heats, phi=phi, factor=factor)
+        return found.to_dict() | {"design": design.to_dict()}
     found = _trained(context, _STUDY, candidates, phi)
     if settings.compare_phi is None:
-        return found
+        return found.to_dict()
     same = grids.candidates(
         baseline,
         [name for candidate in candidates for name in candidate.names],
@@ -46,30 +60,63 @@ def _answer(context: StageContext, baseline: Architecture) -> CoefficientResult:
         "coefficients to compare", _STUDY.stage, f"Coefficients at φ = {settings.compare_phi:g}"
     )
     other = _trained(context, compared, same, settings.compare_phi)
-    return full_grid.compared(found, other)
+    return full_grid.compared(found, other).to_dict()
 
 
 def _trained(
     context: StageContext, study: StudyName, candidates: tuple[GridCandidate, ...], phi: float
 ) -> CoefficientResult:
-    """The answer of a full grid at φ, recorded in `study`."""
+    """The result of a full grid at φ, recorded in `study`."""
     settings = context.recipe.coefficients
     grid = full_grid.FullGrid(candidates, context.budget(settings.epochs, settings.data_fraction))
     context.record(study, grid, grid.jobs, context.evaluator())
-    return grid.answer(phi=phi, factor=settings.factor)
+    return grid.result(phi=phi, factor=settings.factor)
 
 
-def _raced(context: StageContext, baseline: Architecture) -> CoefficientResult:
-    settings = context.recipe.coefficients
-    phi, factor = settings.phi, settings.factor
-    candidates = candidates_of(settings, baseline)
-    rungs = ladder(len(candidates), settings.epochs, settings.seeds)
-    (published,) = grids.candidates(baseline, [PUBLISHED], phi=phi, factor=factor)
-    budget = context.budget(settings.epochs, settings.data_fraction)
-    race = Race(candidates, rungs, budget, guest=published)
-    most = sum(rung.entrants * rung.seeds for rung in rungs) + settings.seeds
-    context.record(_STUDY, race, most, context.evaluator())
-    return race_result.answer(race, phi=phi, factor=factor)
+def heats_of(
+    settings: CoefficientsConfig,
+    baseline: Architecture,
+    candidates: tuple[GridCandidate, ...],
+    seed: int,
+) -> Heats:
+    """The proposer of `method: race` or `refine`, with the published coefficients as guest."""
+    (published,) = grids.candidates(baseline, [PUBLISHED], phi=settings.phi, factor=settings.factor)
+    budget = Budget(settings.epochs, settings.data_fraction, seed=seed)
+    if settings.method == "race":
+        rungs = ladder(len(candidates), settings.epochs, settings.seeds)
+        return Race(candidates, rungs, budget, guest=published)
+    return Refine(candidates, budget, settings.seeds, guest=published)
+
+
+def _design(context: StageContext, candidates: int, heats: Heats) -> Design:
+    """What the comparison of the finalists can show, by the noise measured so far."""
+    finalists = min(FINALISTS, candidates)
+    if isinstance(heats, Race):
+        finalists = heats.rungs[-1].entrants
+    noise = _repeated(context)
+    source = "networks that the search trained with several seeds"
+    if noise is None:
+        found, images = context.run.read("baseline.json"), len(context.data.held_out)
+        noise = math.sqrt(max(found["accuracy"] * (1 - found["accuracy"]), 1 / images) / images)
+        source = f"the binomial error of {images:,} held-out images; no network was trained twice"
+    return Design(candidates, finalists, heats.seeds, noise, source)
+
+
+def _repeated(context: StageContext) -> float | None:
+    """The deviation of accuracy over seeds, pooled over what earlier stages trained repeatedly."""
+    groups: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    for name in ("search", "finalists"):
+        for trial in finished(open_study(context.run.storage, name).get_trials(deepcopy=False)):
+            found = trial.user_attrs
+            budget, measured = found["budget"], found["measurement"]["accuracy"]
+            if measured is not None:
+                key = (found["key"], budget["epochs"], budget["data_fraction"])
+                groups[key][budget["seed"]] = measured
+    repeated = [list(each.values()) for each in groups.values() if len(each) > 1]
+    freedom = sum(len(each) - 1 for each in repeated)
+    if not freedom:
+        return None
+    return math.sqrt(sum((one - fmean(each)) ** 2 for each in repeated for one in each) / freedom)
 
 
 def candidates_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import number, percent
@@ -28,49 +28,91 @@ def coefficients(run: Run, candidates: pd.DataFrame) -> str:
     if chosen.get("pinned"):
         return f"The recipe gives {names}; nothing was searched. {cost}"
     trained = sum(row["accuracy"] is not None for row in rows(candidates))
-    return f"Of {number(trained, 'network')} on the grid, the most accurate has {names}. {cost}"
+    why = f" ({chosen['decision']})" if "decision" in chosen else ""
+    return f"Of {number(trained, 'network')} on the grid, {names} is chosen{why}. {cost}"
 
 
 def evidence(found: Mapping[str, Any]) -> Iterator[str]:
-    """What a race knows beside its answer."""
+    """What is known beside the answer: the decision first, and among what it holds."""
     race, surface, guest = (found.get(name) for name in ("race", "surface", "guest"))
+    if "decision" in found:
+        yield f"Decision: {found['decision']}."
     if race:
         rungs = ", then ".join(_rung(rung) for rung in race["rungs"])
         yield (
             f"By successive halving: {rungs}. That took {percent(race['part_of_full_grid'])} of "
             "the training that the full grid would have taken."
         )
-        yield _tied(race)
+    if "finalists" in found:
+        yield from _finalists(found)
     if surface:
-        optimum = ", ".join(
-            f"{sign} {surface[name]['value']:.3g} "
-            f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
-            for sign, name in (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
-        )
-        yield (
-            f"A smooth surface through all trainings has its optimum at {optimum}; in brackets, "
-            f"{100 * surface['level']:g} % intervals."
-        )
+        yield _surface(surface)
     if guest and guest.get("difference") is not None:
         points = 100 * guest["difference"]
         side = "above" if points >= 0 else "below"
         told = "" if guest["told_apart"] else ", which is not told apart"
         yield (
-            f"The published coefficients ({guest['name']}) on the same footing: "
-            f"{percent(guest['accuracy'])}, {abs(points):.1f} points {side} the winner{told}, at "
+            f"The published coefficients ({guest['name']}), beside the chosen ones on seeds that "
+            f"were not used to choose: {percent(guest['accuracy'])}, {abs(points):.1f} "
+            f"± {100 * guest['half_width']:.1f} points {side} them{told}, at "
             f"{guest['realised_ratio']:.2f} times the baseline's MACs."
         )
+    if design := found.get("design"):
+        yield f"Before training: {design['sentence']}."
     if other := found.get("comparison"):
         yield _comparison(other)
 
 
-def _tied(race: Mapping[str, Any]) -> str:
-    """The candidates that the race cannot tell apart, the winner among them."""
-    level = f"at the level of {100 * race['level']:g} %"
-    if len(race["tied"]) == 1:
-        return f"The winner is told apart from the other finalists {level}."
-    gap = f", by {100 * race['gap']:.1f} points or less" if race["gap"] is not None else ""
-    return f"Not told apart from the best {level}{gap}: {', '.join(race['tied'])}."
+def _finalists(found: Mapping[str, Any]) -> Iterator[str]:
+    """Which finalists cannot be told from the best of them, and what else was the best."""
+    finalists, raw = found["finalists"], found["raw_winner"]
+    among, tied = finalists["tied_among"], finalists["tied"]
+    if finalists["seeds"] > 1 and len(among) > 1:
+        level = f"at the level of {100 * finalists['level']:g} %"
+        dropped = ""
+        if len(among) < len(found["candidates"]):
+            dropped = " The other candidates were dropped after one seed, without statistics."
+        if len(tied) == 1:
+            yield f"Best of the finalists: told apart from {_others(among)} {level}.{dropped}"
+        else:
+            gap = finalists["gap"]
+            by = f", by {100 * gap:.1f} points or less" if gap is not None else ""
+            yield (
+                f"Of {number(len(among), 'finalist')}, not told apart from the best {level}{by}: "
+                f"{', '.join(tied)}.{dropped}"
+            )
+    yield f"Most accurate: {raw['name']}, {percent(raw['accuracy'])}."
+    if process := found.get("gaussian_process"):
+        best = process["best"]
+        doubt = 100 * process["deviations"][best]
+        yield (
+            f"Highest expected at equal cost, by a Gaussian process through all training runs: "
+            f"{best}, {100 * process['means'][best]:+.1f} ± {doubt:.1f} points from the mean of "
+            "the candidates."
+        )
+
+
+def _others(among: Sequence[str]) -> str:
+    return f"the other {number(len(among) - 1, 'finalist')}"
+
+
+def _surface(surface: Mapping[str, Any]) -> str:
+    """The optimum of the quadratic surface, where the surface fits."""
+    letters = (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
+    if not surface["fits"]:
+        return (
+            "A quadratic surface through all training runs does not fit (lack of fit: p = "
+            f"{surface['lack_of_fit']:.2g}), so its optimum says nothing."
+        )
+    optimum = ", ".join(
+        f"{sign} {surface[name]['value']:.3g} "
+        f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
+        for sign, name in letters
+    )
+    return (
+        f"A quadratic surface through all training runs has its optimum at {optimum}; in brackets, "
+        f"{100 * surface['level']:g} % intervals if the truth is a quadratic."
+    )
 
 
 def _comparison(other: Mapping[str, Any]) -> str:

@@ -42,12 +42,22 @@ def test_a_race_answers_with_its_evidence(searched):
     run = again(searched, "coefficients.method=race", "coefficients.seeds=2")
     found = stages.run(run, ["coefficients"])["coefficients"]
     seeds = {training["seed"] for training in found["trainings"]}
-    assert seeds == {0, 1}
+    assert seeds == {0, 1, 2, 3}  # the last two beside the published coefficients
     assert found["accuracy"] is not None
     assert found["guest"] is not None
     trained = len(finished(open_study(run.storage, "coefficients").get_trials()))
     stages.run(run, ["coefficients"])
     assert len(finished(open_study(run.storage, "coefficients").get_trials())) == trained
+
+
+def test_refinement_is_the_default_and_says_beforehand_what_it_can_show(searched):
+    run = again(searched, "coefficients.method=refine", "coefficients.seeds=2")
+    found = stages.run(run, ["coefficients"])["coefficients"]
+    assert found["design"]["seeds"] == 2
+    assert found["design"]["resolves"] > 0.05  # of 100 images and one point of binomial error
+    assert found["gaussian_process"] is not None
+    assert found["decision"]
+    assert "4 finalists with 2 paired seeds show a difference of" in found["design"]["sentence"]
 
 
 @pytest.mark.parametrize("constraint", ["realised", "equal_cost"])
@@ -153,7 +163,7 @@ def test_grids_that_cannot_be_compared_are_refused():
 
 
 def test_a_rule_without_phi_needs_targets():
-    with pytest.raises(InvalidInput, match=r"the rule 'depth' needs `targets`"):
+    with pytest.raises(InvalidInput, match=r"'depth' needs `targets`"):
         config.load("demo", ["family.rule=depth"])
 
 

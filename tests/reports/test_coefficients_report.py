@@ -48,25 +48,43 @@ def _raced(run):
         for place, trial in enumerate(run.study("coefficients"))
         if trial.key in (first["key"], second["key"])
     ]
+    found["decision"] = "not told apart: balanced growth chosen"
+    found["raw_winner"] = {"name": label(**first), "accuracy": 0.82}
     found["race"] = {
-        "level": 0.95,
-        "gap": 0.021,
         "rungs": [
             {"entrants": 12, "epochs": 2, "seeds": 1},
             {"entrants": 2, "epochs": 30, "seeds": 3},
         ],
-        "tied": [label(**first), label(**second)],
         "part_of_full_grid": 0.2,
+    }
+    found["finalists"] = {
+        "level": 0.95,
+        "seeds": 3,
+        "gap": 0.021,
+        "tied_among": [label(**first), label(**second)],
+        "tied": [label(**first), label(**second)],
     }
     found["guest"] = {
         "name": "α1.2 β1.1 γ1.15",
         "accuracy": 0.8,
         "difference": -0.011,
+        "half_width": 0.03,
         "told_apart": False,
         "realised_ratio": 2.57,
     }
     interval = {"value": 1.25, "interval": [1.1, 1.4]}
-    found["surface"] = {"level": 0.95, "alpha": interval, "beta": interval, "gamma": interval}
+    found["surface"] = {
+        "level": 0.95,
+        "fits": True,
+        "lack_of_fit": 0.4,
+        **dict.fromkeys(("alpha", "beta", "gamma"), interval),
+    }
+    found["gaussian_process"] = {
+        "best": label(**second),
+        "means": {label(**second): 0.012},
+        "deviations": {label(**second): 0.008},
+    }
+    found["design"] = {"sentence": "12 candidates; with noise of 1.3 points"}
     trials = dict(run.trials) | {"coefficients": (*run.study("coefficients"), *extra)}
     return replace(run, coefficients=found, trials=trials), {first["key"], second["key"]}
 
@@ -82,11 +100,32 @@ def test_a_race_says_which_candidates_are_tied_and_how_long_they_trained(run):
 def test_the_page_says_what_the_race_knows(run):
     raced, _ = _raced(run)
     html = page.render(raced, tables.collect(raced)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "is chosen (not told apart: balanced growth chosen)." in html
     assert "12 for two epochs, then 2 for 30 epochs, each with three seeds" in html
     assert "That took 20.0 % of the training" in html
-    assert "Not told apart from the best at the level of 95 %, by 2.1 points or less: α" in html
+    assert (
+        "Of two finalists, not told apart from the best at the level of 95 %, by 2.1 points or "
+        "less: α" in html
+    )
+    assert "The other candidates were dropped after one seed, without statistics." in html
     assert "its optimum at α 1.25 (1.1 to 1.4)" in html
-    assert "80.0 %, 1.1 points below the winner, which is not told apart" in html
+    assert "Gaussian process through all training runs: α" in html
+    assert "+1.2 ± 0.8 points from the mean of the candidates." in html
+    assert "80.0 %, 1.1 ± 3.0 points below them, which is not told apart" in html
+    assert "Before training: 12 candidates; with noise of 1.3 points." in html
+
+
+def test_the_page_says_that_a_surface_does_not_fit(run):
+    surface = {"fits": False, "lack_of_fit": 0.003}
+    html = page.render(*_with(run, dict(run.coefficients) | {"surface": surface}))
+    assert "does not fit (lack of fit: p = 0.003), so its optimum says nothing" in html
+
+
+def test_a_best_that_is_told_apart_is_called_best_of_the_finalists(run):
+    found = dict(_raced(run)[0].coefficients)
+    found["finalists"] = found["finalists"] | {"tied": found["finalists"]["tied"][:1]}
+    html = page.render(*_with(run, found)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Best of the finalists: told apart from the other one finalist at the level of" in html
 
 
 def test_the_page_says_whether_the_answer_carries_over(run):

@@ -158,7 +158,7 @@ def test_the_most_accurate_candidate_wins() -> None:
     accuracies = [0.5 + 0.01 * (number % 3) for number in range(len(found))]
     race = told(found, *accuracies)
     assert race.ask() is None
-    answer = race.answer(phi=1, factor=2)
+    answer = race.result(phi=1, factor=2)
     assert answer.chosen is found[2]
 
     data = answer.to_dict()
@@ -171,15 +171,15 @@ def test_the_most_accurate_candidate_wins() -> None:
 def test_equal_accuracies_go_to_the_cheaper_then_the_earlier() -> None:
     found = candidates(B0, [Coefficients(1.2, 1.3, 1.0), Coefficients(2.0, 1.0, 1.0)])
     assert found[1].cost.macs < found[0].cost.macs
-    assert told(found, 0.5, 0.5).answer(phi=1, factor=2).chosen is found[1]
+    assert told(found, 0.5, 0.5).result(phi=1, factor=2).chosen is found[1]
     twins = (found[0], replace(found[1], cost=found[0].cost))
-    assert told(twins, 0.5, 0.5).answer(phi=1, factor=2).chosen is twins[0]
+    assert told(twins, 0.5, 0.5).result(phi=1, factor=2).chosen is twins[0]
 
 
 def test_a_failed_candidate_does_not_win_and_the_rest_goes_on() -> None:
     found = candidates(SMALL, grid(step=0.5, tolerance=0.5))[:3]
     pruned = Measurement(Status.PRUNED, accuracy=0.99)
-    answer = told(found, None, pruned, 0.4).answer(phi=1, factor=2)
+    answer = told(found, None, pruned, 0.4).result(phi=1, factor=2)
     assert answer.chosen is found[2]
     assert answer.accuracies == (None, None, 0.4)
 
@@ -187,7 +187,7 @@ def test_a_failed_candidate_does_not_win_and_the_rest_goes_on() -> None:
 def test_all_failed_is_a_sentence_with_the_first_reason() -> None:
     found = candidates(SMALL, grid(step=0.5, tolerance=0.5))[:2]
     with pytest.raises(AllFailed) as error:
-        told(found, None, None).answer(phi=1, factor=2)
+        told(found, None, None).result(phi=1, factor=2)
     assert str(error.value) == (
         "coefficients: at least one candidate must be trained to its end, but of 2 none was; "
         "the first, α1 β1 γ1.5: loss is NaN"

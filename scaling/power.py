@@ -1,0 +1,94 @@
+"""What a comparison can show before anything is trained: its power, and the seeds it would take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.comparison import critical_values
+
+#: The probability with which a difference is to be found.
+POWER = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """Finalists that are compared over paired seeds, and the noise expected of a training run.
+
+    `deviation` is a fraction, and `source` says where it was measured.
+    """
+
+    candidates: int
+    finalists: int
+    seeds: int
+    deviation: float
+    source: str
+
+    @property
+    def sentence(self) -> str:
+        """What the design can show, and what half a point would take."""
+        noise = f"noise of {100 * self.deviation:.1f} points per training run ({self.source})"
+        found = resolvable(self.deviation, self.finalists, self.seeds)
+        half = seeds_for(0.005, self.deviation)
+        shown = (
+            f"{self.finalists} finalists with {self.seeds} paired seeds show a difference of "
+            f"{100 * found:.1f} points with {POWER:.0%} power"
+            if math.isfinite(found)
+            else "one seed each shows no difference"
+        )
+        return (
+            f"{self.candidates} candidates; with {noise}, {shown}; half a point would take {half} "
+            "seeds for each of two candidates"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; what cannot be resolved is null."""
+        found = resolvable(self.deviation, self.finalists, self.seeds)
+        return {
+            "candidates": self.candidates,
+            "finalists": self.finalists,
+            "seeds": self.seeds,
+            "deviation": self.deviation,
+            "source": self.source,
+            "power": POWER,
+            "resolves": found if math.isfinite(found) else None,
+            "seeds_for_half_a_point": seeds_for(0.005, self.deviation),
+            "sentence": self.sentence,
+        }
+
+
+def resolvable(
+    deviation: float, candidates: int, seeds: int, *, power: float = POWER, level: float = 0.95
+) -> float:
+    """The smallest difference from the best that `compare` will find with probability `power`.
+
+    `deviation` is what a training run varies by beyond what its seed does to all, and gives the
+    unit of the result. Infinite with one seed.
+    """
+    if seeds == 1 or candidates == 1:
+        return math.inf
+    from scipy.stats import t
+
+    ahead, _ = critical_values(candidates, seeds, level)
+    quantile = float(t.ppf(power, (candidates - 1) * (seeds - 1)))
+    return (ahead + quantile) * deviation * math.sqrt(2 / seeds)
+
+
+def seeds_for(
+    difference: float, deviation: float, *, power: float = POWER, level: float = 0.95
+) -> int:
+    """With how many paired seeds two candidates that differ by `difference` are told apart.
+
+    With probability `power`, by a one-sided paired t test at `level`, as `compare` makes of two.
+    """
+    from scipy.stats import t
+
+    def finds(seeds: int) -> bool:
+        quantiles = float(t.ppf(level, seeds - 1) + t.ppf(power, seeds - 1))
+        return quantiles * deviation * math.sqrt(2 / seeds) <= difference
+
+    most = 2
+    while not finds(most):
+        most *= 2
+    return next(seeds for seeds in range(max(2, most // 2), most + 1) if finds(seeds))
