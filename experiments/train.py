@@ -55,7 +55,7 @@ _LOSS_CHECK_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What is learned, and on which images and by which metric it is judged.
 
     Training runs of one process that have the same `kept` share what is on their device. `replica`
@@ -71,7 +71,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training gives.
 
     `network` is on its device and holds the weights that were measured: averaged ones, where the
@@ -87,7 +87,7 @@ class Trained:
 
 def train(
     network: nn.Module,
-    task: Task,
+    task: TrainingTask,
     config: TrainConfig,
     budget: Budget,
     *,
@@ -96,7 +96,7 @@ def train(
     checkpoint: Path | UPath | None = None,
     alone: bool = True,
     pieces: int = 1,
-) -> Trained:
+) -> TrainingResult:
     """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
 
     `report` is told of each epoch, of those before an interruption too, and may end the training,
@@ -148,7 +148,7 @@ class _Training:
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        task: TrainingTask,
         config: TrainConfig,
         budget: Budget,
         device: torch.device,
@@ -280,7 +280,7 @@ class _Training:
             self._evaluation.predictions, self._labels, self._task.num_classes, self._task.metric
         )
 
-    def result(self, status: Status, reason: str | None) -> Trained:
+    def result(self, status: Status, reason: str | None) -> TrainingResult:
         """What the training run has come to."""
         last = self._history[-1] if self._history else None
         measurement = Measurement(
@@ -294,7 +294,7 @@ class _Training:
             reason=reason,
         )
         predictions = self._evaluation.predictions if self._evaluation else None
-        return Trained(measurement, self._learner.averaged, predictions)
+        return TrainingResult(measurement, self._learner.averaged, predictions)
 
     def _state(self) -> dict[str, object]:
         return {
@@ -314,7 +314,7 @@ class _Training:
 
 
 def _fingerprint(
-    network: nn.Module, task: Task, config: TrainConfig, budget: Budget, pieces: int
+    network: nn.Module, task: TrainingTask, config: TrainConfig, budget: Budget, pieces: int
 ) -> str:
     """Equal for two trainings that may continue each other."""
     facts = (

@@ -29,7 +29,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
 from experiments.evaluators.records import (
-    Records,
+    NetworkRecords,
     Surrogate,
     SurrogateName,
     quality,
@@ -229,7 +229,7 @@ def _priors(
 
 
 @cache
-def _records(path: Path) -> Records:
+def _records(path: Path) -> NetworkRecords:
     return read(path, choices.load(SPACE))
 
 

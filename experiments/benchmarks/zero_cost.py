@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from experiments.benchmarks import fidelity, samplers
 from experiments.config import DataConfig
 from experiments.data.load import load
-from experiments.evaluators.records import Records, read, surrogate
+from experiments.evaluators.records import NetworkRecords, read, surrogate
 from experiments.runs.environment import environment
 from experiments.training import augment, machine
 from search.accuracy_model import AccuracyModel, Features
@@ -191,9 +191,9 @@ def _batch(photographs: Path, resolution: int | None) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Scored:
-    """Records, those of them that were scored (N rows), their accuracy and what orders them (N)."""
+    """NetworkRecords, those of them that were scored (N rows), their accuracy and what orders them (N)."""
 
-    records: Records
+    records: NetworkRecords
     rows: Rows
     accuracy: Floats
     orders: Mapping[str, Floats]

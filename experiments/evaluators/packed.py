@@ -37,7 +37,7 @@ _WEIGHT_COPIES = {"sgd": 4, "rmsprop": 5, "rmsprop_tf": 5, "adamw": 5}
 _FLOAT = 4
 
 
-class Room:
+class MemoryPool:
     """Bytes of memory that threads take and give back; a thread that finds too few waits.
 
     A thread that needs more than there is in all enters alone, and the device decides.
@@ -77,7 +77,7 @@ class Packed:
     """
 
     evaluate: TrainingEvaluator
-    room: Room
+    room: MemoryPool
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
         """As `evaluate`."""
@@ -97,7 +97,9 @@ def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> P
     free = 2**63 - 1  # nothing limits the training runs of a CPU but the user
     if device.type == "cuda":
         free = int(torch.cuda.mem_get_info(device)[0] * _PLANNED) - threads * STREAM_MEMORY
-    return Packed(replace(evaluate, alone=False, split=False), Room(free - min(images, free // 2)))
+    return Packed(
+        replace(evaluate, alone=False, split=False), MemoryPool(free - min(images, free // 2))
+    )
 
 
 def _bytes(images: Images) -> int:

@@ -47,7 +47,7 @@ _B0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class NetworkRecords:
     """Measured networks of `space`: N rows of indices into its choices, and their accuracies.
 
     A network measured more than once has the mean of its measurements.
@@ -61,7 +61,7 @@ class Records:
         return len(self.rows)
 
 
-def read(path: Path, space: Space) -> Records:
+def read(path: Path, space: Space) -> NetworkRecords:
     """The records of Accel-NASBench's archive (`anb_dataset_jsons.tar.gz`), as rows of `space`.
 
     Raises `InvalidInput` where the file is no such archive or a record is not of the space.
@@ -85,7 +85,7 @@ def read(path: Path, space: Space) -> Records:
                 f"{path}: {name}: is not a record of the space {space.name}: {error}"
             ) from None
     accuracy = [float(np.mean(values)) for values in measured.values()]
-    return Records(space, np.array(list(measured), np.int64), np.array(accuracy))
+    return NetworkRecords(space, np.array(list(measured), np.int64), np.array(accuracy))
 
 
 def _archived(path: Path) -> Iterator[tuple[str, Any]]:
@@ -110,7 +110,7 @@ def _choices(record: Mapping[str, Any], space: Space) -> dict[str, Value]:
     return {name: choices[name] for name in space.choices}
 
 
-class Quality(NamedTuple):
+class SurrogateQuality(NamedTuple):
     """How well a surrogate predicts networks it was not fitted to, in cross-validation.
 
     `rmse` is a fraction, as accuracies are.
@@ -121,14 +121,14 @@ class Quality(NamedTuple):
     rmse: float
 
 
-def surrogate(name: SurrogateName, records: Records) -> Surrogate:
+def surrogate(name: SurrogateName, records: NetworkRecords) -> Surrogate:
     """The surrogate `name` fitted to `records`; raises `InvalidInput` where there is none."""
     if name not in _SURROGATES:
         raise one_of("evaluator.surrogate", name, _SURROGATES)
     return _SURROGATES[name](tabulate(records.space), records.rows, records.accuracy)
 
 
-def quality(name: SurrogateName, records: Records, folds: int = 5) -> Quality:
+def quality(name: SurrogateName, records: NetworkRecords, folds: int = 5) -> SurrogateQuality:
     """The surrogate's quality by cross-validation in `folds` parts, drawn with a fixed seed."""
     from scipy.stats import kendalltau
 
@@ -141,7 +141,7 @@ def quality(name: SurrogateName, records: Records, folds: int = 5) -> Quality:
         predicted[~known] = fitted(records.rows[~known])
     error = predicted - records.accuracy
     tau = kendalltau(predicted, records.accuracy).statistic
-    return Quality(
+    return SurrogateQuality(
         float(tau),
         float(1 - (error**2).mean() / records.accuracy.var()),
         float(np.sqrt((error**2).mean())),
@@ -183,11 +183,11 @@ _SURROGATES: dict[str, Callable[[CostTable, Rows, Floats], Surrogate]] = {
 }
 
 
-class Unknown(Exception):
+class UnknownNetwork(Exception):
     """The records say nothing of a network; the message says why."""
 
 
-class Expected(NamedTuple):
+class ExpectedAccuracy(NamedTuple):
     """What the records make of a network, without noise.
 
     What is not `recorded` is predicted: `changes` choices lie between it and the nearest record,
@@ -208,7 +208,7 @@ class RecordsEvaluator:
     budget. `rmse` is the surrogate's own error, for the measurement's details.
     """
 
-    records: Records
+    records: NetworkRecords
     predict: Surrogate | None = None
     noise: float = 0.0
     rmse: float = 0.0
@@ -217,7 +217,7 @@ class RecordsEvaluator:
         """Looks `architecture` up; FAILED where it is not of the records' space or not recorded."""
         try:
             expected = self.expected(architecture)
-        except Unknown as reason:
+        except UnknownNetwork as reason:
             return Measurement(Status.FAILED, reason=str(reason))
         accuracy, details = expected.accuracy, {"recorded": float(expected.recorded)}
         if not expected.recorded:
@@ -236,21 +236,25 @@ class RecordsEvaluator:
         report(epoch)
         return Measurement(Status.COMPLETE, accuracy=accuracy, epochs=(epoch,), details=details)
 
-    def expected(self, architecture: Architecture) -> Expected:
-        """What is recorded of `architecture`, or else predicted; raises `Unknown`."""
+    def expected(self, architecture: Architecture) -> ExpectedAccuracy:
+        """What is recorded of `architecture`, or else predicted; raises `UnknownNetwork`."""
         choices = self._encode(architecture)
         if choices is None:
             space = self.records.space.name
-            raise Unknown(f"the records are of the space {space}, and this network is not in it")
+            raise UnknownNetwork(
+                f"the records are of the space {space}, and this network is not in it"
+            )
         offers = self.records.space.choices.items()
         row = np.array([values.index(choices[name]) for name, values in offers])
         recorded = self._recorded.get(tuple(row.tolist()))
         if recorded is not None:
-            return Expected(recorded, recorded=True)
+            return ExpectedAccuracy(recorded, recorded=True)
         if self.predict is None:
-            raise Unknown("there is no record of this network; name a surrogate to predict it")
+            raise UnknownNetwork(
+                "there is no record of this network; name a surrogate to predict it"
+            )
         cost = self._table(row[None])[0]
-        return Expected(
+        return ExpectedAccuracy(
             float(self.predict(row[None])[0]),
             recorded=False,
             changes=int((self.records.rows != row).sum(axis=1).min()),

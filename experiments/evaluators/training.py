@@ -18,7 +18,7 @@ from torch import nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
-from experiments.train import Task, Trained, initial_weights, train
+from experiments.train import TrainingResult, TrainingTask, initial_weights, train
 from experiments.training import cuda_context, distributed, machine
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import OutOfMemory, TrainingFailed, network_errors
@@ -96,7 +96,7 @@ class TrainingEvaluator:
 
     def _fitting(
         self, architecture: Architecture, budget: Budget, report: Report, device: torch.device
-    ) -> Trained:
+    ) -> TrainingResult:
         """The training in as few pieces as fit."""
         pieces = 1
         while True:
@@ -127,14 +127,14 @@ class TrainingEvaluator:
         report: Report,
         device: torch.device,
         pieces: int,
-    ) -> Trained:
+    ) -> TrainingResult:
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
             if architecture.key in self.initial:
                 _begin_with(network, self.initial[architecture.key])
         return train(
             network,
-            Task(
+            TrainingTask(
                 self.train,
                 self.held_out,
                 architecture.num_classes,
@@ -167,7 +167,7 @@ class TrainingEvaluator:
         assert self.weights is not None
         return self.weights / f"{_name(architecture, budget)}.safetensors"
 
-    def _class_accuracies(self, trained: Trained, num_classes: int) -> dict[str, float]:
+    def _class_accuracies(self, trained: TrainingResult, num_classes: int) -> dict[str, float]:
         assert trained.predictions is not None
         labels = torch.from_numpy(self.held_out.labels)
         found = class_accuracies(trained.predictions.cpu(), labels, num_classes).tolist()

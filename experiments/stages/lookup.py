@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 from experiments.config import EvaluatorConfig, Recipe
 from experiments.evaluators.records import (
     WHERE,
-    Expected,
-    Quality,
+    ExpectedAccuracy,
     RecordsEvaluator,
-    Unknown,
+    SurrogateQuality,
+    UnknownNetwork,
     quality,
     read,
     surrogate,
@@ -38,7 +38,7 @@ class Lookup:
 
     settings: EvaluatorConfig
     evaluate: RecordsEvaluator
-    quality: Quality | None
+    quality: SurrogateQuality | None
 
     def about(
         self, found: Architecture, objective: Objective, trials: Sequence[FrozenTrial]
@@ -61,8 +61,8 @@ class Lookup:
     def _reference(self, objective: Objective) -> dict[str, Any] | None:
         network = presets.load(REFERENCE)
         try:
-            expected: Expected = self.evaluate.expected(network)
-        except Unknown:
+            expected: ExpectedAccuracy = self.evaluate.expected(network)
+        except UnknownNetwork:
             return None
         return {
             "name": REFERENCE,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.train import Task, Trained, initial_weights, train
+from experiments.train import TrainingResult, TrainingTask, initial_weights, train
 from experiments.training.learner import Learner, warm_decay
 from experiments.training.measure import accuracy, class_accuracies
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
@@ -59,25 +59,27 @@ def built(seed: int = 0, **facts: Any) -> nn.Module:
         return build(architecture(**facts))
 
 
-def task(train_images: int = 64, **facts: Any) -> Task:
-    return Task(coloured(train_images, **facts), coloured(30, **facts, seed=1), num_classes=2)
+def task(train_images: int = 64, **facts: Any) -> TrainingTask:
+    return TrainingTask(
+        coloured(train_images, **facts), coloured(30, **facts, seed=1), num_classes=2
+    )
 
 
 def run(
     network: nn.Module | None = None,
     *,
-    on: Task | None = None,
+    on: TrainingTask | None = None,
     config: TrainConfig = CONFIG,
     budget: Budget = BUDGET,
     report: Callable[[Epoch], bool] = lambda _: False,
     **more: Any,
-) -> Trained:
+) -> TrainingResult:
     network = built(budget.seed) if network is None else network
     more = {"device": CPU} | more
     return train(network, on or task(), config, budget, report=report, **more)
 
 
-def outcome(trained: Trained) -> tuple[Measurement, list[Tensor]]:
+def outcome(trained: TrainingResult) -> tuple[Measurement, list[Tensor]]:
     """What a training found, without what depends on the clock."""
     measurement = trained.measurement
     epochs = tuple(replace(epoch, seconds=0) for epoch in measurement.epochs)
@@ -86,7 +88,7 @@ def outcome(trained: Trained) -> tuple[Measurement, list[Tensor]]:
     return replace(measurement, epochs=epochs, **timeless), state
 
 
-def assert_same(one: Trained, other: Trained) -> None:
+def assert_same(one: TrainingResult, other: TrainingResult) -> None:
     (measured, weights), (also_measured, also_weights) = outcome(one), outcome(other)
     assert measured == also_measured
     assert all(a.equal(b) for a, b in zip(weights, also_weights, strict=True))

@@ -13,7 +13,7 @@ from torch import nn
 from experiments.conduct import executor_of
 from experiments.config import ExecutorConfig, TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.evaluators.packed import STREAM_MEMORY, Packed, Room, packed, training_memory
+from experiments.evaluators.packed import STREAM_MEMORY, MemoryPool, Packed, packed, training_memory
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import Trained
 from experiments.training.failures import OutOfMemory
@@ -131,7 +131,7 @@ def test_no_more_trainings_run_than_memory_is_foreseen_for(fit: int) -> None:
     watching, network = Watching(), architecture(8)
     needed = training_memory(network, watching.config, 16)
     same = InOrder(Job(f"{n}", network, Budget(epochs=1, seed=n)) for n in range(8))
-    Threads(4).run(same, Packed(watching, Room(needed * fit + needed // 2)))
+    Threads(4).run(same, Packed(watching, MemoryPool(needed * fit + needed // 2)))
     assert len(same.told) == 8
     assert watching.most <= fit
 
@@ -144,7 +144,7 @@ class Hungry:
     calls: list[tuple[bool, int]]
     config: TrainConfig = CONFIG
     split: bool = False
-    room: Room | None = None
+    room: MemoryPool | None = None
 
     def __call__(self, _: Architecture, __: Budget, ___: Report) -> Measurement:
         assert self.room is not None
@@ -157,7 +157,7 @@ class Hungry:
 def test_what_runs_out_of_memory_beside_others_starts_again_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    room, calls = Room(10**9), list[tuple[bool, int]]()
+    room, calls = MemoryPool(10**9), list[tuple[bool, int]]()
     network = architecture(8)
     pack = Packed(Hungry(1, calls, room=room), room)
     measured = pack(network, Budget(epochs=1), lambda _: False)
@@ -184,7 +184,7 @@ def test_a_packed_evaluator_leaves_batches_whole_at_first(
 
 
 def test_a_training_that_is_larger_than_all_memory_is_let_in_alone() -> None:
-    room, order = Room(10), []
+    room, order = MemoryPool(10), []
 
     def large() -> None:
         with room.taken(100):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.evaluators.records import (
-    Records,
+    NetworkRecords,
     RecordsEvaluator,
     quality,
     read,
@@ -95,15 +95,17 @@ def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def invented() -> Records:
+def invented() -> NetworkRecords:
     """400 networks whose accuracy rises with parameters, and a little at random."""
     rows = moves.uniform(tabulate(SPACE).sizes, 400, np.random.default_rng(0))
     params = tabulate(SPACE)(rows)[:, 1]
     noise = 0.002 * np.random.default_rng(1).standard_normal(400)
-    return Records(SPACE, rows, 0.1 + 0.03 * np.log(params) + noise)
+    return NetworkRecords(SPACE, rows, 0.1 + 0.03 * np.log(params) + noise)
 
 
-def test_without_a_surrogate_an_unknown_network_fails_and_says_why(invented: Records) -> None:
+def test_without_a_surrogate_an_unknown_network_fails_and_says_why(
+    invented: NetworkRecords,
+) -> None:
     measured = RecordsEvaluator(invented)(presets.load("efficientnet_b0"), BUDGET, _ignore)
     assert measured.status is Status.FAILED
     assert "no record of this network; name a surrogate" in (measured.reason or "")
@@ -119,7 +121,7 @@ def test_without_a_surrogate_an_unknown_network_fails_and_says_why(invented: Rec
     ids=["another table", "other classes", "another resolution"],
 )
 def test_network_outside_the_space_fails_and_is_never_predicted(
-    invented: Records, other: Any
+    invented: NetworkRecords, other: Any
 ) -> None:
     def predict(_: object) -> np.ndarray:
         raise AssertionError
@@ -130,7 +132,7 @@ def test_network_outside_the_space_fails_and_is_never_predicted(
 
 
 @pytest.mark.parametrize("name", ["gaussian_process", "boosting"])
-def test_surrogate_predicts_and_says_how_well(invented: Records, name: Any) -> None:
+def test_surrogate_predicts_and_says_how_well(invented: NetworkRecords, name: Any) -> None:
     found = quality(name, invented, folds=4)
     assert found.kendall_tau > 0.8
     assert found.r2 > 0.8
@@ -139,7 +141,9 @@ def test_surrogate_predicts_and_says_how_well(invented: Records, name: Any) -> N
     assert np.sqrt(((predicted - invented.accuracy) ** 2).mean()) < found.rmse
 
 
-def test_prediction_tells_its_doubts(invented: Records, caplog: pytest.LogCaptureFixture) -> None:
+def test_prediction_tells_its_doubts(
+    invented: NetworkRecords, caplog: pytest.LogCaptureFixture
+) -> None:
     evaluate = RecordsEvaluator(invented, surrogate("boosting", invented), rmse=0.004)
     measured = evaluate(presets.load("efficientnet_b0"), BUDGET, _ignore)
     assert measured.details["recorded"] == 0
@@ -155,7 +159,7 @@ def test_prediction_tells_its_doubts(invented: Records, caplog: pytest.LogCaptur
     assert "extrapolates" in caplog.text
 
 
-def test_noise_belongs_to_network_and_budget(invented: Records) -> None:
+def test_noise_belongs_to_network_and_budget(invented: NetworkRecords) -> None:
     def predict(rows: np.ndarray) -> np.ndarray:
         return np.full(len(rows), 0.6)
 

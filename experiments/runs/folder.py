@@ -1,0 +1,205 @@
+"""The folder of a run, scaling study or transfer: its recipe, its storage, its manifest.
+
+    runs/NAME/  recipe.yaml  manifest.json  study.db  phiscale.log  checkpoints/
+                baseline.json  coefficients.json  family/  report/
+
+The Optuna storage is the one store of truth; the JSON files are its results, written again by the
+stage that owns them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+
+from experiments.config import Common, Recipe
+from experiments.runs.environment import environment
+from space.files import write_file
+from space.validation import InvalidInput
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+MANIFEST = "manifest.json"
+
+#: What a run reads once and keeps in its folder, since it may change elsewhere meanwhile.
+KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES = "space.yaml", "warm_start.json", "latency.json"
+
+#: What a recipe says of storages in a run's own folder.
+INSIDE = (None, "journal")
+
+S = TypeVar("S", str, str | None)
+
+
+@dataclass(frozen=True)
+class RecipeFolder:
+    """Where a run or a scaling study is, and its recipe."""
+
+    folder: Path
+    recipe: Common
+
+    @property
+    def storage(self) -> str:
+        """URL of the Optuna storage; not to be shown or written down, since it has the password."""
+        from search.storage import storage_url  # optuna: not needed to look at a run's files
+
+        return storage_url(self.folder, self.recipe.storage)
+
+    @property
+    def written(self) -> Common:
+        """The recipe as it may be shown: without passwords of storages."""
+        recipe = self.recipe.model_copy(update={"storage": shown(self.recipe.storage)})
+        if not isinstance(recipe, Recipe):
+            return recipe
+        sources = tuple(map(shown, recipe.search.warm_start))
+        search = recipe.search.model_copy(update={"warm_start": sources})
+        return recipe.model_copy(update={"search": search})
+
+    @property
+    def identity(self) -> str | None:
+        """What tells the run from others in a storage outside its folder; None where it is inside.
+
+        The first start draws it.
+        """
+        if self.recipe.storage in INSIDE:
+            return None
+        identity: str = self.manifest["identity"]
+        return identity
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the run's starts, data and times; empty before the first start."""
+        path = self.folder / MANIFEST
+        return _json(path) if path.is_file() else {}
+
+    @property
+    def label(self) -> str:
+        """What the run is called outside its folder: in a tracker, in a store of checkpoints."""
+        return self.recipe.name
+
+    @property
+    def checkpoints(self) -> Path | UPath:
+        """Folder of unfinished training runs and of weights: the run's own, or the recipe's."""
+        elsewhere = self.recipe.executor.checkpoints
+        if elsewhere is None:
+            return self.folder / "checkpoints"
+        from upath import UPath  # not needed to look at a run
+
+        return UPath(elsewhere) / self.label
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A result of an earlier stage, by its file's name.
+
+        Raises `InvalidInput` where that stage has not ended yet, or the file is damaged.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise InvalidInput(
+                f"{self.folder}: there is no {name} yet; run the stage that writes it: "
+                f"phiscale {_STAGE_OF[name]} {self.folder}"
+            )
+        return _json(path)
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Writes a stage's result, whole or not at all."""
+        write_file(self.folder / name, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to the manifest."""
+        self._change(lambda manifest: facts)
+
+    def _change(self, facts: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Adds to the manifest the facts that follow from it; no other process writes meanwhile.
+
+        Whoever reads needs no lock: the file is replaced as a whole.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{MANIFEST}.lock"):
+            manifest = self.manifest
+            self.write(MANIFEST, manifest | facts(manifest))
+
+    def note_start(self) -> None:
+        """Notes that this process drives the run from now on: when, by which command, and where."""
+        start = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(["phiscale", *map(_showable, sys.argv[1:])]),
+            "environment": environment(),
+        }
+        self._change(lambda manifest: {"starts": [*manifest.get("starts", ()), start]})
+
+    def plan(self, study: str, jobs: int) -> None:
+        """Notes how many jobs a study will have, at most, for who asks how far it is."""
+        self._change(lambda manifest: {"planned": manifest.get("planned", {}) | {study: jobs}})
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the wall-clock seconds of a stage to the manifest, over all starts."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - start
+
+            def added(manifest: dict[str, Any]) -> dict[str, Any]:
+                seconds = manifest.get("seconds", {})
+                return {"seconds": seconds | {stage: round(seconds.get(stage, 0.0) + took, 3)}}
+
+            self._change(added)
+
+
+@dataclass(frozen=True)
+class OpenRun(RecipeFolder):
+    """One run: where it is and what it is to do."""
+
+    recipe: Recipe
+
+
+_STAGE_OF = {
+    "baseline.json": "search",
+    "coefficients.json": "coefficients",
+    "family/family.json": "family",
+}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        data = str(error)
+    if not isinstance(data, dict):
+        raise InvalidInput(
+            f"{path}: must be the JSON object that phiscale wrote, but got {data!r:.80}; restore "
+            "the file, or delete it, and start the run again: what was trained is in its storage"
+        )
+    return data
+
+
+def _showable(argument: str) -> str:
+    """A word of the command line; a storage's URL in it without password."""
+    key, equals, value = argument.rpartition("storage=")
+    return (
+        f"{key}{equals}{shown(value)}" if equals else _URL.sub(lambda url: shown(url[0]), argument)
+    )
+
+
+#: An address with a password, anywhere in a word.
+_URL = re.compile(r"[\w+.-]+://[^\s'\",\]]*@[^\s'\",\]]*")
+
+
+def shown(storage: S) -> S:
+    """What a recipe says of a storage, without the password in it."""
+    if storage is None or "://" not in storage:
+        return storage
+    from search.storage import without_password
+
+    return without_password(storage)
