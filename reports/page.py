@@ -32,17 +32,17 @@ _SUFFIXES = ("png", "svg", "pdf")
 _MOST_CANDIDATES = 60
 
 
-def write(run_dir: Path | str, storage: str | None = None) -> Path:
+def write(run_dir: Path | str, storage: str | None = None, folder: Path | None = None) -> Path:
     """Writes the report of a run, finished or not, and gives the path of its page.
 
     `storage` is the URL of the run's Optuna storage, None for the one that its recipe names. Into
-    `report/` go `index.html`, a CSV of every table and the figures as PNG, SVG and PDF, each
-    whole or not at all; what an earlier report left there is replaced. Raises
-    `space.validation.InvalidInput` where the run cannot be read.
+    `folder`, by default the run's `report/`, go `index.html`, a CSV of every table and the figures
+    as PNG, SVG and PDF, each whole or not at all; what an earlier report left there is replaced.
+    Raises `space.validation.InvalidInput` where the run cannot be read.
     """
     run = load(run_dir, storage)
     found = tables.collect(run)
-    folder = run.path / "report"
+    folder = folder or run.path / "report"
     for kind in figures.drawable(found):
         figure = figures.draw(kind, run, found)
         for suffix in _SUFFIXES:

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
@@ -62,15 +65,20 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 def storage_url(folder: Path, given: str | None) -> str:
     """The URL of the storage of the run in `folder`, whose recipe gives `given`; with password."""
     if given is None:
-        return f"sqlite:///{folder / 'study.db'}"
+        return _file_url("sqlite", folder / "study.db")
     if given == "journal":
-        return f"journal:///{folder / 'study.journal'}"
+        return _file_url("journal", folder / "study.journal")
     url = _parsed(given)
     if url is None or url.password != "***":
         return given
     password = os.environ.get(PASSWORD_VARIABLE)
     url = url.set(password=password) if password else URL.create(**_parts(url) | {"password": None})
     return url.render_as_string(hide_password=False)
+
+
+def _file_url(kind: str, path: Path) -> str:
+    """The URL of a file; what URLs reserve in its path is percent-encoded."""
+    return URL.create(kind, database=str(path)).render_as_string()
 
 
 def without_password(url: str) -> str:
@@ -151,7 +159,7 @@ def reading(url: str) -> Iterator[BaseStorage | None]:
         if parsed is not None and parsed.get_backend_name() == "journal":
             yield JournalStorage(JournalFileBackend(str(parsed.database)))
             return
-        storage = _opened_to_read(url) if _has_tables(url) else None
+        storage, copied = _opened_to_read(url) if _has_tables(url) else (None, None)
     except (*FAILURES, ImportError, RuntimeError, ValueError) as error:
         raise _cannot(url, _first_line(error)) from None
     try:
@@ -159,6 +167,8 @@ def reading(url: str) -> Iterator[BaseStorage | None]:
     finally:
         if storage is not None:
             storage.engine.dispose()
+        if copied is not None:
+            copied.cleanup()
 
 
 def _has_tables(url: str) -> bool:
@@ -181,25 +191,62 @@ def _open(url: str) -> BaseStorage:
     if any("pass" in name.lower() for name in parsed.query):
         raise ValueError("its password stands in the query; write USER:PASSWORD@HOST, or none")
     if kind == "sqlite":
-        storage = Database(url, engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}})
+        _refuse_query(parsed)
+        # Rendered, since Optuna takes braces in a URL for fields of its own.
+        opened = parsed.render_as_string()
+        storage = Database(opened, engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}})
         sqlalchemy.event.listen(storage.engine, "connect", tune_sqlite)
         storage.engine.dispose()  # connections from now on are tuned ones
         storage.engine.connect().close()  # the first may have to wait for another process
     else:
-        storage = Database(_with_driver(parsed), engine_kwargs=_SERVER)
+        opened = _with_driver(parsed).render_as_string(hide_password=False)
+        storage = Database(opened, engine_kwargs=_SERVER)
         sqlalchemy.event.listen(storage.engine, "do_connect", reconnect)
         weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
     return Remembered(storage)
 
 
-def _opened_to_read(url: str) -> RDBStorage:
-    parsed = sqlalchemy.make_url(url)
+def _opened_to_read(url: str) -> tuple[RDBStorage, TemporaryDirectory[str] | None]:
+    """The storage, and the folder that holds a copy of it, where it could not be read in place."""
+    parsed, copied = sqlalchemy.make_url(url), None
     if parsed.get_backend_name() == "sqlite":
-        # Not `mode=ro`: SQLite must be able to roll back what a killed process left half-written.
-        opened, settings = f"sqlite:///file:{parsed.database}?mode=rw&uri=true", {}
+        _refuse_query(parsed)
+        settings: dict[str, Any] = {}
+        file = Path(str(parsed.database))
+        how = {"mode": "rw"}  # not ro: what a killed process left half-written is rolled back
+        if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+            how = {"mode": "ro", "immutable": "1"}
+            copied = _copied(file)
+        if copied is not None:
+            file, how = Path(copied.name) / file.name, {"mode": "rw"}
+        place = f"file:{quote(str(file.absolute()))}"
+        opened = URL.create("sqlite", database=place, query=how | {"uri": "true"})
     else:
         opened, settings = _with_driver(parsed), _SERVER
-    return RDBStorage(opened, engine_kwargs=settings, skip_table_creation=True)
+    text = opened.render_as_string(hide_password=False)
+    return RDBStorage(text, engine_kwargs=settings, skip_table_creation=True), copied
+
+
+def _refuse_query(url: URL) -> None:
+    """SQLAlchemy ignores arguments that it does not know, and opens a file of another name."""
+    if url.query:
+        raise ValueError(
+            f"it has a query ({', '.join(url.query)}), which a file has none of; write %3F for a "
+            "question mark in its path"
+        )
+
+
+def _copied(file: Path) -> TemporaryDirectory[str] | None:
+    """A copy of a database with what SQLite has not written into it yet; None where that is
+    nothing."""
+    unwritten = [file.with_name(f"{file.name}{end}") for end in ("-wal", "-journal")]
+    left = [each for each in unwritten if each.is_file() and each.stat().st_size]
+    if not left:
+        return None
+    folder = TemporaryDirectory(prefix="phiscale-")
+    for each in (file, *left):
+        shutil.copyfile(each, Path(folder.name) / each.name)
+    return folder
 
 
 #: A connection that a restarted server has forgotten is noticed before it is used.
@@ -209,9 +256,8 @@ _SERVER: dict[str, Any] = {
 }
 
 
-def _with_driver(url: URL) -> str:
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    return url.render_as_string(hide_password=False)
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
 def _open_journal(url: URL) -> JournalStorage:

@@ -191,7 +191,7 @@ def _batch(photographs: Path, resolution: int | None) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Scored:
-    """The records, those of them that were scored (N rows), their accuracy and what orders them (N)."""
+    """The records, the scored ones (N rows), their accuracy and what orders them (N)."""
 
     records: NetworkRecords
     rows: Rows

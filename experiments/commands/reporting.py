@@ -26,10 +26,20 @@ def report(
         Path | None,
         typer.Option("--out", help="The run's folder; of several runs, the page's."),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="DIR", help="Write the page of a run there instead."),
+    ] = None,
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
+    if len(runs) == 1 and page is not None:
+        from reports.page import write
+
+        found = existing_run(folder or Path(runs[0]))
+        wrote(write(found.folder, found.storage, page))
+        return
     if len(runs) == 1:
         saved = None if changes else find_run(folder or Path(runs[0]))
         opened = saved or open_run(runs[0], folder, tuple(changes or ()))

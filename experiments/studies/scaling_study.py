@@ -22,7 +22,7 @@ from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import recorded_recipe, with_absolute_source, write_recipe
+from experiments.runs.recipe_changes import recorded_recipe, with_absolute_paths, write_recipe
 from experiments.studies.recipes import StudyRecipe
 from experiments.training import machine
 from scaling import study_design
@@ -76,7 +76,7 @@ def open_study_run(
     saved = Path(target) / "recipe.yaml"
     source = str(saved) if saved.is_file() else target
     recipe = _with_absolute_networks(config.load_as(StudyRecipe, source, overrides))
-    recipe = with_absolute_source(recipe)
+    recipe = with_absolute_paths(recipe)
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
     before = recorded_recipe(folder, recipe)
     run = OpenStudy(folder.resolve(), _settled(recipe, before))

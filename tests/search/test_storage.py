@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,16 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 
-from search.storage import PASSWORD_VARIABLE, end_trial, reading, storage_url, without_password
+from search.storage import (
+    PASSWORD_VARIABLE,
+    absolute,
+    end_trial,
+    is_missing,
+    open_storage,
+    reading,
+    storage_url,
+    without_password,
+)
 from search.study import open_study
 from space.validation import InvalidInput
 
@@ -161,6 +171,54 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
         with reading(f"{kind}:///{tmp_path}/study.{kind}") as storage:
             assert storage is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [None, "journal"])
+@pytest.mark.parametrize("name", ["what?x=1", "a#b", "100%25", "%41", "{0}", "ä ö:@"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str, given: str | None) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    url = storage_url(folder, given)
+    study = open_study(url, "search")
+    study.add_trial(create_trial(value=0.5))
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert absolute(url) == url
+    assert not is_missing(url)
+    with reading(url) as opened:
+        assert opened is not None
+        assert opened.get_n_trials(study._study_id) == 1
+
+
+def test_a_question_mark_in_a_given_url_is_no_other_files_name(tmp_path: Path) -> None:
+    (tmp_path / "what").touch()
+    (tmp_path / "what").write_bytes(b"something")
+    for opens in (open_storage, lambda url: reading(url).__enter__()):
+        with pytest.raises(InvalidInput, match=r"it has a query \(x\), .* write %3F"):
+            opens(f"sqlite:///{tmp_path}/what?x=1/study.db")
+
+
+def test_what_nobody_may_write_to_is_read_whole_and_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "written").mkdir()
+    study = open_study(storage_url(tmp_path / "written", None), "search")
+    study.add_trial(create_trial(value=0.5))
+    for name, files in {"whole": "study.db", "write-ahead": "study.db*"}.items():
+        (place := tmp_path / name).mkdir()
+        if name == "whole":
+            with sqlite3.connect(tmp_path / "written" / "study.db") as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            study.add_trial(create_trial(value=0.6))  # is in the log of what is not written yet
+        for file in (tmp_path / "written").glob(files):
+            shutil.copy(file, place)
+        before = {file.name: file.read_bytes() for file in place.iterdir()}
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda _, mode, **__: mode != os.W_OK)
+            with reading(storage_url(place, None)) as opened:
+                assert opened is not None
+                assert opened.get_n_trials(study._study_id) == (1 if name == "whole" else 2)
+        assert {file.name: file.read_bytes() for file in place.iterdir()} == before
 
 
 def test_what_has_not_begun_is_read_as_nothing_on_a_server_too(each_storage: str) -> None:
