@@ -116,7 +116,7 @@ class RecipeFolder:
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the manifest."""
-        self._change(lambda manifest: facts)
+        self._change(lambda _: facts)
 
     def _change(self, facts: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Adds to the manifest the facts that follow from it; no other process writes meanwhile.
