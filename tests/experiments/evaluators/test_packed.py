@@ -15,7 +15,7 @@ from experiments.config import ExecutorConfig, TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.packed import STREAM_MEMORY, MemoryPool, Packed, packed, training_memory
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.train import Trained
+from experiments.train import TrainingResult
 from experiments.training.failures import OutOfMemory
 from scaling.jobs import InOrder
 from search.executors.threads import Threads
@@ -173,9 +173,9 @@ def test_a_packed_evaluator_leaves_batches_whole_at_first(
     evaluate = packed(evaluator(tmp_path, "cpu"), CPU, 2).evaluate
     pieces: list[int] = []
 
-    def full(*_: object, pieces_: int = 0, **given: object) -> Trained:
+    def full(*_: object, pieces_: int = 0, **given: object) -> TrainingResult:
         pieces.append(int(str(given["pieces"])) + pieces_)
-        return Trained(Measurement(Status.FAILED, reason="full"), nn.Identity(), None, True)
+        return TrainingResult(Measurement(Status.FAILED, reason="full"), nn.Identity(), None, True)
 
     monkeypatch.setattr("experiments.evaluators.training.train", full)
     with pytest.raises(OutOfMemory, match="full"):
