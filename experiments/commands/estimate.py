@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 def estimate(
     recipe: Target,
     hours: Annotated[
-        float | None, typer.Option(min=0.001, help="Say what would make it fit into so many hours.")
+        float | None,
+        typer.Option(min=0.001, help="Show what would fit into this many hours."),
     ] = None,
     machines: Annotated[
-        int, typer.Option(min=1, help="Say also what so many machines like this one take.")
+        int, typer.Option(min=1, help="Also estimate this many machines like this one.")
     ] = 2,
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a recipe will take: hours and disk, by stage.
+    """Measure what a recipe takes: hours and disk space, by stage.
 
     It trains the smallest, the median and the largest network for some seconds.
     """
@@ -80,7 +81,7 @@ def _print_estimate(found: Estimate) -> None:
     out.print()
     shared = f"{found.machines} machines"
     print_rows(("stage", "", "here", "between", shared, "disk"), rows)
-    out.print(f"decoded images take {size(found.cache_bytes)} of the disk", style="dim")
+    out.print(f"decoded images take {size(found.cache_bytes)} of disk space", style="dim")
 
 
 def _print_fit(
@@ -103,7 +104,7 @@ def _print_fit(
     if enough is not None:
         out.print(f"  {enough} machines like this one (executor.kind: ray)")
     if not ways and enough is None:
-        out.print("  nothing less than a smaller recipe: lower objective.bounds and resolution")
+        out.print("  only a smaller recipe: lower objective.bounds and resolution")
 
 
 def _as_data(

@@ -129,13 +129,13 @@ def _ask_budget(suggested: int) -> int | None:
     from experiments.planning.draft import written
 
     while _asks():
-        said = Prompt.ask(
+        answer = Prompt.ask(
             "How many multiply–adds may the baseline cost?",
             default=written(suggested),
             console=err,
         )
         try:
-            return _macs(said)
+            return _macs(answer)
         except InvalidInput as error:
             log.trouble(str(error))
     return None

@@ -1,6 +1,6 @@
 """The cache: images decoded once, shared by all trials and processes, found again by content.
 
-    CACHE/sources/STAMP.json   which store holds a source whose files have not changed since
+    CACHE/sources/STAMP.json   the store of a source whose files have not changed since
     CACHE/images/KEY/          a store; KEY follows from the content, the size and how it is kept
         manifest.json          classes, fingerprint, what was skipped
         labels.npy splits.npy rows.npy
@@ -8,7 +8,7 @@
         images.bin offsets.npy compressed images, one after the other
 
 A store is written in a folder beside its place, under a lock, and renamed when it is finished. So
-it is whole or absent, two processes decode once, and what a killed one leaves is swept up. The
+it is whole or absent, two processes decode once, and what a killed one leaves is removed. The
 source is read twice, to know what it holds and to decode it; a store of images that changed in
 between is not kept.
 """
@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from experiments.config import DataConfig
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
 from experiments.data.inspection import Inspected, digest, inspect, quiet_pillow, two_splits
@@ -58,21 +59,11 @@ _COMPRESSED, _OFFSETS = "images.bin", "offsets.npy"
 _ROWS, _LABELS, _SPLITS = "rows.npy", "labels.npy", "splits.npy"
 
 
-class StorageForm(NamedTuple):
-    """How images are to be kept: pixels of a side (at most), channels, the cap on an image's
-    pixels, and the bytes above which they are kept compressed."""
-
-    resolution: int
-    channels: int
-    max_pixels: int
-    limit: int
-
-
 @dataclass(frozen=True)
 class Stored:
     """All usable images of a source.
 
-    Their order is by split, then by content: the same whatever format the images came in.
+    Their order is by split, then by content: the same for every format of the source.
     `fingerprint` is a hash of classes, splits, labels and the images' full-size pixels. `white` is
     the value of images of more than 8 bits that became 255. `size` is in bytes.
     """
@@ -87,12 +78,16 @@ class Stored:
     size: int
 
 
-def store(opened: OpenedSource, cache: Path, form: StorageForm, progress: Progress) -> Stored:
-    """The source's images from the cache, put there first where they are not in it.
+def store(
+    opened: OpenedSource, config: DataConfig, resolution: int, cache: Path, progress: Progress
+) -> Stored:
+    """The source's images from the cache, decoded into it first if they are not there.
 
-    Raises `InvalidInput` where the source cannot be used, or the cache not be written.
+    `resolution` is their side in pixels at most. Raises `InvalidInput` if the source cannot be
+    used or the cache cannot be written.
     """
-    known_by = _hash(opened.format, str(opened.path), opened.stamp, form)
+    form = (resolution, config.channels, config.max_pixels, config.cache_limit)
+    known_by = _hash(opened.format, opened.path, opened.stamp, form)
     remembered = cache / "sources" / f"{known_by}.json"
     folder = _recall(remembered, cache / "images")
     if folder is None:
@@ -100,13 +95,13 @@ def store(opened: OpenedSource, cache: Path, form: StorageForm, progress: Progre
         check(opened.path, source.classes, source.labels, source.splits)
         try:
             with quiet_pillow():
-                folder = _ingest(source, cache / "images", form, progress)
+                folder = _ingest(source, config, resolution, cache / "images", progress)
             if source.stamped:
                 write_file(remembered, json.dumps({"store": folder.name}))
         except OSError as error:
             raise InvalidInput(
-                f"data.cache: images must be kept in {cache}, but writing there fails "
-                f"({error.strerror or error}); choose another folder or make room"
+                f"data.cache: cannot write to {cache} ({error.strerror or error}); choose another "
+                "folder or make room"
             ) from error
     return _open(folder)
 
@@ -129,21 +124,28 @@ def _is_whole(folder: Path) -> bool:
     return bool(manifest["version"] == _VERSION and sizes == manifest["sizes"])
 
 
-def _ingest(source: ImageSource, images: Path, form: StorageForm, progress: Progress) -> Path:
+def _ingest(
+    source: ImageSource, config: DataConfig, resolution: int, images: Path, progress: Progress
+) -> Path:
     """The store with the source's content, written now unless it is there."""
-    known = source.known or _examined(source, form, progress)
-    identity, plan = known.identity, _Plan.of(source, form, known)
-    folder = images / f"{_hash(_VERSION, identity, plan)}-{plan.resolution}"
+    known = source.known or _examined(source, config.max_pixels, progress)
+    # No larger than the largest image is: enlarging adds bytes and no detail.
+    resolution = min(resolution, known.side or resolution)
+    size = len(source.labels) * resolution**2 * config.channels
+    plan = _Plan(
+        resolution, config.channels, config.max_pixels, known.white, size > config.cache_limit
+    )
+    folder = images / f"{_hash(_VERSION, known.identity, plan)}-{resolution}"
     images.mkdir(parents=True, exist_ok=True)
     _sweep(images)
     with FileLock(folder.with_suffix(".lock")):
         if not _is_whole(folder):
-            _write(source, identity, folder, plan, progress)
+            _write(source, known.identity, folder, plan, progress)
     return folder
 
 
 def _sweep(images: Path) -> None:
-    """Removes what killed processes left. A living one holds its lock."""
+    """Removes what killed processes left behind. A running process holds its lock."""
     for left in images.glob("*.partial"):
         with suppress(Timeout), FileLock(left.with_suffix(".lock"), timeout=0):
             shutil.rmtree(left, ignore_errors=True)
@@ -152,45 +154,40 @@ def _sweep(images: Path) -> None:
 # ---------------------------------------------------------------------------- what the content is
 
 
-def _examined(source: ImageSource, form: StorageForm, progress: Progress) -> KnownContent:
-    """A hash of all encoded images, their names, classes and splits; largest side and value."""
-    content = _ContentHash(source)
+def _examined(source: ImageSource, max_pixels: int, progress: Progress) -> KnownContent:
+    """The identity of the source's images, and their largest side and value."""
+    contents: list[bytes] = []
     side = largest = 0
-    work = partial(_examine, max_pixels=form.max_pixels)
+    work = partial(_examine, max_pixels=max_pixels)
     results = in_order(work, source.items(), lambda item: item.size)
-    for name, found in counted("Reading images", results, len(source.labels), progress):
-        content.add(name, found.content)
+    for content, found in counted("Reading images", results, len(source.labels), progress):
+        contents.append(content)
         side, largest = max(side, found.side), max(largest, found.peak)
-    content.check_count()
-    return KnownContent(content.hexdigest(), side, decode.white_of(largest or decode.WHITE))
+    return KnownContent(_identity(source, contents), side, decode.white_of(largest or decode.WHITE))
 
 
-def _examine(item: Item, max_pixels: int) -> tuple[str, Inspected]:
-    return item.name, inspect(item, max_pixels)
+def _examine(item: Item, max_pixels: int) -> tuple[bytes, Inspected]:
+    found = inspect(item, max_pixels)
+    return _named(item, found.content), found
 
 
-class _ContentHash:
-    """A hash of a source: its classes, splits and labels, and the images that it gives."""
+def _named(item: Item, content: bytes) -> bytes:
+    """What of an image enters a source's identity: its name, and a hash of its bytes."""
+    return item.name.encode("utf-8", "surrogateescape") + b"\0" + content
 
-    def __init__(self, source: ImageSource) -> None:
-        self._expected, self._count = len(source.labels), 0
-        self._hash = hashlib.blake2b(digest_size=16)
-        self._hash.update(repr((source.classes, source.skipped, source.notes)).encode())
-        self._hash.update(source.labels.tobytes() + source.splits.tobytes())
 
-    def add(self, name: str, content: bytes) -> None:
-        """The next image: its name and a hash of its bytes."""
-        self._count += 1
-        self._hash.update(name.encode("utf-8", "surrogateescape") + b"\0" + content)
+def _identity(source: ImageSource, contents: list[bytes]) -> str:
+    """A hash of a source: its classes, splits and labels, and the images that it gave.
 
-    def check_count(self) -> None:
-        """Raises `InvalidInput` where there were more or fewer images than labels."""
-        if self._count != self._expected:
-            raise _changed(f"{self._expected:,} images became {self._count:,}")
-
-    def hexdigest(self) -> str:
-        """The hash of all that was added."""
-        return self._hash.hexdigest()
+    Raises `InvalidInput` where there were more or fewer images than labels.
+    """
+    if len(contents) != len(source.labels):
+        raise _changed(f"{len(source.labels):,} images became {len(contents):,}")
+    content = hashlib.blake2b(digest_size=16)
+    content.update(repr((source.classes, source.skipped, source.notes)).encode())
+    for each in (source.labels.tobytes(), source.splits.tobytes(), *contents):
+        content.update(each)
+    return content.hexdigest()
 
 
 def _changed(how: str) -> InvalidInput:
@@ -216,13 +213,6 @@ class _Plan(NamedTuple):
     white: int
     compressed: bool
 
-    @classmethod
-    def of(cls, source: ImageSource, form: StorageForm, known: KnownContent) -> _Plan:
-        """Stored no larger than the largest image is: enlarging adds bytes and no detail."""
-        resolution = min(form.resolution, known.side or form.resolution)
-        size = len(source.labels) * resolution**2 * form.channels
-        return cls(resolution, form.channels, form.max_pixels, known.white, size > form.limit)
-
     @property
     def file(self) -> str:
         """Name of the file that holds the images."""
@@ -230,14 +220,12 @@ class _Plan(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """An image that was decoded: hashes of its file and of its full-size pixels, and the bytes to
-    store. `pixels` is empty where `reason` says why it cannot be used."""
+    """An image that was decoded: its part of the source's identity, a hash of its full-size pixels
+    (or why it cannot be used), and the bytes to store."""
 
-    name: str
     content: bytes
-    pixels: bytes = b""
+    outcome: bytes | Skipped
     stored: bytes = b""
-    reason: str = ""
 
 
 def _prepare(item: Item, plan: _Plan) -> _Prepared:
@@ -251,10 +239,10 @@ def _prepare(item: Item, plan: _Plan) -> _Prepared:
             pixels = decode.from_array(content, plan.channels, plan.max_pixels)
             content = decode.encode(pixels) if plan.compressed else b""
     except Unreadable as error:
-        return _Prepared(item.name, digest(content), reason=str(error))
+        return _Prepared(_named(item, digest(content)), Skipped(item.name, str(error)))
     if not plan.compressed:
         content = decode.fit(pixels, plan.resolution).tobytes()
-    return _Prepared(item.name, found, decode.digest(pixels), content)
+    return _Prepared(_named(item, found), decode.digest(pixels), content)
 
 
 def _write(
@@ -265,9 +253,8 @@ def _write(
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
     try:
-        content = _ContentHash(source)
-        outcomes = _write_images(source, content, unfinished, plan, progress)
-        if not source.known and content.hexdigest() != identity:
+        contents, outcomes = _write_images(source, unfinished, plan, progress)
+        if _identity(source, contents) != identity and not source.known:
             raise _changed("some have other content")
         _write_facts(source, unfinished, plan, outcomes)
         unfinished.rename(folder)
@@ -277,12 +264,16 @@ def _write(
 
 
 def _write_images(
-    source: ImageSource, content: _ContentHash, folder: Path, plan: _Plan, progress: Progress
-) -> list[bytes | Skipped]:
-    """Writes all images; gives each one's digest, or why it is skipped (a blank row of pixels)."""
+    source: ImageSource, folder: Path, plan: _Plan, progress: Progress
+) -> tuple[list[bytes], list[bytes | Skipped]]:
+    """Writes all images, a blank row of pixels for one that cannot be used.
+
+    Gives their parts of the source's identity, and their outcomes.
+    """
     count = len(source.labels)
     shape = (count, plan.resolution, plan.resolution, plan.channels)
     blank = b"" if plan.compressed else bytes(math.prod(shape[1:]))
+    contents: list[bytes] = []
     outcomes: list[bytes | Skipped] = []
     offsets = [0]
     with (folder / plan.file).open("wb") as file:
@@ -290,23 +281,21 @@ def _write_images(
             _need_room(folder, math.prod(shape))
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        work = partial(_prepare, plan=plan)
-        results = in_order(work, source.items(), lambda item: item.size)
+        results = in_order(partial(_prepare, plan=plan), source.items(), lambda item: item.size)
         for result in counted("Decoding images", results, count, progress):
-            content.add(result.name, result.content)
-            file.write(blank if result.reason else result.stored)
-            outcomes.append(Skipped(result.name, result.reason) if result.reason else result.pixels)
+            contents.append(result.content)
+            outcomes.append(result.outcome)
+            file.write(blank if isinstance(result.outcome, Skipped) else result.stored)
             offsets.append(file.tell())
-        content.check_count()
         file.flush()
         os.fsync(file.fileno())
     if plan.compressed:
         np.save(folder / _OFFSETS, np.array(offsets, np.int64))
-    return outcomes
+    return contents, outcomes
 
 
 def _need_room(folder: Path, size: int) -> None:
-    """Raises OSError where `size` bytes do not fit: sooner than after an hour of decoding."""
+    """Raises OSError if `size` bytes do not fit: at once, not after an hour of decoding."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")

@@ -1,4 +1,4 @@
-"""One encoded image to pixels, whatever a camera or a drawing program has written.
+"""Decodes one image, from any camera or drawing program, to pixels.
 
 Grey stays grey, palettes are looked up, transparent pixels are laid over white (assumed: as a page
 shows them), CMYK is converted by Pillow's formula. Of more than 8 bits, 0 … `white` become 0 … 255,
@@ -49,7 +49,7 @@ _LOW_BYTES = {
 }
 _GREY_ALPHA = "LA;16B"
 
-#: How a file of the HEIF family begins, from its fifth byte on; AVIF is Pillow's own.
+#: The first bytes of HEIF files, from the fifth on; Pillow reads AVIF itself.
 _HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"))
 
 
@@ -104,7 +104,7 @@ def white_of(largest: int) -> int:
 
 @contextmanager
 def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """The image, its header read; whatever fails inside becomes `Unreadable`."""
+    """The image, its header read; any error inside becomes `Unreadable`."""
     if not encoded:
         raise Unreadable("it has zero bytes")
     try:
@@ -136,7 +136,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
             f"({max_pixels:,})"
         )
     if width * height == 0:
-        raise Unreadable(f"its {width} × {height} pixels are none")
+        raise Unreadable(f"it has no pixels ({width} × {height})")
 
 
 def encode(pixels: Pixels) -> bytes:

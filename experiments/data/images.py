@@ -89,7 +89,7 @@ class DecodedImages:
 
     def subset(self, indices: Indices) -> DecodedImages:
         """The images at `indices`, in that order; nothing is read."""
-        return DecodedImages(self.pixels, self.rows[indices], self.labels[indices])
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A memory map pickles as its path; pickling the array would copy the whole data set."""

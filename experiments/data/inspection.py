@@ -71,7 +71,7 @@ def refuse_bad(where: Path | str, skipped: tuple[Skipped, ...], total: int, most
     if len(skipped) > most * total:
         raise InvalidInput(
             f"{where}: {len(skipped):,} of {total:,} images cannot be used, which is more than "
-            f"data.max_bad ({most:.2%}): {named(skipped)}; mend or remove them, or raise "
+            f"data.max_bad ({most:.2%}): {named(skipped)}; repair or remove them, or raise "
             "data.max_bad"
         )
 
@@ -97,7 +97,7 @@ def white_said(white: int) -> str:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Without Pillow's warnings (damaged EXIF data, many pixels): what matters is reported."""
+    """Silences Pillow's warnings (damaged EXIF data, many pixels); real problems are reported."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield

@@ -151,7 +151,7 @@ def _rows(path: Path) -> list[_Row]:
     file, label, split, first = columns
     for number, line in enumerate(lines[first:], first + 1):
         if len(line) <= max(file, label, split or 0):
-            raise InvalidInput(f"{path}: row {number} has too few columns; mend the file")
+            raise InvalidInput(f"{path}: row {number} has too few columns; correct it")
     return [
         _Row(line[file], line[label], "" if split is None else line[split])
         for line in lines[first:]

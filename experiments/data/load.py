@@ -1,4 +1,4 @@
-"""From what a recipe says about data to four parts of images: the one entrance to this package."""
+"""Loads the images that a recipe names, divided: the entry point of this package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
-from experiments.data.cache import StorageForm, Stored, store
+from experiments.data.cache import Stored, store
 from experiments.data.decode import MOST_PIXELS, SUFFIXES, WHITE
 from experiments.data.folder import has_classes, open_folder, unpacking
 from experiments.data.glyphs import open_glyphs
@@ -75,7 +75,7 @@ class Data:
     (both together) and is measured on `test`, once. A source's test split is `test`, its
     validation split `held_out`. A validation split without a test split is `test`, as ImageNet's
     is by custom. What the source lacks is cut from its training images, `test` first.
-    `fingerprint` is a hash of the content, whatever its format.
+    `fingerprint` is a hash of the content, the same for every format.
     """
 
     classes: tuple[str, ...]
@@ -94,7 +94,7 @@ def load(
 
     `resolution` is the side in pixels at which they are stored (`config.resolution` overrides it;
     never more than the largest image has). `progress` None shows a bar on a terminal. Raises
-    `InvalidInput` for whatever is wrong with the source.
+    `InvalidInput` if the source cannot be used.
     """
     if config.max_pixels > MOST_PIXELS:
         raise InvalidInput(
@@ -102,10 +102,9 @@ def load(
             f"{config.max_pixels:,}"
         )
     opened = recognised(config)
-    pixels = config.resolution or resolution
-    form = StorageForm(pixels, config.channels, config.max_pixels, config.cache_limit)
+    pixels, cache = config.resolution or resolution, config.cache or default_cache()
     with bar() as shown:
-        stored = store(opened, config.cache or default_cache(), form, progress or shown)
+        stored = store(opened, config, pixels, cache, progress or shown)
     total = len(stored.skipped) + len(stored.images)
     refuse_bad(opened.path, stored.skipped, total, config.max_bad)
     images, classes = stored.images, stored.classes
@@ -142,7 +141,7 @@ def recognised(config: DataConfig) -> OpenedSource:
     path = Path(config.source).expanduser().absolute()
     if not path.exists():
         raise InvalidInput(
-            f"data.source: there is no file or folder {path}; give the path of a folder tree, of a "
+            f"data.source: {path} not found; give the path of a folder tree, of a "
             "CSV of labels, of Parquet files or of an .npz file, or `glyphs`"
         )
     format_ = _recognised(path, config) if config.format == "auto" else config.format
@@ -185,7 +184,7 @@ def _recognised_folder(path: Path, config: DataConfig) -> str:
 
 
 def _not_a_source(path: Path, suffix: str = "") -> InvalidInput:
-    """The error for a path that is no source; `suffix` is of files that were found in it."""
+    """The error for a path that cannot be read; `suffix` is that of files found in it."""
     if command := unpacking(str(path)):
         return InvalidInput(f"data.source: {path} is an archive; unpack it first: {command}")
     hint = _CONVERTED.get(suffix or path.suffix.lower())
@@ -244,7 +243,7 @@ def _summary(
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """A progress that draws a bar on a terminal, and elsewhere a line when something begins."""
+    """Progress as a bar on a terminal; elsewhere, a line when a phase starts."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     drawn = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
     tasks: dict[str, TaskID] = {}

@@ -16,7 +16,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Told what is being done, how many images are done, and how many there are.
+#: Called with what is being done, how many images are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 #: Images between two reports of progress.
 _REPORTED = 100
@@ -32,7 +32,7 @@ _MOST_THREADS = 16
 def threads() -> int:
     """How many threads decode: the cores that this process may use, 16 at most.
 
-    Workers that share the cores are told their part by OMP_NUM_THREADS.
+    OMP_NUM_THREADS gives workers that share the cores their part.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -46,8 +46,8 @@ def in_order(
     """`function` of each item, in the items' order, computed by threads a little ahead.
 
     Items are drawn as they are needed, so neither they nor the results are ever all in memory;
-    `size` says how many bytes an item holds. An exception of `function` is raised here, and what
-    has not begun is dropped.
+    `size` says how many bytes an item holds. An exception of `function` is raised here, and work
+    that has not started is dropped.
     """
     pool = ThreadPoolExecutor(threads(), "images")
     running: deque[tuple[Future[list[R]], int]] = deque()
@@ -85,7 +85,7 @@ def _apply(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 
 def counted(what: str, results: Iterable[R], total: int, progress: Progress) -> Iterator[R]:
-    """`results`, unchanged, while `progress` is told of them."""
+    """Passes `results` on unchanged and reports them to `progress`."""
     for done, result in enumerate(results, 1):
         yield result
         if done % _REPORTED == 0 or done == total:

@@ -1,4 +1,4 @@
-"""What every reader gives: a source of labelled images, still encoded, in a fixed order."""
+"""What every reader gives: labelled images, still encoded, in a fixed order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Split(IntEnum):
 class Item(NamedTuple):
     """One image: `fetch` gives its encoded bytes, or its pixels, uint8 (h, w) or (h, w, c).
 
-    `size` is how many bytes the item keeps in memory until then. `fetch` raises `Unreadable` where
+    `size` is how many bytes the item keeps in memory until then. `fetch` raises `Unreadable` if
     there is no image.
     """
 
@@ -124,8 +124,8 @@ def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]
 
 
 def check(where: Path | str, classes: tuple[str, ...], labels: Labels, splits: Splits) -> None:
-    """Raises `InvalidInput` unless there are two classes or more, each named differently and each
-    with a training image, and every label is one of them."""
+    """Raises `InvalidInput` unless there are at least two classes, with different names and with
+    training images, and every label is one of them."""
     name, times = Counter(map(_normal, classes)).most_common(1)[0] if classes else ("", 0)
     if times > 1:
         raise InvalidInput(

@@ -27,7 +27,7 @@ _WORDS = {
 _KEYWORDS = {word: split for split, words in _WORDS.items() for word in words}
 _SUFFIXES = ("set", "data", "images", "imgs", "split")
 
-#: A run of letters, where CamelCase begins a new one.
+#: A run of letters; CamelCase starts a new one.
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 #: What to add to a message about names that are not understood.
@@ -61,9 +61,9 @@ def matches(pattern: str, parts: Sequence[str]) -> bool:
 def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> dict[Path, Split]:
     """The split of each of a source's files by its name, else by the nearest folder's below `root`.
 
-    Where none says one, all are training images; where `given` says, files that it does not name
-    are left out. Raises `InvalidInput` where some files say a split and others none, or where a
-    given pattern matches no file.
+    If no name says one, all are training images. With `given`, files that it does not name are left
+    out. Raises `InvalidInput` if some files say a split and others none, or if a given pattern
+    matches no file.
     """
     if files == [root]:
         return {root: Split.TRAIN}
@@ -80,14 +80,14 @@ def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> di
                     )
                 found |= dict.fromkeys(matching, Split[name.upper()])
         return found
-    said = {file: _nearest(parts[file]) for file in files}
-    known = {file: split for file, split in said.items() if split is not None}
+    named = {file: _nearest(parts[file]) for file in files}
+    known = {file: split for file, split in named.items() if split is not None}
     if not known:
         return dict.fromkeys(files, Split.TRAIN)
     if silent := [file for file in files if file not in known]:
-        named = next(iter(known))
+        first = next(iter(known))
         raise InvalidInput(
-            f"{root}: {'/'.join(parts[named])!r} names a split, but {'/'.join(parts[silent[0]])!r} "
+            f"{root}: {'/'.join(parts[first])!r} names a split, but {'/'.join(parts[silent[0]])!r} "
             f"names none; {HOW_TO_NAME}"
         )
     return known

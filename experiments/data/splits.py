@@ -1,4 +1,4 @@
-"""How the images of a source are divided: stratified, seeded, and the test set first."""
+"""Divides the images of a source: stratified, seeded, the test set first."""
 
 from __future__ import annotations
 

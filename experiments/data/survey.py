@@ -1,4 +1,4 @@
-"""A first look at images that nobody has described yet: what is there, and what is wrong."""
+"""A first look at a user's images: what is there, and what is wrong."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Survey:
         return {**plain, "tree": tree, "sides": self.sides._asdict(), "broken": broken}
 
     def remarks(self) -> Iterator[str]:
-        """What whoever owns the images should know, a sentence each."""
+        """Remarks for the user, a sentence each."""
         yield from self.notes
         if self.white != WHITE:
             yield white_said(self.white)
@@ -131,8 +131,7 @@ class Survey:
 def survey(config: DataConfig, progress: Progress) -> Survey:
     """A look at the images of `config.source`, with the checks of a run.
 
-    Raises `InvalidInput` for whatever makes the source unusable, and where more than `most_bad` of
-    the images are.
+    Raises `InvalidInput` if the source or more than `most_bad` of its images cannot be used.
     """
     opened = recognised(config)
     found = opened.scan()

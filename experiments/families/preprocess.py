@@ -30,7 +30,7 @@ def image_files(given: Iterable[Path]) -> Iterator[Path]:
                 raise InvalidInput(f"{path}: must hold images, but none is below it")
             yield from images
         else:
-            raise InvalidInput(f"{path}: there is no such file or folder")
+            raise InvalidInput(f"{path}: no such file or folder")
 
 
 def read(path: Path, portable: Portable) -> NDArray[np.float32]:

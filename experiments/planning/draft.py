@@ -39,7 +39,7 @@ _LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
 #: The least MACs of the baseline, as a part of the budget.
 _LEAST = 0.5
 
-#: Training images below which trainings are given more epochs and smaller batches.
+#: Training images below which training runs get more epochs and smaller batches.
 _FEW = 3_000
 
 #: Networks drawn to learn what those of a space cost, at the middle.
@@ -185,8 +185,8 @@ def _least(budget: int) -> int:
 
 def written(count: int) -> str:
     """A count as a recipe has it: 300M where that is exact."""
-    said = short(count)
-    return said if quantity(said) == count else str(count)
+    text = short(count)
+    return text if quantity(text) == count else str(count)
 
 
 def _rounded(macs: float) -> int:
@@ -295,35 +295,35 @@ def _quoted(text: str) -> str:
 
 
 _TEMPLATE = """\
-# Written by `phiscale init`; every value is yours to change, and `phiscale estimate` measures what
-# it will take. What was found:
+# Written by `phiscale init`. Change any value; `phiscale estimate` measures what a run takes.
+# What was found:
 {facts}
 name: {name}
-space: {space}  # where the baseline is searched; `phiscale spaces` lists others
-resolution: {resolution}  # pixels of the baseline; the family's grow from here
+space: {space}  # search space of the baseline; `phiscale spaces` lists others
+resolution: {resolution}  # pixels of the baseline; larger members see more
 
 data:
   source: {source}
   channels: {channels}  # 3: colour, 1: grey
-  held_out: {held_out:g}  # of the training images, to measure the search (or a count)
-  test: {test:g}  # set aside for the family, where the images have no test split
-  max_bad: {max_bad}  # the part of the images that may be unusable
+  held_out: {held_out:g}  # part of the training images that measures the search (or a count)
+  test: {test:g}  # set aside to test the family, if the images have no test split
+  max_bad: {max_bad}  # maximum fraction of unusable images
 {more}
 train:
   batch_size: {batch_size}
-  flip: true  # false where a mirrored image is something else (letters, signs)
+  flip: true  # false if mirrored images mean something else (letters, signs)
 
 objective:
   metric: {metric}  # `balanced`: the mean over classes, for classes of unequal size
-  target: {budget}  # multiply–adds that one image may cost at the baseline
+  target: {budget}  # multiply–adds (MACs) of the baseline for one image
   bounds:
-    macs: [{least}, {budget}]  # hard: networks outside are never trained
+    macs: [{least}, {budget}]  # networks outside are never trained
 
-# Stage 1: many short trainings, then longer ones of the best.
+# Stage 1: many short training runs, then longer ones of the best networks.
 search:
   trials: {trials}
   epochs: {epochs}
-  data_fraction: {fraction}  # {seen} of the training images in each epoch
+  data_fraction: {fraction}  # {seen} training images in each epoch
   finalists: 5
   final_epochs: {final_epochs}
 
@@ -334,11 +334,11 @@ coefficients:
   epochs: {epochs}
   data_fraction: {fraction}
 
-# Stage 3: the family, a member for each cost; the first is the budget itself.
+# Stage 3: the family, one member per cost; the first is the budget itself.
 family:
   targets: [{targets}]
   epochs: {family_epochs}
 
 executor:
-  device: {device}  # auto takes a GPU where there is one
+  device: {device}  # auto uses a GPU if there is one
 """

@@ -203,7 +203,7 @@ def test_a_damaged_store_is_written_again(tree, loaded, tmp_path, damage: str) -
 def test_a_cache_that_cannot_be_written_is_told(tree, loaded, tmp_path, monkeypatch) -> None:
     root = tree({"a": 5, "b": 5})
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInput, match=r"data.cache: images must be kept in .*file"):
+    with pytest.raises(InvalidInput, match=r"data.cache: cannot write to .*file"):
         loaded(root, cache=tmp_path / "file")
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

@@ -230,7 +230,7 @@ def test_more_bad_images_than_allowed_stop_the_run(tree, loaded) -> None:
     with pytest.raises(
         InvalidInput,
         match=r"2 of 100 images cannot be used, which is more than data.max_bad \(1.00%\): "
-        r"'a/0.png': it has zero bytes; 'a/1.png': it has zero bytes; mend or remove them",
+        r"'a/0.png': it has zero bytes; 'a/1.png': it has zero bytes; repair or remove them",
     ):
         loaded(root)
     assert len(loaded(root, max_bad=0.02).summary.skipped) == 2
@@ -526,7 +526,7 @@ def test_the_format_is_recognised_and_can_be_named(tree, loaded, tmp_path, png) 
 @pytest.mark.parametrize(
     ("name", "format_", "message"),
     [
-        ("nowhere", "auto", r"data.source: there is no file or folder .*nowhere; give the path"),
+        ("nowhere", "auto", r"data.source: .*nowhere not found; give the path"),
         ("file.txt", "auto", r"data.source: .*file.txt must be a folder with one subfolder"),
         ("empty", "auto", r"data.source: .*empty must be a folder with one subfolder"),
         ("file.txt", "folder", r"data.format: 'folder' does not fit .*, which is a file"),
