@@ -78,7 +78,8 @@ def test_what_it_writes_runs(format_, sources, phiscale, tmp_path):
         found = json.loads(ran.out)
         assert 400_000 <= found["search"]["cost"]["macs"] <= 800_000
         for member, target in zip(found["family"]["members"], loaded.family.targets, strict=True):
-            assert member["cost"]["macs"] == pytest.approx(target, rel=0.1)
+            # Networks this small grow in coarse steps of blocks and channels.
+            assert member["cost"]["macs"] == pytest.approx(target, rel=0.15)
 
 
 def test_it_says_what_it_saw(sources, phiscale, tmp_path):

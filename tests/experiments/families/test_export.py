@@ -144,7 +144,7 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["b0", "nowhere.png"], "there is no such file or folder"),
+        (["b0", "nowhere.png"], "no such file or folder"),
         (["b0", "family.json"], "must be an image, but it is not an image of a known format"),
         (["b9", "a.png"], "there is no 'b9'"),
         (["b0", "a.png", "--format", "onxx"], "did you mean 'onnx'"),
