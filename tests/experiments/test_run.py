@@ -207,7 +207,7 @@ def test_a_result_that_is_not_there_names_the_stage_that_writes_it(started):
 
 def test_seconds_of_a_stage_add_up_over_starts(started, monkeypatch):
     clock = iter([10.0, 13.0, 20.0, 24.5])
-    monkeypatch.setattr("experiments.run.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("experiments.runs.folder.time.monotonic", lambda: next(clock))
     for _ in range(2):
         with started.timed("search"):
             pass
