@@ -122,8 +122,45 @@ def main() -> None:
     # Two threads on two idle cores lose 7 % by it; beside other work a step took 0.12 s instead of
     # 0.61 s, which libgomp's own 300,000 costs (measured, 1.5M MACs, 64 images).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    sys.exit(_status())
+
+
+def _status() -> int | str | None:
+    """Runs the command; gives its exit status. What a disk or a machine refuses is a sentence."""
     try:
-        app(prog_name="phiscale")
+        try:
+            app(prog_name="phiscale")
+        except SystemExit as end:
+            sys.stdout.flush()  # now, and not once nothing can be said any more
+            return end.code
     except InvalidInput as error:
         log.trouble(str(error))
-        sys.exit(2)
+        return 2
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        _abandon_output()
+        log.trouble(reason)
+    return 1
+
+
+def _reason(error: Exception) -> str | None:
+    """What went wrong outside phiscale, in a sentence; None for a fault of its own."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error or 'an allocation failed'}"
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "standard output or a file"
+        return f"{where}: {error.strerror}"
+    storage = sys.modules.get("search.storage")  # loaded, if one has failed
+    if storage is not None and isinstance(error, storage.FAILURES):
+        return str(storage.sentence(error))
+    return None
+
+
+def _abandon_output() -> None:
+    """Lets Python exit without writing what standard output does not take."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -71,7 +71,8 @@ class Run:
     """What one run directory holds; None or empty where a stage has not ended yet.
 
     `trials` are those of each study by its name, in the order in which the studies were begun;
-    `stages` and `titles` are what the storage says that the studies are.
+    `stages` and `titles` are what the storage says that the studies are; `driven`, whether a
+    process works on the run.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class Run:
     trials: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    driven: bool = False
 
     @property
     def all_trials(self) -> tuple[Trial, ...]:
@@ -128,6 +130,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         raise InvalidInput(f"{path}: a run directory is needed, and there is no such directory")
     recipe_text = _text(path / "recipe.yaml")
     recipe = _recipe(recipe_text, path / "recipe.yaml")
+    from search.lease import driver_of
     from search.storage import storage_url
 
     url = storage or storage_url(path, recipe.get("storage"))
@@ -140,6 +143,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         coefficients=_json(path / "coefficients.json"),
         family=_json(path / "family" / "family.json"),
         pareto=_json(path / "pareto.json"),
+        driven=driver_of(url) is not None,
         **_studies(url),
     )
 

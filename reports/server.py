@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from reports import page, tables
 from reports.load import Run, load
@@ -20,6 +21,10 @@ from space.validation import InvalidInput
 
 #: Seconds for which a page is served again before the run is read anew.
 FRESH = 5.0
+#: Seconds after which a connection that says nothing is closed, and how many are open at most
+#: (assumed: ample for a browser, which opens six).
+_SILENCE = 10.0
+_CONNECTIONS = 16
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
@@ -69,13 +74,33 @@ def server(run_dir: Path | str, storage: str | None = None, port: int = 0) -> Th
     reader.now()  # what is wrong with the run is said now, not to the browser
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = _SILENCE
+
         def do_GET(self) -> None:
             _answer(self, reader)
 
         def log_message(self, *_: object) -> None:
             """The terminal belongs to the run."""
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    return _BoundedServer(("127.0.0.1", port), Handler)
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """Answers at most `_CONNECTIONS` requests at a time; others wait until one is done."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 def _answer(request: BaseHTTPRequestHandler, reader: _Reader) -> None:

@@ -46,6 +46,13 @@ class _ToConsole(logging.Handler):
             say(record.getMessage())
 
 
+class _LogFile(logging.FileHandler):
+    """A file whose disk may become full: then it lacks lines, and the run goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's)
+        """Says nothing, where logging would print a traceback for every line."""
+
+
 _shown = _ToConsole()
 
 
@@ -99,7 +106,7 @@ def recorded(folder: Path, *, quiet: bool = False) -> Iterator[None]:
 def _open(path: Path) -> logging.Handler:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file: logging.Handler = logging.FileHandler(path, encoding="utf-8")
+        file: logging.Handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         console.print(f"{path}: no log is kept ({error.strerror})", markup=False, soft_wrap=True)
         return logging.NullHandler()

@@ -15,7 +15,12 @@ from experiments.runs.folder import (
     OpenRun,
     shown,
 )
-from experiments.runs.recipe_changes import recorded_recipe, with_absolute_paths, write_recipe
+from experiments.runs.recipe_changes import (
+    recorded_recipe,
+    usable_folder,
+    with_absolute_paths,
+    write_recipe,
+)
 from space import choices
 from space.files import write_file
 from space.validation import InvalidInput
@@ -60,10 +65,11 @@ def open_run(
         folder = out or Path("runs") / recipe.name
     if fork is not None:
         recipe, folder = _forked(recipe, folder, fork)
+    folder = usable_folder(folder)
     choices.load(recipe.space)  # found wrong now, and not once the images are decoded
     before = recorded_recipe(folder, recipe)
     recipe = _settled(_with_absolute_space(with_absolute_paths(recipe)), before)
-    run = OpenRun(folder.resolve(), recipe)
+    run = OpenRun(folder, recipe)
     # Files of these names that no start has put there are the user's own.
     again = before is None and bool(run.manifest)
     if not again:

@@ -35,6 +35,20 @@ def with_absolute_paths(recipe: R) -> R:
     return recipe
 
 
+def usable_folder(folder: Path) -> Path:
+    """The absolute path of `folder`; raises `InvalidInput` where no folder can have it."""
+    try:
+        folder = folder.resolve()
+        taken = folder.exists() and not folder.is_dir()
+    except OSError as error:  # too long, say
+        raise InvalidInput(
+            f"--out {str(folder)[:60]}…: cannot be a folder: {error.strerror}; choose another"
+        ) from None
+    if taken:
+        raise InvalidInput(f"--out {folder}: is a file; give the path of a folder")
+    return folder
+
+
 def recorded_recipe(folder: Path, recipe: R) -> R | None:
     """The recipe that the numbers recorded in `folder` hold for; None where there are none.
 

@@ -26,6 +26,9 @@ from space.validation import InvalidInput
 #: The two ways in which each member is trained, each a study in the storage.
 FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
 
+#: α, β or γ.
+Growth = Annotated[float, Field(gt=0, le=100)]
+
 RuleName = Literal["compound", "depth", "width", "resolution", "fast"]
 
 
@@ -43,7 +46,7 @@ class BaselineConfig(Section):
     divisor: Annotated[int, Field(ge=1, le=64)] | None = None
     """What its channels stay multiples of; none: the network's own, 8 for most, which is coarse for
     networks of few channels."""
-    depth: Annotated[float, Field(gt=0)] = 1.0
+    depth: Annotated[float, Field(gt=0, le=100)] = 1.0
     """How many times as deep it is made."""
     macs: Quantity | None = None
     """Multiply–adds that it is narrowed or widened to, once it is as deep; none: as it is."""
@@ -99,9 +102,9 @@ class StudyRecipe(Common, BudgetConfig):
     """The networks that are scaled."""
     rules: Annotated[tuple[RuleName, ...], Field(min_length=1)]
     """How they grow."""
-    coefficients: tuple[float, float, float] = (PUBLISHED.alpha, PUBLISHED.beta, PUBLISHED.gamma)
+    coefficients: tuple[Growth, Growth, Growth] = (PUBLISHED.alpha, PUBLISHED.beta, PUBLISHED.gamma)
     """α, β and γ of the rule `compound`."""
-    factors: tuple[Annotated[float, Field(gt=1)], ...] = ()
+    factors: tuple[Annotated[float, Field(gt=1, le=10_000)], ...] = ()
     """What each rule multiplies a baseline's own MACs by; rules are compared."""
     targets: tuple[Quantity, ...] = ()
     """MACs that every baseline is scaled to instead; baselines are compared."""

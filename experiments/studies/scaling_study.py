@@ -22,7 +22,12 @@ from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import recorded_recipe, with_absolute_paths, write_recipe
+from experiments.runs.recipe_changes import (
+    recorded_recipe,
+    usable_folder,
+    with_absolute_paths,
+    write_recipe,
+)
 from experiments.studies.recipes import StudyRecipe
 from experiments.training import machine
 from scaling import study_design
@@ -78,8 +83,9 @@ def open_study_run(
     recipe = _with_absolute_networks(config.load_as(StudyRecipe, source, overrides))
     recipe = with_absolute_paths(recipe)
     folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
+    folder = usable_folder(folder)
     before = recorded_recipe(folder, recipe)
-    run = OpenStudy(folder.resolve(), _settled(recipe, before))
+    run = OpenStudy(folder, _settled(recipe, before))
     write_recipe(run, before, _MAY_CHANGE, take_over=take_over)
     return run
 

@@ -17,7 +17,12 @@ from experiments.conduct import Conductor, StageFailed, driving, load_data
 from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import recorded_recipe, with_absolute_paths, write_recipe
+from experiments.runs.recipe_changes import (
+    recorded_recipe,
+    usable_folder,
+    with_absolute_paths,
+    write_recipe,
+)
 from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
@@ -69,8 +74,8 @@ def open_transfer(
     if not saved.is_file() or not (run / "family").is_dir():
         raise InvalidInput(f"{run}: must be the folder of a run that has its family")
     recipe = _recipe(config.load(str(saved)), run, source, overrides)
-    folder = out or run / "transfer" / Path(source).name
-    opened = OpenTransfer(folder.resolve(), with_absolute_paths(recipe))
+    folder = usable_folder(out or run / "transfer" / Path(source).name)
+    opened = OpenTransfer(folder, with_absolute_paths(recipe))
     before = recorded_recipe(opened.folder, opened.recipe)
     write_recipe(opened, before, _MAY_CHANGE, take_over=take_over)
     return opened

@@ -92,7 +92,8 @@ def _headline(run: Run, tables: Tables, advice: Recommendation | None) -> str:
     if not best:
         return "No network of this run has been trained yet."
     reached = f"{percent(best[0]['accuracy'])} with {count(best[0]['macs'])} MACs"
-    return f"The search is under way: its best network so far reaches {reached}."
+    state = "is under way" if run.driven else "has stopped"
+    return f"The search {state}: its best network so far reaches {reached}."
 
 
 def _measured(run: Run, family: pd.DataFrame) -> str:

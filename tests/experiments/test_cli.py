@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -163,6 +164,38 @@ def test_a_users_mistake_is_a_sentence_and_status_2(arguments, message, monkeypa
     assert message in output.err.replace("\n", " ")
     assert "Traceback" not in output.err
     assert output.out == ""
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("mine", "utf-8")
+    for command, recipe in (("run", "demo"), ("study", "study-width")):
+        for out, said in ((tmp_path / "file", "is a file"), (tmp_path / ("x" * 300), "too long")):
+            assert phiscale(monkeypatch, command, recipe, "--out", str(out)) == 2
+            error = capsys.readouterr().err
+            assert error.startswith("phiscale: --out ")
+            assert said in error
+    assert (tmp_path / "file").read_text("utf-8") == "mine"
+
+
+def test_a_disk_that_is_full_or_closed_is_a_sentence(tmp_path, monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "recipe.yaml"))
+
+    monkeypatch.setattr("experiments.runs.recipe_changes.write_file", full)
+    assert phiscale(monkeypatch, "run", "demo", "--out", str(tmp_path / "run")) == 1
+    said = capsys.readouterr().err
+    assert said == f"phiscale: {tmp_path}/recipe.yaml: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
+def test_output_that_cannot_be_written_is_a_sentence():
+    command = [sys.executable, "-m", "experiments", "presets"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("phiscale: ")
+    assert ended.stderr.endswith("No space left on device\n")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_wrong_use_is_status_2(monkeypatch, capsys):

@@ -89,6 +89,7 @@ def test_an_unfinished_run_has_a_report(finished_run, ended):
             baseline=whole.baseline if ended >= 2 else None,
             coefficients=whole.coefficients if ended >= 3 else None,
             family=None,
+            driven=True,
         )
     )
     sections = {each["id"] for each in Elements(html).all("section")}
@@ -287,3 +288,16 @@ def test_failures_are_grouped_by_reason(finished_run):
         ("the loss became NaN in epoch 2", len(failed)),
         ("out of memory", 1),
     ]
+
+
+def test_a_search_that_was_stopped_is_not_under_way(finished_run):
+    whole = load(finished_run)
+    stopped = replace(
+        whole,
+        trials={"search": whole.study("search")},
+        baseline=None,
+        family=None,
+        coefficients=None,
+    )
+    assert "The search has stopped: its best network so far" in _render(stopped)
+    assert "The search is under way" in _render(replace(stopped, driven=True))

@@ -1,3 +1,4 @@
+import socket
 import threading
 from http.client import HTTPConnection
 from pathlib import Path
@@ -28,6 +29,7 @@ def _asking(run):
         connection.close()
         return found
 
+    ask.address = address
     yield ask
     made.shutdown()
     thread.join()
@@ -101,3 +103,14 @@ def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatc
 def test_a_broken_run_is_refused_at_once(tmp_path):
     with pytest.raises(InvalidInput, match="a run directory is needed"):
         server.server(tmp_path / "nowhere")
+
+
+def test_connections_that_say_nothing_are_few_and_are_closed(finished_run, monkeypatch):
+    monkeypatch.setattr(server, "_SILENCE", 0.5)
+    before = threading.active_count()
+    for ask in _asking(finished_run):
+        silent = [socket.create_connection(ask.address) for _ in range(4 * server._CONNECTIONS)]
+        assert ask("/")[0] == 200  # after those before it were given up
+        assert threading.active_count() <= before + 1 + server._CONNECTIONS
+        for connection in silent:
+            connection.close()
