@@ -159,7 +159,7 @@ def test_the_recipe_counts_the_images_that_are_left_to_train_on(phiscale, tmp_pa
     folder = tree(tmp_path / "pets", {"cat": 50, "dog": 50})
     out = tmp_path / "x.yaml"
     assert phiscale("init", folder, "--budget=800K", "--out", out).status == 0
-    assert "# 81 of the training images in each epoch" in out.read_text("utf-8")
+    assert "# 81 training images in each epoch" in out.read_text("utf-8")
 
 
 def low_range(folder: Path, name: str) -> None:
