@@ -172,20 +172,21 @@ def legend(figure: Figure, axes: Axes, columns: int = 3) -> None:
         figure.legend(handles, labels, loc="outside lower left", ncols=columns, labelcolor=QUIET)
 
 
-def dots(
-    axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, full: bool, label: str
-) -> None:
-    """Draws points, filled or as rings; nothing where there are none."""
+def dots(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, label: str) -> None:
+    """Draws points; nothing where there are none."""
     if len(x):
-        axes.scatter(
-            x.astype(float),
-            y,
-            s=13,
-            facecolors=colour if full else "none",
-            edgecolors=colour,
-            linewidths=0.8,
-            label=label,
-        )
+        axes.scatter(x.astype(float), y, s=13, c=colour, linewidths=0.8, label=label)
+
+
+def crosses(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> None:
+    """Draws pruned trials over what is drawn already, which they do not squash.
+
+    The y axis stays as it is; what lies outside is not seen.
+    """
+    if axes.has_data():
+        axes.set_ylim(axes.get_ylim())
+    if len(x):
+        axes.scatter(x.astype(float), y, s=13, marker="x", c=PRUNED, linewidths=0.8, label=label)
 
 
 def accuracy_line(

@@ -15,11 +15,11 @@ from reports.figure_style import (
     BASELINE,
     FAMILY,
     FRONT,
-    PRUNED,
     TRIAL,
     LineStyle,
     accuracy_line,
     count_axis,
+    crosses,
     dots,
     legend,
     name_members,
@@ -71,12 +71,9 @@ def accuracy(
     """
     with new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
         searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
-        for state, colour, label in (
-            ("pruned", PRUNED, "pruned trials"),
-            ("complete", TRIAL, "trials of the search"),
-        ):
-            some = searched[searched["state"] == state]
-            dots(axes, some[cost], some["accuracy"], colour, state == "complete", label)
+        complete, pruned = (searched[searched["state"] == name] for name in ("complete", "pruned"))
+        axes.margins(x=0.08, y=0.09)
+        dots(axes, complete[cost], complete["accuracy"], TRIAL, "trials of the search")
         front = pareto(trials, cost)
         if len(front) > 1:
             axes.plot(
@@ -99,8 +96,8 @@ def accuracy(
             )
         _draw_rivals(axes, trials, family, cost)
         _draw_family(axes, family, cost)
+        crosses(axes, pruned[cost], pruned["accuracy"], "pruned trials")
         axes.set_xscale("log")
-        axes.margins(x=0.08, y=0.09)
         axes.set(xlabel=COSTS[cost], ylabel="accuracy")
         count_axis(axes)
         percent_axis(axes.yaxis)

@@ -106,9 +106,7 @@ def render(run: Run, found: Tables) -> str:
         family=family,
         best=rows(found.best),
         search=search,
-        curves={
-            study: page_context.longest_curve(found, study) > 1 for study in ("search", "family")
-        },
+        curves=page_context.longest_curve(found, "search") > 1,
         shares=page_context.shares(found),
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
         failures=page_context.failures(found),

@@ -27,7 +27,17 @@ _RULES: Mapping[str, figure_style.LineStyle] = {
     "fast": figure_style.LineStyle("P", figure_style.INK, "-"),
 }
 #: Of baselines that are compared, those that are not claimed to be the best.
-_OTHERS = (_RULES["depth"], _RULES["width"], _RULES["resolution"])
+_OTHERS = tuple(
+    figure_style.LineStyle(*style)
+    for style in (
+        ("v", figure_style.TRIAL, "--"),
+        ("s", figure_style.QUIET, "-."),
+        ("^", figure_style.BASELINE, ":"),
+        ("P", figure_style.INK, "--"),
+        ("X", figure_style.FRONT, "-."),
+        ("<", figure_style.QUIET, ":"),
+    )
+)
 
 #: Images in the figure of activation maps.
 _MAPPED = 4

@@ -21,6 +21,8 @@ _RANKS = names("trial job short_reward long_reward short_rank long_rank macs acc
 
 #: The part of the search's complete trials that counts as its best, and how many at least.
 BEST_SHARE, BEST_AT_LEAST = 0.05, 5
+#: The studies whose networks are measured on the test images.
+TESTED = ("family", "rivals")
 #: Learning curves below which the agreement of their epochs says nothing (assumed).
 _FEW_CURVES = 5
 #: Complete trials below which frequencies and importances say nothing (assumed).
@@ -28,13 +30,16 @@ _FEW_TRIALS = 20
 
 
 def learning_curves(run: Run) -> pd.DataFrame:
-    """What every training measured after each of its epochs, a row an epoch."""
+    """What every training run measured on held-out images after each of its epochs.
+
+    A row an epoch. The family and its rivals are left out: they are tested once, after the last.
+    """
     return frame(
         [
             {"study": trial.study, "trial": trial.number, "job": trial.job, "state": trial.state}
             | epoch
             for trial in run.all_trials
-            if trial.answered_from is None
+            if trial.answered_from is None and trial.study not in TESTED
             for epoch in trial.measurement.get("epochs", ())
         ],
         _CURVES,

@@ -12,6 +12,7 @@ from reports.figure_style import (
     QUIET,
     TRIAL,
     count_axis,
+    crosses,
     dots,
     legend,
     new_figure,
@@ -36,9 +37,10 @@ def search_progress(progress: pd.DataFrame) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
-        for state in ("pruned", "complete"):
-            some = progress[(progress["state"] == state) & progress["reward"].notna()]
-            dots(axes, some["trial"], some["reward"], TRIAL, state == "complete", state)
+        axes.margins(x=0.03, y=0.12)
+        rewarded = progress[progress["reward"].notna()]
+        complete, pruned = (rewarded[rewarded["state"] == name] for name in ("complete", "pruned"))
+        dots(axes, complete["trial"], complete["reward"], TRIAL, "complete")
         best = progress[progress["best_reward"].notna()]
         if len(best):
             x, y = best["trial"].astype(int), best["best_reward"]
@@ -52,7 +54,7 @@ def search_progress(progress: pd.DataFrame) -> Figure:
                 color=FAMILY,
                 fontweight="bold",
             )
-        axes.margins(x=0.03, y=0.12)
+        crosses(axes, pruned["trial"], pruned["reward"], "pruned")
         axes.set(xlabel="trial", ylabel="reward")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend(figure, axes)
@@ -66,21 +68,13 @@ def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
     their best rewards the median and both quartiles (linear interpolation). `repeats` are
     `trial_tables.progress`.
     """
-    best = [list(made["best_reward"].dropna()) for made in repeats]
-    found = []
-    for place in range(min(map(len, best), default=0)):
-        reached = frame([{"reward": one[place]} for one in best], ["reward"])
-        lower, median, upper = reached["reward"].quantile([0.25, 0.5, 0.75])
-        found.append(
-            {
-                "made": place + 1,
-                "runs": len(reached),
-                "median": median,
-                "lower_quartile": lower,
-                "upper_quartile": upper,
-            }
-        )
-    return frame(found, _BANDS)
+    import pandas as pd
+
+    best = [made["best_reward"].dropna().reset_index(drop=True) for made in repeats]
+    reached = pd.concat(best, axis=1, join="inner")
+    table = reached.quantile([0.25, 0.5, 0.75], axis=1).T
+    table.columns = pd.Index(["lower_quartile", "median", "upper_quartile"])
+    return frame(rows(table.assign(made=reached.index + 1, runs=reached.shape[1])), _BANDS)
 
 
 def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
@@ -131,7 +125,7 @@ def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str
     """
     with new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
         own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
-        dots(axes, own["macs"], own["accuracy"], TRIAL, True, "trials of the search")
+        dots(axes, own["macs"], own["accuracy"], TRIAL, "trials of the search")
         if len(front):
             x, y = front["macs"].astype(float), front["accuracy"]
             end = float(own["macs"].max())

@@ -73,6 +73,20 @@ function extent(values) {
 
 // — one chart: axes, layers that can be hidden, hover, pin, zoom
 
+// Outlines of marks around a point: no two series of a chart share one.
+const MARKS = {
+  crosses: "m-3 -3l6 6m0 -6l-6 6",
+  squares: "m-2.8 -2.8h5.6v5.6h-5.6z",
+  triangles: "m0 -4l3.8 6.6h-7.6z",
+  circle: "m-4.75 0a4.75 4.75 0 1 0 9.5 0a4.75 4.75 0 1 0 -9.5 0z",
+  square: "m-4.3 -4.3h8.6v8.6h-8.6z",
+  triangle: "m0 -5.8l5.4 9.4h-10.8z",
+  wedge: "m0 5.8l5.4 -9.4h-10.8z",
+  plus: "m-1.8 -5.2h3.6v3.4h3.4v3.6h-3.4v3.4h-3.6v-3.4h-3.4v-3.6h3.4z",
+  lozenge: "m0 -7l4 7l-4 7l-4 -7z",
+  diamond: "m0 -9.5l9.5 9.5l-9.5 9.5l-9.5 -9.5z",
+};
+const LINE_MARKS = ["circle", "square", "triangle", "wedge", "plus", "lozenge"];
 const NEAR = 26; // pixels within which the pointer finds a point
 const charts = [];
 
@@ -122,11 +136,14 @@ class Chart {
 
   domains() {
     const visible = this.layers.filter((layer) => layer.shown);
-    const all = (visible.length ? visible : this.layers).flatMap((layer) => layer.points);
+    const shown = visible.length ? visible : this.layers;
+    const all = shown.flatMap((layer) => layer.points);
+    // Layers that stand aside (pruned trials) do not squash the others: what lies outside is cut off.
+    const main = shown.filter((layer) => !layer.aside).flatMap((layer) => layer.points);
     const { x, y } = this.spec;
     return {
       x: span(all.map((point) => point.x), x.log, x.margin ?? 0.05),
-      y: span(all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]), y.log, 0.07),
+      y: span((main.length ? main : all).flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]), y.log, 0.07),
     };
   }
 
@@ -201,12 +218,13 @@ class Chart {
       const d = layer.points.map((point) => `M${at(point)}h0`).join("");
       path(layer.kind, d);
       if (layer.kind === "rings") path("rings-inside", d);
+    } else if (MARKS[layer.kind]) {
+      path(layer.kind, layer.points.map((point) => `M${at(point)}${MARKS[layer.kind]}`).join(""));
     } else if (layer.kind === "steps") {
       path("curve", layer.points.map((point, i) =>
         i ? `H${this.x(point.x).toFixed(1)}V${this.y(point.y).toFixed(1)}` : `M${at(point)}`).join(""));
     } else if (layer.kind === "curves") {
       path(layer.faint ? "curves" : "curve", layer.lines.map((line) => "M" + line.map(at).join("L")).join(""));
-      if (layer.labelled) this.ends(group, layer.lines);
     } else {
       group.classList.add("marks");
       if (layer.kind === "family") path("curve interval", "M" + layer.points.map(at).join("L"));
@@ -214,8 +232,7 @@ class Chart {
         const [px, py] = [this.x(point.x), this.y(point.y)];
         if (point.low != null) path("interval",
           `M${px} ${this.y(point.low)}V${this.y(point.high)}M${px - 4} ${this.y(point.low)}h8M${px - 4} ${this.y(point.high)}h8`);
-        if (layer.kind === "family") group.append(svg("circle", { cx: px, cy: py, r: 4.75 }));
-        else path("", `M${px} ${py - 9.5}l9.5 9.5l-9.5 9.5l-9.5 -9.5z`);
+        path("mark", `M${px} ${py}${MARKS[layer.mark]}`);
       }
       const named = layer.label ? layer.points.slice(-1) : layer.points;
       for (const point of layer.kind === "family" ? named : []) {
@@ -224,17 +241,6 @@ class Chart {
       }
     }
     return group;
-  }
-
-  // Names at the ends of curves, moved apart where they would cover one another.
-  ends(group, lines) {
-    group.classList.add("names");
-    let least = -Infinity;
-    const last = lines.map((line) => line.at(-1)).sort((a, b) => b.y - a.y);
-    for (const point of last) {
-      least = Math.max(this.y(point.y) + 4, least + 14);
-      group.append(svg("text", { x: this.x(point.x) + 7, y: least }, point.name));
-    }
   }
 
   // — finding and showing points
@@ -367,7 +373,10 @@ function swatchOf(layer) {
     case "rings": return [svg("path", { class: "rings", ...dot }), svg("path", { class: "rings-inside", ...dot })];
     case "steps": return svg("path", { class: "curve", d: "M0 9h6V3h12" });
     case "curves": return svg("path", { class: "curve", d: "M0 10C4 4 10 3 18 3" });
-    case "diamonds": return svg("g", { class: "marks" }, svg("path", { d: "M9 0l6 6l-6 6l-6 -6z" }));
-    default: return svg("g", { class: "marks" }, [svg("path", { class: "curve interval", d: "M0 6h18" }), svg("circle", { cx: 9, cy: 6, r: 4.5 })]);
+    default: break;
   }
+  if (MARKS[layer.kind]) return svg("path", { class: layer.kind, d: `M9 6${MARKS[layer.kind]}` });
+  const mark = svg("path", { class: "mark", d: `M9 6${MARKS[layer.mark === "diamond" ? "lozenge" : layer.mark]}` });
+  const line = layer.kind === "family" ? [svg("path", { class: "curve interval", d: "M0 6h18" })] : [];
+  return svg("g", { class: "marks" }, [...line, mark]);
 }

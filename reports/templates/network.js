@@ -43,9 +43,9 @@ function table(stages) {
   ];
   const heads = ["Stage", "Operator", "Kernel", "Stride", "SE", "Skip", "Channels", "Repeats", "Resolution", "MACs", "Share", "Parameters"];
   const text = (i) => (i === 0 || i === 1 || i === 5 ? { class: "text" } : {});
-  return html("div", { class: "scroll" }, html("table", {}, [
+  return html("div", { class: "scroll" }, html("table", { class: "stack" }, [
     html("thead", {}, html("tr", {}, heads.map((name, i) => html("th", text(i), name)))),
-    html("tbody", {}, stages.map((stage) => html("tr", {}, cells(stage).map((cell, i) => html(i ? "td" : "th", text(i), String(cell)))))),
+    html("tbody", {}, stages.map((stage) => html("tr", {}, cells(stage).map((cell, i) => html(i ? "td" : "th", { "data-label": heads[i], ...text(i) }, String(cell)))))),
   ]));
 }
 

@@ -34,7 +34,7 @@ function rivals() {
     const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
     const grown = own.length > 1 || own[0].name !== rule;
     const points = grown && first && first.x < own[0].x ? [first, ...own] : own;
-    return { name: rule, label: rule, kind: "family", tone: `rival${i % 4}`, points, shown: false };
+    return { name: rule, label: rule, kind: "family", mark: LINE_MARKS[1 + (i % 5)], tone: `rival${i % 4}`, points, shown: false };
   });
 }
 
@@ -45,15 +45,15 @@ function accuracyChart(figure) {
     x: { log: true, label: "MACs (multiply–adds), log scale", format: short },
     y: percents,
     layers: [
-      { name: "pruned", kind: "rings", tone: "pruned", points: layerOf("pruned") },
+      { name: "pruned", kind: "crosses", tone: "pruned", aside: true, points: layerOf("pruned") },
       { name: "trials", kind: "dots", tone: "complete", points: layerOf("complete") },
       { name: "Pareto front", kind: "steps", tone: "front", mute: true, points: data.front.map(([x, y]) => ({ x, y })) },
       { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
-      { name: "α β γ candidates", kind: "dots", tone: "coefficients", points: layerOf("coefficients"), shown: false },
-      { name: "published", kind: "dots", tone: "published", points: layerOf("published"), shown: false },
+      { name: "α β γ candidates", kind: "squares", tone: "coefficients", points: layerOf("coefficients"), shown: false },
+      { name: "published", kind: "triangles", tone: "published", points: layerOf("published"), shown: false },
       ...rivals(),
-      { name: "baseline", kind: "diamonds", tone: "baseline", points: layerOf("baseline") },
-      { name: "family", kind: "family", tone: "family", points: layerOf("family") },
+      { name: "baseline", kind: "marks", mark: "diamond", tone: "baseline", points: layerOf("baseline") },
+      { name: "family", kind: "family", mark: "circle", tone: "family", points: layerOf("family") },
     ],
     describe,
     pin,
@@ -69,7 +69,7 @@ function progressChart(figure) {
     x: { label: "trial", margin: 0.02, whole: true },
     y: { label: "reward" },
     layers: [
-      { name: "pruned", kind: "rings", tone: "pruned", points: some("pruned") },
+      { name: "pruned", kind: "crosses", tone: "pruned", aside: true, points: some("pruned") },
       { name: "complete", kind: "dots", tone: "complete", points: some("complete") },
       { name: "best so far", kind: "steps", tone: "best", mute: true, points: made.filter((each) => each.best != null).map((each) => ({ x: each.x, y: each.best })) },
     ],
@@ -95,23 +95,11 @@ function curvesChart(figure) {
     x: { label: "epoch", margin: 0.02, whole: true },
     y: percents,
     layers: [
-      curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true }),
+      curvesLayer("pruned", "pruned", curvesOf(["pruned"]), { faint: true, aside: true }),
       curvesLayer("complete", "complete", complete.slice(best), { faint: true }),
       curvesLayer("best by reward", "best", complete.slice(0, best)),
       curvesLayer("finalists", "finalists", curvesOf(["finalists"]), { shown: false }),
     ],
-    describe,
-  });
-}
-
-function familyCurvesChart(figure) {
-  new Chart(figure, {
-    title: "Accuracy of the family after each epoch",
-    height: (width) => Math.round(Math.min(340, Math.max(260, width * 0.4))),
-    right: 40,
-    x: { label: "epoch", margin: 0.02, whole: true },
-    y: percents,
-    layers: [curvesLayer(null, "family", curvesOf(["family"]), { labelled: true })],
     describe,
   });
 }
@@ -124,7 +112,7 @@ function familyChart(figure, field, label, format, unit = 1) {
     height: () => 230,
     x: { log: true, label, format, margin: 0.12 },
     y: percents,
-    layers: [{ kind: "family", tone: "family", points: members }],
+    layers: [{ kind: "family", mark: "circle", tone: "family", points: members }],
     describe,
   });
 }
@@ -132,7 +120,7 @@ function familyChart(figure, field, label, format, unit = 1) {
 function latencyChart(figure) {
   const members = new Map(layerOf("family").map((point) => [point.name, point]));
   const layers = data.latency.map(({ name, calls }, i) => ({
-    name, kind: "family", tone: `run${i % 6}`, shown: i === 0,
+    name, kind: "family", mark: LINE_MARKS[i % 6], tone: `run${i % 6}`, shown: i === 0,
     points: calls.filter(([member]) => members.has(member)).map(([member, median, low, high]) =>
       ({ ...members.get(member), x: median, spread: `${trimmed(low)} to ${trimmed(high)} ms`, setting: name })),
   }));
@@ -161,7 +149,7 @@ function compareChart(figure) {
     y: percents,
     layers: data.runs.flatMap((name, i) => [
       { name: `front of ${name}`, kind: "steps", tone: `run${i % 6}`, mute: true, shown: false, points: data.fronts[i].map(([x, y]) => ({ x, y })) },
-      { name, label: name, kind: "family", tone: `run${i % 6}`, points: family.filter((point) => point.run === i) },
+      { name, label: name, kind: "family", mark: LINE_MARKS[i % 6], tone: `run${i % 6}`, points: family.filter((point) => point.run === i) },
     ]),
     describe: (point) => { const [name, ...facts] = describe(point); return [`${data.runs[point.run]} · ${name}`, ...facts]; },
     pin,
@@ -173,7 +161,6 @@ const drawers = {
   "chart-accuracy": accuracyChart,
   "chart-progress": progressChart,
   "chart-curves": curvesChart,
-  "chart-family-curves": familyCurvesChart,
   "chart-params": (figure) => familyChart(figure, "params", "parameters", short),
   "chart-activations": (figure) => familyChart(figure, "activations", "activations", short),
   "chart-seconds": secondsChart,
@@ -190,6 +177,14 @@ if (shown.length) {
   const most = largest(all);
   const widest = Math.max(...all.map((stages) => drawing(stages, most).width));
   shown.forEach((place, i) => place.append(drawn(all[i], most, widest)));
+}
+
+// — on a narrow screen rows of tables become blocks, each value under its column's name
+
+for (const table of document.querySelectorAll(".scroll table")) {
+  const heads = [...table.querySelectorAll("thead th, thead td")].map((head) => (head.firstElementChild ? "" : head.textContent.trim()));
+  for (const row of table.querySelectorAll("tbody tr"))
+    [...row.children].forEach((cell, i) => { if (heads[i]) cell.dataset.label = heads[i]; });
 }
 
 // — one member's mistakes at a time

@@ -1,6 +1,7 @@
 """The page in a real browser, where one is installed: Chromium, headless, by Playwright, file://."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-MEMBERS = "#chart-accuracy .plot .tone-family circle"
+MEMBERS = "#chart-accuracy .plot .tone-family .mark"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_the_page_loads_without_a_word_on_the_console(visit, html):
     charts = tab.locator(".chart").evaluate_all(
         "all => all.map(each => [each.id, each.querySelectorAll('.plot path').length])"
     )
-    assert len(charts) == 8
+    assert len(charts) == 7
     assert all(paths > 0 for _, paths in charts)
     broken = tab.locator("img").evaluate_all("all => all.filter(each => !each.naturalWidth).length")
     assert broken == 0
@@ -133,10 +134,10 @@ def test_rivals_are_layers_to_switch_on(visit, html):
     tab = visit(html)
     for rule, marks in (("width", 3), ("depth", 2), ("mobilenet_v2", 1)):
         key = tab.locator("#chart-accuracy").get_by_role("button", name=rule, exact=True)
-        before = tab.locator("#chart-accuracy .plot .marks circle").count()
+        before = tab.locator("#chart-accuracy .plot .marks .mark").count()
         assert key.get_attribute("aria-pressed") == "false"
         key.click()
-        assert tab.locator("#chart-accuracy .plot .marks circle").count() == before + marks
+        assert tab.locator("#chart-accuracy .plot .marks .mark").count() == before + marks
 
 
 def test_zoom_by_button_and_by_dragging_and_back(visit, html):
@@ -222,6 +223,48 @@ def test_a_phone_reads_it_without_zooming(visit, html):
     assert tab.locator("#pinned h3").text_content() == "B1"
 
 
+#: Tables that are wider than the frame they scroll in.
+WIDE_TABLES = """() => [...document.querySelectorAll(".scroll")]
+.filter((frame) => frame.checkVisibility() && frame.scrollWidth > frame.clientWidth + 1)
+.map((frame) => [frame.scrollWidth, frame.clientWidth, frame.textContent.trim().slice(0, 60)])"""
+
+
+def test_no_table_runs_off_a_phone(visit, html, finished_run):
+    tab = visit(html, width=390, height=844)
+    tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert tab.evaluate(WIDE_TABLES) == []
+    cells = tab.locator("#family .stack").first.locator("tbody tr").first.locator("td")
+    assert cells.nth(4).get_attribute("data-label") == "MACs"
+    run = load(finished_run)
+    runs = {"one": run, "other": run}
+    compared = run_comparison.render(runs, run_comparison.compare(runs), ["runs.csv"])
+    assert visit(compared, width=390).evaluate(WIDE_TABLES) == []
+
+
+def test_pruned_trials_do_not_squash_the_others(visit, run):
+    trials = [
+        replace(trial, measurement={**trial.measurement, "accuracy": 0.01})
+        if trial.state == "pruned"
+        else trial
+        for trial in run.study("search")
+    ]
+    low = replace(run, trials={**run.trials, "search": tuple(trials)})
+    lowest = [
+        min(float(tick.removesuffix(" %")) for tick in ticks(visit(each)) if tick.endswith(" %"))
+        for each in (page.render(run, tables.collect(run)), page.render(low, tables.collect(low)))
+    ]
+    assert lowest[0] == lowest[1] > 1
+
+
+def test_no_two_series_share_a_mark(visit, html):
+    tab = visit(html)
+    chart = tab.locator("#chart-accuracy")
+    marks = chart.locator(".chart-head .key svg").evaluate_all(
+        'all => all.map(each => each.innerHTML.replace(/ xmlns="[^"]*"/g, \'\'))'
+    )
+    assert len(marks) == len(set(marks)) >= 9
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 def test_nothing_of_a_comparison_is_clipped(visit, finished_run, width):
     run = load(finished_run)
@@ -242,7 +285,7 @@ def test_on_paper_charts_are_as_wide_as_the_sheet_and_everything_is_open(visit, 
     pdf = tab.pdf(format="A4")
     assert pdf.startswith(b"%PDF")
     widths = tab.evaluate("window.printed")
-    assert len(widths) == 8
+    assert len(widths) == 7
     assert all(180 < width <= 688 for width in widths)
     assert widths[0] == 688
     assert tab.locator("#chart-accuracy .plot").evaluate("e => e.viewBox.baseVal.width") > 700
@@ -257,6 +300,7 @@ def test_five_thousand_trials_are_few_elements(visit, five_thousand_trials):
     drawn = dots.get_attribute("d").count("M")
     assert drawn == sum(trial.answered_from is None for trial in complete) > 3500
     assert tab.locator("#chart-accuracy .plot *").count() < 150
+    dots.scroll_into_view_if_needed()
     box = dots.bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert tab.locator("#chart-accuracy .tip").is_visible()
