@@ -6,6 +6,7 @@ MACs multiply–adds.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports import figure_style, scaling_study_figures
-from reports.formatting import number, short, to_csv
-from reports.schema import frame, names, rows
+from reports import figure_style, page_tables, scaling_study_figures, templating
+from reports.formatting import number, percent, short, to_csv
+from reports.schema import frame, glossary, names, rows
 from scaling.comparison import compare, half_widths
 from scaling.study_design import UNSCALED
 from space.files import write_file
@@ -25,6 +26,7 @@ from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _POINTS = names(
     "baseline rule factor target macs params activations resolution accuracy low high seeds "
@@ -122,18 +124,20 @@ class EqualCostComparison:
     """Networks of equal MACs compared over the same seeds (`scaling.comparison.compare`).
 
     `means` are their accuracies, `tied` those that cannot be told from the best at `LEVEL`, and
-    `verdict` what that says of the claimed one: best, tied or behind.
+    `verdict` what that says of the claimed one: best, tied or behind; `unknown` with one seed.
     """
 
     where: str
     claimed: str
     means: Mapping[str, float]
     tied: tuple[str, ...]
-    gap: float
+    seeds: int
 
     @property
     def verdict(self) -> str:
         """`best`: told apart from all others; `tied`: from some; `behind`: another is better."""
+        if self.seeds < 2:
+            return "unknown"
         if self.claimed not in self.tied:
             return "behind"
         return "best" if len(self.tied) == 1 else "tied"
@@ -141,8 +145,8 @@ class EqualCostComparison:
     @property
     def told(self) -> str:
         """The verdict with what it rests on."""
-        if self.verdict == "behind":
-            return "behind"
+        if self.verdict in ("behind", "unknown"):
+            return "behind" if self.verdict == "behind" else "one seed: no statement"
         ties = [label for label in self.tied if label != self.claimed]
         return f"not told apart from {', '.join(ties)}" if ties else "told apart from all"
 
@@ -183,7 +187,7 @@ def _standing(
         claimed=study.best,
         means=dict(zip(labels, found.means, strict=True)),
         tied=tuple(labels[index] for index in found.tied),
-        gap=found.gap,
+        seeds=study.seeds,
     )
 
 
@@ -191,9 +195,12 @@ def sentence(study: ScalingStudy) -> str:
     """Whether the claim holds here, in one sentence with its numbers."""
     found = standings(study)
     if not found:
-        return f"Nothing can be said yet: no cost has {study.seeds} trainings of each network."
+        needed = number(study.seeds, "training run")
+        return f"Nothing can be said yet: at no cost has each network {needed}."
     verdicts = [each.verdict for each in found]
-    if all(verdict == "best" for verdict in verdicts):
+    if "unknown" in verdicts:
+        holds = "cannot be stated from one seed"
+    elif all(verdict == "best" for verdict in verdicts):
         holds = "holds here"
     elif "behind" not in verdicts:
         holds = "is neither confirmed nor refuted here"
@@ -203,13 +210,13 @@ def sentence(study: ScalingStudy) -> str:
         holds = "does not hold here"
     what = "single dimension" if study.compared == "rules" else "other"
     numbers = "; ".join(
-        f"{each.where}: {each.means[each.claimed]:.1%} against {each.means[each.rival]:.1%} of "
-        f"{each.rival} ({each.told})"
+        f"{each.where}: {percent(each.means[each.claimed])} against "
+        f"{percent(each.means[each.rival])} of {each.rival} ({each.told})"
         for each in found
     )
     return (
         f"That {study.best} is more accurate than every {what} at equal MACs {holds} "
-        f"({study.seeds} seeds, level {LEVEL:.0%}): {numbers}."
+        f"({number(study.seeds, 'seed')}, level {100 * LEVEL:g} %): {numbers}."
     )
 
 
@@ -256,12 +263,13 @@ def _gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
 
 
 def write(folder: Path) -> tuple[str, ...]:
-    """The study's tables, figure and sentences in `folder`/report; gives the sentences."""
+    """The study's page, tables, figure and sentences in `folder`/report; gives the sentences."""
     study = load(folder)
     report = folder / "report"
     table = points(study)
-    write_file(report / "points.csv", to_csv(table))
-    write_file(report / "trainings.csv", to_csv(trainings(study)))
+    files = {"points.csv": table, "trainings.csv": trainings(study), "columns.csv": glossary()}
+    for name, each in files.items():
+        write_file(report / name, to_csv(each))
     figure = scaling_study_figures.accuracy(study, table)
     for suffix in ("png", "svg"):
         figure_style.save(figure, report / f"accuracy.{suffix}")
@@ -269,7 +277,38 @@ def write(folder: Path) -> tuple[str, ...]:
         figure_style.save(maps, report / "activation_maps.png")
     told = tuple(each for each in (sentence(study), gains(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
+    pictures = {"accuracy.png": figure} | ({"activation_maps.png": maps} if maps else {})
+    write_file(report / "index.html", render(folder, study, told, pictures, list(files)))
     return told
+
+
+def render(
+    folder: Path,
+    study: ScalingStudy,
+    told: Sequence[str],
+    pictures: Mapping[str, Figure],
+    files: Sequence[str],
+) -> str:
+    """The study's page, with links to the `files` beside it."""
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    recipe = folder / "recipe.yaml"
+    return templating.page(
+        "study.html",
+        title=study.name,
+        study=study,
+        told=told,
+        comparisons=standings(study),
+        points=rows(points(study)),
+        pictures={
+            name: base64.b64encode(figure_style.encode(figure, "png")).decode()
+            for name, figure in pictures.items()
+        },
+        provenance=list(page_tables.provenance(manifest)),
+        recipe_text=recipe.read_text("utf-8") if recipe.is_file() else "",
+        sections=[("result", "Result"), ("networks", "Networks"), ("provenance", "Provenance")],
+        files=[*files, *pictures, "accuracy.svg", "README.md"],
+        data={"points": {"columns": [], "rows": []}},
+    )
 
 
 def _readme(folder: Path, study: ScalingStudy, told: Sequence[str]) -> str:
@@ -288,7 +327,7 @@ def _readme(folder: Path, study: ScalingStudy, told: Sequence[str]) -> str:
         *(f"{each}\n" for each in told),
         f"`{start['command']}` on {start['time'][:10]}; {machine['processor']}, {machine['cores']} "
         f"cores, {machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch "
-        f"{machine['torch']}; {made} trainings of {number(study.epochs, 'epoch')} took "
+        f"{machine['torch']}; {made} training runs of {number(study.epochs, 'epoch')} took "
         f"{table['seconds'].sum() / 60:.0f} minutes in all"
         + (f", {left} more were not made." if left else "."),
         "",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="One run, or several.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="A run, several, or a study.")],
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="The run's folder; of several runs, the page's."),
@@ -33,12 +33,18 @@ def report(
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stage 4: the page, figures and tables of a run, finished or not; or of several together."""
+    """Stage 4: the page, figures and tables of a run, finished or not; of several; of a study."""
     if len(runs) == 1 and page is not None:
         from reports.page import write
 
         found = existing_run(folder or Path(runs[0]))
         wrote(write(found.folder, found.storage, page))
+        return
+    if len(runs) == 1 and (Path(runs[0]) / "study.json").is_file():
+        from reports import scaling_study
+
+        scaling_study.write(Path(runs[0]))
+        wrote(Path(runs[0]) / "report" / "index.html")
         return
     if len(runs) == 1:
         saved = None if changes else find_run(folder or Path(runs[0]))

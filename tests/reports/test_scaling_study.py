@@ -1,6 +1,7 @@
 """What a report says of a scaling study, from accuracies that are known."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -51,8 +52,9 @@ HOLDS = {
 
 def test_a_clear_winner_is_said_to_hold_with_the_numbers():
     told = scaling_study.sentence(study(HOLDS))
-    assert "equal MACs holds here (3 seeds" in told
-    assert "net × 4: 80.0% against 64.0% of width (told apart from all)" in told
+    assert "equal MACs holds here (three seeds" in told
+    told = told.replace("\N{NO-BREAK SPACE}", " ")
+    assert "net × 4: 80.0 % against 64.0 % of width (told apart from all)" in told
 
 
 def test_a_clear_loser_is_said_not_to_hold():
@@ -126,7 +128,11 @@ def test_the_files_of_a_study_are_written_from_its_folder(tmp_path):
     readme = (report / "README.md").read_text()
     assert "phiscale study s" in readme
     assert "a processor" in readme
-    assert "21 trainings" in readme
+    assert "21 training runs" in readme
+    page = (report / "index.html").read_text()
+    assert "equal MACs holds here" in re.search(r"<h1>(.*?)</h1>", page)[1]
+    assert "data:image/png;base64," in page
+    assert all((report / name).is_file() for name in re.findall(r'href="([\w.]+)"', page))
 
 
 def test_rules_and_baselines_stand_beside_what_was_published_of_them():
@@ -145,6 +151,15 @@ def test_rules_and_baselines_stand_beside_what_was_published_of_them():
 
 def lines(axes) -> set[str]:
     return set(axes.get_legend_handles_labels()[1])
+
+
+def test_one_seed_tells_nothing_apart():
+    whole = study(HOLDS)
+    single = [point | {"trainings": point["trainings"][:1]} for point in whole.points]
+    told = scaling_study.sentence(replace(whole, seeds=1, points=single))
+    assert "equal MACs cannot be stated from one seed (one seed" in told
+    assert told.count("one seed: no statement") == 2
+    assert "told apart" not in told
 
 
 def test_a_folder_without_a_study_is_said_to_have_none(tmp_path):
