@@ -29,6 +29,7 @@ from experiments.config import DataConfig, TrainConfig
 from experiments.data.load import Data, load
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.runs.environment import environment
+from experiments.training import machine
 from space import choices
 from space.architecture import Architecture, Skip
 from space.cost import cost
@@ -47,17 +48,18 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/cifar10", help="CIFAR-10")
     parser.add_argument("--images", type=int, default=50_000, help="training images")
     parser.add_argument("--test-images", type=int, default=10_000)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
     config = DataConfig(source=given.data, held_out=10, limit=given.images)
     data = load(config, resolution=32, seed=0)
     every = np.arange(0, len(data.test), len(data.test) // given.test_images)
     data = replace(data, test=data.test.subset(every))
-    network = small()
+    network, device = small(), machine.choose_device(given.device)
     ways: dict[str, Callable[[int], float]] = {
-        "standard recipe": lambda seed: _standard(network, data, seed),
-        "phiscale": lambda seed: _phiscale(network, data, TrainConfig(), seed),
-        "phiscale, growing": lambda seed: _phiscale(network, data, GROWING, seed),
+        "standard recipe": lambda seed: _standard(network, data, device, seed),
+        "phiscale": lambda seed: _phiscale(network, data, TrainConfig(), device, seed),
+        "phiscale, growing": lambda seed: _phiscale(network, data, GROWING, device, seed),
     }
     about = {
         "epochs": EPOCHS,
@@ -98,16 +100,21 @@ def _before(result: Path, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _standard(network: Architecture, data: Data, seed: int) -> float:
+def _standard(network: Architecture, data: Data, device: torch.device, seed: int) -> float:
     torch.manual_seed(seed)
-    loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
+    on_gpu = device.type == "cuda"
+    loop = loops.Loop(advised=True, device=device, mixed_precision=on_gpu)
     sets = loops.decoded(data.full_train, data.test)
     return loops.run(loops.plain(network), *sets, loop, TrainConfig(), EPOCHS).accuracy
 
 
-def _phiscale(network: Architecture, data: Data, config: TrainConfig, seed: int) -> float:
+def _phiscale(
+    network: Architecture, data: Data, config: TrainConfig, device: torch.device, seed: int
+) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        evaluate = TrainingEvaluator(data.full_train, data.test, config, Path(folder))
+        evaluate = TrainingEvaluator(
+            data.full_train, data.test, config, Path(folder), device=device.type
+        )
         told = evaluate(network, Budget(EPOCHS, seed=seed), lambda _: False)
     assert told.accuracy is not None, told.reason
     return told.accuracy

@@ -1,7 +1,8 @@
 """Latency of published networks, and how well a table of blocks predicts a space's.
 
 `python -m experiments.benchmarks.latency` prints both and writes
-`experiments/results/latency.json`. Everything runs on one thread, one image at a time.
+`experiments/results/latency.json`. Everything runs on one CPU thread, one image at a time; with
+`--device cuda` on a GPU, where networks are also captured as CUDA graphs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments.latency import tables
-from experiments.latency.timing import Subject, survey
+from experiments.latency.timing import Backend, Subject, survey
 from experiments.runs.environment import environment
 from space import choices, presets
 from space.cost import cost
@@ -29,15 +30,19 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     given = parser.parse_args()
+    backends: tuple[Backend, ...] = ("eager", "onnxruntime")
+    if given.device == "cuda":
+        backends = ("eager", "graph", "onnxruntime")
     networks = {name: presets.load(name) for name in PRESETS}
     subjects = [Subject(name, network) for name, network in networks.items()]
     rows = [
         row._asdict() | {"macs": cost(networks[row.member]).macs}
-        for row in survey(subjects, backends=("eager", "onnxruntime"), threads=1)
+        for row in survey(subjects, device=given.device, backends=backends, threads=1)
     ]
     space = choices.load(SPACE).adapted(num_classes=10, resolution=RESOLUTION)
-    table = tables.measure(space, threads=1)
+    table = tables.measure(space, device=given.device, threads=1)
     found = {
         "command": "python -m experiments.benchmarks.latency",
         "hardware": environment(),

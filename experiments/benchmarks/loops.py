@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.latency.timing import time_calls
+from experiments.training import machine
 from experiments.training.augment import MEAN, STD
 from experiments.training.optimizers import REFERENCE_BATCH
 from space.architecture import Architecture
@@ -27,8 +28,8 @@ from space.network import build
 #: One image and its class.
 Labelled = Dataset[tuple[Tensor, int]]
 
-#: Processes that decode and transform (as many as the cores of the machine of the CPU results).
-WORKERS = 2
+#: Processes that decode and transform images.
+WORKERS = machine.cores()
 _JPEG_QUALITY = 95
 _PADDING = 4
 

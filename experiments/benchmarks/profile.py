@@ -3,7 +3,8 @@
 `python -m experiments.benchmarks.profile --data CIFAR10` prints the table and writes
 `experiments/results/profile.json`. Both train the same network for an epoch; phiscale on one
 thread, in a process that is started as a search's workers are, the loop on all. phiscale does so a
-second time with small pages and with torch's own layers. What a process imports and compiles once
+second time with small pages and with torch's own layers. It is a CPU's profile; a GPU's is a stage
+of `experiments.benchmarks.gpu`. What a process imports and compiles once
 is done before. The profiler itself costs little beside operations of a millisecond.
 """
 

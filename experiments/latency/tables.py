@@ -124,7 +124,7 @@ def measure(
     chosen = machine.choose_device(device)
     networks = sample(space, WHOLE)
     pieces = [*_pieces_of(space).values(), *map(_whole, networks)]
-    with machine.prepared(threads):
+    with machine.prepared(threads), machine.float32_precision(tf32=False):
         seconds = _Stopwatch(chosen, backend, batch)(pieces, progress)
         facts = environment()
         setting = TableSetting(

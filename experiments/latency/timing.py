@@ -86,18 +86,19 @@ def measure(
     backend: Backend = "eager",
     threads: int | None = None,
     at_least: float = _SECONDS,
+    tf32: bool = False,
 ) -> Latency:
-    """The latency of `architecture` at its own resolution, here and now.
+    """The latency of `architecture` at its own resolution, measured here and now.
 
     `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice; calls are timed for
-    `at_least` so many seconds. Raises
+    `at_least` so many seconds. With `tf32`, a GPU rounds what it multiplies to TF32. Raises
     `InvalidInput` where `backend` is unknown, is not installed, or cannot run this network on this
     device.
     """
     backend = backend_of(backend)
     chosen = machine.choose_device(device)
     shape = (batch, architecture.in_channels, architecture.resolution, architecture.resolution)
-    with machine.prepared(threads):
+    with machine.prepared(threads), machine.float32_precision(tf32=tf32):
         network, images = ready(build(architecture), chosen), example(shape, chosen)
         with _explained(backend, chosen):
             run = runner(network, images, backend)

@@ -115,6 +115,21 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
+@contextmanager
+def float32_precision(*, tf32: bool) -> Iterator[None]:
+    """Inside, a GPU computes float32 as such, or rounds its inputs to 10 bits (`tf32`).
+
+    Outside, it is as torch has it: TF32 for convolutions, float32 for matrix products.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32
+    cudnn.allow_tf32 = products.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, products.allow_tf32 = before
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Starts a new measurement for `peak_memory`, after returning memory that is not used."""
     if device.type == "cuda":

@@ -200,3 +200,18 @@ def test_a_damaged_table_is_refused(tmp_path) -> None:
     path.write_text('{"scale": 1}')
     with pytest.raises(InvalidInput, match=r"table\.json"):
         tables.load(path)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_what_is_called_float32_is_not_rounded_to_tf32(
+    tf32: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def timed(*_: object, **__: object) -> list[float]:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return [1.0]
+
+    monkeypatch.setattr(timing, "time_calls", timed)
+    timing.measure(presets.load("mnasnet_small"), tf32=tf32)
+    assert seen == [tf32]

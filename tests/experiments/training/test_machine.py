@@ -101,3 +101,13 @@ def test_workers_ask_for_huge_pages_beside_what_glibc_was_told_already(
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
     (given, *_) = machine.worker_variables(ExecutorConfig(kind="processes", device="cpu"))
     assert given["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
+
+
+def test_float32_is_float32_inside_and_as_torch_has_it_outside() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for tf32 in (False, True):
+        with machine.float32_precision(tf32=tf32):
+            inside = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+            assert inside == (tf32, tf32)
+    after = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    assert after == before
