@@ -35,6 +35,7 @@ from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
 from search.executors.threads import Threads
+from search.fence import Fence
 from search.lease import Lease, Leased, held
 from search.ledger import Value, checked
 from search.pruning import Halving
@@ -61,6 +62,11 @@ class Conductor:
     lease: Lease | None
     typical: Architecture
     trial_timeout: float | None = None
+
+    @property
+    def fence(self) -> Fence | None:
+        """What a study is opened with, so that its storage refuses writes without the lease."""
+        return None if self.lease is None else self.lease.fence
 
     def evaluator(
         self,

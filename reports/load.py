@@ -182,12 +182,13 @@ def _json(path: Path) -> Mapping[str, Any] | None:
 
 def _studies(url: str) -> dict[str, dict[str, Any]]:
     """The trials, the stage and the title of each study that the storage holds, by its name."""
+    from search.optuna_internals import id_of_study
     from search.storage import reading
     from search.study import DRIVERS
 
     with reading(url) as storage:
         every = [] if storage is None else storage.get_all_studies()
-        studies = sorted(every, key=lambda study: study._study_id)
+        studies = sorted(every, key=id_of_study)
         own = {study.study_name: study for study in studies if study.study_name != DRIVERS}
         return {
             "stages": {name: study.user_attrs.get("stage", name) for name, study in own.items()},
@@ -195,7 +196,7 @@ def _studies(url: str) -> dict[str, dict[str, Any]]:
             "trials": {
                 name: tuple(
                     _trial(name, trial)
-                    for trial in storage.get_all_trials(study._study_id, deepcopy=False)
+                    for trial in storage.get_all_trials(id_of_study(study), deepcopy=False)
                 )
                 for name, study in own.items()
                 if storage is not None

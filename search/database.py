@@ -18,13 +18,12 @@ from typing import Any
 import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
-from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+
+from search.optuna_internals import CachedStorage, StudyInfo, models, scoped_session
 
 _logger = logging.getLogger(__name__)
 
@@ -74,8 +73,7 @@ class Database(RDBStorage):
 
     Optuna asks the database twice for each parameter and once for each attribute, whether the
     trial is open and the distribution the study's. Of a trial that is only now being created both
-    are known. For 28 parameters on SQLite this takes a trial's creation from 19 ms to 3 ms
-    (measured).
+    are known (`search.optuna_internals` says what that saves).
     """
 
     def _get_prepared_new_trial(
@@ -119,7 +117,7 @@ class Database(RDBStorage):
     ) -> datetime:
         """Ends an open trial with `attributes`, in one transaction; gives when."""
         now = datetime.now()
-        with _create_scoped_session(self.scoped_session) as session:
+        with scoped_session(self.scoped_session) as session:
             trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
             self.check_trial_is_updatable(trial_id, trial.state)  # type: ignore[arg-type]
             for key, value in attributes.items():
@@ -134,7 +132,7 @@ class Database(RDBStorage):
     def ids_after(self, study_id: int, trial_id: int) -> set[int]:
         """The ids of a study's trials that are greater than `trial_id`."""
         of_trial = models.TrialModel.trial_id
-        with _create_scoped_session(self.scoped_session) as session:
+        with scoped_session(self.scoped_session) as session:
             query = session.query(of_trial).filter(
                 models.TrialModel.study_id == study_id, of_trial > trial_id
             )
@@ -145,12 +143,12 @@ def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
 
 
-class Remembered(_CachedStorage):
+class Remembered(CachedStorage):
     """Optuna's cache of finished trials, which knows those that this process has begun, too.
 
-    Optuna reads every open trial anew whenever the trials are asked for: with 128 of them, 28
-    parameters each, 140 ms (measured), at every proposal. But a trial that this process has begun
-    is nobody else's to write (`search.lease`): what is written here is all that there is to read.
+    Optuna reads every open trial anew whenever the trials are asked for, which is at every proposal
+    (`search.optuna_internals` says what that takes). But a trial that this process has begun is
+    nobody else's to write (`search.fence`): what is written here is all that there is to read.
     """
 
     _backend: Database
@@ -252,7 +250,7 @@ class Remembered(_CachedStorage):
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         with self._lock:
-            study = self._studies.setdefault(study_id, _StudyInfo())
+            study = self._studies.setdefault(study_id, StudyInfo())
             newer = self._backend.ids_after(study_id, study.last_finished_trial_id)
             seen = newer | study.unfinished_trial_ids
             if wanted := seen - self._known:

@@ -7,8 +7,9 @@ who holds it (`host`, `process`) and when it was last renewed (`renewed`, UTC). 
   its trials: each looks for living holders of lower number after it has made its own.
 - A lease whose process has ended is free at once on the same machine, and after `EXPIRY` seconds
   elsewhere, if the machines' clocks agree to within half of that.
-- A driver whose lease was taken over finds out before it writes again, or at the latest `RENEWAL`
-  seconds later, which whoever takes over waits for. A driver that was suspended finds out first.
+- A driver whose lease was taken over writes nothing any more, even if it was suspended in the
+  middle of a write: the storage refuses it (`search.fence`). It finds out at its next write, or at
+  the latest `RENEWAL` seconds later, which whoever takes over waits for, since both would train.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.fence import Fence, LeaseLost
+from search.optuna_internals import id_of_study, id_of_trial, storage_of
 from search.storage import FAILURES, reading, without_password
 from search.study import DRIVERS, open_study
 from space.evaluation import Epoch, Job, Measurement, Proposer
@@ -40,10 +43,6 @@ _logger = logging.getLogger(__name__)
 #: Seconds between two renewals, and after the last of which a lease has expired (assumed: a server
 #: that restarts is waited for as long).
 RENEWAL, EXPIRY = 15.0, 90.0
-
-
-class LeaseLost(Exception):
-    """Another driver has taken the run over; the message says so in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +74,17 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
+    @property
+    def fence(self) -> Fence:
+        """What a storage is opened with whose writes need this lease."""
+        return Fence(self._trial_id)
+
     def check(self) -> None:
         """Raises `LeaseLost` where the lease is another's by now."""
         if not self._lost and time.time() - self._renewed > EXPIRY / 2:
             self._renew()  # the thread could not: perhaps the whole process was suspended
         if self._lost:
-            raise LeaseLost("another driver has taken this run over")
+            raise LeaseLost
 
     def end(self) -> None:
         """Gives the lease back."""
@@ -110,7 +114,7 @@ class Lease:
 
 
 class Leased:
-    """A `Proposer` that writes nothing without the lease."""
+    """A `Proposer` that hands out and takes nothing without the lease."""
 
     def __init__(self, inner: Proposer, lease: Lease) -> None:
         self._inner, self._lease = inner, lease
@@ -140,13 +144,13 @@ def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterat
     where the storage is another run's.
     """
     study = open_study(url, DRIVERS)
-    storage = study._storage
-    waits = _make_way(storage, _holders(storage, study._study_id), take_over)
+    storage = storage_of(study)
+    waits = _make_way(storage, _holders(storage, id_of_study(study)), take_over)
     record = asdict(Driver.this()) | {"renewed": _now()}
     template = create_trial(state=TrialState.RUNNING, user_attrs=record)
-    trial_id = storage.create_new_trial(study._study_id, template)
+    trial_id = storage.create_new_trial(id_of_study(study), template)
     own = storage.get_trial_number_from_id(trial_id)
-    earlier = [each for each in _holders(storage, study._study_id) if each.number < own]
+    earlier = [each for each in _holders(storage, id_of_study(study)) if each.number < own]
     try:
         waits |= _make_way(storage, earlier, take_over)
     except InvalidInput:
@@ -167,7 +171,7 @@ def _belong(study: optuna.Study, run: str | None, url: str) -> None:
     """Notes whose storage it is; studies have fixed names, so that it is one run's alone."""
     owner = study.user_attrs.get("run", run)
     if run is None or owner == run:
-        study._storage.set_study_user_attr(study._study_id, "run", owner)
+        storage_of(study).set_study_user_attr(id_of_study(study), "run", owner)
         return
     raise InvalidInput(
         f"storage: {without_password(url)} holds another run's trials; give each run a database "
@@ -210,7 +214,7 @@ def _make_way(storage: BaseStorage, holders: list[FrozenTrial], take_over: bool)
         _refuse(holders)
     alive = any(map(_is_alive, holders))
     for holder in holders:
-        _end(storage, holder._trial_id, TrialState.FAIL)
+        _end(storage, id_of_trial(holder), TrialState.FAIL)
     return alive
 
 

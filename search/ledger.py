@@ -31,6 +31,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import pruning
+from search.optuna_internals import id_of_study, id_of_trial, storage_of
 from search.storage import end_trial
 from search.study import FINISHED
 from space.architecture import Architecture
@@ -75,7 +76,7 @@ class Ledger:
         values: Values | None = None,
     ) -> None:
         self.study = study
-        self._storage = study._storage
+        self._storage = storage_of(study)
         self._value = value
         self._values = values
         self._environment = dict(environment or {})
@@ -94,12 +95,12 @@ class Ledger:
         orphans = [
             trial
             for trial in self.trials()
-            if trial.state is TrialState.RUNNING and trial._trial_id not in running
+            if trial.state is TrialState.RUNNING and id_of_trial(trial) not in running
         ]
         for trial in orphans:
             retries = trial.user_attrs.get("retries", 0) + 1
-            self._storage.set_trial_user_attr(trial._trial_id, "retries", retries)
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._storage.set_trial_user_attr(id_of_trial(trial), "retries", retries)
+            self._storage.set_trial_state_values(id_of_trial(trial), TrialState.WAITING)
         return [trial.number for trial in orphans]
 
     def begin(
@@ -119,7 +120,7 @@ class Ledger:
             user_attrs=self._attributes(job) | dict(attributes or {}),
             system_attrs=dict(notes or {}),
         )
-        self._opened(job, self._storage.create_new_trial(self.study._study_id, template))
+        self._opened(job, self._storage.create_new_trial(id_of_study(self.study), template))
 
     def complete_params(
         self,
@@ -131,15 +132,15 @@ class Ledger:
         for name, distribution in distributions.items():
             if name not in trial.params:
                 internal = distribution.to_internal_repr(params[name])
-                self._storage.set_trial_param(trial._trial_id, name, internal, distribution)
+                self._storage.set_trial_param(id_of_trial(trial), name, internal, distribution)
 
     def resume(self, job: Job, trial: FrozenTrial) -> None:
         """Begins the WAITING `trial` again, as `job`."""
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._storage.set_trial_state_values(id_of_trial(trial), TrialState.RUNNING)
         for name, value in self._attributes(job).items():
             if trial.user_attrs.get(name) != value:
-                self._storage.set_trial_user_attr(trial._trial_id, name, value)
-        self._opened(job, trial._trial_id)
+                self._storage.set_trial_user_attr(id_of_trial(trial), name, value)
+        self._opened(job, id_of_trial(trial))
 
     def report(self, job: Job, epoch: Epoch) -> bool:
         """Records the value after `epoch`; whether the study's pruner stops the job now.
@@ -193,10 +194,10 @@ class Ledger:
 
     def refuse(self, trial: FrozenTrial, reason: str) -> None:
         """Ends the WAITING `trial` as FAIL without running it."""
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._storage.set_trial_state_values(id_of_trial(trial), TrialState.RUNNING)
         record = to_record(Measurement(Status.FAILED, reason=reason))
-        self._storage.set_trial_user_attr(trial._trial_id, "measurement", record)
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        self._storage.set_trial_user_attr(id_of_trial(trial), "measurement", record)
+        self._storage.set_trial_state_values(id_of_trial(trial), TrialState.FAIL)
 
     def copy_answer(self, job: Job, source: FrozenTrial) -> Measurement:
         """Ends the open job with what the finished trial `source` measured, and says so."""

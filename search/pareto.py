@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna._hypervolume import compute_hypervolume
 from optuna.trial import FrozenTrial
 
 from search.candidates import Candidates
+from search.optuna_internals import compute_hypervolume
 
 
 @dataclass(frozen=True)

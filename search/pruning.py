@@ -19,6 +19,7 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 
+from search.optuna_internals import id_of_trial
 from search.snapshot import Snapshot
 from space.evaluation import Job
 
@@ -68,7 +69,7 @@ def judge(
     if isinstance(study.pruner, NopPruner):
         return False, {}
     trials = study.get_trials(deepcopy=False)
-    index = next(index for index, trial in enumerate(trials) if trial._trial_id == trial_id)
+    index = next(index for index, trial in enumerate(trials) if id_of_trial(trial) == trial_id)
     trials[index] = own = copy(trials[index])
     own.intermediate_values = values
     snapshot = Snapshot(trials, study.directions)

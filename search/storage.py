@@ -34,6 +34,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from search.database import Database, Remembered, reconnect, tune_sqlite
+from search.fence import Fence, fence_engine
 from search.journal import JournalFile
 from space.validation import InvalidInput
 
@@ -117,17 +118,18 @@ def _is_file(url: URL) -> bool:
 # ---------------------------------------------------------------------------------------- opening
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str, fence: Fence | None = None) -> BaseStorage:
     """The Optuna storage at `url`, created where it does not exist.
 
     Several processes may open a fresh storage at once: those that come second wait for the tables.
-    A database server that is gone later is waited for. Raises `InvalidInput`, without the URL's
-    password, where it cannot be opened.
+    A database server that is gone later is waited for. With a `fence`, writes raise `LeaseLost`
+    once the lease has ended. Raises `InvalidInput`, without the URL's password, where the storage
+    cannot be opened.
     """
     attempt = 0
     while True:
         try:
-            return _open(url)
+            return _open(url, fence)
         except (*FAILURES, ImportError, ValueError) as error:
             reason = _first_line(error)
             if attempt == _ATTEMPTS or not any(word in reason for word in _RACE):
@@ -183,11 +185,11 @@ def _has_tables(url: str) -> bool:
         engine.dispose()
 
 
-def _open(url: str) -> BaseStorage:
+def _open(url: str, fence: Fence | None) -> BaseStorage:
     parsed = sqlalchemy.make_url(url)
     kind = parsed.get_backend_name()
     if kind == "journal":
-        return _open_journal(parsed)
+        return _open_journal(parsed, fence)
     if any("pass" in name.lower() for name in parsed.query):
         raise ValueError("its password stands in the query; write USER:PASSWORD@HOST, or none")
     if kind == "sqlite":
@@ -203,6 +205,8 @@ def _open(url: str) -> BaseStorage:
         storage = Database(opened, engine_kwargs=_SERVER)
         sqlalchemy.event.listen(storage.engine, "do_connect", reconnect)
         weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
+    if fence is not None:
+        fence_engine(storage.engine, fence)
     return Remembered(storage)
 
 
@@ -260,10 +264,10 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
-def _open_journal(url: URL) -> JournalStorage:
+def _open_journal(url: URL, fence: Fence | None) -> JournalStorage:
     if not url.database:
         raise ValueError("it names no file")
-    return JournalStorage(JournalFile(url.database))
+    return JournalStorage(JournalFile(url.database, fence))
 
 
 def _cannot(url: str, reason: str) -> InvalidInput:

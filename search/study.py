@@ -12,7 +12,9 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from search.fence import Fence
 from search.objective import Direction
+from search.optuna_internals import id_of_study
 from search.storage import is_missing, open_storage, reading, without_password
 from space.validation import InvalidInput
 
@@ -30,16 +32,18 @@ def open_study(
     *,
     stage: str | None = None,
     title: str | None = None,
+    fence: Fence | None = None,
 ) -> optuna.Study:
     """The study `name` of the storage at URL `storage`, created where it does not exist.
 
     `directions` are those of its values. The study's attributes say to which `stage` of a run it
     belongs and what people call it, its `title`, so that whoever reads the storage finds it. Names
     are fixed by the stages and not made up, since Hyperband draws a trial's bracket from the
-    study's name. Raises `InvalidInput` where the storage cannot be opened.
+    study's name. With a `fence`, writes raise `LeaseLost` once the lease has ended. Raises
+    `InvalidInput` where the storage cannot be opened.
     """
     study = optuna.create_study(
-        storage=open_storage(storage),
+        storage=open_storage(storage, fence),
         study_name=name,
         directions=directions,
         pruner=pruner or NopPruner(),
@@ -58,7 +62,7 @@ def is_unused(storage: str) -> bool:
     """
     with reading(storage) as opened:
         return opened is None or not any(
-            opened.get_n_trials(study._study_id)
+            opened.get_n_trials(id_of_study(study))
             for study in opened.get_all_studies()
             if study.study_name != DRIVERS
         )
@@ -74,8 +78,8 @@ def forget_untried(storage: str) -> None:
         return
     opened = open_storage(storage)
     for study in opened.get_all_studies():
-        if not opened.get_n_trials(study._study_id):
-            opened.delete_study(study._study_id)
+        if not opened.get_n_trials(id_of_study(study)):
+            opened.delete_study(id_of_study(study))
 
 
 def find_study(storage: str, name: str) -> optuna.Study:

@@ -118,7 +118,7 @@ def storages(postgresql: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
 def _emptied(url: str) -> str:
     storage = open_storage(url)
     for study in storage.get_all_studies():
-        storage.delete_study(study._study_id)
+        storage.delete_study(storage.get_study_id_from_name(study.study_name))
     return url
 
 

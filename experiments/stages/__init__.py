@@ -19,6 +19,7 @@ from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
 from search import lease
 from search.executors.ray import ClusterLost
+from search.fence import LeaseLost
 from search.search import SearchFailed
 from space import choices
 from space.evaluation import WorkerUnusable
@@ -31,7 +32,7 @@ FAILURES = (
     ClusterLost,
     AllFailed,
     ExportMismatch,
-    lease.LeaseLost,
+    LeaseLost,
     WorkerUnusable,
 )
 

@@ -73,7 +73,7 @@ class StageContext:
         processes: Workers = 1,
     ) -> None:
         """Carries out the jobs of `proposer`, recorded in the run's `study`."""
-        opened = open_study(self.run.storage, **study._asdict())
+        opened = open_study(self.run.storage, **study._asdict(), fence=self.conductor.fence)
         self.conductor.conduct(opened, proposer, evaluate, plan, value, processes=processes)
 
     def evaluator(self, *, final: bool = False) -> TrainingEvaluator:

@@ -47,6 +47,7 @@ def run(context: StageContext) -> dict[str, Any]:
         objective.directions,
         stage="search",
         title="Search",
+        fence=context.conductor.fence,
     )
     search = Search(
         study,

@@ -128,7 +128,9 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
         table = study_design.jobs(points, budget, recipe.seeds)
         in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
         trained = InOrder(in_turn)
-        study = open_study(opened.storage, "study", stage="study", title="Scaling study")
+        study = open_study(
+            opened.storage, "study", stage="study", title="Scaling study", fence=held.fence
+        )
         conductor = Conductor(opened, held, typical=points[0].architecture)
         evaluate = conductor.evaluator(
             data.full_train, data.test, recipe.metric, keeps_weights=True

@@ -147,7 +147,9 @@ def _trained(
     evaluate = replace(evaluate, initial=initial, config=recipe.train.model_copy(update=rate))
     jobs, run = InOrder(_jobs(recipe, networks)), conductor.run
     with run.timed(way):
-        study = open_study(run.storage, way, stage="transfer", title=way.capitalize())
+        study = open_study(
+            run.storage, way, stage="transfer", title=way.capitalize(), fence=conductor.fence
+        )
         conductor.conduct(study, jobs, evaluate, jobs.jobs, processes=recipe.processes)
     for name, told in jobs.told.items():
         if told.status is not Status.COMPLETE:

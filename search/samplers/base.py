@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.candidates import Candidate, Candidates, Rows
+from search.optuna_internals import id_of_trial, storage_of
 from search.study import FINISHED
 from space import moves
 
@@ -117,7 +118,7 @@ class Sampler(BaseSampler):
         """All choices of one candidate."""
         proposal = self.propose(study.get_trials(deepcopy=False), trial.number)
         for name, note in proposal.notes.items():
-            study._storage.set_trial_system_attr(trial._trial_id, name, note)
+            storage_of(study).set_trial_system_attr(id_of_trial(trial), name, note)
         return dict(proposal.candidate.choices)
 
     def sample_independent(

@@ -12,19 +12,17 @@ from optuna import samplers
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
-from optuna.samplers._tpe.probability_distributions import (
-    _BatchedCategoricalDistributions as _BatchedCategorical,
-)
-from optuna.samplers._tpe.probability_distributions import _MixtureOfProductDistribution
-from optuna.samplers._tpe.sampler import (
-    _split_trials,
-    default_gamma,
-    default_gamma_multiobjective,
-)
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.candidates import Candidates, Rows
+from search.optuna_internals import (
+    BatchedCategoricals,
+    MixtureOfProducts,
+    default_gamma,
+    default_gamma_multiobjective,
+    split_trials,
+)
 from search.samplers.base import History, Method
 from search.snapshot import Snapshot
 from search.study import FINISHED
@@ -38,15 +36,15 @@ _PROPOSALS = 5
 class _TPE(samplers.TPESampler):
     """Optuna's TPE, which makes its estimators once for all choices and all proposals of a trial.
 
-    Optuna makes them anew for each choice and proposal, and reads all trials again for it: with 28
-    choices a proposal took 58 ms after 1,000 trials (measured). `together` is multivariate TPE.
+    Optuna makes them anew for each choice and proposal, and reads all trials again for it
+    (`search.optuna_internals` says what that takes). `together` is multivariate TPE.
     """
 
     def __init__(self, seed: int, candidates: Candidates, *, together: bool) -> None:
         super().__init__(seed=seed, multivariate=True)
         self._candidates = candidates
         self._together = together
-        self._made: list[_MixtureOfProductDistribution] = []
+        self._made: list[MixtureOfProducts] = []
 
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -71,7 +69,7 @@ class _TPE(samplers.TPESampler):
 
     def _estimators(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> list[_MixtureOfProductDistribution]:
+    ) -> list[MixtureOfProducts]:
         """Of the good trials and of the others."""
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         trials = [t for t in others if t.state in (*FINISHED, TrialState.RUNNING)]
@@ -80,7 +78,7 @@ class _TPE(samplers.TPESampler):
         return [
             self._build_parzen_estimator(study, search_space, part, good)._mixture_distribution
             for part, good in zip(
-                _split_trials(study, trials, gamma(ended)), (True, False), strict=True
+                split_trials(study, trials, gamma(ended)), (True, False), strict=True
             )
         ]
 
@@ -95,10 +93,10 @@ class _TPE(samplers.TPESampler):
         return {name: rows[:, places[name]] for name in search_space}
 
 
-def chances(mixture: _MixtureOfProductDistribution) -> list[Floats]:
+def chances(mixture: MixtureOfProducts) -> list[Floats]:
     """The chance of each value of each choice by itself."""
     choices = mixture.distributions
-    return [mixture.weights @ c.weights for c in choices if isinstance(c, _BatchedCategorical)]
+    return [mixture.weights @ c.weights for c in choices if isinstance(c, BatchedCategoricals)]
 
 
 def tpe(seed: int, candidates: Candidates) -> BaseSampler:

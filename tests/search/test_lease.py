@@ -17,7 +17,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search import lease
-from search.lease import Driver, Lease, LeaseLost, held, refuse_if_driven
+from search.fence import LeaseLost
+from search.lease import Driver, Lease, held, refuse_if_driven
 from search.study import DRIVERS, open_study
 from space.evaluation import Job, Measurement, Status
 from space.validation import InvalidInput
@@ -28,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys
 from search import lease
+from search.fence import LeaseLost
 from space.validation import InvalidInput
 
 lease.RENEWAL = 0.2
@@ -38,7 +40,7 @@ try:
         sys.stdin.readline()
         held.check()
         print("still held", flush=True)
-except (lease.LeaseLost, InvalidInput) as error:
+except (LeaseLost, InvalidInput) as error:
     print(error, flush=True)
 """
 

@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
-from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import TrialState
 
 from search.candidates import Candidates
 from search.objective import Objective
+from search.optuna_internals import default_gamma, split_trials
 from search.samplers import from_optuna
 from space.choices import Space
 
@@ -56,7 +56,7 @@ def test_univariate_chances_are_optunas(study: optuna.Study, candidates: Candida
     trial, space = study.trials[-1], candidates.distributions
     others = study.trials[:-1]
     ended = sum(other.state is not TrialState.RUNNING for other in others)
-    parts = _split_trials(study, others, default_gamma(ended))
+    parts = split_trials(study, others, default_gamma(ended))
     own = from_optuna._TPE(0, candidates, together=False)._estimators(study, trial, space)
     for part, mixture in zip(parts, own, strict=True):
         for (name, choices), found in zip(space.items(), from_optuna.chances(mixture), strict=True):
