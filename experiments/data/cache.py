@@ -1,6 +1,6 @@
 """The cache: images decoded once, shared by all trials and processes, found again by content.
 
-    CACHE/sources/STAMP.json   the store of a source whose files have not changed since
+    CACHE/sources/STAMP.json   the store of a source whose files have not changed since, its notes
     CACHE/images/KEY/          a store; KEY follows from the content, the size and how it is kept
         manifest.json          classes, fingerprint, what was skipped
         labels.npy splits.npy rows.npy
@@ -89,30 +89,33 @@ def store(
     form = (resolution, config.channels, config.max_pixels, config.cache_limit)
     known_by = _hash(opened.format, opened.path, opened.stamp, form)
     remembered = cache / "sources" / f"{known_by}.json"
-    folder = _recall(remembered, cache / "images")
-    if folder is None:
+    recalled = _recall(remembered, cache / "images")
+    if recalled is None:
         source = opened.scan()
         check(opened.path, source.classes, source.labels, source.splits)
         try:
             with quiet_pillow():
                 folder = _ingest(source, config, resolution, cache / "images", progress)
+            recalled = folder, source.notes
             if source.stamped:
-                write_file(remembered, json.dumps({"store": folder.name}))
+                known = {"store": folder.name, "notes": source.notes}
+                write_file(remembered, json.dumps(known))
         except OSError as error:
             raise InvalidInput(
                 f"data.cache: cannot write to {cache} ({error.strerror or error}); choose another "
                 "folder or make room"
             ) from error
-    return _open(folder)
+    return _open(*recalled)
 
 
-def _recall(remembered: Path, images: Path) -> Path | None:
-    """The store that was written for a source, if it is still there."""
+def _recall(remembered: Path, images: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """The store that was written for a source, if it is still there, and the source's notes."""
     try:
-        folder = images / Path(json.loads(remembered.read_text("utf-8"))["store"]).name
+        known = json.loads(remembered.read_text("utf-8"))
+        folder, notes = images / Path(known["store"]).name, tuple(known["notes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return folder if _is_whole(folder) else None
+    return (folder, notes) if _is_whole(folder) else None
 
 
 def _is_whole(folder: Path) -> bool:
@@ -184,7 +187,7 @@ def _identity(source: ImageSource, contents: list[bytes]) -> str:
     if len(contents) != len(source.labels):
         raise _changed(f"{len(source.labels):,} images became {len(contents):,}")
     content = hashlib.blake2b(digest_size=16)
-    content.update(repr((source.classes, source.skipped, source.notes)).encode())
+    content.update(repr((source.classes, source.skipped)).encode())
     for each in (source.labels.tobytes(), source.splits.tobytes(), *contents):
         content.update(each)
     return content.hexdigest()
@@ -326,7 +329,7 @@ def _write_facts(
         "compressed": plan.compressed,
         "white": plan.white,
         "skipped": skipped,
-        "notes": [*source.notes, *_in_two_splits(content)],
+        "notes": list(_in_two_splits(content)),
         "sizes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     write_file(folder / _MANIFEST, json.dumps(manifest))
@@ -345,7 +348,7 @@ def _in_two_splits(content: NDArray[np.uint64]) -> Iterator[str]:
 # -------------------------------------------------------------------------------- opening a store
 
 
-def _open(folder: Path) -> Stored:
+def _open(folder: Path, notes: tuple[str, ...]) -> Stored:
     manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
     rows, labels = np.load(folder / _ROWS), np.load(folder / _LABELS)
     images: Images
@@ -363,7 +366,7 @@ def _open(folder: Path) -> Stored:
         classes=tuple(manifest["classes"]),
         fingerprint=manifest["fingerprint"],
         skipped=tuple(Skipped(*pair) for pair in manifest["skipped"]),
-        notes=tuple(manifest["notes"]),
+        notes=(*notes, *manifest["notes"]),
         white=manifest["white"],
         size=sum(manifest["sizes"].values()),
     )

@@ -35,7 +35,7 @@ _UNPACK = {
 def open_folder(root: Path, config: DataConfig) -> OpenedSource:
     """The tree below `root`. Raises `InvalidInput` where it cannot be listed."""
     tree = walk(root, SUFFIXES, follow=config.follow_links)
-    stamp = json.dumps([tree.files, tree.folders, tree.others, tree.skipped, tree.runs])
+    stamp = json.dumps([tree.files, tree.folders, tree.others, tree.skipped, bool(tree.runs)])
     return OpenedSource("folder", root, stamp, partial(_scan, root, tree, config.splits))
 
 

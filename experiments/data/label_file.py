@@ -30,7 +30,7 @@ from experiments.data.source import (
     printable,
     stamp_of,
 )
-from experiments.data.split_names import GivenSplits, splits_of_files, splits_of_values
+from experiments.data.split_names import GivenSplits, left_out, splits_of_files, splits_of_values
 from experiments.data.tree import File, Tree, file_items, walk, without_huge
 from space.validation import InvalidInput
 
@@ -77,7 +77,8 @@ def _scan(path: Path, files: list[Path], tree: Tree, given: GivenSplits) -> Imag
     splits: list[int] = []
     in_column = {file: any(row.split for row in _rows(file)) for file in files}
     named = None if any(in_column.values()) else given
-    for file, split in splits_of_files(path, files, named).items():
+    by_file = splits_of_files(path, files, named)
+    for file, split in by_file.items():
         found = _rows(file)
         rows += found
         if in_column[file]:
@@ -96,14 +97,17 @@ def _scan(path: Path, files: list[Path], tree: Tree, given: GivenSplits) -> Imag
         if image is None
     ]
     unlisted = sorted({file.name for file in tree.files} - {file.name for file in files_used})
-    note = f"{plural(len(unlisted), 'image')} left out (not listed): {listed(unlisted, 3)}."
+    notes = left_out(files, by_file)
+    if unlisted:
+        images_left = f"{plural(len(unlisted), 'image')} left out (not listed)"
+        notes.append(f"{images_left}: {listed(unlisted, 3)}.")
     return ImageSource(
         classes=classes,
         labels=labels,
         splits=np.array([splits[n] for n in used], np.uint8),
         items=partial(file_items, files[0].parent, files_used),
         skipped=(*tree.skipped, *missing, *huge),
-        notes=(note,) if unlisted else (),
+        notes=tuple(notes),
     )
 
 

@@ -149,6 +149,11 @@ def recognised(config: DataConfig) -> OpenedSource:
         kind = "folder" if path.is_dir() else "file"
         raise InvalidInput(f"data.format: {format_!r} does not fit {path}, which is a {kind}")
     if format_ == "npz":
+        if config.splits is not None:
+            raise InvalidInput(
+                f"data.splits: the arrays of {path} name their splits (train_images, test_images); "
+                "rename them and leave this key out"
+            )
         opened = open_npz(path)
     else:
         readers = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet}

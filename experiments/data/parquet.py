@@ -33,7 +33,7 @@ from experiments.data.source import (
     printable,
     stamp_of,
 )
-from experiments.data.split_names import splits_of_files, splits_of_values
+from experiments.data.split_names import left_out, splits_of_files, splits_of_values
 from experiments.data.tree import MOST_BYTES, read_file, walk
 from space.validation import InvalidInput
 
@@ -96,9 +96,7 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
     columns = _same_columns(files)
     named = config.splits if columns.split is None else None
     splits = splits_of_files(path, files, named)
-    notes = []
-    if left := [file.name for file in files if file not in splits]:
-        notes.append(f"{plural(len(left), 'file')} that data.splits does not name left out.")
+    notes = left_out(files, splits)
     files = [file for file in files if file in splits]
     raw = {file: _labels(file, columns.label) for file in files}
     parts = {file: np.full(len(raw[file]), splits[file], np.uint8) for file in files}
@@ -178,7 +176,7 @@ def _columns(file: Path) -> _Columns:
             f"there is no {'label' if images else 'image'} column among: "
             f"{', '.join(map(printable, names))}"
         )
-    split = "split" if "split" in texts else None
+    split = "split" if "split" in names else None
     return _Columns(images[0], labels[0], split, known.get(labels[0]) or None)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config.data import SplitName
-from experiments.data.source import Split, Splits, listed
+from experiments.data.source import Split, Splits, listed, plural
 from space.validation import InvalidInput
 
 #: Patterns of names by split, as `data.splits` gives them; None: splits are recognised by name.
@@ -66,6 +66,11 @@ def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> di
     matches no file.
     """
     if files == [root]:
+        if given is not None:
+            raise InvalidInput(
+                f"data.splits: names files or values of a column `split`, but {root} is a single "
+                "file without that column"
+            )
         return {root: Split.TRAIN}
     parts = {file: file.relative_to(root).parts for file in files}
     if given is not None:
@@ -91,6 +96,14 @@ def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> di
             f"names none; {HOW_TO_NAME}"
         )
     return known
+
+
+def left_out(files: Sequence[Path], named: Mapping[Path, Split]) -> list[str]:
+    """A note about the files that `splits_of_files` leaves out."""
+    left = [file.name for file in files if file not in named]
+    if not left:
+        return []
+    return [f"{plural(len(left), 'file')} left out (not in data.splits): {listed(left, 3)}."]
 
 
 def _below(pattern: str, parts: Sequence[str]) -> bool:

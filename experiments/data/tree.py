@@ -73,6 +73,8 @@ def walk(
         if parts and {entry.name for entry in entries} >= _RUN_FILES:
             tree.runs.append(parts)
             continue
+        if parts:
+            tree.folders.append(parts)
         for entry in entries:
             path, wanted = (*parts, entry.name), _suffix(entry.name) in suffixes
             linked = realpath(entry.path) if entry.is_symlink() else None
@@ -80,7 +82,6 @@ def walk(
                 if entry.is_dir() or wanted:
                     tree.skipped.append(Skipped(printable("/".join(path)), reason))
             elif entry.is_dir():
-                tree.folders.append(path)
                 pending.append((path, (*above, linked or f"{above[-1]}{os.sep}{entry.name}")))
             elif entry.is_file() and wanted:
                 status = entry.stat()

@@ -120,6 +120,7 @@ def test_a_run_inside_does_not_make_the_images_be_read_again(tree, loaded, monke
     run_folder(root / "runs/photos")
     loaded(root)
     run_folder(root / "runs/photos/transfer/again")
+    run_folder(root / "runs/other")
     monkeypatch.setattr(Path, "read_bytes", None)
     loaded(root)
 

@@ -73,6 +73,19 @@ def test_a_column_says_the_split_of_each_row(tmp_path, loaded, table) -> None:
     with pytest.raises(InvalidInput, match=r"column 'split' must name splits, but '1' names none"):
         loaded(file)
     assert len(loaded(file, splits={"train": "1", "test": "2"}).test) == 4
+    file = write(table(split=[0] * 8 + [1] * 4), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=r"column 'split' must name splits, but '0' names none"):
+        loaded(file)
+
+
+def test_splits_that_could_name_nothing_are_refused(tmp_path, loaded, table, arrays) -> None:
+    splits = {"train": "a", "test": "b"}
+    file = write(table(), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=r"data.splits: .* is a single file without that column"):
+        loaded(file, splits=splits)
+    np.savez(tmp_path / "set.npz", images=arrays[0], labels=arrays[1])
+    with pytest.raises(InvalidInput, match=r"data.splits: the arrays of .* name their splits"):
+        loaded(tmp_path / "set.npz", splits=splits)
 
 
 # ------------------------------------------------------------------------------ Parquet: columns
