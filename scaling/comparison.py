@@ -28,7 +28,7 @@ _PRIOR_FREEDOM = 2.0
 
 #: The part of the error that critical values leave for variances that differ by more (measured: see
 #: `experiments.benchmarks.coverage`).
-_RESERVE = 0.2
+RESERVE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Paire
             gaps=(0.0 if count == 1 else math.inf,) * count,
             half_widths=(math.inf,) * count,
         )
-    variances, pooled = _variances(table[None])
+    variances, pooled = moderated_variances(table[None])
     deviations = np.sqrt(variances[0])
     ahead, around = critical_values(count, seeds, level)
     gaps = ahead * np.sqrt((variances[0] + variances[0, best]) / seeds)
@@ -91,7 +91,7 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Paire
     )
 
 
-def _variances(tables: Array) -> tuple[Array, Array]:
+def moderated_variances(tables: Array) -> tuple[Array, Array]:
     """The variance of each row of each table (tables × rows × seeds), moderated, and the pooled."""
     _, rows, seeds = tables.shape
     residuals = (
@@ -111,15 +111,15 @@ def _variances(tables: Array) -> tuple[Array, Array]:
 def critical_values(candidates: int, seeds: int, level: float = 0.95) -> tuple[float, float]:
     """Critical values in standard errors: of the largest lead over the best, and of one mean.
 
-    Quantiles over tables whose variances follow the prior that `_variances` shrinks with.
+    Quantiles over tables whose variances follow the prior that `moderated_variances` shrinks with.
     """
     generator = np.random.default_rng(0)
     shape = (_DRAWS, candidates)
     true = _PRIOR_FREEDOM / generator.chisquare(_PRIOR_FREEDOM, shape)
     tables = generator.standard_normal((*shape, seeds)) * np.sqrt(true)[:, :, None]
-    variances, _ = _variances(tables)
+    variances, _ = moderated_variances(tables)
     means = tables.mean(axis=2)
-    within = 1 - (1 - _RESERVE) * (1 - level)
+    within = 1 - (1 - RESERVE) * (1 - level)
     around = float(np.quantile(np.abs(means[:, 0]) / np.sqrt(variances[:, 0] / seeds), within))
     errors = np.sqrt((variances[:, 1:] + variances[:, :1]) / seeds)
     ahead = ((means[:, 1:] - means[:, :1]) / errors).max(axis=1)

@@ -23,25 +23,24 @@ def decide(
     finalists: Sequence[GridCandidate],
     tied: Sequence[GridCandidate],
     worth: Callable[[GridCandidate], float],
+    told_apart: Callable[[GridCandidate, GridCandidate], bool] = lambda *_: False,
 ) -> Decision:
     """The only one of `tied`, or the one of most `worth`; where all finalists are tied, see below.
 
-    Where nothing is told apart the data say nothing, and the candidate nearest balanced growth
-    (equal shares) among the tied is taken; of equally near ones the cheaper.
+    Then the candidate nearest balanced growth (equal shares) is taken, of equally near ones the
+    cheaper, unless it is `told_apart` from the one of most worth by something else.
     """
+    best = min(tied, key=lambda each: (-worth(each), each.cost.macs))
     if len(finalists) == 1:
-        return Decision(tied[0], "one candidate: nothing to compare")
+        return Decision(best, "one candidate: nothing to compare")
     if len(tied) == 1:
-        return Decision(tied[0], "told apart: best of the finalists")
-    if len(tied) == len(finalists):
-        return Decision(
-            min(tied, key=lambda each: (round(imbalance(each), 9), each.cost.macs)),
-            "not told apart: balanced growth chosen",
-        )
-    return Decision(
-        min(tied, key=lambda each: (-worth(each), each.cost.macs)),
-        "some told apart: best of the tied finalists chosen",
-    )
+        return Decision(best, "told apart: best of the finalists")
+    if len(tied) < len(finalists):
+        return Decision(best, "some told apart: best of the tied finalists chosen")
+    balanced = min(tied, key=lambda each: (round(imbalance(each), 9), each.cost.macs))
+    if told_apart(best, balanced):
+        return Decision(best, "told apart by all runs together: best of the finalists chosen")
+    return Decision(balanced, "not told apart: balanced growth chosen")
 
 
 def imbalance(candidate: GridCandidate) -> float:

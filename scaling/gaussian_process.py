@@ -31,13 +31,21 @@ _SLOPES = (3.0, 100.0)
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """`means` are the candidates' accuracies at equal cost, `deviations` their uncertainty.
+    """`means` are the candidates' accuracies at equal cost, `covariance` their uncertainty.
 
-    Both are fractions, relative to the mean over the candidates.
+    Both are fractions (or their squares), relative to the mean over the candidates.
     """
 
-    means: tuple[float, ...]
-    deviations: tuple[float, ...]
+    means: Array
+    covariance: Array
+
+    def deviation(self, one: int, other: int | None = None) -> float:
+        """The standard deviation of a candidate's mean, or of its difference to another's."""
+        contrast = np.zeros(len(self.means))
+        contrast[one] += 1
+        if other is not None:
+            contrast[other] -= 1
+        return float(np.sqrt(contrast @ self.covariance @ contrast))
 
 
 def posterior(points: Sequence[SurfacePoint]) -> Posterior | None:
@@ -60,8 +68,8 @@ def posterior(points: Sequence[SurfacePoint]) -> Posterior | None:
     settings = np.array(list(product(_LENGTHS, _SMOOTH, _EFFECTS, _SLOPES)))
     length, smooth, effect, slope = settings.T[:, :, None, None]
     between = smooth * np.exp(-squares / (2 * length**2)) + effect * np.eye(count)
-    covariance = member @ between @ member.T + slope * np.outer(excess, excess)
-    inverse = np.linalg.inv(covariance + np.eye(len(points)))
+    prior = member @ between @ member.T + slope * np.outer(excess, excess)
+    inverse = np.linalg.inv(prior + np.eye(len(points)))
     information = levels.T @ inverse @ levels
     projected = inverse - inverse @ levels @ np.linalg.solve(information, levels.T @ inverse)
     weighted = projected @ accuracy
@@ -78,7 +86,7 @@ def posterior(points: Sequence[SurfacePoint]) -> Posterior | None:
     to_points = centre @ between @ member.T
     means = (to_points @ weighted[:, :, None])[:, :, 0]
     left = centre @ between @ centre - to_points @ projected @ to_points.swapaxes(1, 2)
-    variances = np.diagonal(left, axis1=1, axis2=2) * (squared / freedom)[:, None]
     mean = weights @ means
-    deviations = np.sqrt(weights @ (variances + (means - mean) ** 2))
-    return Posterior(tuple(float(each) for each in mean), tuple(float(each) for each in deviations))
+    off = means - mean
+    covariances = left * (squared / freedom)[:, None, None] + off[:, :, None] * off[:, None, :]
+    return Posterior(mean, np.tensordot(weights, covariances, axes=1))

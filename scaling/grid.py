@@ -27,9 +27,10 @@ MIN_STEP = 0.01
 #: What scales nothing, and so is no candidate.
 UNSCALED = Coefficients(1.0, 1.0, 1.0)
 
-#: How many times more or less than its nominal product a network may cost once it is rounded
-#: (measured: 0.93 to 1.96 times for B0, MobileNetV2, ResNet-50 and a small MnasNet at φ = 1).
-_SLACK = 2.0
+#: How many times its nominal product a rounded network may cost (measured: 0.93 to 1.96 times for
+#: B0, MobileNetV2, ResNet-50 and a small MnasNet at φ = 1; rounding takes a tenth of the channels,
+#: and so a fifth of MACs, at most).
+_LEAST_REALISED, _MOST_REALISED = 0.7, 2.0
 
 
 def grid(step: float, tolerance: float, factor: float = 2.0) -> tuple[Coefficients, ...]:
@@ -188,13 +189,13 @@ def realised(
     none does; it then says which tolerance would give one.
     """
     check_grid(step, tolerance, factor)
-    combinations = lattice(step, max(1.0, factor / _SLACK), factor * _SLACK)
+    low, high = max(1.0, factor / _MOST_REALISED), factor / _LEAST_REALISED
     scaled = (
         (each, scale(baseline, **each.at(phi)._asdict()))
-        for each in combinations
+        for each in lattice(step, low, high)
         if each != UNSCALED
     )
-    return _within(merged(baseline, scaled, factor), tolerance, factor, phi)
+    return _within(baseline, scaled, tolerance, factor, phi)
 
 
 def equal_cost(
@@ -213,9 +214,7 @@ def equal_cost(
     check_grid(step, tolerance, factor)
     shapes = lattice(step, 1.0, factor + tolerance, finest=1.0)
     target = macs(baseline) * factor**phi
-    return _within(
-        merged(baseline, _steered(baseline, shapes, target, phi), factor), tolerance, factor, phi
-    )
+    return _within(baseline, _steered(baseline, shapes, target, phi), tolerance, factor, phi)
 
 
 def _steered(
@@ -232,14 +231,24 @@ def _steered(
 
 
 def _within(
-    candidates: tuple[GridCandidate, ...], tolerance: float, factor: float, phi: float
+    baseline: Architecture,
+    scaled: Iterable[tuple[Coefficients, Architecture]],
+    tolerance: float,
+    factor: float,
+    phi: float,
 ) -> tuple[GridCandidate, ...]:
-    misses = [abs(each.realised_ratio ** (1 / phi) - factor) for each in candidates]
-    found = tuple(each for each, miss in zip(candidates, misses, strict=True) if miss <= tolerance)
+    """The candidates of those networks that cost `factor` times the baseline for a step of φ."""
+    own, count, nearest = macs(baseline), 0, math.inf
+    found = []
+    for combination, network in scaled:
+        miss = abs((macs(network) / own) ** (1 / phi) - factor)
+        count, nearest = count + 1, min(nearest, miss)
+        if miss <= tolerance:
+            found.append((combination, network))
     if found:
-        return found
-    advice = f"tolerance {math.ceil(min(misses) * 1000) / 1000:g}" if misses else "a smaller step"
+        return merged(baseline, found, factor)
+    advice = f"tolerance {math.ceil(nearest * 1000) / 1000:g}" if count else "a smaller step"
     raise InvalidInput(
-        f"coefficients: some network must really cost within {tolerance:g} of {factor:g} times the "
-        f"baseline for a step of φ, but none of {len(candidates)} does; {advice} would give some"
+        f"coefficients: some network must cost within {tolerance:g} of {factor:g} times the "
+        f"baseline for a step of φ, but none of {count} combinations does; {advice} would give some"
     )

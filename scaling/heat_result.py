@@ -85,12 +85,13 @@ def _finite(value: float) -> float | None:
 
 
 def _posterior(heats: Refine) -> dict[str, Any] | None:
-    if not heats.posterior:
+    if (found := heats.posterior) is None:
         return None
+    rows = list(enumerate(heats.trained))
     return {
-        "best": max(heats.posterior, key=lambda label: heats.posterior[label][0]),
-        "means": {label: mean for label, (mean, _) in heats.posterior.items()},
-        "deviations": {label: deviation for label, (_, deviation) in heats.posterior.items()},
+        "best": heats.trained[int(found.means.argmax())],
+        "means": {label: float(found.means[index]) for index, label in rows},
+        "deviations": {label: found.deviation(index) for index, label in rows},
     }
 
 

@@ -82,6 +82,10 @@ class Heats(ABC):
     def worth(self, candidate: GridCandidate) -> float:
         """What decides between candidates that are tied."""
 
+    def told_apart(self, best: GridCandidate, other: GridCandidate) -> bool:  # noqa: ARG002
+        """Whether more than the paired seeds tells tied candidates apart: here nothing does."""
+        return False
+
     def ask(self) -> Job | None:
         """The next job of this heat; None until the heat is told, and at the end."""
         return self._waiting.pop(0) if self._waiting else None
@@ -115,7 +119,7 @@ class Heats(ABC):
                 "coefficients: at least one candidate must be trained to its end, but none was; "
                 f"the first reason: {next(reasons, None)}"
             )
-        return decide(self.finalists, self.tied, self.worth)
+        return decide(self.finalists, self.tied, self.worth, self.told_apart)
 
     @property
     def difference(self) -> Difference | None:

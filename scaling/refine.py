@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
+from statistics import NormalDist
 
-from scaling.gaussian_process import posterior
+from scaling.gaussian_process import Posterior, posterior
 from scaling.grid import GridCandidate
-from scaling.heats import CONFIRMATION, Heat, Heats
+from scaling.heats import CONFIRMATION, Heat, Heats, TrainingResult
 from scaling.response_surface import points_of
 
 #: Candidates that are trained again.
@@ -18,8 +19,8 @@ class Refine(Heats):
     """A `Proposer` that trains all candidates once, and the best four with `seeds` more seeds.
 
     The first run alone, without statistics, says which are the best four. Those are compared over
-    their paired seeds; of several that stay tied, what a Gaussian process through all runs expects
-    of them decides (see `scaling.gaussian_process`).
+    their paired seeds; between those that stay tied, what a Gaussian process through all runs
+    expects of them decides (see `scaling.gaussian_process`), if it tells them apart.
     """
 
     def heats(self) -> Iterator[Heat]:
@@ -34,23 +35,35 @@ class Refine(Heats):
             self.tied = tuple(self.compare(finalists, self.level) if finalists else ())
 
     @cached_property
-    def posterior(self) -> Mapping[str, tuple[float, float]]:
-        """By label: a candidate's accuracy at equal cost, over the mean of all, and its deviation.
+    def posterior(self) -> Posterior | None:
+        """What all runs expect of the candidates of `trained`; None where they are too few."""
+        return posterior(points_of(self._choosing))
 
-        Empty where there are too few runs. Asked for once the finalists are known.
-        """
-        runs = [
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
+        """The labels of the candidates that the posterior is of, in its order."""
+        return tuple(dict.fromkeys(each.candidate.label for each in self._choosing))
+
+    @property
+    def _choosing(self) -> list[TrainingResult]:
+        return [
             each for each in self.results if each.accuracy is not None and each.heat != CONFIRMATION
         ]
-        trained = dict.fromkeys(each.candidate.label for each in runs)
-        found = posterior(points_of(runs))
-        if found is None:
-            return {}
-        return dict(zip(trained, zip(found.means, found.deviations, strict=True), strict=True))
 
     def worth(self, candidate: GridCandidate) -> float:
-        """The posterior mean."""
-        return self.posterior.get(candidate.label, (self.mean(candidate) or 0.0,))[0]
+        """The posterior mean at equal cost."""
+        if self.posterior is None:
+            return self.mean(candidate) or 0.0
+        return float(self.posterior.means[self.trained.index(candidate.label)])
+
+    def told_apart(self, best: GridCandidate, other: GridCandidate) -> bool:
+        """Whether the posterior has `best` ahead at the level (Bonferroni over the finalists)."""
+        if self.posterior is None or best is other:
+            return False
+        pair = self.trained.index(best.label), self.trained.index(other.label)
+        error = (1 - self.level) / (len(self.finalists) - 1)
+        ahead = self.worth(best) - self.worth(other)
+        return ahead > NormalDist().inv_cdf(1 - error) * self.posterior.deviation(*pair)
 
     @property
     def most(self) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scaling.comparison import RESERVE
 
 if TYPE_CHECKING:
     from scaling.heats import TrainingResult
@@ -24,6 +26,9 @@ LACK_OF_FIT = 0.05
 #: Draws of the optimum, and steps of a share on the surface (assumed).
 _DRAWS = 2_000
 _STEPS = 50
+
+#: What is left of a residual's freedom, at least, by which it is divided (assumed).
+_MIN_FREEDOM = 0.1
 
 
 class SurfacePoint(NamedTuple):
@@ -87,8 +92,8 @@ def fit_surface(points: Sequence[SurfacePoint], level: float = 0.95) -> Surface 
 
     Beside the quadratic it has a level for each block, and a slope for cost, so that more expensive
     candidates are not taken for better ones. The optimum is sought where all shares are at least 0;
-    its intervals are those of draws from the posterior of the surface (Student's, flat prior). None
-    with fewer than 15 candidates or too few runs to determine it.
+    its intervals are those of surfaces drawn around the fit, with errors that allow for noise that
+    differs by candidate. None with fewer than 15 candidates or too few runs to determine it.
     """
     if len({point.candidate for point in points}) < MIN_CANDIDATES:
         return None
@@ -117,13 +122,17 @@ def fit_surface(points: Sequence[SurfacePoint], level: float = 0.95) -> Surface 
     )
     if not found.fits:
         return found
+    # MacKinnon and White (1985), HC3: the noise of one run may be larger than that of another.
+    leverage = np.einsum("ij,ji->i", design, solve)
+    errors = (accuracy - design @ solution) / np.maximum(1 - leverage, _MIN_FREEDOM)
     generator = np.random.default_rng(0)
-    scale = found.deviation * np.sqrt(freedom / generator.chisquare(freedom, _DRAWS))
-    normal = generator.standard_normal((_DRAWS, len(points)))
-    draws = solution[:terms] + scale[:, None] * (normal @ solve[:terms].T)
-    low, high = np.quantile(_optima(draws), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    normal = generator.standard_normal((_DRAWS, len(points))) * errors
+    heavier = np.sqrt(freedom / generator.chisquare(freedom, _DRAWS))
+    draws = solution[:terms] + heavier[:, None] * (normal @ solve[:terms].T)
+    outside = (1 - RESERVE) * (1 - level) / 2
+    low, high = np.quantile(_optima(draws), [outside, 1 - outside], axis=0)
     ends = tuple((float(least), float(most)) for least, most in zip(low, high, strict=True))
-    return Surface(found.shares, ends, lack, found.deviation, level)
+    return replace(found, intervals=ends)
 
 
 def _lack_of_fit(squares: float, freedom: int, saturated: Array, accuracy: Array) -> float | None:

@@ -66,13 +66,15 @@ def init(
     write_file(target, made.text)
     if as_json:
         network = made.network._asdict()
-        print_json({"recipe": str(target), "budget": made.budget, **network} | found.to_dict())
+        facts = {"recipe": str(target), "budget": made.budget, "candidates": made.candidates}
+        print_json({**facts, **network} | found.to_dict())
         return
     out.print(
         f"search   {made.network.space} at {made.network.resolution} pixels, up to "
         f"{drafts.written(made.budget)} MACs",
         markup=False,
     )
+    out.print(f"grid     at least {made.candidates} candidates for α, β, γ", markup=False)
     wrote(target)
     out.print(f"what it takes:  phiscale estimate {target}", markup=False, soft_wrap=True)
     out.print(f"to run it:      phiscale run {target}", markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from experiments.config import RUN_NAME, DataConfig, Recipe, quantity
 from experiments.data.load import HEAVY_IMBALANCE
 from experiments.data.survey import Survey, most_bad
 from reports.formatting import short
+from scaling.grid import realised
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from space import choices
@@ -42,6 +43,11 @@ _LEAST = 0.5
 #: Training images below which training runs get more epochs and smaller batches.
 _FEW = 3_000
 
+#: Grids of coefficients to choose from, by step and tolerance; how many candidates are enough; and
+#: around how many networks they are counted (assumed).
+_GRIDS = ((0.2, 0.1), (0.1, 0.1), (0.1, 0.2), (0.05, 0.1), (0.1, 0.3), (0.05, 0.2), (0.05, 0.3))
+_ENOUGH, _TYPICAL = 9, 3
+
 #: Networks drawn to learn what those of a space cost, at the middle.
 _DRAWS = 100
 
@@ -55,14 +61,13 @@ class _TrainingScale(NamedTuple):
     family_passes: int
     family_epochs: tuple[int, int]
     members: int
-    step: float
     batch_size: int
     pixels: int
     ease: float
 
 
-_CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 0.2, 64, 64, 0.5)
-_GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 0.1, 256, 224, 1.0)
+_CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 64, 64, 0.5)
+_GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 256, 224, 1.0)
 
 
 class SpaceOffer(NamedTuple):
@@ -80,11 +85,15 @@ class SpaceOffer(NamedTuple):
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe's text and what was decided for it."""
+    """A recipe's text and what was decided for it.
+
+    `candidates` is how many networks the coefficients are chosen from, about a typical baseline.
+    """
 
     text: str
     network: SpaceOffer
     budget: int
+    candidates: int
 
 
 def draft(survey: Survey, budget: int, *, gpu: bool, device: str, name: str) -> Draft:
@@ -102,8 +111,46 @@ def draft(survey: Survey, budget: int, *, gpu: bool, device: str, name: str) -> 
     )
     _check_reach(network, offers, budget, survey)
     scale = _GPU if gpu else _CPU
-    text = _text(survey, network, budget, scale, device=device, name=name)
-    return Draft(text, network, budget)
+    grid = _coefficient_grid(_typical(survey, network, budget))
+    text = _text(survey, network, budget, scale, grid, device=device, name=name)
+    return Draft(text, network, budget, grid.candidates)
+
+
+class CoefficientGrid(NamedTuple):
+    """A grid of coefficients, and how many candidates it has about a typical baseline."""
+
+    step: float
+    tolerance: float
+    candidates: int
+
+
+def _coefficient_grid(baselines: list[Architecture]) -> CoefficientGrid:
+    """The coarsest grid with enough candidates around each baseline, or else the one with the most.
+
+    Networks are coarse, and most combinations round to one that costs too much or too little.
+    """
+    grids = []
+    for step, tolerance in _GRIDS:
+        fewest = min(_candidates(each, step, tolerance) for each in baselines)
+        grids.append(CoefficientGrid(step, tolerance, fewest))
+        if fewest >= _ENOUGH:
+            return grids[-1]
+    return max(grids, key=lambda each: each.candidates)
+
+
+def _candidates(baseline: Architecture, step: float, tolerance: float) -> int:
+    try:
+        return len(realised(baseline, step, tolerance))
+    except InvalidInput:
+        return 0
+
+
+def _typical(survey: Survey, network: SpaceOffer, budget: int) -> list[Architecture]:
+    """Networks that may become the baseline: those drawn that cost nearest the budget's middle."""
+    drawn = _drawn(_adapted(network.space, survey, network.resolution))
+    middle = math.sqrt(_LEAST) * budget
+    drawn.sort(key=lambda each: abs(math.log(cost(each).macs / middle)))
+    return drawn[:_TYPICAL]
 
 
 def run_name(path: Path) -> str:
@@ -199,6 +246,7 @@ def _text(
     network: SpaceOffer,
     budget: int,
     scale: _TrainingScale,
+    grid: CoefficientGrid,
     *,
     device: str,
     name: str,
@@ -227,7 +275,9 @@ def _text(
         fraction=f"{fraction:g}",
         seen=f"{round(fraction * survey.trained):,}",
         final_epochs=2 * scale.final_epochs if few else scale.final_epochs,
-        step=scale.step,
+        step=grid.step,
+        tolerance=grid.tolerance,
+        candidates=grid.candidates,
         targets=", ".join(sizes),
         family_epochs=max(low, min(high, round(scale.family_passes / survey.trained))),
         device=device,
@@ -330,7 +380,7 @@ search:
 # Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
 coefficients:
   step: {step}
-  tolerance: 0.1
+  tolerance: {tolerance}  # {candidates} candidates or more; the best four are trained again
   epochs: {epochs}
   data_fraction: {fraction}
 

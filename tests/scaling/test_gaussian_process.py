@@ -30,7 +30,7 @@ def test_means_are_relative_to_the_candidates_mean() -> None:
 def test_what_a_block_adds_to_all_changes_nothing() -> None:
     plain, shifted = (posterior(points(SMOOTH, seeds=2, levels=each)) for each in ((0, 0), (0, 9)))
     assert shifted.means == pytest.approx(plain.means, abs=1e-6)
-    assert shifted.deviations == pytest.approx(plain.deviations, abs=1e-6)
+    assert shifted.covariance == pytest.approx(plain.covariance, abs=1e-6)
 
 
 def test_a_lucky_run_is_pulled_towards_its_neighbours() -> None:
@@ -54,7 +54,9 @@ def test_a_candidate_that_stays_better_with_more_seeds_keeps_its_lead() -> None:
         for seeds in (1, 8)
     )
     assert many.means[5] > 0.02
-    assert max(many.deviations) < max(few.deviations)
+    assert many.deviation(5) < few.deviation(5)
+    assert many.deviation(5, 4) < few.deviation(5, 4)
+    assert many.deviation(5, 5) == 0
 
 
 def test_accuracy_that_cost_explains_is_not_taken_for_better_growth() -> None:

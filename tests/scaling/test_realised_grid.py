@@ -64,7 +64,7 @@ def test_no_candidate_says_which_tolerance_would_give_one() -> None:
     with pytest.raises(InvalidInput) as error:
         realised(B0, step=0.5, tolerance=0.001)
     message = str(error.value)
-    assert message.startswith("coefficients: some network must really cost within 0.001 of 2 times")
+    assert message.startswith("coefficients: some network must cost within 0.001 of 2 times")
     advised = float(message.split("; tolerance ")[1].split()[0])
     assert realised(B0, step=0.5, tolerance=advised)
 

@@ -73,6 +73,20 @@ def test_where_nothing_is_told_apart_the_most_balanced_finalist_is_chosen(runs):
     assert chosen is runner.finalists[distances.index(min(distances))]
 
 
+def test_finalists_that_only_all_runs_together_tell_apart_are_not_decided_by_balance(runs):
+    """The first runs of all candidates have a trend that four finalists' noise hides."""
+    noisy = runs.noisy(0.014, study=2)
+
+    def accuracy(each, budget):
+        return noisy(each, budget) - runs.truth(each) + 0.8 + 0.06 * each.shares.depth
+
+    runner, _ = refined(runs, accuracy)
+    assert runner.tied == runner.finalists
+    chosen, reason = runner.decision
+    assert reason == "told apart by all runs together: best of the finalists chosen"
+    assert chosen is max(runner.tied, key=runner.worth)
+
+
 def test_of_finalists_that_are_partly_told_apart_the_posterior_mean_decides(runs):
     order = sorted(runs.candidates, key=lambda each: -runs.truth(each))
     noisy, behind = runs.noisy(0.002), order[3]
@@ -89,7 +103,7 @@ def test_of_finalists_that_are_partly_told_apart_the_posterior_mean_decides(runs
     assert behind not in runner.tied
     chosen, reason = runner.decision
     assert reason == "some told apart: best of the tied finalists chosen"
-    assert chosen is max(runner.tied, key=lambda each: runner.posterior[each.label][0])
+    assert chosen is max(runner.tied, key=runner.worth)
 
 
 def test_the_json_has_the_raw_winner_beside_the_posterior(runs):
@@ -119,7 +133,7 @@ def test_failed_candidates_are_left_out(runs):
     best, *_ = sorted(runs.candidates, key=lambda each: -runs.truth(each))
     runner, _ = refined(runs, lambda each, _: None if each is best else runs.truth(each))
     assert best not in runner.finalists
-    assert best.label not in runner.posterior
+    assert best.label not in runner.trained
     nothing, _ = refined(runs, lambda *_: None)
     with pytest.raises(AllFailed, match="but none was; the first reason: loss is NaN"):
         result(nothing, phi=1, factor=2)

@@ -303,6 +303,13 @@ def test_space_and_resolution_follow_from_images_and_budget(side, budget, space,
     assert (made.network.space, made.network.resolution) == (space, resolution)
 
 
+@pytest.mark.parametrize("budget", [2_000_000, 8_000_000])
+def test_the_grid_has_at_least_nine_candidates_and_the_recipe_says_how_many(budget):
+    made = draft.draft(seen(100), budget, gpu=False, device="cpu", name="x")
+    assert made.candidates >= 9
+    assert f"# {made.candidates} candidates or more" in made.text
+
+
 def test_strange_paths_and_names_stay_text(tmp_path):
     made = draft.draft(seen(32), 6_000_000, gpu=False, device="cpu", name="null")
     (tmp_path / "x.yaml").write_text(made.text, "utf-8")
