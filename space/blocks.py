@@ -63,27 +63,28 @@ class ConvNorm(nn.Sequential):
     def __init__(
         self,
         numerics: Numerics,
-        in_channels: int,
-        out_channels: int,
+        inputs: int,
+        outputs: int,
         activation: type[nn.Module] = nn.Identity,
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
     ) -> None:
         super().__init__()
-        same = numerics.padding is Padding.SAME and stride > 1  # at stride 1 both styles are one
+        # At stride 1 both styles of padding are the same one.
+        same = stride > 1 if numerics.padding is Padding.SAME else False
         if same:
             self.pad = PadSame(kernel, stride)
         self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
+            inputs,
+            outputs,
             kernel,
             stride,
-            padding=0 if same else kernel // 2,
+            0 if same else kernel // 2,
             groups=groups,
             bias=False,
         )
-        self.norm = nn.BatchNorm2d(out_channels, numerics.bn_eps, numerics.bn_momentum)
+        self.norm = nn.BatchNorm2d(outputs, numerics.bn_eps, numerics.bn_momentum)
         self.activation = activation()
 
 
@@ -146,10 +147,8 @@ class Residual(nn.Module):
 
     def __init__(self, block: Block, numerics: Numerics) -> None:
         super().__init__()
-        self.shortcut: nn.Module | None = None
-        if block.shortcut is Skip.IDENTITY:
-            self.shortcut = nn.Identity()
-        elif block.shortcut is Skip.POOL:
+        self.shortcut: nn.Module | None = nn.Identity() if block.shortcut is Skip.IDENTITY else None
+        if block.shortcut is Skip.POOL:
             self.shortcut = PoolShortcut(block)
         elif block.shortcut is Skip.PROJECTION:
             self.shortcut = ConvNorm(
@@ -190,7 +189,7 @@ class Conv(Residual):
 
 
 class Inverted(Residual):
-    """1×1 expand → k×k depthwise (→ squeeze-and-excite) → 1×1 project (MobileNetV2's bottleneck).
+    """1×1 expand → k×k depthwise (→ squeeze-and-excite) → 1×1 project (MobileNetV2's block).
 
     A depthwise-separable block is one whose inner channels are its input's: it expands nothing.
     """

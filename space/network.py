@@ -53,11 +53,11 @@ class Network(nn.Module):
             stride=stem.stride,
         )
         self.pool = MaxPool(numerics) if stem.pool else nn.Identity()
-        self.stages = nn.Sequential()
-        for stage in architecture.blocks():
-            self.stages.append(
-                nn.Sequential(*[BLOCKS[block.operator](block, numerics) for block in stage])
-            )
+        stages = [
+            nn.Sequential(*[BLOCKS[block.operator](block, numerics) for block in stage])
+            for stage in architecture.blocks()
+        ]
+        self.stages = nn.Sequential(*stages)
         last = architecture.stages[-1].channels
         self.head = (
             ConvNorm(numerics, last, head.channels, activation) if head.channels else nn.Identity()

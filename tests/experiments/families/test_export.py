@@ -138,7 +138,7 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
             for command in commands
         )
         assert onnx.split() == [best["class"]]
-        assert re.search(rf"{best['probability']:.1%}  {best['class']}", model)
+        assert re.search(rf"{best['class']} {best['probability']:.1%}", model)
 
 
 @pytest.mark.parametrize(
