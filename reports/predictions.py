@@ -7,6 +7,7 @@ what each file holds. Classes are named as in `family.json`.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,6 +105,18 @@ def confused(answers: pd.DataFrame, most: int = MOST_CONFUSED) -> pd.DataFrame:
     surest = wrong.sort_values("probability", ascending=False, kind="stable")
     first = surest.groupby("member", sort=False).head(most)
     return frame(rows(first.sort_values("member", kind="stable")), _ANSWERS)
+
+
+def with_files(run: Run, answers: pd.DataFrame) -> pd.DataFrame:
+    """Some answers, with what the data's source calls each image; None where that is not known."""
+    path = _file(run, "files.json")
+    try:
+        names = json.loads(path.read_text("utf-8")) if path else []
+        files = {index: str(name) for index, name in enumerate(names)}
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{path}: a list of file names is needed, but {error}") from None
+    found = [row | {"file": files.get(row["image"])} for row in rows(answers)]
+    return frame(found, [*answers.columns, "file"])
 
 
 def mapped(answers: pd.DataFrame, kept: PredictionImages) -> pd.DataFrame:

@@ -120,6 +120,7 @@ COLUMNS: Mapping[str, str] = {
     "member": "member of the family",
     "class": "class of the images, by its name",
     "image": "number of a test image, from 0",
+    "file": "what the data's source calls the image: for files the path in it",
     "label": "class of the image, by its name",
     "predicted": "class that the member took it for",
     "probability": "what the member gave for that class, a fraction",

@@ -98,8 +98,10 @@ def collect(run: Run) -> Tables:
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),
         confusions=predictions.confusions(answers),
-        confused=predictions.confused(answers),
-        activation_maps=predictions.mapped(answers, predictions.pictures(run)),
+        confused=predictions.with_files(run, predictions.confused(answers)),
+        activation_maps=predictions.with_files(
+            run, predictions.mapped(answers, predictions.pictures(run))
+        ),
     )
 
 

@@ -4,6 +4,7 @@
     CACHE/images/KEY/          a store; KEY follows from the content, the size and how it is kept
         manifest.json          classes, fingerprint, what was skipped
         labels.npy splits.npy rows.npy
+        names.jsonl            what the source calls each image, a line each
         pixels.npy             uint8 (rows, resolution, resolution, channels), or
         images.bin offsets.npy compressed images, one after the other
 
@@ -51,12 +52,12 @@ from space.files import write_file
 from space.validation import InvalidInput
 
 #: Changes whenever the same images would be stored differently.
-_VERSION = 2
+_VERSION = 3
 
 _MANIFEST = "manifest.json"
 _PIXELS = "pixels.npy"
 _COMPRESSED, _OFFSETS = "images.bin", "offsets.npy"
-_ROWS, _LABELS, _SPLITS = "rows.npy", "labels.npy", "splits.npy"
+_ROWS, _LABELS, _SPLITS, _NAMES = "rows.npy", "labels.npy", "splits.npy", "names.jsonl"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class Stored:
     notes: tuple[str, ...]
     white: int
     size: int
+    folder: Path
+
+    def names(self, indices: NDArray[np.int64]) -> tuple[str, ...]:
+        """What the source calls the images at `indices`: files by their paths in it."""
+        wanted = set(indices.tolist())
+        with (self.folder / _NAMES).open(encoding="utf-8") as lines:
+            found = {at: json.loads(line) for at, line in enumerate(lines) if at in wanted}
+        return tuple(found[int(index)] for index in indices)
 
 
 def store(
@@ -256,10 +265,10 @@ def _write(
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
     try:
-        contents, outcomes = _write_images(source, unfinished, plan, progress)
+        contents, outcomes, names = _write_images(source, unfinished, plan, progress)
         if _identity(source, contents) != identity and not source.known:
             raise _changed("some have other content")
-        _write_facts(source, unfinished, plan, outcomes)
+        _write_facts(source, unfinished, plan, outcomes, names)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -268,23 +277,30 @@ def _write(
 
 def _write_images(
     source: ImageSource, folder: Path, plan: _Plan, progress: Progress
-) -> tuple[list[bytes], list[bytes | Skipped]]:
+) -> tuple[list[bytes], list[bytes | Skipped], list[str]]:
     """Writes all images, a blank row of pixels for one that cannot be used.
 
-    Gives their parts of the source's identity, and their outcomes.
+    Gives their parts of the source's identity, their outcomes and their names.
     """
     count = len(source.labels)
     shape = (count, plan.resolution, plan.resolution, plan.channels)
     blank = b"" if plan.compressed else bytes(math.prod(shape[1:]))
     contents: list[bytes] = []
     outcomes: list[bytes | Skipped] = []
+    names: list[str] = []
     offsets = [0]
+
+    def items() -> Iterator[Item]:
+        for item in source.items():
+            names.append(item.name)
+            yield item
+
     with (folder / plan.file).open("wb") as file:
         if not plan.compressed:
             _need_room(folder, math.prod(shape))
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        results = in_order(partial(_prepare, plan=plan), source.items(), lambda item: item.size)
+        results = in_order(partial(_prepare, plan=plan), items(), lambda item: item.size)
         for result in counted("Decoding images", results, count, progress):
             contents.append(result.content)
             outcomes.append(result.outcome)
@@ -294,7 +310,7 @@ def _write_images(
         os.fsync(file.fileno())
     if plan.compressed:
         np.save(folder / _OFFSETS, np.array(offsets, np.int64))
-    return contents, outcomes
+    return contents, outcomes, names
 
 
 def _need_room(folder: Path, size: int) -> None:
@@ -305,7 +321,11 @@ def _need_room(folder: Path, size: int) -> None:
 
 
 def _write_facts(
-    source: ImageSource, folder: Path, plan: _Plan, outcomes: list[bytes | Skipped]
+    source: ImageSource,
+    folder: Path,
+    plan: _Plan,
+    outcomes: list[bytes | Skipped],
+    names: list[str],
 ) -> None:
     """Writes which rows are usable, in their order, and, last, the manifest."""
     rows = np.array([i for i, out in enumerate(outcomes) if isinstance(out, bytes)], np.int64)
@@ -316,6 +336,8 @@ def _write_facts(
     np.save(folder / _ROWS, rows[order])
     np.save(folder / _LABELS, labels[order])
     np.save(folder / _SPLITS, splits[order])
+    with (folder / _NAMES).open("w", encoding="utf-8") as lines:
+        lines.writelines(f"{json.dumps(names[row])}\n" for row in rows[order])
     content = np.stack([splits, labels, high, low], axis=1, dtype=">u8", casting="unsafe")[order]
     skipped = [*source.skipped, *(out for out in outcomes if isinstance(out, Skipped))]
     manifest = {
@@ -369,4 +391,5 @@ def _open(folder: Path, notes: tuple[str, ...]) -> Stored:
         notes=(*notes, *manifest["notes"]),
         white=manifest["white"],
         size=sum(manifest["sizes"].values()),
+        folder=folder,
     )

@@ -75,7 +75,8 @@ class Data:
     (both together) and is measured on `test`, once. A source's test split is `test`, its
     validation split `held_out`. A validation split without a test split is `test`, as ImageNet's
     is by custom. What the source lacks is cut from its training images, `test` first.
-    `fingerprint` is a hash of the content, the same for every format.
+    `fingerprint` is a hash of the content, the same for every format; `test_names` are what the
+    source calls the test images.
     """
 
     classes: tuple[str, ...]
@@ -85,6 +86,7 @@ class Data:
     test: Images
     fingerprint: str
     summary: DataSummary
+    test_names: tuple[str, ...] = ()
 
 
 def load(
@@ -116,6 +118,7 @@ def load(
         full_train=images.subset(np.union1d(parts.train, parts.held_out)),
         fingerprint=stored.fingerprint,
         summary=_summary(config, opened, stored, named, parts.remarks),
+        test_names=stored.names(parts.test),
     )
 
 

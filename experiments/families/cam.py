@@ -9,22 +9,29 @@ from torch import Tensor
 
 from space.network import Network
 
+#: The side of a map below which it shows corners rather than places (assumed: ImageNet's 224
+#: pixels at a stride of 32).
+LEAST_SIDE = 7
+
 
 def activation_maps(network: Network, images: Tensor, labels: Tensor) -> NDArray[np.float32]:
     """The evidence for class `labels` (N) at each place of `images` (N × C × H × W, normalised).
 
-    N × h × w, as large as the network's last maps; their mean and the classifier's bias are the
-    logit. Source: class activation mapping (Zhou et al. 2016, section 2). Behind a hidden layer
-    the maps are weighed by the logit's gradient instead (Grad-CAM, Selvaraju et al. 2017, section
-    3), which is the same without one, and the mean is the logit's only to first order.
+    N × h × w, as large as the network's last maps of at least 7 × 7; its first ones where none are.
+    Of the maps that are averaged for the classifier, this is class activation mapping (Zhou et al.
+    2016, section 2): their mean and the classifier's bias are the logit. Earlier maps, and those
+    before a hidden layer, are weighed by the logit's gradient (Grad-CAM, Selvaraju et al. 2017,
+    section 3), which is the same without one.
     """
     network.eval()
-    with torch.no_grad():
-        maps = network.head(network.features(images)[-1])
-    pooled = network.mean(maps).flatten(1).requires_grad_()
     with torch.enable_grad():
-        logits = network.classifier(network.hidden(pooled))
+        features = network.features(images.detach().requires_grad_())
+        last = network.head(features[-1])
+        logits = network.classifier(network.hidden(network.mean(last)).flatten(1))
         chosen = logits.gather(1, labels[:, None]).sum()
-    (weights,) = torch.autograd.grad(chosen, pooled)
-    found: NDArray[np.float32] = torch.einsum("nc,nchw->nhw", weights, maps).cpu().numpy()
+    large = [maps for maps in (*features, last) if min(maps.shape[2:]) >= LEAST_SIDE]
+    maps = large[-1] if large else features[0]
+    (slopes,) = torch.autograd.grad(chosen, maps)
+    evidence = torch.einsum("nc,nchw->nhw", slopes.sum((2, 3)), maps.detach())
+    found: NDArray[np.float32] = evidence.cpu().numpy()
     return found

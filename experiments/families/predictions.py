@@ -1,6 +1,7 @@
 """What a family's members make of the test images, kept in the run for reports and model cards.
 
 predictions/NAME.parquet           image, label, predicted (class indices), probability of that
+predictions/files.json             what the source calls each test image, in order
 predictions/images.npz             index (M) and pixels (M × side × side × channels, uint8) of the
                                    test images that a report shows
 predictions/activation_maps.npz    index (K) of some of them, and each member's maps (K × h × w)
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,12 +43,14 @@ _SIDE = 96
 class Predictions:
     """Records, member by member, what the networks of one family make of the images `test`.
 
-    `folder` is the run's folder of predictions; `device` is where the networks look.
+    `folder` is the run's folder of predictions; `device` is where the networks look; `names` are
+    what the source calls the images.
     """
 
     folder: Path
     test: Images
     device: torch.device
+    names: tuple[str, ...] = ()
     _shown: set[int] = field(default_factory=set)
     _maps: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
@@ -65,7 +69,8 @@ class Predictions:
         self._maps[name] = self._mapped(network)
 
     def write_images(self) -> None:
-        """Writes the images that a report shows, and the activation maps of all members."""
+        """Writes the images that a report shows, all images' names, and all activation maps."""
+        write_file(self.folder / "files.json", json.dumps(self.names))
         mapped = spread(self.test.labels, _MAPPED)
         index = np.array(sorted(self._shown | set(mapped.tolist())), dtype=np.int64)
         pixels = resize(

@@ -124,7 +124,10 @@ def _export(
     folder = context.run.folder / "family"
     about, known = _about(context), _known(folder)
     predictions = Predictions(
-        context.run.folder / "predictions", context.data.test, choose_device(evaluate.device)
+        context.run.folder / "predictions",
+        context.data.test,
+        choose_device(evaluate.device),
+        context.data.test_names,
     )
     images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
     records = []

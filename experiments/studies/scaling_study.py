@@ -171,7 +171,7 @@ def _keep_maps(
     first = points[0].baseline
     most = max(point.target for point in points if point.baseline == first)
     device = machine.choose_device(opened.recipe.executor.device)
-    kept = Predictions(opened.folder / "predictions", data.test, device)
+    kept = Predictions(opened.folder / "predictions", data.test, device, data.test_names)
     for point, (job, *_) in zip(points, table, strict=True):
         label = point.rule if opened.recipe.factors else point.baseline
         beside = bool(opened.recipe.factors) and point.baseline != first

@@ -360,6 +360,8 @@ def _answers(folder: Path) -> None:
         answers.to_parquet(folder / "predictions" / f"{member['name']}.parquet")
         surest = answers.loc[wrong].sort_values("probability", ascending=False)
         shown |= set(surest["image"][:12])
+    files = [f"{CLASSES[each % len(CLASSES)]}/{each}.png" for each in range(TEST)]
+    _write(folder / "predictions" / "files.json", files)
     index = np.array(sorted(shown | {0, 4, 9}), dtype=np.int64)
     pixels = draw.integers(0, 256, (len(index), 24, 24, 3), dtype=np.uint8)
     np.savez_compressed(folder / "predictions" / "images.npz", index=index, pixels=pixels)

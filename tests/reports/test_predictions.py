@@ -53,6 +53,17 @@ def test_the_most_confused_are_wrong_and_the_surest(found, asked):
         )
 
 
+def test_the_most_confused_have_the_names_of_their_files(found, run, copied_run):
+    assert list(found.confused["file"]) == [
+        f"{row['label']}/{row['image']}.png" for row in rows(found.confused)
+    ]
+    (copied_run / "predictions" / "files.json").unlink()
+    assert tables.collect(load(copied_run)).confused["file"].isna().all()
+    (copied_run / "predictions" / "files.json").write_text("3")
+    with pytest.raises(InvalidInput, match=r"files\.json: a list of file names is needed"):
+        tables.collect(load(copied_run))
+
+
 def test_activation_maps_have_the_answers_of_all_members(found, run):
     assert [(row["image"], row["member"]) for row in rows(found.activation_maps)] == [
         (image, member["name"]) for image in (0, 4, 9) for member in run.family["members"]

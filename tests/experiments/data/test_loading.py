@@ -21,6 +21,15 @@ def test_the_search_never_sees_the_test_set(tree, loaded) -> None:
     assert not pictures(data.train) & pictures(data.held_out)
 
 
+def test_test_images_have_the_names_of_their_files(tree, loaded) -> None:
+    root = tree({"a": 30, "b": 30})
+    for data in (loaded(root), loaded(root)):  # decoded, and from the cache
+        labels = [data.classes[label] for label in data.test.labels]
+        assert [name.partition("/")[0] for name in data.test_names] == labels
+        assert len(set(data.test_names)) == len(data.test)
+        assert all((root / name).is_file() for name in data.test_names)
+
+
 def test_the_family_gets_the_held_out_images_back(tree, loaded) -> None:
     data = loaded(tree({"a": 30, "b": 30}))
     assert pictures(data.full_train) == pictures(data.train) | pictures(data.held_out)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,7 @@ def networks():
 @pytest.fixture(scope="module")
 def folder(images, networks, tmp_path_factory):
     path = tmp_path_factory.mktemp("predictions")
-    made = Predictions(path, images, torch.device("cpu"))
+    made = Predictions(path, images, torch.device("cpu"), tuple(f"{i}.png" for i in range(150)))
     for name, network in networks.items():
         made.add(name, network)
     made.write_images()
@@ -56,6 +57,10 @@ def test_the_predictions_are_the_networks_own(folder, images, networks):
         np.testing.assert_allclose(table["probability"], expected.amax(1), rtol=1e-4)
 
 
+def test_every_test_image_has_its_name(folder):
+    assert json.loads((folder / "files.json").read_text()) == [f"{i}.png" for i in range(150)]
+
+
 def test_the_surest_wrong_answers_are_kept_as_pictures(folder, images):
     kept = np.load(folder / "images.npz", allow_pickle=False)
     np.testing.assert_array_equal(kept["pixels"], images.read(kept["index"]))
@@ -72,8 +77,8 @@ def test_the_surest_wrong_answers_are_kept_as_pictures(folder, images):
 def test_every_member_has_a_map_of_every_chosen_image(folder, images):
     maps = np.load(folder / "activation_maps.npz", allow_pickle=False)
     assert maps["index"].tolist() == spread(images.labels, 6).tolist()
-    assert maps["b0"].shape == (CLASSES, 1, 1)
-    assert maps["b1"].shape == (CLASSES, 2, 2)
+    assert maps["b0"].shape == (CLASSES, 8, 8)
+    assert maps["b1"].shape == (CLASSES, 12, 12)
     assert set(maps["index"]) <= set(np.load(folder / "images.npz")["index"])
 
 
