@@ -53,7 +53,7 @@ def test_the_most_confused_are_wrong_and_the_surest(found, asked):
         )
 
 
-def test_the_most_confused_have_the_names_of_their_files(found, run, copied_run):
+def test_the_most_confused_have_the_names_of_their_files(found, copied_run):
     assert list(found.confused["file"]) == [
         f"{row['label']}/{row['image']}.png" for row in rows(found.confused)
     ]
