@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -115,5 +116,18 @@ def cell(value: object) -> object:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV; what a spreadsheet would take for a formula begins with an apostrophe."""
-    return str(table.rename(columns=cell).map(cell).to_csv(index=False))
+    """A table as CSV; what a spreadsheet would take for a formula begins with an apostrophe.
+
+    A column of text that this or `printable` changes is followed by NAME_json, its text as JSON
+    strings, for programs that need it as it was. Passwords are hidden there too.
+    """
+    shown = table.map(cell)
+    for name in table.columns[::-1]:
+        raw = [without_password(each) if isinstance(each, str) else each for each in table[name]]
+        if any(
+            isinstance(one, str) and one != other
+            for one, other in zip(raw, shown[name], strict=True)
+        ):
+            quoted = [json.dumps(each) if isinstance(each, str) else None for each in raw]
+            shown.insert(list(shown.columns).index(name) + 1, f"{name}_json", quoted)
+    return str(shown.rename(columns=cell).to_csv(index=False))

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import math
 
 import pandas as pd
@@ -187,7 +188,18 @@ def test_no_cell_is_a_formula(start):
         assert text[0] in "'⟨"
         assert "\r" not in text
     assert second[0] == "plain"
-    assert first[1] == "-1.5"
+    assert first[-1] == "-1.5"
+
+
+@pytest.mark.parametrize("name", ["-leading", "=1+1", "with \u202e inside", "'quoted"])
+def test_a_guarded_name_stands_beside_it_as_it_was(name):
+    frame = pd.DataFrame({"class": ["plain", name], "images": [1, 2]})
+    again = pd.read_csv(io.StringIO(to_csv(frame)))
+    raw = again["class_json"] if name != "'quoted" else again["class"].map(json.dumps)
+    assert list(map(json.loads, raw)) == ["plain", name]
+    assert list(pd.read_csv(io.StringIO(to_csv(frame[:1])))) == ["class", "images"]
+    secret = pd.DataFrame({"url": ["-mysql://a:secret@b/c"]})
+    assert "secret" not in to_csv(secret)
 
 
 def test_rivals_are_compared_with_the_members_of_their_macs(run, found):
