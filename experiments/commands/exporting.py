@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.resolve import load_architecture
+from experiments.commands.resolve import existing_family, find_family, load_architecture
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
 from experiments.progress import log
@@ -30,7 +30,7 @@ def export(
         str,
         typer.Argument(
             metavar="RUN_OR_ARCHITECTURE",
-            help="A run's or a family's folder; or a preset's name, or an architecture.json.",
+            help="RUN, RUN:MEMBER or their folder; or a preset, or an architecture.json.",
         ),
     ],
     to: Annotated[str, typer.Option(help="Formats, with commas between them.")] = _EVERY,
@@ -41,6 +41,9 @@ def export(
         Path | None,
         typer.Option(help="Of an architecture (default: the model.safetensors beside it)."),
     ] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Of an architecture: with random weights.")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Of an architecture: the folder to write.")
     ] = None,
@@ -50,11 +53,11 @@ def export(
     from experiments.families import export as exporting
 
     formats = _formats(to, int8)
-    target = exporting.family_folder(Path(source))
-    if target is not None:
-        if weights is not None or folder is not None:
-            raise InvalidInput("--weights and --out: are for an architecture, and not for a run")
-        family = exporting.export_family(target, formats, int8=int8)
+    if found := find_family(source):
+        if weights is not None or folder is not None or untrained:
+            raise InvalidInput("--weights, --untrained and --out: are for an architecture alone")
+        target = found.folder
+        family = exporting.export_family(target, formats, int8=int8, only=found.member)
     else:
         if int8:
             raise InvalidInput("--int8: needs a run, whose images calibrate and measure it")
@@ -63,18 +66,36 @@ def export(
         beside = Path(source).with_name("model.safetensors")
         if weights is None and source.lower().endswith(".json") and beside.is_file():
             weights = beside
+        if (weights is None) is not untrained:
+            raise InvalidInput(
+                f"{source}: give --untrained or weights, not both"
+                if untrained
+                else f"{source}: has no trained weights; give them as --weights FILE, or export "
+                "random ones with --untrained"
+            )
         family = exporting.export_architecture(name, architecture, weights, target, formats)
     files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
     if as_json:
-        print_json({"folder": str(target), "members": files})
+        quantised = {m.name: asdict(m.int8) for m in family.members if int8 and m.int8}
+        more = {"int8": quantised} if int8 else {}
+        print_json({"folder": str(target), "members": files, **more})
         return
     for name, names in files.items():
         out.print(f"{target / name}: {', '.join(names)}", markup=False, soft_wrap=True)
+    for member in family.members:
+        if int8 and (lost := member.int8):
+            out.print(
+                f"{member.name}: {lost.accuracy:.2%} of {lost.images:,} test images with 8 bits, "
+                f"{lost.full_accuracy:.2%} with 32",
+                soft_wrap=True,
+            )
 
 
 def _named(source: str) -> str:
     """The name of a preset, or of the folder that an architecture.json lies in."""
-    return Path(source).absolute().parent.name if source.lower().endswith(".json") else source
+    if source.lower().endswith(".json"):
+        return Path(source).absolute().parent.name
+    return source.replace(":", "-").rpartition("/")[2]
 
 
 def _formats(given: str, int8: bool) -> set[Format]:
@@ -95,7 +116,9 @@ def _formats(given: str, int8: bool) -> set[Format]:
 
 
 def predict(
-    member: Annotated[Path, typer.Argument(help="A member's folder, such as family/b1.")],
+    member: Annotated[
+        str, typer.Argument(metavar="RUN:MEMBER", help="A member of a run, or its folder.")
+    ],
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE…", help="Image files, or folders of them.")
     ],
@@ -106,8 +129,11 @@ def predict(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """The most probable classes of images; the same in every format."""
-    from experiments.families.export import predictions
+    """The most probable classes of images; the same in every format.
+
+    An image that cannot be read is named, the others are predicted, and the status is 1.
+    """
+    from experiments.families.export import Unpredicted, predictions
     from experiments.families.preprocess import image_files
     from scaling.saved_family import load_member
     from scaling.verification import FILES
@@ -115,26 +141,25 @@ def predict(
     chosen = {each.value: each for each in FILES}
     if format_ not in chosen:
         raise one_of("--format", format_, chosen)
-    files = list(image_files(images))
-    found = predictions(load_member(member), files, chosen[format_], top=top, trust=trust)
+    saved, files = load_member(existing_family(member).member_folder), list(image_files(images))
+    facts: list[dict[str, object]] = []
+    unreadable = False
+    for each in predictions(saved, files, chosen[format_], top=top, trust=trust):
+        if isinstance(each, Unpredicted):
+            unreadable = True
+            log.trouble(each.reason)
+            facts.append({"image": str(each.image), "error": each.reason})
+            continue
+        pairs = list(zip(each.classes, each.probabilities, strict=True))
+        best = [{"class": name, "probability": odds} for name, odds in pairs]
+        facts.append({"image": str(each.image), "top": best})
+        if not as_json:
+            answers = "   ".join(f"{_printable(name)} {odds:.1%}" for name, odds in pairs)
+            out.print(f"{each.image}   {answers}", markup=False, soft_wrap=True)
     if as_json:
-        print_json(
-            [
-                {
-                    "image": str(each.image),
-                    "top": [
-                        {"class": name, "probability": probability}
-                        for name, probability in zip(each.classes, each.probabilities, strict=True)
-                    ],
-                }
-                for each in found
-            ]
-        )
-        return
-    for each in found:
-        pairs = zip(each.classes, each.probabilities, strict=True)
-        answers = "   ".join(f"{_printable(name)} {odds:.1%}" for name, odds in pairs)
-        out.print(f"{each.image}   {answers}", markup=False, soft_wrap=True)
+        print_json(facts)
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def _printable(name: str) -> str:
@@ -143,20 +168,18 @@ def _printable(name: str) -> str:
 
 
 def verify(
-    family: Annotated[Path, typer.Argument(metavar="FAMILY", help="A family's or run's folder.")],
+    family: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a family's folder.")],
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Reload a family in every format: files, costs and outputs must be as it says."""
-    from experiments.families.export import family_folder, run_images, some_inputs
+    from experiments.families.export import run_images, some_inputs
     from scaling.export import edited
     from scaling.formats import CARD
     from scaling.saved_family import load_family
     from scaling.verification import Different, verify
 
-    folder = family_folder(family)
-    if folder is None:
-        raise InvalidInput(f"{family}: must be the folder of a family or of a run")
+    folder = existing_family(family).folder
     checks: list[Check] = []
     try:
         loaded = load_family(folder)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.resolve import load_architecture
+from experiments.commands.resolve import find_family, load_architecture
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import err, out, print_json, print_rows, wrote
-from scaling.saved_family import ARCHITECTURE, FAMILY, SavedFamily, load_family
+from scaling.saved_family import ARCHITECTURE, SavedFamily, load_family
 from space import choices
 from space.validation import InvalidInput
 
@@ -23,7 +23,7 @@ def latency(
     target: Annotated[
         str,
         typer.Argument(
-            help="A preset, an architecture.json, the folder of a member or of a family; "
+            help="RUN, RUN:MEMBER or their folder; a preset; an architecture.json; "
             "with --build-table a space."
         ),
     ],
@@ -83,13 +83,13 @@ def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, 
     """The networks that are meant, and the family, where they are one."""
     from experiments.latency.timing import Subject, members
 
+    found = find_family(target)
+    if found and found.member is None:
+        if resolution is not None:
+            raise InvalidInput("--resolution: the members of a family have their own")
+        family = load_family(found.folder)
+        return family, members(family)
     path = Path(target)
-    for folder in (path, path / "family"):
-        if (folder / FAMILY).is_file():
-            if resolution is not None:
-                raise InvalidInput("--resolution: the members of a family have their own")
-            family = load_family(folder)
-            return family, members(family)
     saved = path / ARCHITECTURE
     network = load_architecture(str(saved) if saved.is_file() else target)
     return None, [Subject(target, replace(network, resolution=resolution or network.resolution))]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import config
 from experiments.runs.folder import OpenRun, RecipeFolder
 from experiments.studies.recipes import read_recipe
+from scaling.saved_family import ARCHITECTURE, FAMILY, load_record
 from space import presets
 from space.architecture import Architecture
 from space.files import read_text
@@ -88,6 +90,64 @@ def _existing(folder: Path) -> Path:
 def runs_in(folder: Path) -> list[Path]:
     """The folders of the runs in `folder`."""
     return sorted(path.parent for path in folder.glob("*/recipe.yaml"))
+
+
+class FamilyTarget(NamedTuple):
+    """A saved family, and the member of it that was named; None for all."""
+
+    folder: Path
+    member: str | None
+
+    @property
+    def member_folder(self) -> Path:
+        """The folder of the one member. Raises `InvalidInput` where several could be meant."""
+        names = _members(self.folder)
+        if self.member is None and len(names) > 1:
+            raise InvalidInput(
+                f"{self.folder}: give one of its members ({', '.join(names)}): RUN:{names[0]}, or "
+                f"{self.folder / names[0]}"
+            )
+        return self.folder / (self.member or names[0])
+
+
+def find_family(name: str) -> FamilyTarget | None:
+    """What `RUN`, `RUN:b1`, a family's folder or a member's folder mean; None for other names.
+
+    A run is a folder, or of that name under runs/, as everywhere.
+    """
+    path, (run, _, part) = Path(name), name.rpartition(":")
+    for place in (path, RUNS / path):
+        for folder in (place / "family", place):
+            if (folder / FAMILY).is_file():
+                return FamilyTarget(folder, None)
+        if (place / ARCHITECTURE).is_file() and (place.absolute().parent / FAMILY).is_file():
+            return FamilyTarget(place.absolute().parent, place.absolute().name)
+    if run and (found := find_family(run)) and found.member is None:
+        return found._replace(member=part) if part in _members(found.folder) else None
+    return None
+
+
+def _members(family: Path) -> list[str]:
+    return [member.name for member in load_record(family).members]
+
+
+def existing_family(name: str) -> FamilyTarget:
+    """As `find_family`; raises `InvalidInput`, saying what to do, where there is none."""
+    if found := find_family(name):
+        return found
+    run, _, part = name.rpartition(":")
+    if run and (family := find_family(run)):
+        raise one_of(f"members of {run}", part, _members(family.folder))
+    parent = Path(name).absolute().parent
+    if (parent / FAMILY).is_file():
+        raise one_of(f"members of {parent}", Path(name).name, _members(parent))
+    if find_run(Path(name)):
+        raise InvalidInput(
+            f"{name}: the run has no family yet; train it with: phiscale family {name}"
+        )
+    raise InvalidInput(
+        f"{name}: must be a run with a family, RUN:MEMBER, or the folder of a family or a member"
+    )
 
 
 def load_architecture(name: str) -> Architecture:

@@ -34,18 +34,6 @@ COMPARED, CALIBRATING = 16, 256
 Array = NDArray[np.float32]
 
 
-def family_folder(path: Path) -> Path | None:
-    """The family of a run or in a folder of its own; None for what is no folder."""
-    if not path.is_dir():
-        return None
-    for folder in (path / "family", path):
-        if (folder / "family.json").is_file():
-            return folder
-    raise InvalidInput(
-        f"{path}: must be a run with a family, or a family; there is no family.json in it"
-    )
-
-
 def run_images(family: Path) -> Data | None:
     """The data of the run whose family lies in `family`; None for a family away from its run."""
     recipe_file = family.absolute().parent / "recipe.yaml"
@@ -68,8 +56,13 @@ def some_inputs(member: SavedMember, images: Images | None, count: int = COMPARE
     return np.stack([prepare(each, member.portable) for each in pixels])
 
 
-def export_family(folder: Path, formats: Collection[Format], *, int8: bool) -> FamilyRecord:
-    """Writes every member of a saved family in `formats` too, and with 8 bits."""
+def export_family(
+    folder: Path, formats: Collection[Format], *, int8: bool, only: str | None = None
+) -> FamilyRecord:
+    """Writes every member of a saved family, or `only` one, in `formats` too, and with 8 bits.
+
+    Gives the record of what was written.
+    """
     family, data = load_family(folder), None
     if int8 and (data := run_images(folder)) is None:
         raise InvalidInput(
@@ -77,16 +70,19 @@ def export_family(folder: Path, formats: Collection[Format], *, int8: bool) -> F
         )
     records = []
     for member in family:
-        inputs = some_inputs(member, data.test if data else None)
-        record = export.export_again(member, formats, torch.from_numpy(inputs))
-        for format_, reason in export.left_out(member.portable).items():
-            if format_ in formats:
-                log.remark(f"{member.name}: not written for {format_}: {reason}")
-        if int8:
-            assert data
-            record = _quantised(replace(member, record=record), data)
+        record = member.record
+        if only in (None, member.name):
+            inputs = some_inputs(member, data.test if data else None)
+            record = export.export_again(member, formats, torch.from_numpy(inputs))
+            for format_, reason in export.left_out(member.portable).items():
+                if format_ in formats:
+                    log.remark(f"{member.name}: not written for {format_}: {reason}")
+            if int8:
+                assert data
+                record = _quantised(replace(member, record=record), data)
         records.append(record)
-    return export.write_cards(folder, replace(family.record, members=tuple(records)))
+    written = export.write_cards(folder, replace(family.record, members=tuple(records)))
+    return replace(written, members=tuple(m for m in written.members if only in (None, m.name)))
 
 
 def _quantised(member: SavedMember, data: Data) -> MemberRecord:
@@ -105,14 +101,12 @@ def export_architecture(
     folder: Path,
     formats: Collection[Format],
 ) -> FamilyRecord:
-    """Writes one network as a family of its own; without `weights`, with random ones.
+    """Writes one network as a family of its own; with random weights where `weights` is None.
 
     Classes are called by their numbers, and images are normalised as ImageNet's are.
     """
     network = build(architecture)
-    if weights is None:
-        log.remark(f"{name}: no weights were given (--weights FILE), so these are random")
-    else:
+    if weights is not None:
         try:
             network.load_state_dict(read_weights(weights))
         except RuntimeError as error:
@@ -141,13 +135,25 @@ class Prediction(NamedTuple):
     probabilities: tuple[float, ...]
 
 
+class Unpredicted(NamedTuple):
+    """An image file that cannot be read, and why."""
+
+    image: Path
+    reason: str
+
+
 def predictions(
     member: SavedMember, images: Iterable[Path], format_: Format, *, top: int, trust: bool
-) -> Iterator[Prediction]:
+) -> Iterator[Prediction | Unpredicted]:
     """What the member sees in each image file, run in a format."""
     predict = open_format(member, format_, trust=trust)
     for image in images:
-        logits = predict(read(image, member.portable)[None])[0].astype(np.float64)
+        try:
+            pixels = read(image, member.portable)
+        except InvalidInput as error:
+            yield Unpredicted(image, str(error))
+            continue
+        logits = predict(pixels[None])[0].astype(np.float64)
         odds = np.exp(logits - logits.max())
         odds /= odds.sum()
         best = np.argsort(-odds, kind="stable")[:top]

@@ -11,6 +11,8 @@ from PIL import Image
 
 from experiments.data import decode
 from experiments.data.source import Unreadable
+from experiments.data.tree import walk
+from experiments.progress import log
 from scaling.formats import Portable
 from space.validation import InvalidInput
 
@@ -18,17 +20,18 @@ from space.validation import InvalidInput
 def image_files(given: Iterable[Path]) -> Iterator[Path]:
     """Files as they are, and the images below folders, in order; raises `InvalidInput` for others.
 
-    A folder is searched by the suffixes that phiscale takes for images.
+    A folder is searched as a data set is: by suffix, without hidden files and folders.
     """
     for path in given:
-        if path.is_file():
+        if path.is_dir():
+            tree = walk(path, decode.SUFFIXES)
+            for name, reason in tree.skipped:
+                log.remark(f"{path / name}: skipped, {reason}")
+            if not tree.files:
+                raise InvalidInput(f"{path}: no image was found in this folder")
+            yield from (path.joinpath(*file.parts) for file in tree.files)
+        elif path.exists():
             yield path
-        elif path.is_dir():
-            below = sorted(each for each in path.rglob("*") if each.is_file())
-            images = [each for each in below if each.suffix.lower() in decode.SUFFIXES]
-            if not images:
-                raise InvalidInput(f"{path}: must hold images, but none is below it")
-            yield from images
         else:
             raise InvalidInput(f"{path}: no such file or folder")
 

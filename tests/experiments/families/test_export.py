@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -145,7 +147,6 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
     ("arguments", "message"),
     [
         (["b0", "nowhere.png"], "no such file or folder"),
-        (["b0", "family.json"], "must be an image, but it is not an image of a known format"),
         (["b9", "a.png"], "there is no 'b9'"),
         (["b0", "a.png", "--format", "onxx"], "did you mean 'onnx'"),
     ],
@@ -153,8 +154,6 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
 def test_what_cannot_be_predicted_is_said(
     family, pictures, monkeypatch, arguments, message, tmp_path
 ):
-    import shutil
-
     place = shutil.copytree(family, tmp_path / "family")
     shutil.copy(pictures / "a.png", place)
     monkeypatch.chdir(place)
@@ -163,9 +162,62 @@ def test_what_cannot_be_predicted_is_said(
     assert message in str(done.exception)
 
 
-def test_verify_ends_with_the_first_difference(family, tmp_path):
-    import shutil
+@pytest.fixture
+def run(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the run `pets` has the family."""
+    shutil.copytree(family, tmp_path / "runs" / "pets" / "family")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "pets"
 
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.mark.parametrize("name", ["pets", "pets:b0", "runs/pets", "runs/pets/family/b0"])
+def test_a_runs_name_means_its_trained_members_in_every_command(run, pictures, family, name):
+    before = load_family(family)["b0"].record.files["model.safetensors"]
+    done = invoke("export", name, "--to", "onnx", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["folder"].endswith("runs/pets/family")
+    assert load_family(run / "family")["b0"].record.files["model.safetensors"] == before
+    assert answers(name, pictures / "a.png") == answers(family / "b0", pictures / "a.png")
+    assert invoke("verify", name).exit_code == 0
+
+
+@pytest.mark.usefixtures("run")
+def test_a_member_that_is_not_there_is_named_with_those_that_are(monkeypatch):
+    assert "did you mean 'b0'" in str(invoke("predict", "pets:b1", "x.png").exception)
+    record = SimpleNamespace(members=[SimpleNamespace(name="b0"), SimpleNamespace(name="b1")])
+    monkeypatch.setattr("experiments.commands.resolve.load_record", lambda _: record)
+    assert "give one of its members (b0, b1)" in str(invoke("predict", "pets", "x.png").exception)
+
+
+def test_random_weights_are_exported_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = invoke("export", "mobilenet_v3_small", "--to", "torch")
+    assert "has no trained weights" in str(done.exception)
+    assert not (tmp_path / "exported").exists()
+    assert invoke("export", "mobilenet_v3_small", "--to", "torch", "--untrained").exit_code == 0
+    assert (tmp_path / "exported" / "mobilenet_v3_small" / "family.json").is_file()
+
+
+def test_images_that_cannot_be_read_are_named_and_the_others_predicted(family, tmp_path, pictures):
+    for name in ("._a.png", ".ipynb_checkpoints/a.png", "sub/a.png", "broken.png", "float.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    shutil.copy(pictures / "a.png", tmp_path / "sub" / "a.png")
+    Image.new("F", (30, 30)).save(tmp_path / "float.tif")
+    done = invoke("predict", family / "b0", tmp_path, "--json")
+    assert done.exit_code == 1
+    found = {Path(each["image"]).name: each for each in json.loads(done.stdout)}
+    assert found.keys() == {"a.png", "broken.png", "float.tif"}
+    assert found["a.png"]["top"]
+    assert "not an image of a known format" in found["broken.png"]["error"]
+    assert "floating-point" in found["float.tif"]["error"]
+
+
+def test_verify_ends_with_the_first_difference(family, tmp_path):
     done = CliRunner().invoke(app, ["verify", str(family), "--json"])
     assert done.exit_code == 0, done.output
     what = {check["what"] for check in json.loads(done.stdout) if check["checked"]}
