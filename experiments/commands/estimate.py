@@ -1,7 +1,8 @@
-"""`phiscale estimate`: what a recipe will take, and what would make it fit into a time."""
+"""`phiscale estimate`: how long a recipe takes, and how to make it fit into a time."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,52 +15,52 @@ from reports.formatting import count, duration, size
 
 if TYPE_CHECKING:
     from experiments.planning.estimate import Estimate
+    from experiments.planning.time_limit import Fit
 
 
 def estimate(
     recipe: Target,
     hours: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Show what would fit into this many hours."),
+        float | None, typer.Option(min=0.001, help="Show how to make it fit into this many hours.")
     ] = None,
     machines: Annotated[
-        int, typer.Option(min=1, help="Also estimate this many machines like this one.")
+        int, typer.Option(min=1, help="Estimate also for this many machines like this one.")
     ] = 2,
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a recipe takes: hours and disk space, by stage.
+    """Measure how long a recipe takes: hours and disk space, by stage.
 
-    It trains the smallest, the median and the largest network for some seconds.
+    Trains the smallest, the median and the largest network for some seconds.
     """
     from experiments import config
-    from experiments.planning import estimate as estimating
     from experiments.planning import time_limit
+    from experiments.planning.estimate import Estimator
 
     saved = Path(recipe) / "recipe.yaml"
     loaded = config.load(str(saved) if saved.is_file() else recipe, tuple(changes or ()))
-    estimator = estimating.Estimator(loaded, log.note)
+    estimator = Estimator(loaded, log.note)
     found = estimator.estimate(machines=machines)
-    ways = time_limit.ways(estimator, hours) if hours else []
+    fit = time_limit.fit(estimator, hours) if hours else None
     enough = time_limit.machines_for(estimator, hours) if hours else None
     if as_json:
-        print_json(_as_data(found, hours, ways, enough))
+        print_json(_as_data(found, hours, fit, enough))
         return
     _print_estimate(found)
     if hours is not None:
-        _print_fit(recipe, found, hours, ways, enough)
+        _print_fit(recipe, found, hours, fit, enough)
 
 
 def _print_estimate(found: Estimate) -> None:
     low, middle, high = (count(macs) for macs in found.macs)
     out.print(
         f"{found.combinations:.1e} of {found.size:.1e} networks of {found.space} are within the "
-        f"bounds: {low} to {high} MACs, half of them {middle} or more\n"
+        f"bounds, with {low} to {high} MACs (median {middle})\n"
     )
     rows = [
-        [probe.name, count(probe.macs), f"{probe.architecture.resolution}"]
-        + [f"{1 / seconds:,.0f} images/s" for seconds in (probe.train, probe.validation)]
-        for probe in found.probes
+        [speed.name, count(speed.macs), f"{speed.architecture.resolution}"]
+        + [f"{1 / seconds:,.0f} images/s" for seconds in (speed.train, speed.validation)]
+        for speed in found.speeds
     ]
     at_once = f", {found.workers} at a time" if found.workers > 1 else ""
     print_rows((f"measured here{at_once}", "MACs", "pixels", "training", "validation"), rows)
@@ -67,68 +68,73 @@ def _print_estimate(found: Estimate) -> None:
     rows = [
         [
             name,
-            f"{trainings} ×" if trainings else "",
+            f"{training_runs} ×" if training_runs else "",
             duration(here.middle),
             f"{duration(here.low)} – {duration(here.high)}",
-            duration(there.middle),
+            duration(shared.middle),
             size(written),
         ]
-        for name, trainings, here, there, written in [
-            *((s.name, s.trainings, s.seconds, s.shared, s.bytes) for s in found.stages),
+        for name, training_runs, here, shared, written in [
+            *((s.name, s.training_runs, s.seconds, s.shared, s.bytes) for s in found.stages),
             totals,
         ]
     ]
     out.print()
-    shared = f"{found.machines} machines"
-    print_rows(("stage", "", "here", "between", shared, "disk"), rows)
-    out.print(f"decoded images take {size(found.cache_bytes)} of disk space", style="dim")
+    machines = f"{found.machines} machines"
+    print_rows(("stage", "", "here", "between", machines, "disk"), rows)
+    out.print(f"decoded images take {size(found.cache_bytes)} of the disk", style="dim")
+    if found.under_load:
+        out.print(
+            f"other processes used about {1 - found.cpu_share:.0%} of the CPU during the "
+            "measurement: on an idle machine the run is faster; measure again then",
+            style="yellow",
+        )
 
 
 def _print_fit(
-    recipe: str,
-    found: Estimate,
-    hours: float,
-    ways: list[tuple[str, dict[str, int]]],
-    enough: int | None,
+    recipe: str, found: Estimate, hours: float, fit: Fit | None, enough: int | None
 ) -> None:
     limit = duration(3600 * hours)
     out.print()
-    if found.seconds.middle <= 3600 * hours:
-        sure = "surely" if found.seconds.high <= 3600 * hours else "probably"
-        out.print(f"it {sure} fits into {limit} as it is")
+    if fit and not fit.changes:
+        sure = "fits" if found.seconds.high <= 3600 * hours else "probably fits"
+        out.print(f"the recipe {sure} into {limit}")
         return
-    out.print(f"to fit into {limit}, one of:")
-    for words, values in ways:
-        sets = " ".join(f"--set {key}={value}" for key, value in values.items())
-        out.print(f"  {words}: phiscale run {recipe} {sets}", markup=False, soft_wrap=True)
+    if fit:
+        low, middle, high = map(duration, fit.estimate.seconds)
+        out.print(f"to fit into {limit} ({middle}, between {low} and {high}):")
+        out.print(f"  {_command(recipe, fit)}", markup=False, soft_wrap=True)
     if enough is not None:
-        out.print(f"  {enough} machines like this one (executor.kind: ray)")
-    if not ways and enough is None:
-        out.print("  only a smaller recipe: lower objective.bounds and resolution")
+        prefix = "or " if fit else ""
+        out.print(f"{prefix}use {enough} machines like this one (executor.kind: ray)")
+    if fit is None and enough is None:
+        out.print(f"nothing makes it fit into {limit}: lower objective.bounds and resolution")
+
+
+def _command(recipe: str, fit: Fit) -> str:
+    from experiments.planning.time_limit import shown
+
+    sets = [shlex.quote(f"{key}={shown(value)}") for key, value in fit.changes.items()]
+    return " --set ".join([f"phiscale run {recipe}", *sets])
 
 
 def _as_data(
-    found: Estimate,
-    hours: float | None,
-    ways: list[tuple[str, dict[str, int]]],
-    enough: int | None,
+    found: Estimate, hours: float | None, fit: Fit | None, enough: int | None
 ) -> dict[str, Any]:
-    probes = [
-        {name: value for name, value in probe._asdict().items() if name != "architecture"}
-        for probe in found.probes
+    speeds = [
+        {name: value for name, value in speed._asdict().items() if name != "architecture"}
+        for speed in found.speeds
     ]
     stages = [
         vars(stage) | {name: getattr(stage, name)._asdict() for name in ("seconds", "shared")}
         for stage in found.stages
     ]
     totals = {"seconds": found.seconds._asdict(), "shared": found.shared._asdict()}
-    fit = {
-        "hours": hours,
-        "ways": [{"what": words, "set": values} for words, values in ways],
-        "machines": enough,
-    }
-    return (
-        vars(found)
-        | {"probes": probes, "stages": stages, "bytes": found.bytes, **totals}
-        | ({"fit": fit} if hours else {})
-    )
+    data = vars(found) | {"speeds": speeds, "stages": stages, "bytes": found.bytes, **totals}
+    data["under_load"] = found.under_load
+    if hours:
+        changes = fit and dict(fit.changes)
+        seconds = fit and fit.estimate.seconds._asdict()
+        fitted = {"hours": hours, "set": changes, "seconds": seconds, "machines": enough}
+        data["fit"] = fitted
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from experiments.commands.shared_options import AsJson, Set
 from experiments.commands.terminal import err, out, print_json, wrote
 from experiments.config import DataConfig, override, quantity
 from experiments.progress import log
+from reports.formatting import duration
 from space.files import write_file
 from space.validation import InvalidInput, validate
 
@@ -25,6 +27,10 @@ def init(
     ],
     budget: Annotated[
         str | None, typer.Option(help="MACs that the baseline may cost, as in 300M.")
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Write a recipe that takes at most this many hours here."),
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where to train (auto).")] = None,
     file: Annotated[
@@ -62,12 +68,21 @@ def init(
         suggested = drafts.suggested_budget(found, gpu=gpu)
         asked = _ask_budget(suggested) or suggested
     name = drafts.run_name(images.absolute())
-    made = drafts.draft(found, asked, gpu=gpu, device=chosen, name=name)
+    draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name)
+    made, seconds = draft_of(asked), None
+    if hours is not None:
+        from experiments.planning.time_limit import fitted_draft
+
+        made, estimate = fitted_draft(
+            draft_of, asked, hours, keep_budget=budget is not None, say=log.remark
+        )
+        seconds = estimate.seconds
     write_file(target, made.text)
     if as_json:
         network = made.network._asdict()
         facts = {"recipe": str(target), "budget": made.budget, "candidates": made.candidates}
-        print_json({**facts, **network} | found.to_dict())
+        took = {"seconds": seconds and seconds._asdict()}
+        print_json({**facts, **network, **took} | found.to_dict())
         return
     out.print(
         f"search   {made.network.space} at {made.network.resolution} pixels, up to "
@@ -75,9 +90,12 @@ def init(
         markup=False,
     )
     out.print(f"grid     at least {made.candidates} candidates for α, β, γ", markup=False)
+    if seconds is not None:
+        low, middle, high = map(duration, seconds)
+        out.print(f"time     {middle}, between {low} and {high}")
     wrote(target)
-    out.print(f"what it takes:  phiscale estimate {target}", markup=False, soft_wrap=True)
-    out.print(f"to run it:      phiscale run {target}", markup=False, soft_wrap=True)
+    out.print(f"to estimate:    phiscale estimate {target}", markup=False, soft_wrap=True)
+    out.print(f"to run:         phiscale run {target}", markup=False, soft_wrap=True)
 
 
 def _data_config(images: Path, changes: list[str]) -> DataConfig:

@@ -1,8 +1,8 @@
-"""What a recipe will take, measured: seconds of short trainings, then hours and bytes of stages.
+"""How long a recipe will take, in hours and bytes per stage, from short measured training runs.
 
-What a training takes per image is measured on networks from the smallest to the largest that the
-run can meet, and interpolated in between by their MACs. What is not known beforehand (which network
-becomes the baseline, how many trainings the pruner ends) widens the interval.
+The seconds per image are measured on networks from the smallest to the largest that the run can
+meet, and interpolated in between by MACs. What is not known beforehand (which network becomes the
+baseline, how many training runs the pruner stops) widens the interval.
 """
 
 from __future__ import annotations
@@ -20,13 +20,8 @@ import numpy as np
 
 from experiments.config import Recipe
 from experiments.data.load import load
-from experiments.planning.networks import (
-    coefficient_grid,
-    count_combinations,
-    draw_candidates,
-    family_members,
-)
-from experiments.planning.training_speed import Probe, Stand
+from experiments.planning.networks import ExpectedNetworks, expected_networks
+from experiments.planning.training_speed import SpeedTest, TrainingSpeed, cpu_share
 from experiments.runs.opening import largest_resolution
 from experiments.training import machine
 from scaling.race import ladder
@@ -35,9 +30,12 @@ from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
 
-#: The least relative uncertainty of seconds (assumed: other work, heat, and what three networks say
-#: of others).
+#: The minimum relative uncertainty of seconds (assumed: other processes, heat, and what a few
+#: networks say about others).
 _DOUBT = 0.1
+
+#: The share of the CPU below which a measurement is repeated, and how often it is made (assumed).
+_IDLE, _ATTEMPTS = 0.9, 3
 
 #: Bytes of a trial in SQLite, of an empty database, and of a report (measured: 37 trials of the
 #: demo take 217 KB, its report 1.0 MB).
@@ -49,23 +47,23 @@ _PARAM_BYTES, _CHECKPOINT_COPIES, _MEMBER_COPIES = 4, 3, 3
 
 
 class Range(NamedTuple):
-    """A quantity with the interval that it is expected in."""
+    """A quantity with the interval in which it is expected."""
 
     low: float
     middle: float
     high: float
 
     def __add__(self, other: Range) -> Range:  # type: ignore[override]
-        """Sums of all three: what makes one stage long makes all long."""
+        """Adds all three: what makes one stage long makes all stages long."""
         return Range(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """A stage's trainings, its seconds on this machine and on several such, and its bytes."""
+    """A stage's training runs, its seconds on this machine and on several such, and its bytes."""
 
     name: str
-    trainings: int
+    training_runs: int
     seconds: Range
     shared: Range
     bytes: int
@@ -73,162 +71,204 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a recipe will take; `combinations` of choices lie within the bounds, of `size` in all.
+    """How long a recipe takes.
 
-    `workers` is what this machine trains at a time, `machines` how many such machines `shared`
-    seconds are for.
+    `combinations` of the `size` combinations of choices lie within the bounds; `macs` are the
+    lowest, median and highest MACs. `workers` is the number of training runs at a time on this
+    machine, and `shared` seconds are for `machines` of them. `cpu_share` is the part of the CPU
+    that the measurement got.
     """
 
     space: str
     size: int
     combinations: float
     macs: tuple[int, int, int]
-    probes: tuple[Probe, ...]
+    speeds: tuple[TrainingSpeed, ...]
     stages: tuple[StageEstimate, ...]
     cache_bytes: int
     workers: int
     machines: int
+    cpu_share: float
+
+    @property
+    def under_load(self) -> bool:
+        """Whether other processes used the CPU during the measurement."""
+        return self.cpu_share < _IDLE
 
     @property
     def seconds(self) -> Range:
-        """All stages here."""
+        """Seconds of all stages on this machine."""
         return sum((stage.seconds for stage in self.stages), Range(0, 0, 0))
 
     @property
     def shared(self) -> Range:
-        """All stages on `machines`."""
+        """Seconds of all stages on `machines`."""
         return sum((stage.shared for stage in self.stages), Range(0, 0, 0))
 
     @property
     def bytes(self) -> int:
-        """All that is written."""
+        """Bytes that are written in all."""
         return self.cache_bytes + sum(stage.bytes for stage in self.stages)
 
 
 class Estimator:
-    """A recipe with its images and measured speed, ready to say what any variant of it takes.
+    """Measures how fast a recipe's networks train, and estimates any variant of the recipe.
 
-    `baselines` stand for the baseline that is not known yet: candidates of which a quarter, half
-    and three quarters are cheaper. `told` hears what is being done.
+    A variant may differ in trials, epochs, bounds, target and members. `say` receives what is being
+    done.
+
+    Raises:
+        InvalidInput: if the recipe trains no networks.
     """
 
-    def __init__(self, recipe: Recipe, told: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> None:
         if recipe.evaluator.kind == "records":
             raise InvalidInput(
-                "evaluator.kind: `records` looks networks up and trains none, so there is nothing "
-                "to estimate; run it"
+                "evaluator.kind: `records` trains no networks, so there is nothing to estimate"
             )
         self.recipe = recipe
         pixels = recipe.data.resolution or largest_resolution(recipe)
         self.data = load(recipe.data, resolution=pixels, seed=recipe.seed)
-        self._workers = (
-            len(machine.worker_variables(recipe.executor))
-            if recipe.executor.kind == "processes"
-            else 1
-        )
-        told("drawing networks within the bounds")
-        self._candidates, self._drawn = draw_candidates(recipe, self.data)
-        self._macs = np.array([cost(each).macs for each in self._drawn])
-        self.baselines = tuple(
-            self._drawn[round(place * (len(self._drawn) - 1))] for place in (0.25, 0.5, 0.75)
-        )
-        self._combinations = count_combinations(self._candidates)
-        self._families = tuple(family_members(recipe, each) for each in self.baselines)
-        self._grid = coefficient_grid(recipe, self.baselines[1])
-        self.probes = self._measured(told)
+        executor = recipe.executor
+        processes = executor.kind == "processes"
+        self._workers = len(machine.worker_variables(executor)) if processes else 1
+        say("drawing networks within the bounds")
+        self._known: dict[object, ExpectedNetworks] = {}
+        self.networks = self._networks_of(recipe)
+        self.speeds, self.cpu_share = self._measured(say)
 
     def estimate(self, recipe: Recipe | None = None, machines: int = 1) -> Estimate:
-        """What the recipe takes, or a variant that differs in trials and epochs alone."""
-        recipe = recipe or self.recipe
-        low, *_, high = self._macs
+        """The estimate of the recipe, or of a variant of it.
+
+        Raises:
+            InvalidInput: if a stage of the variant would have no network.
+        """
+        networks = self._networks_of(recipe or self.recipe)
+        low, *_, high = networks.macs
         return Estimate(
-            space=recipe.space,
-            size=self._candidates.space.size,
-            combinations=self._combinations,
-            macs=(int(low), int(np.median(self._macs)), int(high)),
-            probes=self.probes,
-            stages=tuple(self._stages(recipe, machines)),
+            space=networks.recipe.space,
+            size=networks.candidates.space.size,
+            combinations=networks.combinations,
+            macs=(low, int(np.median(networks.macs)), high),
+            speeds=self.speeds,
+            stages=tuple(self._stages(networks, recipe or self.recipe, machines)),
             cache_bytes=self.data.summary.bytes,
             workers=self._workers,
             machines=machines,
+            cpu_share=self.cpu_share,
         )
 
-    # ----------------------------------------------------------------------------------- measuring
+    def _networks_of(self, recipe: Recipe) -> ExpectedNetworks:
+        """The networks of a variant; those that differ in trials and epochs alone have the same."""
+        family = recipe.family
+        key = (recipe.objective, recipe.space, recipe.resolution, family.phi, family.targets)
+        if key not in self._known:
+            self._known[key] = expected_networks(recipe, self.data)
+        return self._known[key]
 
-    def _measured(self, told: Callable[[str], None]) -> tuple[Probe, ...]:
-        places = {"smallest": 0, "median": len(self._drawn) // 2, "largest": len(self._drawn) - 1}
-        networks = {f"{name} candidate": self._drawn[place] for name, place in places.items()}
-        networks["largest member"] = max(self._families[1], key=lambda each: cost(each).macs)
-        stand, probes = Stand(self.recipe, self.data, self._workers), []
+    # ---------------------------------------------------------------------------------- measuring
+
+    def _measured(self, say: Callable[[str], None]) -> tuple[tuple[TrainingSpeed, ...], float]:
+        """The speeds, and the share of the CPU: of the attempt that got the largest share."""
+        attempts: list[tuple[float, tuple[TrainingSpeed, ...]]] = []
+        for left in reversed(range(_ATTEMPTS)):
+            attempts.append(self._attempt(say))
+            share = attempts[-1][0]
+            if share >= _IDLE:
+                break
+            if left:
+                say(f"other processes use about {1 - share:.0%} of the CPU; measuring again")
+        share, speeds = max(attempts, key=lambda attempt: attempt[0])
+        return speeds, share
+
+    def _attempt(self, say: Callable[[str], None]) -> tuple[float, tuple[TrainingSpeed, ...]]:
+        drawn = self.networks.drawn
+        chosen = {
+            "smallest candidate": drawn[0],
+            "median candidate": drawn[len(drawn) // 2],
+            "largest candidate": drawn[-1],
+            "largest member": max(self.networks.families[1], key=lambda each: cost(each).macs),
+        }
+        test, speeds = SpeedTest(self.recipe, self.data, self._workers), []
+        threads = min(machine.cores(), self._workers * (self.recipe.executor.threads or 10**6))
+        shares = [cpu_share(threads)]
         with tempfile.TemporaryDirectory() as folder:
-            for name, network in networks.items():
-                told(f"training the {name} for a moment")
-                probes.append(stand.measure(name, network, Path(folder)))
-        return tuple(sorted(probes, key=lambda probe: probe.macs))
+            for name, network in chosen.items():
+                say(f"training the {name} for some seconds")
+                speeds.append(test.measure(name, network, Path(folder)))
+                shares.append(cpu_share(threads))
+        return fmean(shares), tuple(sorted(speeds, key=lambda speed: speed.macs))
 
     # ------------------------------------------------------------------------------------- stages
 
     def training(self, network: Architecture, epochs: int, fraction: float, final: bool) -> float:
-        """Seconds of one training, by the measured networks around it in MACs."""
+        """Seconds of one training run, interpolated by MACs between the measured networks."""
         data = self.data
         everything = final and self.recipe.data.return_held_out
         images = len(data.full_train if everything else data.train) * fraction
-        measured = len(data.test if final else data.held_out)
+        validated = len(data.test if final else data.held_out)
         macs = cost(network).macs
-        train = _interpolated(macs, [(probe.macs, probe.train) for probe in self.probes])
-        validation = _interpolated(macs, [(probe.macs, probe.validation) for probe in self.probes])
-        start = fmean(probe.start for probe in self.probes)
-        return epochs * (images * train + measured * validation) + start
+        train = _interpolated(macs, [(speed.macs, speed.train) for speed in self.speeds])
+        validation = _interpolated(macs, [(speed.macs, speed.validation) for speed in self.speeds])
+        start = fmean(speed.start for speed in self.speeds)
+        return epochs * (images * train + validated * validation) + start
 
-    def _stages(self, recipe: Recipe, machines: int) -> Iterable[StageEstimate]:
-        search = recipe.search
-        fraction = search.data_fraction
-        proxy = [self.training(each, search.epochs, fraction, False) for each in self._drawn]
+    def _stages(
+        self, networks: ExpectedNetworks, recipe: Recipe, machines: int
+    ) -> Iterable[StageEstimate]:
+        def stage(name: str, groups: Sequence[tuple[int, Range]], size: int) -> StageEstimate:
+            doubt = 1 + max(_DOUBT, *(speed.spread for speed in self.speeds))
+            here, shared = (
+                Range(low / doubt, middle, high * doubt)
+                for low, middle, high in (
+                    [_makespan(groups, place, workers) for place in range(3)]
+                    for workers in (self._workers, self._workers * machines)
+                )
+            )
+            return StageEstimate(name, sum(count for count, _ in groups), here, shared, size)
+
+        search, fraction = recipe.search, recipe.search.data_fraction
+        proxy = [self.training(each, search.epochs, fraction, False) for each in networks.drawn]
         each = (float(np.quantile(proxy, 0.25)), fmean(proxy), float(np.quantile(proxy, 0.75)))
-        kept = zip(each, _kept(recipe), strict=True)
+        kept = zip(each, _kept_by_pruner(recipe), strict=True)
         trials = Range(*(search.trials * seconds * part for seconds, part in kept))
-        params = cost(self.baselines[1]).params * _PARAM_BYTES
-        yield self._stage(
-            "search",
-            [(search.trials, trials)],
-            machines,
-            search.trials * _TRIAL_BYTES + _STORAGE_BYTES + params * _CHECKPOINT_COPIES,
-        )
-        finals = self._alike(self.baselines, search.final_epochs, fraction, False)
-        yield self._stage(
-            "finalists",
-            [(search.finalists, Range(*(search.finalists * each for each in finals)))],
-            machines,
-            search.finalists * _TRIAL_BYTES,
-        )
-        jobs = list(self._coefficient_jobs(recipe))
-        yield self._stage("coefficients", jobs, machines, sum(n for n, _ in jobs) * _TRIAL_BYTES)
-        trained = list(self._member_jobs(recipe))
-        weights = sum(cost(each).params for each in self._families[1]) * _PARAM_BYTES
-        yield self._stage("family", trained, machines, weights * _MEMBER_COPIES + _REPORT_BYTES)
+        checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
+        written = search.trials * _TRIAL_BYTES + _STORAGE_BYTES + checkpoint
+        yield stage("search", [(search.trials, trials)], written)
 
-    def _member_jobs(self, recipe: Recipe) -> Iterable[tuple[int, Range]]:
-        """Each member's training. At φ it grows by whatever product the coefficients will have."""
+        finals = self._alike(networks.baselines, search.final_epochs, fraction, False)
+        finalists = Range(*(search.finalists * each for each in finals))
+        written = search.finalists * _TRIAL_BYTES
+        yield stage("finalists", [(search.finalists, finalists)], written)
+
+        jobs = list(self._coefficient_jobs(networks, recipe))
+        yield stage("coefficients", jobs, sum(count for count, _ in jobs) * _TRIAL_BYTES)
+
+        weights = sum(cost(each).params for each in networks.families[1]) * _PARAM_BYTES
+        members = list(self._member_jobs(networks, recipe))
+        yield stage("family", members, weights * _MEMBER_COPIES + _REPORT_BYTES)
+
+    def _member_jobs(
+        self, networks: ExpectedNetworks, recipe: Recipe
+    ) -> Iterable[tuple[int, Range]]:
+        """The training run of each member. Its cost depends on the coefficients, not yet known."""
         settings = recipe.family
         product = 1 + recipe.coefficients.tolerance / recipe.coefficients.factor
         powers = [0.0] * len(settings.targets) or [abs(phi) for phi in settings.phi]
-        for phi, versions in zip(powers, zip(*self._families, strict=True), strict=True):
+        for phi, versions in zip(powers, zip(*networks.families, strict=True), strict=True):
             low, middle, high = self._alike(versions, settings.epochs, settings.data_fraction, True)
             yield 1, Range(low / product**phi, middle, high * product**phi)
 
-    def _alike(
-        self, networks: Sequence[Architecture], epochs: int, fraction: float, final: bool
-    ) -> list[float]:
-        return sorted(self.training(each, epochs, fraction, final) for each in networks)
-
-    def _coefficient_jobs(self, recipe: Recipe) -> Iterable[tuple[int, Range]]:
-        """Groups of equally long trainings: how many, and the seconds of all of them."""
-        settings, found = recipe.coefficients, self._grid
-        if not found:
+    def _coefficient_jobs(
+        self, networks: ExpectedNetworks, recipe: Recipe
+    ) -> Iterable[tuple[int, Range]]:
+        """Groups of equally long training runs: how many, and the seconds of the whole group."""
+        settings, grid = recipe.coefficients, networks.grid
+        if not grid:
             return
-        own = cost(self.baselines[1]).macs
-        scale = [cost(each).macs / own for each in self.baselines]
-        count, confirmed = len(found), (2 * settings.seeds, settings.epochs)
+        own = cost(networks.baselines[1]).macs
+        scale = [cost(each).macs / own for each in networks.baselines]
+        count, confirmed = len(grid), (2 * settings.seeds, settings.epochs)
         match settings.method:
             case "grid":
                 rungs = [(count, settings.epochs)]
@@ -241,23 +281,18 @@ class Estimator:
                 rungs = [(count + again, settings.epochs), confirmed]
         for count, epochs in rungs:
             each = fmean(
-                self.training(network, epochs, settings.data_fraction, False) for network in found
+                self.training(network, epochs, settings.data_fraction, False) for network in grid
             )
             yield count, Range(*(count * each * factor for factor in scale))
 
-    def _stage(
-        self, name: str, groups: Sequence[tuple[int, Range]], machines: int, size: int
-    ) -> StageEstimate:
-        doubt = 1 + max(_DOUBT, *(probe.spread for probe in self.probes))
-        here, there = (
-            _doubted([_makespan(groups, place, workers) for place in range(3)], doubt)
-            for workers in (self._workers, self._workers * machines)
-        )
-        return StageEstimate(name, sum(count for count, _ in groups), here, there, size)
+    def _alike(
+        self, networks: Sequence[Architecture], epochs: int, fraction: float, final: bool
+    ) -> list[float]:
+        return sorted(self.training(each, epochs, fraction, final) for each in networks)
 
 
 def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:
-    """Seconds at `macs`, by straight lines between logarithms; in proportion beyond both ends."""
+    """Seconds at `macs`: log-linear between the known points, proportional beyond both ends."""
     (least, first), (most, last) = known[0], known[-1]
     if macs <= least:
         return first * macs / least
@@ -268,7 +303,7 @@ def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:
     return float(np.exp(np.interp(math.log(macs), places, seconds)))
 
 
-def _kept(recipe: Recipe) -> tuple[float, float, float]:
+def _kept_by_pruner(recipe: Recipe) -> tuple[float, float, float]:
     """The part of the search's training that the pruner leaves: at least, about, at most.
 
     At least: half of the trials after its start end at the first judgement (the median pruner's
@@ -284,14 +319,9 @@ def _kept(recipe: Recipe) -> tuple[float, float, float]:
 
 
 def _makespan(groups: Sequence[tuple[int, Range]], place: int, workers: int) -> float:
-    """Seconds until all trainings are done: each group's, the longest first, on a free worker."""
+    """Seconds until all training runs end: the longest first, each on the first free worker."""
     every = [total[place] / count for count, total in groups for _ in range(count) if count]
     free = [0.0] * workers
     for seconds in sorted(every, reverse=True):
         heapq.heapreplace(free, free[0] + seconds)
     return max(free)
-
-
-def _doubted(seconds: Sequence[float], doubt: float) -> Range:
-    low, middle, high = seconds
-    return Range(low / doubt, middle, high * doubt)

@@ -1,9 +1,11 @@
-"""Networks that a run can meet, before any is trained: candidates, grid, members."""
+"""The networks that a run can meet, before any is trained: candidates, baselines, grid, members."""
 
 from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +20,72 @@ from scaling.family import family_at, family_for
 from scaling.rules import load as load_rule
 from scaling.targets import MEASURES
 from search.candidates import Candidates
-from space import choices
+from space import choices, moves
 from space.architecture import Architecture
 from space.cost import cost
+from space.validation import InvalidInput
 from space.within import Within
 
-#: Networks drawn within the bounds, to learn what candidates cost.
-_DRAWS = 400
+#: Networks drawn within the bounds, to learn what candidates cost, and at each end of the bounds.
+_DRAWS, _EDGE_DRAWS = 400, 64
+
+#: Draws that estimate how many combinations lie within the bounds, to about 5 %.
+_COUNT_DRAWS = 500
 
 
-def draw_candidates(recipe: Recipe, data: Data) -> tuple[Candidates, list[Architecture]]:
-    """The candidates, and some of them with the cheapest and the dearest found, by MACs."""
+@dataclass(frozen=True)
+class ExpectedNetworks:
+    """The networks that a run with `recipe` can meet.
+
+    `drawn` are random candidates within the bounds, with the cheapest and the most expensive ones
+    found, in order of MACs.
+    """
+
+    recipe: Recipe
+    candidates: Candidates
+    drawn: tuple[Architecture, ...]
+
+    @cached_property
+    def macs(self) -> tuple[int, ...]:
+        """The MACs of the drawn candidates."""
+        return tuple(cost(network).macs for network in self.drawn)
+
+    @cached_property
+    def baselines(self) -> tuple[Architecture, ...]:
+        """Candidates at the quartiles of MACs: they stand for the baseline, which is not known."""
+        last = len(self.drawn) - 1
+        return tuple(self.drawn[round(place * last)] for place in (0.25, 0.5, 0.75))
+
+    @cached_property
+    def combinations(self) -> float:
+        """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
+        bounds = self.candidates.objective.bounds.counts
+        if not bounds:
+            return float(self.candidates.space.size)
+        within = Within(self.candidates.table, bounds)
+        inside = len(within.draw(_COUNT_DRAWS, np.random.default_rng(0)))
+        return within.count * inside / _COUNT_DRAWS
+
+    @cached_property
+    def grid(self) -> tuple[Architecture, ...]:
+        """The candidates of the coefficients around the median baseline; none if they are fixed."""
+        settings = self.recipe.coefficients
+        if settings.pinned:
+            return ()
+        return tuple(each.architecture for each in candidates_of(settings, self.baselines[1]))
+
+    @cached_property
+    def families(self) -> tuple[tuple[Architecture, ...], ...]:
+        """The members of a family around each of the baselines."""
+        return tuple(_members(self.recipe, each) for each in self.baselines)
+
+
+def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
+    """The networks that a run with these images can meet.
+
+    Raises:
+        InvalidInput: if no network of the space lies within the bounds.
+    """
     space = choices.load(recipe.space).adapted(
         num_classes=len(data.classes),
         resolution=recipe.resolution,
@@ -39,49 +96,34 @@ def draw_candidates(recipe: Recipe, data: Data) -> tuple[Candidates, list[Archit
     candidates = Candidates(space, objective)
     rng = np.random.default_rng(recipe.seed)
     rows = [candidates.sample(_DRAWS, rng)]
-    bounds = objective.bounds.counts
-    least, most = bounds.get("macs", (1, 2**62))
-    for end in (least, most):
-        edge = Within(candidates.table, {"macs": (end, end)}, clip=False).nearest(64, rng)
+    for end in objective.bounds.counts.get("macs", (1, 2**62)):
+        edge = Within(candidates.table, {"macs": (end, end)}, clip=False).nearest(_EDGE_DRAWS, rng)
         rows.append(edge[candidates.within(edge)])
     if not sum(map(len, rows)):
-        rows = [candidates.unseen(set(), rows[0], rng).row[None]]  # which says why there is none
-    found = [candidates.at_row(row).architecture for row in np.concatenate(rows)]
-    return candidates, sorted(found, key=lambda network: cost(network).macs)
+        somewhere = moves.uniform(candidates.sizes, 1, rng)[0]
+        rows = [candidates.unseen(set(), somewhere, rng).row[None]]  # raises, and says why
+    drawn = [candidates.at_row(row).architecture for row in np.concatenate(rows)]
+    return ExpectedNetworks(recipe, candidates, tuple(sorted(drawn, key=lambda n: cost(n).macs)))
 
 
-def count_combinations(candidates: Candidates) -> float:
-    """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
-    bounds = candidates.objective.bounds.counts
-    if not bounds:
-        return float(candidates.space.size)
-    within = Within(candidates.table, bounds)
-    draws = 500
-    inside = len(within.draw(draws, np.random.default_rng(0)))
-    return within.count * inside / draws
+def _members(recipe: Recipe, baseline: Architecture) -> tuple[Architecture, ...]:
+    """A family around a baseline.
 
-
-def coefficient_grid(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
-    """The candidates of the coefficient stage around a baseline; none where they are pinned."""
-    if recipe.coefficients.pinned:
-        return []
-    return [each.architecture for each in candidates_of(recipe.coefficients, baseline)]
-
-
-def family_members(recipe: Recipe, baseline: Architecture) -> list[Architecture]:
-    """A family around a network that might become the baseline.
-
-    Until they are found, α and β are the published ones, and γ what they leave of the factor.
+    Before the coefficients are known, α and β are the published ones, and γ fills up the factor.
     """
     grid, settings = recipe.coefficients, recipe.family
-    alpha, beta = PUBLISHED.alpha, PUBLISHED.beta
-    gamma = math.sqrt(max(1.0, grid.factor / (alpha * beta**2)))
-    coefficients = Coefficients(alpha, beta, gamma)
     if grid.alpha and grid.beta and grid.gamma:
         coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
-    if not settings.targets:
-        family = family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
     else:
+        alpha, beta = PUBLISHED.alpha, PUBLISHED.beta
+        gamma = math.sqrt(max(1.0, grid.factor / (alpha * beta**2)))
+        coefficients = Coefficients(alpha, beta, gamma)
+    if settings.cost == "latency":
+        raise InvalidInput(
+            "family.cost: members sized by latency cannot be estimated, because it is measured "
+            "during the run; try a cost in macs: --set family.cost=macs --set family.targets=[…]"
+        )
+    if settings.targets:
         family = family_for(
             baseline,
             coefficients,
@@ -90,4 +132,6 @@ def family_members(recipe: Recipe, baseline: Architecture) -> list[Architecture]
             measure=MEASURES[settings.cost],
             multiple=settings.multiple,
         )
-    return [member.architecture for member in family.members]
+    else:
+        family = family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+    return tuple(member.architecture for member in family.members)

@@ -1,59 +1,230 @@
-"""What would make a run fit into a time: fewer or shorter trainings, or more machines."""
+"""How to make a run fit into a time: fewer members, a smaller baseline, fewer trials, fewer epochs.
+
+These are reduced in this order, and each no more than needed. No stage is emptied, and finalists
+are never trained for fewer epochs than candidates.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from experiments.config import Recipe
-from experiments.planning.estimate import Estimator
+import yaml
+
+from experiments.config import Recipe, value_keys
+from experiments.planning.draft import Draft, written
+from experiments.planning.estimate import Estimate, Estimator
+from space.validation import InvalidInput, validate
+
+#: The part of the time that is planned for training; the rest is for exports and the report
+#: (assumed).
+_PLANNED = 0.9
+
+#: Members of a family and trials of a search that are left at least (assumed).
+_LEAST_MEMBERS, _LEAST_TRIALS = 2, 8
+
+#: Factors by which the baseline's MACs shrink, to a quarter at least, and percentages of trials and
+#: epochs (assumed).
+_BASELINES = tuple(2 ** (-step / 4) for step in range(1, 9))
+_PERCENTAGES = tuple(range(95, 4, -5))
+
+#: Keys that are reduced besides members and baseline.
+_REDUCED = (
+    *("search.trials", "search.finalists", "search.epochs", "search.final_epochs"),
+    *("coefficients.epochs", "family.epochs"),
+)
+
+Variants = Callable[[Recipe], Iterable[Recipe]]
 
 
-def ways(estimator: Estimator, hours: float) -> list[tuple[str, dict[str, int]]]:
-    """Ways to make a run fit into `hours`, each as a sentence and the keys that it changes.
+class Fit(NamedTuple):
+    """A variant of a recipe that fits into a time; `changes` are the keys that differ."""
 
-    Each way is judged by its own estimate; none is given where nothing would do.
+    recipe: Recipe
+    changes: Mapping[str, Any]
+    estimate: Estimate
+
+
+def fit(estimator: Estimator, hours: float, baselines: Variants | None = None) -> Fit | None:
+    """The recipe of `estimator`, reduced until it fits into `hours`; None if nothing is enough.
+
+    `baselines` gives variants with smaller baselines, the largest first; by default bounds, target
+    and members shrink together.
     """
-    recipe, limit = estimator.recipe, 3600 * hours
-    found: list[tuple[str, dict[str, int]]] = []
-    for words, changed in (
-        ("fewer trials alone", ("search.trials",)),
-        ("a shorter training of the family alone", ("family.epochs",)),
-        (
-            "less of everything",
-            ("search.trials", "search.final_epochs", "coefficients.epochs", "family.epochs"),
-        ),
-    ):
-        for percent in range(95, 4, -5):
-            values = {key: max(1, _value(recipe, key) * percent // 100) for key in changed}
-            if estimator.estimate(_changed(recipe, values)).seconds.middle <= limit:
-                found.append((words, values))
-                break
-    return found
+    recipe, limit = estimator.recipe, 3600 * hours * _PLANNED
+    steps = (_fewer_members, baselines or smaller_baselines, _fewer_trials, _fewer_epochs)
+    for variants in (_unchanged, *steps):
+        for variant in variants(recipe):
+            try:
+                found = estimator.estimate(variant)
+            except InvalidInput:  # a stage would have no network
+                continue
+            recipe = variant
+            if found.seconds.middle <= limit:
+                return Fit(recipe, differences(estimator.recipe, recipe), found)
+    return None
 
 
 def machines_for(estimator: Estimator, hours: float, most: int = 64) -> int | None:
-    """How many machines like this one would do it in `hours`; None where not even `most` would."""
-    return next(
-        (
-            count
-            for count in range(2, most + 1)
-            if estimator.estimate(machines=count).shared.middle <= 3600 * hours
-        ),
-        None,
-    )
+    """How many machines like this one need at most `hours`; None if more than `most`."""
+    limit = 3600 * hours * _PLANNED
+    counts = range(2, most + 1)
+    return next((n for n in counts if estimator.estimate(machines=n).shared.middle <= limit), None)
 
 
-def _value(recipe: Recipe, key: str) -> int:
-    section, _, name = key.partition(".")
-    return int(getattr(getattr(recipe, section), name))
+def fitted_draft(
+    draft_of: Callable[[int], Draft],
+    budget: int,
+    hours: float,
+    *,
+    keep_budget: bool,
+    say: Callable[[str], None],
+) -> tuple[Draft, Estimate]:
+    """A draft of a recipe that fits into `hours`, and its estimate.
+
+    `draft_of` drafts a recipe for a budget, of which `budget` is the largest; `keep_budget` says
+    that no smaller one is allowed. Raises `InvalidInput` if nothing is enough.
+    """
+
+    def recipe_for(budget: int) -> Recipe:
+        return validate(Recipe, yaml.safe_load(draft_of(budget).text), source="the drafted recipe")
+
+    def baselines(recipe: Recipe) -> Iterator[Recipe]:
+        smaller = [] if keep_budget else [_rounded(factor * budget) for factor in _BASELINES]
+        for macs in smaller:
+            if macs >= recipe.objective.target:
+                continue
+            with suppress(InvalidInput):  # no space has networks of so few MACs
+                drafted = recipe_for(macs)
+                members = drafted.family.targets[: len(recipe.family.targets)]
+                reduced = {key: _value(recipe, key) for key in _REDUCED}
+                yield _changed(drafted, {"family.targets": members, **reduced})
+
+    found = _fit_or_refuse(Estimator(recipe_for(budget), say), hours, baselines, keep_budget)
+    if found.changes:  # measure the networks that the reduced recipe trains
+        found = _fit_or_refuse(Estimator(found.recipe, say), hours, baselines, keep_budget)
+    draft = draft_of(int(found.recipe.objective.target))
+    drafted = recipe_for(draft.budget)
+    text = with_values(draft.text, differences(drafted, found.recipe))
+    return replace(draft, text=text), found.estimate
 
 
-def _changed(recipe: Recipe, values: dict[str, int]) -> Recipe:
-    sections: dict[str, dict[str, Any]] = {}
+def _fit_or_refuse(
+    estimator: Estimator, hours: float, baselines: Variants, keep_budget: bool
+) -> Fit:
+    found = fit(estimator, hours, baselines)
+    if found is None:
+        hint = "leave --budget out, or allow more" if keep_budget else "allow more"
+        raise InvalidInput(f"--hours {hours:g}: no recipe for these images fits; {hint}")
+    return found
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, Any]:
+    """The keys whose values differ, with those of `after`."""
+    values = {key: (_value(before, key), _value(after, key)) for key in value_keys()}
+    return {key: new for key, (old, new) in values.items() if old != new}
+
+
+def with_values(text: str, values: Mapping[str, Any]) -> str:
+    """The text of a drafted recipe with other values, and with its comments."""
+    left, section, lines = dict(values), "", []
+    for line in text.splitlines():
+        match = re.match(r"( *)(\w+):( [^#]*?)?(\s+# .*)?$", line)
+        if match:
+            indent, name, _, comment = match.groups()
+            section = section if indent else f"{name}."
+            key = f"{section}{name}" if indent else name
+            if key in left:
+                line = f"{indent}{name}: {shown(left.pop(key))}{comment or ''}"
+        lines.append(line)
+    assert not left, f"not in the draft: {', '.join(left)}"
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    """A value as a recipe and `--set` write it: 40, [1M, 2M]."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(shown, value))}]"
+    return written(value) if isinstance(value, int) and value >= 1_000 else f"{value}"
+
+
+def _unchanged(recipe: Recipe) -> Iterator[Recipe]:
+    yield recipe
+
+
+def _fewer_members(recipe: Recipe) -> Iterator[Recipe]:
+    """Without the most expensive members, one more each time."""
+    name = "targets" if recipe.family.targets else "phi"
+    members: tuple[float, ...] = getattr(recipe.family, name)
+    while len(members) > _LEAST_MEMBERS:
+        last = max(range(len(members)), key=lambda index: members[index])
+        members = members[:last] + members[last + 1 :]
+        yield _changed(recipe, {f"family.{name}": members})
+
+
+def smaller_baselines(recipe: Recipe) -> Iterator[Recipe]:
+    """With bounds, target and members at a part of the MACs; none if MACs are not bounded."""
+    bounds = recipe.objective.bounds.macs
+    if bounds is None or recipe.objective.cost != "macs":
+        return
+    for factor in _BASELINES:
+        changes: dict[str, Any] = {
+            "objective.target": _rounded(factor * recipe.objective.target),
+            "objective.bounds": recipe.objective.bounds.model_copy(
+                update={"macs": tuple(_rounded(factor * end) for end in bounds)}
+            ),
+        }
+        if recipe.family.targets and recipe.family.cost == "macs":
+            targets = tuple(_rounded(factor * target) for target in recipe.family.targets)
+            changes["family.targets"] = targets
+        yield _changed(recipe, changes)
+
+
+def _fewer_trials(recipe: Recipe) -> Iterator[Recipe]:
+    search = recipe.search
+    for percent in _PERCENTAGES:
+        trials = search.trials * percent // 100
+        if trials >= _LEAST_TRIALS:
+            finalists = min(search.finalists, trials)
+            yield _changed(recipe, {"search.trials": trials, "search.finalists": finalists})
+
+
+def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
+    for percent in _PERCENTAGES:
+
+        def fewer(epochs: int, percent: int = percent) -> int:
+            return max(1, epochs * percent // 100)
+
+        epochs = fewer(recipe.search.epochs)
+        yield _changed(
+            recipe,
+            {
+                "search.epochs": epochs,
+                "search.final_epochs": max(epochs, fewer(recipe.search.final_epochs)),
+                "coefficients.epochs": fewer(recipe.coefficients.epochs),
+                "family.epochs": fewer(recipe.family.epochs),
+            },
+        )
+
+
+def _changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     for key, value in values.items():
         section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    changed = {
-        name: getattr(recipe, name).model_copy(update=update) for name, update in sections.items()
-    }
-    return recipe.model_copy(update=changed)
+        part = getattr(recipe, section).model_copy(update={name: value})
+        recipe = recipe.model_copy(update={section: part})
+    return recipe
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _rounded(macs: float) -> int:
+    """To two digits, as people write a budget."""
+    return int(float(f"{macs:.1e}"))

@@ -1,8 +1,10 @@
-"""Short trainings that measure how fast a machine trains networks."""
+"""How fast this machine trains networks, measured by short training runs, and how busy it is."""
 
 from __future__ import annotations
 
+import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,17 +23,23 @@ from space.cost import cost
 from space.evaluation import Budget, Job
 from space.validation import InvalidInput
 
-#: Epochs of a measured training; the first, which warms up, says what starting takes.
+#: Epochs of a measured training run. The first warms up and gives the time to start.
 _EPOCHS = 4
 
-#: Seconds that an epoch of a measured training is to take about, and batches it has at least.
+#: Approximate seconds of a measured epoch, and its minimum number of batches.
 _EPOCH_SECONDS = 1.5
 _LEAST_BATCHES = 4
 
+#: Seconds for which `cpu_share` keeps the CPU busy, and bytes of one step, which frees the GIL.
+_BUSY_SECONDS, _BUSY_BYTES = 0.2, 1 << 20
 
-class Probe(NamedTuple):
-    """A measured network: seconds per image of training and of validation, with the relative spread
-    between epochs, and the seconds that beginning a training takes."""
+
+class TrainingSpeed(NamedTuple):
+    """The measured speed of a network.
+
+    `train` and `validation` are seconds per image, `spread` the relative standard deviation between
+    epochs, and `start` the seconds until a training run has started.
+    """
 
     name: str
     architecture: Architecture
@@ -43,54 +51,58 @@ class Probe(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stand:
-    """A recipe's images and trainer, where networks are measured `workers` at a time."""
+class SpeedTest:
+    """Measures networks with a recipe's images and training, `workers` training runs at a time."""
 
     recipe: Recipe
     data: Data
     workers: int
 
-    def measure(self, name: str, network: Architecture, folder: Path) -> Probe:
-        """Measures as many trainings at a time as the recipe's executor makes."""
+    def measure(self, name: str, network: Architecture, folder: Path) -> TrainingSpeed:
+        """The speed of a network; `folder` is for checkpoints.
+
+        Raises:
+            InvalidInput: if a measured training run fails.
+        """
         batch = self.recipe.train.batch_size
-        first = self._trained(network, _LEAST_BATCHES * batch, 2, folder)
+        first = self._trained(name, network, _LEAST_BATCHES * batch, 2, folder)
         count = round(_EPOCH_SECONDS / max(first.train + first.validation / 4, 1e-9))
         count = max(_LEAST_BATCHES, count // batch) * batch
-        return self._trained(network, count, _EPOCHS, folder)._replace(name=name)
+        return self._trained(name, network, count, _EPOCHS, folder)
 
-    def _trained(self, network: Architecture, images: int, epochs: int, folder: Path) -> Probe:
-        train = _first(self.data.train, images)
-        held_out = _first(self.data.held_out, max(self.recipe.train.batch_size, len(train) // 4))
-        executor = self.recipe.executor
+    def _trained(
+        self, name: str, network: Architecture, images: int, epochs: int, folder: Path
+    ) -> TrainingSpeed:
+        recipe = self.recipe
+        train = _subset(self.data.train, images)
+        held_out = _subset(self.data.held_out, max(recipe.train.batch_size, len(train) // 4))
         evaluate = TrainingEvaluator(
             train=train,
             held_out=held_out,
-            config=self.recipe.train,
-            metric=self.recipe.objective.metric,
-            device=executor.device,
-            threads=executor.threads,
+            config=recipe.train,
+            metric=recipe.objective.metric,
+            device=recipe.executor.device,
+            threads=recipe.executor.threads,
             checkpoints=folder,
         )
+        executor = recipe.executor
+        if executor.kind != "processes":
+            executor = executor.model_copy(update={"kind": "local", "pack": 1})
         jobs = InOrder(
             Job(f"{seed}", network, Budget(epochs, seed=seed)) for seed in range(self.workers)
         )
-        kind = (
-            executor
-            if executor.kind == "processes"
-            else executor.model_copy(update={"kind": "local", "pack": 1})
-        )
-        began = time.perf_counter()
-        executor_of(kind).run(jobs, evaluate)
-        wall = time.perf_counter() - began
-        told = list(jobs.told.values())
-        if failed := next((each for each in told if not each.finished), None):
-            raise InvalidInput(f"a training that was to be measured failed: {failed.reason}")
-        later = [epoch.seconds for each in told for epoch in each.epochs[1:]]
-        spent = sum(each.train_seconds + each.validation_seconds for each in told)
-        part = sum(each.train_seconds for each in told) / spent
+        start = time.perf_counter()
+        executor_of(executor).run(jobs, evaluate)
+        wall = time.perf_counter() - start
+        results = list(jobs.told.values())
+        if failed := next((each for each in results if not each.finished), None):
+            raise InvalidInput(f"the training run that measures speed failed: {failed.reason}")
+        later = [epoch.seconds for each in results for epoch in each.epochs[1:]]
         middle = fmean(later)
-        return Probe(
-            name="",
+        training = sum(each.train_seconds for each in results)
+        part = training / (training + sum(each.validation_seconds for each in results))
+        return TrainingSpeed(
+            name=name,
             architecture=network,
             macs=cost(network).macs,
             train=middle * part / len(train),
@@ -100,7 +112,20 @@ class Stand:
         )
 
 
-def _first(images: Images, count: int) -> Images:
-    """Some of the images, of all classes alike."""
+def cpu_share(threads: int) -> float:
+    """The part of `threads` CPU cores that this process gets: 1.0 on an idle machine."""
+
+    def busy(_: int) -> float:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        while time.perf_counter() - wall < _BUSY_SECONDS:
+            hashlib.sha256(bytes(_BUSY_BYTES))
+        return (time.thread_time() - cpu) / (time.perf_counter() - wall)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return min(1.0, fmean(pool.map(busy, range(threads))))
+
+
+def _subset(images: Images, count: int) -> Images:
+    """At most `count` of the images, from all classes alike."""
     order = np.random.default_rng(0).permutation(len(images))
     return images.subset(np.sort(order[:count]))

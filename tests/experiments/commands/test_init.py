@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from PIL import Image
 
 from experiments import config
 from experiments.data.survey import Sides, Survey
-from experiments.planning import draft
+from experiments.planning import draft, time_limit
+from experiments.planning.estimate import Range
 from space import choices
 from space.validation import InvalidInput
 
@@ -334,3 +336,71 @@ def test_a_run_is_named_after_the_images(path, name):
 def test_a_budget_out_of_reach_names_the_reach():
     with pytest.raises(InvalidInput, match=r"choose a budget between about 1\.\dM and \d+M"):
         draft.draft(seen(32), 10_000_000_000, gpu=True, device="cuda", name="x")
+
+
+class ClosedForm:
+    """An `Estimator` by whose measurement time is in proportion to MACs and epochs."""
+
+    def __init__(self, recipe: config.Recipe, _: object) -> None:
+        self.recipe = recipe
+
+    def estimate(self, recipe: config.Recipe | None = None) -> SimpleNamespace:
+        recipe = recipe or self.recipe
+        search, macs = recipe.search, recipe.objective.target
+        work = macs * (search.trials * search.epochs + search.finalists * search.final_epochs)
+        work += sum(recipe.family.targets) * recipe.family.epochs
+        seconds = work * 1e-5
+        return SimpleNamespace(seconds=Range(seconds / 1.1, seconds, seconds * 1.1))
+
+
+@pytest.mark.parametrize(
+    ("part", "reduced"),
+    [
+        (2.0, set()),
+        (0.9, {"members"}),
+        (0.5, {"members", "baseline"}),
+        (0.15, {"members", "baseline", "trials"}),
+        (0.01, {"members", "baseline", "trials", "epochs"}),
+    ],
+)
+def test_hours_reduce_members_then_the_baseline_then_trials_then_epochs(
+    part, reduced, sources, phiscale, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(time_limit, "Estimator", ClosedForm)
+    files = [tmp_path / "whole.yaml", tmp_path / "fitted.yaml"]
+    assert phiscale("init", sources["folder"], "--device=cpu", "--out", files[0]).status == 0
+    whole = config.load(str(files[0]))
+    hours = part * ClosedForm(whole, None).estimate().seconds.middle / 3600
+    said = phiscale("init", sources["folder"], "--device=cpu", "--out", files[1], "--hours", hours)
+    assert said.status == 0, said.err
+    assert "time     " in said.out
+    fitted = config.load(str(files[1]))
+    assert ClosedForm(fitted, None).estimate().seconds.middle <= 3600 * hours
+    search = fitted.search
+    assert reduced == {
+        name
+        for name, changed in {
+            "members": len(fitted.family.targets) < len(whole.family.targets),
+            "baseline": fitted.objective.target < whole.objective.target,
+            "trials": search.trials < whole.search.trials,
+            "epochs": fitted.family.epochs < whole.family.epochs,
+        }.items()
+        if changed
+    }
+    assert search.final_epochs >= search.epochs
+    assert search.trials >= 8
+    assert len(fitted.family.targets) >= 2
+    assert files[1].read_text("utf-8").count("  # ") == files[0].read_text("utf-8").count("  # ")
+
+
+def test_hours_that_are_too_few_are_refused(sources, phiscale, tmp_path, monkeypatch):
+    class Slow(ClosedForm):
+        def estimate(self, _: config.Recipe | None = None) -> SimpleNamespace:
+            return SimpleNamespace(seconds=Range(1e6, 1e6, 1e6))
+
+    monkeypatch.setattr(time_limit, "Estimator", Slow)
+    recipe = tmp_path / "pets.yaml"
+    said = phiscale("init", sources["folder"], "--budget=800K", "--out", recipe, "--hours", "1")
+    assert said.status == 2
+    assert "--hours 1: no recipe for these images fits; leave --budget out" in said.err
+    assert not recipe.exists()
