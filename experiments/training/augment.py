@@ -7,6 +7,7 @@ operation, and so is resizing with them.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,16 +30,27 @@ def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (sum(MEAN) / len(MEAN),) * channels, (sum(STD) / len(STD),) * channels
 
 
-def normalise(x: Tensor) -> Tensor:
-    """`x` (N × C × H × W, 0 to 255) normalised, in float32 and channels last in memory."""
-    # Filled on the device, since a recorded step cannot hold a copy from the host.
-    mean, std = (
-        torch.stack([x.new_full((), value, dtype=torch.float32) for value in values])
-        for values in normalisation(x.shape[1])
-    )
-    scale, shift = 1 / (255 * std), -mean / std
+class Line(NamedTuple):
+    """What normalises pixels from 0 to 255: `scale` · pixel + `shift`, per channel (C × 1 × 1)."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def normalising_line(channels: int, device: torch.device) -> Line:
+    """The line of `normalisation`, on `device`: made once, for many batches."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in normalisation(channels))
+    return Line((1 / (255 * std)).to(device), (-mean / std).to(device))
+
+
+def normalise(x: Tensor, line: Line | None = None) -> Tensor:
+    """`x` (N × C × H × W, 0 to 255) normalised, in float32 and channels last in memory.
+
+    A captured step must be given the `line`, since it can hold no copy from the host.
+    """
+    scale, shift = line or normalising_line(x.shape[1], x.device)
     x = x.to(torch.float32, memory_format=torch.channels_last, copy=True)
-    return x.mul_(scale[:, None, None]).add_(shift[:, None, None])
+    return x.mul_(scale).add_(shift)
 
 
 def resize(pixels: Tensor, resolution: int) -> Tensor:

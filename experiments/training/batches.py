@@ -67,6 +67,7 @@ class Batches:
     num_classes: int
     stored: int
     resolution: int
+    line: augment.Line
     config: TrainConfig
     plan: StepPlan
     replica: Replica = ALONE
@@ -124,7 +125,7 @@ class Batches:
             x = distort.recolour(x.float(), batch["tones"])
         if "mix" in batch:
             x, labels = mixing.mix(x.float(), labels, batch["mix"], self.num_classes)
-        return augment.normalise(x), labels
+        return augment.normalise(x, self.line), labels
 
     def _look(self, pixels: Tensor, views: Tensor) -> Tensor:
         if self.config.crop == "resized":
@@ -152,6 +153,7 @@ def open_batches(
         num_classes=num_classes,
         stored=stored,
         resolution=resolution,
+        line=augment.normalising_line(images.channels, device),
         config=config,
         plan=plan_steps(len(images), config.batch_size, replica.size),
         replica=replica,

@@ -169,8 +169,6 @@ class _SynchronizedBatchNorm(nn.BatchNorm2d):
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked.add_(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from experiments.config import TrainConfig
 from experiments.training import distributed
 from experiments.training.acceleration import accelerate
 from experiments.training.distributed import ALONE, Replica
+from experiments.training.half_weights import HalfWeights
 from experiments.training.optimizers import make_optimizer
 from space.blocks import Dropout
 
@@ -41,7 +42,7 @@ class Learner:
     ) -> None:
         network = distributed.with_synchronized_norms(network.to(device), replica, device)
         self.network = accelerate(network, device).network
-        self.averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
+        self._averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0
         self._config, self._device, self._pieces = config, device, pieces
@@ -50,9 +51,21 @@ class Learner:
         )
         self.optimizer = make_optimizer(self.network, config, self._rate)
         self._norms = _Norms(self.network)
-        self._averages, self._average_counts = _by_type(self.averaged)
-        self._values, self._counts = _by_type(self.network)
-        self._differentiated = distributed.data_parallel(self.network, replica)
+        self._averages, average_counts = _by_type(self._averaged)
+        self._values, counts = _by_type(self.network)
+        self._counts = [*counts, *(average_counts if config.ema_decay else ())]
+        # The hooks of data parallelism are on the weights themselves.
+        in_half = replica.size == 1 and mixes_precision(device)
+        self._half_weights = HalfWeights(self.network) if in_half else None
+        self._call: Callable[[Tensor], Tensor] = self._half_weights or distributed.data_parallel(
+            self.network, replica
+        )
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network whose accuracy is measured."""
+        self._count_batches()
+        return self._averaged
 
     def turn_to(self, rate: float) -> None:
         """Makes the next step the one after the last, at learning rate `rate`."""
@@ -69,16 +82,20 @@ class Learner:
         """
         self.optimizer.zero_grad()
         total = torch.zeros((), device=images.device)
+        if self._half_weights is not None:
+            self._half_weights.renew()
         pieces = zip(images.chunk(self._pieces), targets.chunk(self._pieces), strict=True)
         with self._norms.averaged(self._norm_decay):
             for number, (some, wanted) in enumerate(pieces, 1):
                 self._norms.blend(number)
                 with mixed_precision(self._device):
-                    logits = self._differentiated(some)
+                    logits = self._call(some)
                 smoothing = self._config.label_smoothing
                 loss = F.cross_entropy(logits.float(), wanted, label_smoothing=smoothing)
                 loss = loss * (len(some) / len(images))
                 loss.backward()  # type: ignore[no-untyped-call]
+                if self._half_weights is not None:
+                    self._half_weights.collect()
                 total += loss.detach()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
@@ -98,14 +115,18 @@ class Learner:
         if not self._config.ema_decay:
             return
         _blend(self._averages, self._values, self._decay)
-        if self._counts:
-            torch._foreach_copy_(self._average_counts, self._counts)
+
+    def _count_batches(self) -> None:
+        """Writes how many steps batch norms have seen, which torch would count layer by layer."""
+        for count in self._counts:
+            count.fill_(self.steps)
 
     def state(self) -> dict[str, Any]:
         """What `load` needs to go on from here: tensors and plain values."""
+        self._count_batches()
         return {
             "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "averaged": self._averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
         }
@@ -113,7 +134,7 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         """Goes back to where `state` was taken."""
         self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
+        self._averaged.load_state_dict(state["averaged"])
         # The groups of this optimiser: those of another device say how to compute there (`fused`,
         # `capturable`), and torch keeps the counts of steps where that needs them.
         groups = self.optimizer.state_dict()["param_groups"]
@@ -195,10 +216,14 @@ def _by_type(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     )
 
 
+def mixes_precision(device: torch.device) -> bool:
+    """Whether networks compute in bfloat16 on `device`."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 where a GPU has it; on a CPU it halved the speed (measured: Zen 5, oneDNN)."""
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixes_precision(device))
 
 
 def warm_decay(step: int, most: float) -> float:

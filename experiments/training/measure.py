@@ -31,10 +31,11 @@ def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) 
     """
     network.eval()
     total = torch.zeros((), device=labels.device)
-    predictions = []
+    predictions, line = [], None
     batches = list(in_order(len(labels), batch_size))
     for indices, pixels in zip(batches, read(batches), strict=True):
-        images = augment.normalise(pixels.permute(0, 3, 1, 2))
+        line = line or augment.normalising_line(pixels.shape[3], pixels.device)
+        images = augment.normalise(pixels.permute(0, 3, 1, 2), line)
         with network_errors("validation"), mixed_precision(labels.device):
             logits = network(images).float()
         expected = labels[indices[0] : indices[-1] + 1]

@@ -29,7 +29,7 @@ def accelerate(network: nn.Module, device: torch.device) -> Accelerated:
         changes += [depthwise.accelerate(network), norms.accelerate(network)]
         if not kernel_calls.available():
             changes.append(f"no compiled loops: {kernel_calls.why_not()}")
-    changes.append(squeeze.accelerate(network))
+    changes += [norms.stop_counting(network), squeeze.accelerate(network)]
     return Accelerated(network, tuple(change for change in changes if change))
 
 

@@ -24,6 +24,14 @@ _CLAMPS: dict[type[nn.Module], tuple[float, float]] = {
 }
 
 
+def stop_counting(network: nn.Module) -> str:
+    """Has the batch norms of `network` count no batches; says how many, if any."""
+    found = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
+    for module in found:
+        module.__class__ = UncountedNorm
+    return f"batch norm without counts of batches ({len(found)} layers)" if found else ""
+
+
 def accelerate(network: nn.Module) -> str:
     """Joins the batch norms of `network` on a CPU with what clamps them; says how many, if any."""
     if not kernel_calls.available():
@@ -40,7 +48,31 @@ def accelerate(network: nn.Module) -> str:
     return f"batch norm and ReLU as one compiled loop ({count} layers)" if count else ""
 
 
-class _ClampedNorm(nn.BatchNorm2d):
+class UncountedNorm(nn.BatchNorm2d):
+    """Batch norm that does not count batches, which would be an operation for each layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.BatchNorm2d`."""
+        mean, variance = self.statistics()
+        return F.batch_norm(
+            x,
+            mean,
+            variance,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """The running mean and variance."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
+
+
+class _ClampedNorm(UncountedNorm):
     """Batch norm, and its output between the two numbers of `clamp`."""
 
     clamp: tuple[float, float]
@@ -49,8 +81,6 @@ class _ClampedNorm(nn.BatchNorm2d):
         """As `nn.BatchNorm2d`, clamped."""
         fits = kernel_calls.fits(x)
         if fits and self.training and x.numel() > self.num_features:
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
             out: Tensor = _Normalise.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
             return out
         if fits and not (self.training or torch.is_grad_enabled()):
@@ -62,12 +92,6 @@ class _ClampedNorm(nn.BatchNorm2d):
             )
             return out
         return F.hardtanh(super().forward(x), *self.clamp)
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """The running mean and variance."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        return self.running_mean, self.running_var
 
 
 class _Normalise(torch.autograd.Function):
