@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from experiments.data.source import Unreadable
+from experiments.data.source import Unreadable, reason_of
 
 Pixels = NDArray[np.uint8]
 
@@ -122,10 +122,7 @@ def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
             ) from None
         raise Unreadable("it is not an image of a known format") from None
     except Exception as error:  # a damaged file makes decoders raise anything
-        reason = str(error).strip().splitlines()
-        raise Unreadable(
-            f"it does not decode ({reason[0] if reason else type(error).__name__})"
-        ) from None
+        raise Unreadable(f"it does not decode ({reason_of(error)})") from None
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -9,6 +9,7 @@ classes. Images are streamed, never all in memory, and nothing is unpickled.
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from experiments.data.source import (
     Split,
     numbered,
     printable,
+    reason_of,
     stamp_of,
 )
 from experiments.data.split_names import split_of
@@ -35,8 +37,8 @@ from space.validation import InvalidInput
 
 SUFFIX = ".npz"
 
-#: What the arrays are called, beside the split.
-_IMAGES, _LABELS = ("images", "image", "x"), ("labels", "label", "y")
+#: What arrays of images and of labels are called; a word before or after it says the split.
+_NAME = re.compile(r"(?:([a-z]+)_)?(?:(images?|x)|labels?|y)(?:_([a-z]+))?", re.IGNORECASE)
 
 #: The most bytes of an array of labels or of class names (assumed: ten million names).
 _MOST_BYTES = 1_000_000_000
@@ -88,9 +90,8 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
     except InvalidInput:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InvalidInput(
-            f"{path}: this .npz file cannot be read ({printable(reason)}); save it again with "
+            f"{path}: this .npz file cannot be read ({reason_of(error)}); save it again with "
             "numpy.savez"
         ) from None
 
@@ -116,31 +117,26 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _parts(path: Path, arrays: dict[str, _Array]) -> Iterator[_Part]:
     """Images and labels that belong together. Raises `InvalidInput` where one is missing."""
-    images, labels = (
-        {split: array for array in arrays.values() if (split := _split(array.name, kind)) != ""}
-        for kind in (_IMAGES, _LABELS)
-    )
-    if not images or images.keys() != labels.keys() or (len(images) > 1 and None in images):
+    images: dict[Split, _Array] = {}
+    labels: dict[Split, _Array] = {}
+    twice = False
+    for array in arrays.values():
+        found = _NAME.fullmatch(array.name)
+        words = [word for word in (found[1], found[3]) if word] if found else ["", ""]
+        split = split_of(words[0]) if words else Split.TRAIN
+        if found and len(words) < 2 and split is not None:
+            of_kind = images if found[2] else labels
+            twice |= split in of_kind
+            of_kind[split] = array
+    if not images or images.keys() != labels.keys() or twice:
         raise InvalidInput(
             f"{path}: arrays `images` and `labels` are needed (or `train_images`, `train_labels`, "
             "`test_images` …, or `x_train`, `y_train`, `x_test` …), but it has: "
             f"{', '.join(map(printable, arrays)) or 'nothing'}"
         )
-    for split in sorted(images, key=lambda each: each or Split.TRAIN):
+    for split in sorted(images):
         _check_images(path, images[split])
-        yield _Part(split or Split.TRAIN, images[split], labels[split])
-
-
-def _split(name: str, kind: tuple[str, ...]) -> Any:
-    """The split that an array's name says beside `kind`, None for none; "" for another name."""
-    words = name.lower().split("_")
-    rest = [word for word in words if word not in kind]
-    if len(rest) == len(words) or len(rest) > 1:
-        return ""
-    if not rest:
-        return None
-    split = split_of(rest[0])
-    return "" if split is None else split
+        yield _Part(split, images[split], labels[split])
 
 
 def _check_images(path: Path, array: _Array) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from os.path import realpath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from experiments.data.source import (
     numbered,
     plural,
     printable,
+    reason_of,
     stamp_of,
 )
 from experiments.data.split_names import left_out, splits_of_files, splits_of_values
@@ -58,13 +59,6 @@ class _Columns:
     label: str
     split: str | None
     classes: tuple[str, ...] | None
-
-
-class _Place(NamedTuple):
-    """Where the files that rows name by their path may lie: below `border`, from `folder`."""
-
-    folder: Path
-    border: str
 
 
 def open_parquet(path: Path, config: DataConfig) -> OpenedSource:
@@ -132,9 +126,8 @@ def _reading(file: Path) -> Iterator[Any]:
     except InvalidInput:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InvalidInput(
-            f"{file}: this Parquet file cannot be read ({printable(reason)}); fetch it again"
+            f"{file}: this Parquet file cannot be read ({reason_of(error)}); fetch it again"
         ) from None
 
 
@@ -192,30 +185,27 @@ def _names_files(file: Path, column: str) -> bool:
 
 
 def _is_binary(kind: Any) -> bool:
-    from pyarrow import types
-
-    tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
-    return any(is_one(kind) for is_one in tests)
+    return str(kind) in ("binary", "large_binary", "binary_view")
 
 
 def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
-    if types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    tests = (types.is_string, types.is_large_string, types.is_string_view)
-    return any(is_one(kind) for is_one in tests)
+    plain = kind.value_type if types.is_dictionary(kind) else kind
+    return str(plain) in ("string", "large_string", "string_view")
 
 
 def _is_image_struct(kind: Any) -> bool:
-    from pyarrow import types
+    """Whether a column holds the bytes or the paths of images, or both."""
+    import pyarrow as pa
 
-    if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         return False
-    path = kind.get_field_index("path")
-    plain = path < 0 or _is_text(kind.field(path).type) or types.is_null(kind.field(path).type)
-    content = kind.field("bytes").type
-    return plain and (_is_binary(content) or types.is_null(content))
+    fields = {field.name: field.type for field in kind}
+    content, path = fields["bytes"], fields.get("path", pa.null())
+    return (_is_binary(content) or pa.types.is_null(content)) and (
+        _is_text(path) or pa.types.is_null(path)
+    )
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -266,12 +256,11 @@ def _labels(file: Path, column: str) -> NDArray[Any]:
 
 def _items(files: list[Path], column: str, border: str) -> Iterator[Item]:
     for file in files:
-        place = _Place(file.parent, border)
-        row = 0
         with _reading(file) as opened:
+            row = 0
             for batch in opened.iter_batches(_rows_at_once(opened, column), columns=[column]):
                 for value in batch.column(0):
-                    yield _item(file, row, value.as_py(), place)
+                    yield _item(file, row, value.as_py(), border)
                     row += 1
 
 
@@ -292,27 +281,22 @@ def _rows_at_once(opened: Any, column: str) -> int:
     return max(1, min(_BATCH, rows))
 
 
-def _item(file: Path, row: int, value: Any, place: _Place) -> Item:
-    """A row's image: its bytes, or the file that its path names."""
-    encoded, path = (
-        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    )
+def _item(file: Path, row: int, value: Any, border: str) -> Item:
+    """A row's image: its bytes, or the file that its path names, below the folder `border`."""
+    found = value if isinstance(value, dict) else {"bytes": value}
+    encoded, path = found.get("bytes"), found.get("path")
     if isinstance(encoded, str):
         encoded, path = None, encoded
     name = f"{file.name} row {row}" + (f" ({printable(path[:_SHOWN])})" if path else "")
     if encoded is None and path:
-        return Item(name, partial(_named_file, path, place))
-    return Item(name, partial(_bytes, encoded or b""), len(encoded or b""))
+        return Item(name, partial(_named_file, file.parent, path, border))
+    return Item(name, partial(bytes, encoded or b""), len(encoded or b""))
 
 
-def _bytes(encoded: bytes) -> bytes:
-    return encoded
-
-
-def _named_file(path: str, place: _Place) -> bytes:
+def _named_file(folder: Path, path: str, border: str) -> bytes:
     """The file that a row names; raises `Unreadable` where it is not below the data's folder."""
-    found = realpath(place.folder / path.replace("\0", ""))
-    if not found.startswith(realpath(place.border).rstrip("/") + "/"):
+    found = realpath(folder / path.replace("\0", ""))
+    if not found.startswith(realpath(border).rstrip("/") + "/"):
         raise Unreadable("it has no bytes, only a path that leads out of the data's folder")
     try:
         size = Path(found).stat().st_size

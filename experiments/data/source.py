@@ -109,6 +109,11 @@ def printable(name: str) -> str:
     )
 
 
+def reason_of(error: Exception) -> str:
+    """What a library's error says, in one printable line."""
+    return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
+
+
 def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]:
     """Class names and labels 0 … n − 1 for labels that come without class names: sorted.
 

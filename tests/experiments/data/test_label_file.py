@@ -87,12 +87,15 @@ def test_a_list_never_leads_out_of_its_folder(photos, loaded, tmp_path, png) -> 
     [
         (b"photo,kind\n0.png,a", r"a CSV file must have columns `file` and `label`"),
         (b"file,label\n0.png,\n1.png,a", r"1 row without a label"),
-        (b"file,label\n0.png,a\n1.png", r"row 3 has too few columns"),
+        (b"file,label\n0.png,a\n1.png", r"1 row without a label"),
         ("file,label\n0.png,é".encode("latin-1"), r"cannot be read .* save it again as UTF-8"),
-        (b"", r"a CSV file must have columns"),
+        (b"", r"this CSV file cannot be read"),
+        (b"file,label\n0.png,a\n\x00\x001.png,b,c", r"this CSV file cannot be read"),
+        (b'file,label\n"0.png,a\n1.png,b', r"this CSV file cannot be read"),
     ],
 )
 def test_a_list_that_is_damaged_is_told_why(photos, loaded, content: bytes, message: str) -> None:
     (photos / "labels.csv").write_bytes(content)
-    with pytest.raises(InvalidInput, match=message):
+    with pytest.raises(InvalidInput, match=message) as error:
         loaded(photos / "labels.csv")
+    assert "\n" not in str(error.value)
