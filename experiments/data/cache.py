@@ -37,7 +37,14 @@ from numpy.typing import NDArray
 from experiments.config import DataConfig
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
-from experiments.data.inspection import Inspected, digest, inspect, quiet_pillow, two_splits
+from experiments.data.inspection import (
+    Inspected,
+    changed,
+    digest,
+    inspect,
+    quiet_pillow,
+    two_splits,
+)
 from experiments.data.parallel import Progress, counted, in_order
 from experiments.data.source import (
     ImageSource,
@@ -194,19 +201,12 @@ def _identity(source: ImageSource, contents: list[bytes]) -> str:
     Raises `InvalidInput` where there were more or fewer images than labels.
     """
     if len(contents) != len(source.labels):
-        raise _changed(f"{len(source.labels):,} images became {len(contents):,}")
+        raise changed(f"{len(source.labels):,} images became {len(contents):,}")
     content = hashlib.blake2b(digest_size=16)
     content.update(repr((source.classes, source.skipped)).encode())
     for each in (source.labels.tobytes(), source.splits.tobytes(), *contents):
         content.update(each)
     return content.hexdigest()
-
-
-def _changed(how: str) -> InvalidInput:
-    return InvalidInput(
-        f"data.source: the images changed while they were read ({how}); start again when nothing "
-        "writes there"
-    )
 
 
 def _hash(*parts: object) -> str:
@@ -267,7 +267,7 @@ def _write(
     try:
         contents, outcomes, names = _write_images(source, unfinished, plan, progress)
         if _identity(source, contents) != identity and not source.known:
-            raise _changed("some have other content")
+            raise changed("some have other content")
         _write_facts(source, unfinished, plan, outcomes, names)
         unfinished.rename(folder)
     except BaseException:

@@ -83,6 +83,14 @@ def named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
     return first + (f"; and {rest:,} more" if rest > 0 else "")
 
 
+def changed(how: str) -> InvalidInput:
+    """The error for a source that was written to while it was read."""
+    return InvalidInput(
+        f"data.source: the images changed while they were read ({how}); start again when nothing "
+        "writes there"
+    )
+
+
 def two_splits(count: int) -> str:
     """The sentence about images that are in two splits."""
     are = "image is" if count == 1 else "images are"

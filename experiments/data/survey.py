@@ -13,6 +13,7 @@ from experiments.config import DataConfig
 from experiments.data.decode import WHITE, white_of
 from experiments.data.inspection import (
     Inspected,
+    changed,
     inspect,
     named,
     quiet_pillow,
@@ -147,6 +148,8 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
         items = _chosen(found, chosen, names)
         results = in_order(look, items, lambda numbered: numbered[1].size)
         looks = list(counted("Looking at images", results, len(chosen), progress))
+    if len(looks) != len(chosen):
+        raise changed(f"{len(chosen):,} images became {len(looks):,}")
     good = [look for look in looks if look.broken is None]
     broken = (*found.skipped, *(look.broken for look in looks if look.broken))
     refuse_bad(opened.path, broken, len(found.skipped) + len(looks), most_bad(config))
@@ -224,7 +227,8 @@ def described(tree: dict[str, dict[str, ClassImages]], most: int = 20) -> Iterat
     for split, classes in tree.items():
         yield f"{split}: {plural(sum(each.images for each in classes.values()), 'image')}"
         for name, each in list(classes.items())[:most]:
-            rest = ", …" if each.images > len(each.names) else ""
-            yield f"  {name}: {each.images:,} ({', '.join(each.names)}{rest})"
+            more = ["…"] if each.images > len(each.names) else []
+            files = f" ({', '.join([*each.names, *more])})" if each.names else ""
+            yield f"  {name}: {each.images:,}{files}"
         if len(classes) > most:
             yield f"  … {len(classes) - most:,} more"
