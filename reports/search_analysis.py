@@ -174,22 +174,17 @@ def ranks(run: Run) -> pd.DataFrame:
 
 def _order(values: Sequence[float]) -> list[int]:
     """The rank of each value, 1 for the greatest; of equals the first is ahead."""
-    ordered = sorted(range(len(values)), key=lambda place: (-values[place], place))
-    return [ordered.index(place) + 1 for place in range(len(values))]
+    import pandas as pd
+
+    order: list[int] = pd.Series(values).rank(ascending=False, method="first").astype(int).tolist()
+    return order
 
 
 def kendall_tau(ranks: pd.DataFrame) -> float | None:
-    """Agreement of the two rankings: 1 the same, −1 reversed; None below two finalists.
-
-    The pairs in the same order less those in the opposite one, over all pairs (Kendall 1938).
-    """
-    pairs = list(zip(ranks["short_rank"], ranks["long_rank"], strict=True))
-    signs = [
-        1 if (a < c) == (b < d) else -1
-        for place, (a, b) in enumerate(pairs)
-        for c, d in pairs[place + 1 :]
-    ]
-    return sum(signs) / len(signs) if signs else None
+    """Agreement of the two rankings: 1 the same, −1 reversed; None below two finalists."""
+    if len(ranks) < 2:
+        return None
+    return float(ranks["short_rank"].corr(ranks["long_rank"], method="kendall"))
 
 
 def epoch_agreement(curves: pd.DataFrame) -> dict[int, float]:

@@ -37,8 +37,3 @@ def mutated(rows: Rows, sizes: Rows, changes: Rows, rng: np.random.Generator) ->
     step = rng.integers(1, np.maximum(sizes, 2), rows.shape)
     change = (rank < changes[:, None]) & free
     return np.where(change, (rows + step) % sizes, rows)
-
-
-def crossed(first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
-    """Rows that take each choice from `first` or from `second`, with equal chance."""
-    return np.where(rng.random(first.shape) < 0.5, first, second)

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,7 +96,7 @@ def test_ranks_are_of_both_trainings(run):
 
 @given(st.permutations(range(1, 8)))
 def test_agreement_is_kendalls_tau(order):
-    frame = {"short_rank": list(range(1, 8)), "long_rank": list(order)}
+    frame = pd.DataFrame({"short_rank": list(range(1, 8)), "long_rank": list(order)})
     assert search_analysis.kendall_tau(frame) == pytest.approx(
         kendalltau(range(1, 8), order).statistic
     )

@@ -40,11 +40,3 @@ def test_mutation_reaches_every_other_value_alike() -> None:
     drawn = moves.mutated(rows, np.array([4]), np.ones(6_000, int), np.random.default_rng(0))
     assert np.bincount(drawn[:, 0], minlength=4)[0] == 0
     assert (abs(np.bincount(drawn[:, 0])[1:] - 2_000) < 200).all()
-
-
-@given(sizes_lists, st.integers(0, 2**32))
-def test_crossed_rows_take_each_choice_from_a_parent(sizes: np.ndarray, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    first, second = moves.uniform(sizes, 10, rng), moves.uniform(sizes, 10, rng)
-    child = moves.crossed(first, second, rng)
-    assert ((child == first) | (child == second)).all()
