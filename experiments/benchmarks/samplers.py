@@ -1,10 +1,11 @@
 """How many trials each sampler needs, on networks that were really trained on ImageNet.
 
 The objective is a surrogate fitted to Accel-NASBench's 5,138 trainings: gradient boosting, which is
-not the kind of model that the sampler `predictor` uses, and once a Gaussian process, which is. Four
-settings: the reward's soft and hard form, each without noise and with 0.3 points of noise on every
-accuracy. A sampler's value after n trials is the noise-free reward of the best that it *observed*.
-A fifth setting has two objectives, accuracy and MACs, and its value is the front's hypervolume.
+not the kind of model that the sampler `predictor` uses, and once a Gaussian process, which is. Six
+settings: the reward's soft and hard form, each without noise and with 0.3 or 1.3 points of noise on
+every accuracy. A sampler's value after n trials is the noise-free reward of the best that it
+*observed*.
+A seventh setting has two objectives, accuracy and MACs, and its value is the front's hypervolume.
 
 `python -m experiments.benchmarks.samplers RECORDS` measures, the headline first, and goes on where
 it was stopped; every search is written to `experiments/results/samplers.json` as it ends.
@@ -51,9 +52,12 @@ from space.files import write_file
 
 SPACE = "accel_nasbench"
 AT = (25, 50, 100, 200, 500, 1_000)
+#: Lengths of short searches, and the numbers of trials at which they are compared.
+SHORT = (10, 20, 30)
+COMPARED = (10, 20, 30, 50, 100)
 #: Seeds that no sampler was tuned on (those of tuning were below 100), in blocks.
 BLOCKS = tuple(tuple(range(first, first + 5)) for first in range(100, 120, 5))
-NOISE = 0.003
+NOISE, MUCH_NOISE = 0.003, 0.013
 OBJECTIVES = {
     "soft": Objective(target=390_000_000),
     "hard": Objective(target=250_000_000, exponent_below=0.0, exponent_above=-1.0),
@@ -71,6 +75,11 @@ HEADLINE = {
 OTHERS = {"controller": 1_000, "nsga2": 1_000, "nsga3": 1_000}
 SLOW = {"gp": 100, "brute_force": 200}
 OF_TWO = dict.fromkeys(("predictor", "tpe", "nsga2", "random"), 200)
+#: Short searches of the predictor, which is told their length, by the name that results give them.
+SHORT_PREDICTOR = {f"predictor, {trials} trials": trials for trials in SHORT}
+#: The predictor whatever the length of the search, as it begins from 50 trials on.
+RANDOM_START = "predictor, 16 random first"
+BASELINES = dict.fromkeys((RANDOM_START, "tpe", "tpe_multivariate", "random"), 100)
 #: The predictor that is given what a search of another seed for the other reward observed.
 WARM = "predictor, warm"
 WARM_TRIALS = 200
@@ -93,6 +102,7 @@ class SamplerSetting:
 SETTINGS = tuple(
     SamplerSetting(form, noise) for form, noise in product(("soft", "hard"), (0.0, NOISE))
 )
+NOISY = tuple(SamplerSetting(form, MUCH_NOISE) for form in ("soft", "hard"))
 TWO = SamplerSetting("two objectives", 0.0)
 
 
@@ -122,6 +132,14 @@ def plan() -> Iterator[SamplerTask]:
         yield from _jobs("boosting", OTHERS, block)
     for block in BLOCKS:
         yield from _jobs("boosting", SLOW, block)
+    for block in BLOCKS:
+        yield from _jobs("boosting", SHORT_PREDICTOR, block, (*SETTINGS, *NOISY))
+        yield from _jobs("boosting", {RANDOM_START: 100}, block, SETTINGS)
+        yield from _jobs("boosting", BASELINES, block, NOISY)
+    for block in BLOCKS[:2]:
+        yield from _jobs(
+            "gaussian_process", SHORT_PREDICTOR | {RANDOM_START: 30}, block, (*SETTINGS, *NOISY)
+        )
 
 
 def _jobs(
@@ -195,9 +213,10 @@ def simulate(
     """Searches of all seeds, side by side, so that the surrogate is asked for all at once."""
     candidates = Candidates(choices.load(SPACE), OBJECTIVES[setting.form])
     priors = _priors(setting, predict, seeds) if name == WARM else [None for _ in seeds]
-    method = "predictor" if name == WARM else name
+    method = name.partition(",")[0]
+    length = SHORT_PREDICTOR.get(name)  # others are not told: they search as in a long search
     searches = [
-        SimulatedSearch(samplers.create(method, candidates, seed, prior), noise(seed))
+        SimulatedSearch(samplers.create(method, candidates, seed, prior, length), noise(seed))
         for seed, prior in zip(seeds, priors, strict=True)
     ]
     run(searches, predict, setting, trials)
@@ -245,10 +264,11 @@ def _name(task: SamplerTask, seed: int) -> str:
 def measure(task: SamplerTask, predict: Surrogate) -> dict[str, Any]:
     """Each search of the task by name.
 
-    A search holds its `values` at numbers of trials, the CPU `seconds` of a suggestion around each
-    of them (median of 25), and the `best` network that it ever proposed, by its true reward.
+    A search holds its `values` at numbers of trials, the CPU `seconds` of a suggestion before each
+    of them (median of the last 25), and the `best` network that it ever proposed, by its true
+    reward.
     """
-    at = [count for count in AT if count <= task.trials]
+    at = [count for count in sorted({*AT, *COMPARED}) if count <= task.trials]
     searches = simulate(task.sampler, task.setting, predict, task.seeds, task.trials)
     return {
         _name(task, seed): {
@@ -257,7 +277,9 @@ def measure(task: SamplerTask, predict: Surrogate) -> dict[str, Any]:
             "sampler": task.sampler,
             "seed": seed,
             "values": {str(n): round(search.value(n), 6) for n in at},
-            "seconds": {str(n): round(float(np.median(search.seconds[n - 25 : n])), 5) for n in at},
+            "seconds": {
+                str(n): round(float(np.median(search.seconds[max(n - 25, 0) : n])), 5) for n in at
+            },
             "best": round(search.best, 6),
         }
         for seed, search in zip(task.seeds, searches, strict=True)

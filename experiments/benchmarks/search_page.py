@@ -2,7 +2,8 @@
 
 `python -m experiments.benchmarks.search_page` writes what stands between the page's marks, such as
 `<!-- samplers -->` and its end, and draws docs/samplers.svg. Everything follows from
-`experiments/results/samplers.json`, `fidelity.json` and `zero_cost.json`, however much is in them.
+`samplers.json`, `nas_bench_macro.json`, `fidelity.json` and `zero_cost.json` in
+`experiments/results`, however much is in them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmarks import fidelity, samplers, zero_cost
+from experiments.benchmarks import fidelity, nas_bench_macro, samplers, zero_cost
 from space.files import write_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "searching.md"
@@ -41,6 +43,24 @@ AT = samplers.AT[1:]
 #: The two TPEs and the predictor, which is to be as good with far fewer trials.
 HEADLINE = (("predictor", 100), ("predictor", 200), ("tpe", 1_000), ("tpe_multivariate", 1_000))
 
+#: What the tables call the surrogates.
+SURROGATES = {"boosting": "boosting", "gaussian_process": "Gaussian process"}
+
+
+class Paired(NamedTuple):
+    """Searches of the same seeds compared: `wins` of `seeds`, and the mean gain of reward."""
+
+    wins: int
+    seeds: int
+    gain: float
+
+    def __str__(self) -> str:
+        return f"{self.wins} of {self.seeds} ({100 * self.gain:+.2f})"
+
+
+#: A sampler in a setting on a surrogate, and a number of trials.
+Cell = tuple[tuple[str, str, str], int]
+
 #: Searches by seed of one sampler in one setting on one surrogate.
 Groups = Mapping[tuple[str, str, str], dict[int, dict[str, Any]]]
 
@@ -58,6 +78,9 @@ def renewed(text: str) -> str:
     groups = _groups(found)
     for name, lines in (
         ("samplers", _headline("boosting", groups)),
+        ("paired", _paired_headline(groups)),
+        ("short", _short(groups)),
+        ("macro", _macro()),
         ("speed", _speed(found, groups)),
         ("own kind", _headline("gaussian_process", groups)),
         ("fronts", _fronts(groups)),
@@ -127,6 +150,56 @@ def _headline(kind: str, groups: Groups) -> Iterator[str]:
         rival = max(medians[2:])
         level = [f"**{m:.4f}**" if m >= rival else f"{m:.4f}" for m in medians[:2]]
         yield _row([setting.name, len(seeds), *level, *(f"{m:.4f}" for m in medians[2:])])
+
+
+def _paired(groups: Groups, one: Cell, other: Cell) -> Paired | None:
+    """The gain of `one` over `other` by seed; None where they share no seed."""
+    first, second = (_values(groups, name, trials) for name, trials in (one, other))
+    gains = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    if not gains:
+        return None
+    return Paired(sum(gain > 0 for gain in gains), len(gains), fmean(gains))
+
+
+def _paired_headline(groups: Groups) -> Iterator[str]:
+    """Wins of the predictor over each TPE after 1,000 trials, on both surrogates."""
+    pairs = [(n, tpe) for tpe in ("tpe_multivariate", "tpe") for n in (100, 200)]
+    columns = [f"{n} trials against {tpe}, 1,000" for n, tpe in pairs]
+    yield from _header(["setting", "surrogate", *columns])
+    for setting, (kind, title) in product(samplers.SETTINGS, SURROGATES.items()):
+        of = (kind, setting.name)
+        compared = [
+            _paired(groups, ((*of, "predictor"), n), ((*of, tpe), 1_000)) for n, tpe in pairs
+        ]
+        if all(compared):
+            yield _row([setting.name, title, *compared])
+
+
+def _short(groups: Groups) -> Iterator[str]:
+    """The predictor that is told the length of its search, and the one that begins at random."""
+    yield from _header(["setting", "surrogate", *(f"{trials} trials" for trials in samplers.SHORT)])
+    settings = (*samplers.SETTINGS, *samplers.NOISY)
+    for (kind, title), setting in product(SURROGATES.items(), settings):
+        of = (kind, setting.name)
+        compared = [
+            _paired(groups, ((*of, name), trials), ((*of, samplers.RANDOM_START), trials))
+            for name, trials in samplers.SHORT_PREDICTOR.items()
+        ]
+        if any(compared):
+            yield _row([setting.name, title, *(each or "" for each in compared)])
+
+
+def _macro() -> Iterator[str]:
+    """Mean regrets on NAS-Bench-Macro by what a search measured best."""
+    found = json.loads(nas_bench_macro.RESULT.read_text("utf-8"))
+    columns = [f"at most {most}M MACs" for most in nas_bench_macro.BOUNDS]
+    yield from _header([f"regret after {nas_bench_macro.TRIALS} trials, in points", *columns])
+    for sampler in nas_bench_macro.SAMPLERS:
+        searches = [found.get(f"{sampler} / {most}M MACs") for most in nas_bench_macro.BOUNDS]
+        shown = (
+            f"{fmean(e['measured best'] for e in each):.2f}" if each else "" for each in searches
+        )
+        yield _row([sampler, *shown])
 
 
 def _speed(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
