@@ -50,7 +50,9 @@ class Truth:
 
     def __init__(self, path: Path) -> None:
         self._records: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        self.mean = {name: each["mean_acc"] / 100 for name, each in self._records.items()}
+        self.mean: dict[str, float] = {
+            name: each["mean_acc"] / 100 for name, each in self._records.items()
+        }
 
     def macs(self, name: str) -> int:
         """Exact MACs."""
@@ -111,7 +113,8 @@ def search(
 ) -> list[FrozenTrial]:
     """A search of one seed, in memory."""
     rng = np.random.default_rng([seed, 1])
-    made, told = samplers.create(sampler, candidates, seed, trials=trials), []
+    made = samplers.create(sampler, candidates, seed, trials=trials)
+    told: list[FrozenTrial] = []
     for number in range(trials):
         candidate = made.propose(told, number).candidate
         trial = create_trial(
