@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: A password in a storage's URL, wherever it stands in a text.
-_PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@")
+_PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@(?!\S*@)")
+
+#: A URL with several @, of which any may belong to a password.
+_AMBIGUOUS = re.compile(r"(\w://)[^\s/:@]*:[^\s@]*@\S*@\S*")
 
 _NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?")
 
@@ -102,8 +105,8 @@ def _hidden(letter: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """`text` with *** for the password of any URL in it."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """`text` with *** for the password of any URL in it, and for all of a URL with several @."""
+    return _PASSWORD.sub(r"\1:***@", _AMBIGUOUS.sub(r"\1***", text))
 
 
 def cell(value: object) -> object:

@@ -69,6 +69,12 @@ def storage_url(folder: Path, given: str | None) -> str:
         return _file_url("sqlite", folder / "study.db")
     if given == "journal":
         return _file_url("journal", folder / "study.journal")
+    if _is_ambiguous(given):
+        raise InvalidInput(
+            f"storage: {without_password(given)}: the URL has several @; percent-encode the "
+            "special characters of its password (@ is %40, / is %2F, : is %3A), or give it in "
+            f"the environment variable {PASSWORD_VARIABLE} and write *** in the URL"
+        )
     url = _parsed(given)
     if url is None or url.password != "***":
         return given
@@ -87,8 +93,16 @@ def without_password(url: str) -> str:
     parsed = _parsed(url)
     if parsed is None:
         return repr(url.rpartition("@")[2])
+    if _is_ambiguous(url):
+        return f"{parsed.drivername}://***"
     secret = {name: "***" for name in parsed.query if "pass" in name.lower()}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def _is_ambiguous(url: str) -> bool:
+    """Whether the URL of a server has several @, so that a password may reach beyond the first."""
+    place = url.partition("://")[2]
+    return not place.startswith("/") and place.count("@") > 1
 
 
 def absolute(url: str) -> str:

@@ -1,9 +1,12 @@
-"""The command that says what a machine offers, and what of it will not do."""
+"""`phiscale doctor`: what this machine offers, and what may go wrong."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +23,12 @@ from space.validation import InvalidInput
 
 #: Bytes free on a disk below which a run soon fills it (assumed: a small run's weights and images).
 _LITTLE_ROOM = 2e9
+
+#: The longest path of a temporary folder, in bytes, below which the sockets of Ray fit into the 107
+#: that Linux allows: /ray/session_2026-11-27_12-48-42_123456_1234567/sockets/plasma_store.
+_LONGEST_TEMPORARY = 107 - 68
+
+_SHARED_MEMORY = Path("/dev/shm")
 
 #: File systems whose locks SQLite cannot rely on (sqlite.org/faq.html#q5).
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "fuse.sshfs", "9p")
@@ -41,7 +50,7 @@ def doctor(
 ) -> None:
     """What this machine offers, and what may go wrong: versions, GPUs, storage, security."""
     facts = environment()
-    findings = [*_torch(facts), *_room(), *_storage(storage), *_ray(), *_security()]
+    findings = [*_torch(facts), *_room(), *_temporary(), *_storage(storage), *_ray(), *_security()]
     if as_json:
         print_json({"facts": facts, "findings": [finding._asdict() for finding in findings]})
     else:
@@ -87,7 +96,19 @@ def _torchvision() -> Finding:
     if all(builds) and builds[0] != builds[1]:
         sentence = f"{version} and torch {torch} are built for different devices"
         return Finding("problem", "torchvision", f"{sentence}; install the two together")
+    if error := _import_error("torchvision"):
+        sentence = f"{version} cannot be imported with torch {torch} ({error})"
+        return Finding("problem", "torchvision", f"{sentence}; install the two together")
     return Finding("well", "torchvision", f"{version} fits torch {torch}")
+
+
+def _import_error(package: str) -> str | None:
+    """The error that ends an import, in a process of its own; None if there is none."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {package}"], capture_output=True, text=True, check=False
+    )
+    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    return lines[-1] if done.returncode else None
 
 
 def _room() -> Iterator[Finding]:
@@ -100,6 +121,25 @@ def _room() -> Iterator[Finding]:
         yield Finding("warning" if free < _LITTLE_ROOM else "well", about, sentence)
         if not os.access(there, os.W_OK):
             yield Finding("problem", about, f"{there} cannot be written to by this user")
+
+
+def _temporary() -> Iterator[Finding]:
+    """Temporary files and shared memory, through which processes talk to each other."""
+    folder = tempfile.gettempdir()
+    if len(folder.encode()) > _LONGEST_TEMPORARY:
+        yield Finding(
+            "warning",
+            "TMPDIR",
+            f"{folder} is too long for the sockets of Ray (at most {_LONGEST_TEMPORARY} bytes); "
+            "set TMPDIR to a shorter path before you use executor.kind: ray",
+        )
+    if sys.platform.startswith("linux") and not os.access(_SHARED_MEMORY, os.W_OK):
+        yield Finding(
+            "warning",
+            "shared memory",
+            f"{_SHARED_MEMORY} is missing or cannot be written to, and worker processes need it; "
+            "mount it (in a container: --shm-size=2g), or use executor.kind: local",
+        )
 
 
 def _storage(url: str | None) -> Iterator[Finding]:

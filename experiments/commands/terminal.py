@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import typer
@@ -30,8 +31,9 @@ def typed(path: Path) -> str:
 
 
 def print_json(data: object) -> None:
-    """Prints a result as JSON."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Prints a result as JSON, in ASCII unless the output is UTF-8: no character is lost."""
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=ascii_only))
 
 
 def print_rows(

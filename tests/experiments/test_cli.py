@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import subprocess
@@ -46,6 +47,27 @@ def test_help_stays_readable_on_a_wide_terminal(command):
     environment = os.environ | {"COLUMNS": "200"}
     said = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
     assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("presets",), ("cost", "efficientnet_b0", "--explain")]
+)
+def test_a_terminal_that_lacks_characters_shows_others(arguments, encoding, monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert phiscale(monkeypatch, *arguments) == 0
+    output.flush()
+    assert b"?" in output.buffer.getvalue() or encoding == "cp1252"
+
+
+def test_json_loses_no_character_where_the_output_is_not_in_utf_8(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert phiscale(monkeypatch, "cost", "efficientnet_b0", "--explain", "--json") == 0
+    output.flush()
+    because = json.loads(output.buffer.getvalue())["tools"][0]["because"]
+    assert "multiply–add" in because
 
 
 def test_help_says_what_exit_statuses_mean(monkeypatch, capsys):

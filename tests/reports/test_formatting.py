@@ -75,5 +75,8 @@ def test_passwords_of_urls_are_hidden_in_any_text():
     assert formatting.without_password(recipe) == (
         "storage: postgresql://me:***@host:5432/runs\nother: mysql+x://a:***@c/d"
     )
+    for secret in ("postgresql://phi:p@ss/w0rd@host/db", "mysql://phi:p/w@0@rd@host", "a://:x@y@z"):
+        shown = formatting.without_password(f"cannot open {secret}: refused")
+        assert shown == f"cannot open {secret.partition('://')[0]}://*** refused"
     for harmless in ("sqlite:///study.db", "time 12:30 me@host", "https://host:80/a@b"):
         assert formatting.without_password(harmless) == harmless

@@ -84,6 +84,17 @@ def test_password_is_never_shown() -> None:
     assert "hunter2" not in without_password("user:hunter2@host")
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://phi:p@ss/w0rd@host/db", "mysql://phi:p@ss@host/db", "mysql://a:b@c@d"]
+)
+def test_nothing_of_a_url_with_several_at_signs_is_shown(url: str, tmp_path: Path) -> None:
+    assert without_password(url) == f"{url.partition(':')[0]}://***"
+    with pytest.raises(InvalidInput, match=r"has several @; percent-encode") as error:
+        storage_url(tmp_path, url)
+    assert "ss" not in str(error.value).replace("password", "").replace("PASSWORD", "")
+    assert storage_url(tmp_path, "sqlite:////a@b@c.db") == "sqlite:////a@b@c.db"
+
+
 def written(storage: str) -> list[FrozenTrial]:
     return open_study(storage, "search").get_trials(deepcopy=False)
 

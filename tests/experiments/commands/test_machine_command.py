@@ -13,6 +13,14 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from experiments.commands import machine
 
+IMPORT_ERROR = machine._import_error
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the torchvision of the machine, which may be for another torch, could be imported."""
+    monkeypatch.setattr(machine, "_import_error", lambda _: None)
+
 
 def doctor(*options: str) -> tuple[int, dict[str, Any]]:
     result = CliRunner().invoke(app, ["doctor", "--json", *options])
@@ -52,6 +60,32 @@ def test_torchvision_of_another_torch_is_found(
     monkeypatch.setattr(machine.metadata, "version", versions.__getitem__)
     monkeypatch.setattr(machine.metadata, "requires", lambda _: ["numpy", "torch==2.13.0"])
     assert machine._torchvision().level == level
+
+
+def test_a_torchvision_that_cannot_be_imported_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('no operator nms')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(machine, "_import_error", IMPORT_ERROR)
+    monkeypatch.setattr(machine.metadata, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(machine.metadata, "requires", lambda _: [])
+    found = machine._torchvision()
+    assert found.level == "problem"
+    assert "cannot be imported with torch 2.13.0 (RuntimeError: no operator nms)" in found.sentence
+
+
+def test_what_processes_need_to_talk_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: "/tmp/" + 40 * "x")
+    monkeypatch.setattr(machine, "_SHARED_MEMORY", tmp_path / "none")
+    long, missing = machine._temporary()
+    assert (long.about, missing.about) == ("TMPDIR", "shared memory")
+    assert "set TMPDIR to a shorter path" in long.sentence
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(machine, "_SHARED_MEMORY", tmp_path)
+    assert not list(machine._temporary())
 
 
 def test_a_network_drive_needs_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
