@@ -26,6 +26,11 @@ def text(family: FamilyRecord, member: MemberRecord, network: Architecture) -> s
     scale = ""
     if given.white != 65_535:
         scale = f" Images of 16 bits are read from 0, black, to {given.white:,}, white."
+        if network.in_channels == 3:
+            scale += (
+                " Pillow keeps only the high bytes of 16-bit colour: for such files use "
+                "`phiscale predict`."
+            )
     parts = [
         f"""\
 ## Use
