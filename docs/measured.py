@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from space.files import write_file
@@ -188,26 +189,63 @@ def _faults(found: dict[str, Any]) -> str:
 
 def _race(found: dict[str, Any]) -> str:
     ranked = sorted(found["grid_accuracies"].items(), key=lambda each: -each[1])
+    chosen = {name: way["chosen"] for name, way in found["ways"].items()}
     rows = [
         [
             name,
             f"{accuracy:.1%}",
             "yes" if name in found["grid_confidence_set"] else "",
-            "the race's winner" if name == found["race_winner"] else "",
+            ", ".join(way for way, label in chosen.items() if label == name),
         ]
         for name, accuracy in ranked
     ]
-    grid, race = found["grid_forward_macs"], found["race_forward_macs"]
-    within = "is" if found["race_winner_in_confidence_set"] else "is not"
+    grid = found["grid_forward_macs"]
+    ways = " ".join(
+        f"`{name}` chose {way['chosen']} ({way['decision']}), {100 * way['regret']:.1f} points "
+        f"behind the full grid's best and "
+        f"{'' if way['in_confidence_set'] else 'not '}in the set, with "
+        f"{way['trainings']} training runs, {way['forward_macs'] / grid:.0%} of the multiply–adds."
+        for name, way in found["ways"].items()
+    )
     return (
-        f"{_table(('candidate', 'accuracy', 'in the confidence set', ''), rows)}\n\n"
-        f"{found['seeds']} seeds, {found['epochs']} epochs, level {found['level']:.0%}: candidates "
-        f"less than {100 * found['grid_gap']:.1f} points behind the best are not told from it. "
-        f"The full grid's {found['grid_trainings']} trainings took {grid / 1e12:.2f}·10¹² "
-        "multiply–adds "
-        f"forward, the race's {found['race_trainings']} took {race / 1e12:.2f}·10¹²: "
-        f"{found['race_part_of_training']:.1%}. Its winner {within} in the set, "
-        f"{100 * found['race_regret']:.1f} points behind the full grid's."
+        f"{_table(('candidate', 'accuracy', 'in the confidence set', 'chosen by'), rows)}\n\n"
+        f"{found['seeds']} seeds, {found['epochs']} epochs, level {found['level']:.0%}; candidates "
+        f"up to {100 * found['grid_gap']:.1f} points behind the best may not be told from it. The "
+        f"full grid's {found['grid_trainings']} training runs took {grid / 1e12:.2f}·10¹² "
+        f"multiply–adds forward. {ways}"
+    )
+
+
+def _coverage(found: dict[str, Any]) -> str:
+    cases, count = found["cases"], found["simulations"]
+    claims = dict.fromkeys(claim for case in cases for claim in case["coverage"])
+    covered = []
+    for claim in claims:
+        known = [case for case in cases if claim in case["coverage"]]
+        trials = sum(case["counted"][claim] for case in known)
+        right = sum(case["coverage"][claim] * case["counted"][claim] for case in known)
+        least = min(case["coverage"][claim] for case in known)
+        covered.append([claim, f"{trials:,}", f"{right / trials:.1%}", f"{least:.1%}"])
+    ways = list(cases[0]["regret"])
+    lost = [
+        [
+            f"{case['truth']}, noise {100 * case['noise']:g}"
+            f"{', unequal' if case['unequal_variances'] else ''}",
+            *(f"{100 * case['regret'][way]:.2f}" for way in ways),
+        ]
+        for case in cases
+    ]
+    runs = [f"{fmean(case['runs'][way] for case in cases):.0f}" for way in ways]
+    power = " ".join(
+        f"{each['finalists']} finalists with {each['seeds']} seeds: {each['found']:.0%}."
+        for each in found["power"]
+    )
+    return (
+        f"{_table(('claimed with 95 %', 'n', 'right', 'in the worst case'), covered)}\n\n"
+        f"Accuracy in points that the choice loses at equal cost, the mean of {count} simulations "
+        f"a case; {found['candidates']} candidates differ by {100 * found['spread']:g} points:\n\n"
+        f"{_table(('truth', *ways), [*lost, ['*training runs to choose, on average*', *runs]])}\n\n"
+        f"Of differences that a design should find with 80 % power it found, {power}"
     )
 
 
@@ -237,4 +275,5 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "orchestration/width": _width,
     "faults": _faults,
     "race": _race,
+    "coverage": _coverage,
 }
