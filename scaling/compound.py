@@ -16,7 +16,7 @@ def scale(
     resolution: float = 1.0,
     multiple: int = 1,
 ) -> Architecture:
-    """A new architecture, `depth` as deep, `width` as wide, `resolution` times as fine.
+    """A new architecture, `depth` times as deep, `width` as wide, `resolution` as fine.
 
     The input is never changed; factors of 1 give an equal one. Repeats are ⌈depth · repeats⌉,
     channels are rounded by `architecture.scaling` (which also says whether width touches stem and
@@ -25,6 +25,13 @@ def scale(
     its official code (`round_filters`, `round_repeats`).
 
     Raises ValueError for a factor that is not positive, or a result out of bounds.
+
+    >>> from scaling.compound import scale
+    >>> from space import presets
+    >>> b0 = presets.load("efficientnet_b0")
+    >>> larger = scale(b0, depth=1.2, width=1.1, resolution=1.15)
+    >>> larger.resolution, larger.stages[1].repeats, larger.head.channels
+    (258, 3, 1408)
     """
     for name, factor in (("depth", depth), ("width", width), ("resolution", resolution)):
         if not 0 < factor < math.inf:
@@ -70,14 +77,14 @@ def _scale_head(head: Head, width: float, rule: ScalingRule) -> Head:
 
 
 def _wider(channels: int, width: float, rule: ScalingRule) -> int:
-    """Channels scaled and rounded; at width 1 they stay, also where they are no multiple."""
+    """Channels scaled and rounded; unchanged at width 1, even if they are not a multiple."""
     if width == 1:
         return channels
     return round_channels(channels * width, rule.divisor, rule.round_limit)
 
 
 def _ceil(repeats: float) -> int:
-    """⌈repeats⌉, blind to what binary fractions add: √2 · √2 is 2.0000000000000004."""
+    """⌈repeats⌉ without the error of binary fractions: √2 · √2 is 2.0000000000000004."""
     return math.ceil(round(repeats, 9))
 
 

@@ -87,7 +87,7 @@ class PlannedFamily:
         return tuple(pairs)
 
     def jobs(self, budget: Budget) -> tuple[Job, ...]:
-        """One training of each member, by its name."""
+        """One training run of each member, by its name."""
         return tuple(Job(member.name, member.architecture, budget) for member in self.members)
 
 
@@ -136,8 +136,8 @@ def family_for(
     The rule's factor is solved for the target, then the rounding of depth, width and pixels (see
     `scaling.targets.reach`; for a measured cost, `reach_measured`); each member says how far it is
     off. Without a `rule` it is compound
-    scaling; a rival's φ is that of compound scaling by the same factor, so that members of equal
-    MACs are regularised alike.
+    scaling; the φ of another rule is that of compound scaling by the same factor, so that members
+    of equal MACs are regularised alike.
     """
     grow = rule or compound(coefficients)
 

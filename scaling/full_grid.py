@@ -87,7 +87,7 @@ class FullGrid(InOrder):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a cheap grid's answer does on a dearer one, of the `shared` combinations of both.
+    """How the result of a cheap grid does on a larger one, over `shared` combinations.
 
     `correlation` is Spearman's, of the accuracies. `regret` is how much accuracy the large grid
     loses by taking the small one's winner; None where it did not measure that.
@@ -101,7 +101,7 @@ class Agreement:
 def agreement(small: CoefficientResult, large: CoefficientResult) -> Agreement:
     """Whether the answer of a full grid around a small network holds around a large one.
 
-    The paper searches at φ = 1 because larger is too dear (section 5.3); this says what is lost.
+    The paper searches at φ = 1 because more is too expensive (section 5.3); this is what it costs.
     """
     few, many = _by_name(small), _by_name(large)
     shared = sorted(few.keys() & many.keys())

@@ -87,7 +87,7 @@ class Heats(ABC):
         return False
 
     def ask(self) -> Job | None:
-        """The next job of this heat; None until the heat is told, and at the end."""
+        """The next job of this heat; None until all its results are in, and at the end."""
         return self._waiting.pop(0) if self._waiting else None
 
     def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)

@@ -46,9 +46,9 @@ def ladder(candidates: int, epochs: int, seeds: int, reduction: int = 3) -> tupl
 class Race(Heats):
     """A `Proposer` that finds the best of the finalists by successive halving over `rungs`.
 
-    A rung ends when all its jobs are told; the most accurate go on. One seed decides there, without
-    statistics: the best candidate may be dropped. In the last rung a seed is added at a time, and
-    finalists that are told apart from the best leave, until one is left or the seeds end.
+    A rung ends when all its results are in; the most accurate go on. One seed decides there,
+    without statistics: the best candidate may be dropped. In the last rung a seed is added at a
+    time, and finalists that are told apart from the best leave, until one is left or the seeds end.
     """
 
     def __init__(

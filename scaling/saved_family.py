@@ -40,7 +40,7 @@ __all__ = [
 
 FAMILY = "family.json"
 
-#: What members and their files may be called: nothing that leads out of the family's folder.
+#: Names of members and their files: nothing that leads out of the family's folder.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 #: The largest JSON file that is read, in bytes (assumed: a hundred times a large network's).
@@ -58,7 +58,7 @@ _MOST_NUMBER = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """How a member does with 8 bits: both accuracies are fractions of the same `images`."""
+    """Accuracy with 8 bits and with 32 bits, as fractions of the same `images`."""
 
     accuracy: float
     full_accuracy: float
@@ -74,10 +74,10 @@ class Quantised:
 class MemberRecord:
     """What family.json says of a member; `files` has the SHA-256 of each in its folder.
 
-    `accuracy` is a fraction, on `images` test images, and `class_accuracies` those of each class
-    (None: without images); both None or empty where nothing was measured. `card` is the SHA-256 of
-    the README as it was written: people may edit that. Raises ValueError for names that could lead
-    out of the folder.
+    `accuracy` is a fraction of `images` test images, and `class_accuracies` has those of each class
+    (None for a class without images); None and empty if nothing was measured. `card` is the SHA-256
+    of the README as it was written, which people may edit. Raises ValueError for names that could
+    lead out of the folder.
     """
 
     name: str
@@ -100,10 +100,10 @@ class MemberRecord:
     def __post_init__(self) -> None:
         for name in (self.name, *self.files):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"a plain file name must be given, but got {name!r}")
+                raise ValueError(f"must be a plain file name, but got {name!r}")
         for name in (ARCHITECTURE, WEIGHTS):
             if name not in self.files:
-                raise ValueError(f"the files of {self.name} must list {name}, but it is missing")
+                raise ValueError(f"the files of {self.name} must include {name}")
         _check_measured(self.images, self.accuracy, *self.class_accuracies)
         for what in ("phi", "depth", "width", "train_seconds", "target", "miss"):
             _check_finite(what, getattr(self, what))
@@ -131,7 +131,7 @@ class DataRecord:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a family was found: the search, its reward, and the trainings of the members."""
+    """How a family was found: the search, its reward, and the training of the members."""
 
     space: str
     reward: str
@@ -159,9 +159,9 @@ class FamilyRecord:
     def __post_init__(self) -> None:
         names = Counter(member.name for member in self.members)
         if repeated := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"names of members must be unique, but got {repeated[0]} repeatedly")
+            raise ValueError(f"names of members must be unique, but {repeated[0]} occurs twice")
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"a plain name of the family must be given, but got {self.name!r}")
+            raise ValueError(f"the name must be a plain file name, but got {self.name!r}")
         if found := self.coefficients:
             for name in ("alpha", "beta", "gamma"):
                 _check_finite(name, getattr(found, name))
@@ -190,7 +190,13 @@ def _check_finite(name: str, value: float | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SavedMember:
-    """A trained member in `folder`; its files are those whose hashes are in `record`."""
+    """A trained member in `folder`; its files are those whose hashes are in `record`.
+
+    >>> from scaling.saved_family import load_member
+    >>> member = load_member("runs/demo/family/b0")
+    >>> member.load().training, sorted(member.record.files)[:1]
+    (False, ['architecture.json'])
+    """
 
     folder: Path
     record: MemberRecord
@@ -230,8 +236,8 @@ class SavedMember:
     def load(self) -> Network:
         """The network with its trained weights, on the CPU, in evaluation mode.
 
-        Raises `InvalidInput` where the weights are not those that family.json names, or not this
-        network's. Nothing is unpickled.
+        Raises `InvalidInput` if the weights are not those of family.json, or not of this network.
+        Nothing is unpickled.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -243,33 +249,37 @@ class SavedMember:
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InvalidInput(
-                f"{self.folder / WEIGHTS}: must hold the weights of {self.name}, but {reason}"
+                f"{self.folder / WEIGHTS}: must contain the weights of {self.name}, but {reason}"
             ) from None
         return network.eval()
 
     def read(self, name: str) -> bytes:
         """The file `name` of the member, which family.json lists.
 
-        Raises `InvalidInput` where it is not listed, is not what its hash says, or is larger than
-        such a network's could be.
+        Raises `InvalidInput` if it is not listed, differs from its hash, or is larger than the file
+        of such a network can be.
         """
         path = self.folder / name
         if name not in self.record.files:
-            raise InvalidInput(
-                f"{path}: {FAMILY} lists no such file; write it with phiscale export"
-            )
+            raise InvalidInput(f"{path}: not listed in {FAMILY}; write it with phiscale export")
         try:
             _check_bytes(path, _most_bytes(self.cost))
             data = path.read_bytes()
         except OSError as error:
-            raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
+            raise _unreadable(path, error) from None
         _check_hash(path, hashlib.sha256(data).hexdigest(), self.record.files[name])
         return data
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFamily:
-    """A family on disk: a sequence of its members, also by name (`family["b1"]`)."""
+    """A family on disk: a sequence of its members, which can also be looked up by name.
+
+    >>> from scaling.saved_family import load_family
+    >>> family = load_family("runs/demo/family")
+    >>> len(family), family["b0"].cost == family[0].cost
+    (1, True)
+    """
 
     folder: Path
     record: FamilyRecord
@@ -313,8 +323,12 @@ class SavedFamily:
 def load_family(folder: str | Path) -> SavedFamily:
     """The exported family in `folder`, every file checked against its hash in family.json.
 
-    Weights are read by `SavedMember.load`. Raises `InvalidInput`, naming the file, for one that is
-    missing, damaged, swapped, outside the folder, or at odds with family.json.
+    `SavedMember.load` reads the weights. Raises `InvalidInput`, naming the file, for one that is
+    missing, damaged, swapped, outside the folder, or different from family.json.
+
+    >>> from scaling.saved_family import load_family
+    >>> [member.name for member in load_family("runs/demo/family")]
+    ['b0']
     """
     folder = Path(folder)
     record = load_record(folder)
@@ -323,7 +337,7 @@ def load_family(folder: str | Path) -> SavedFamily:
 
 
 def load_member(folder: str | Path) -> SavedMember:
-    """One member by its own folder, `family/b1`; raises as `load_family`, for its files alone."""
+    """One member, by its folder `family/b1`; only its files are checked, as in `load_family`."""
     folder = Path(folder)
     family = folder.absolute().parent if folder.name in ("", "..") else folder.parent
     record = load_record(family)
@@ -335,7 +349,7 @@ def load_member(folder: str | Path) -> SavedMember:
 
 
 def load_record(folder: Path) -> FamilyRecord:
-    """What the family.json in `folder` says; raises `InvalidInput` for one that is none."""
+    """The content of the family.json in `folder`; raises `InvalidInput` for an invalid one."""
     path = folder / FAMILY
     _check_inside(folder, path)
     record = validate(FamilyRecord, _read_json(path), source=str(path))
@@ -353,7 +367,7 @@ def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> Sa
     path = folder / record.name / ARCHITECTURE
     _check_file(folder, path, record.files[ARCHITECTURE], _MAX_JSON)
     architecture = Architecture.from_dict(_read_json(path), source=str(path))
-    # The cost is cheap for any description, the key only for one of reasonable size: it comes last.
+    # The cost is cheap to compute for any description, the key is not, so it is checked last.
     found = cost(architecture)
     _check_same(path, "resolution", architecture.resolution, record.resolution)
     _check_same(path, "cost", found, record.cost)
@@ -378,9 +392,9 @@ def _most_bytes(found: Cost) -> int:
 
 
 def _check_file(folder: Path, path: Path, sha256: str, most: int) -> None:
-    """That the file is there, in the folder, of a possible size, and has this hash."""
+    """Checks that the file exists in the folder, with a plausible size and this hash."""
     if not path.is_file():
-        raise InvalidInput(f"{path}: must exist, for {FAMILY} lists it; export the family again")
+        raise InvalidInput(f"{path}: not found, but {FAMILY} lists it; export the family again")
     _check_inside(folder, path)
     _check_bytes(path, most)
     with path.open("rb") as file:
@@ -389,7 +403,7 @@ def _check_file(folder: Path, path: Path, sha256: str, most: int) -> None:
 
 def _check_inside(folder: Path, path: Path) -> None:
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise InvalidInput(f"{path}: must lie in {folder}, but leads to {path.resolve()}")
+        raise InvalidInput(f"{path}: must be inside {folder}, but links to {path.resolve()}")
 
 
 def _check_bytes(path: Path, most: int) -> None:
@@ -404,29 +418,33 @@ def _read_json(path: Path) -> Any:
         _check_bytes(path, _MAX_JSON)
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise InvalidInput(f"{path}: must be readable, but {error.strerror}") from None
+        raise _unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path}: must be JSON, but {error}") from None
+        raise InvalidInput(f"{path}: is not valid JSON: {error}") from None
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{path}: cannot be read: {error.strerror}")
 
 
 def _check_hash(path: Path, found: str, expected: str) -> None:
     if found != expected:
         raise InvalidInput(
-            f"{path}: its SHA-256 must be {expected[:12]}… as {FAMILY} says, but is {found[:12]}…; "
-            f"the file was damaged or replaced, so export the family again"
+            f"{path}: SHA-256 must be {expected[:12]}…, as in {FAMILY}, but is {found[:12]}…; "
+            "the file was damaged or replaced; export the family again"
         )
 
 
 def _check_same(path: Path, what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise InvalidInput(f"{path}: its {what} must be {expected} as in {FAMILY}, but is {found}")
+        raise InvalidInput(f"{path}: {what} must be {expected}, as in {FAMILY}, but is {found}")
 
 
 def _check_size(path: Path, params: int) -> None:
-    """Before memory is taken: a network can be no larger than the file of its weights."""
+    """Checks, before memory is allocated, that the weights file is large enough."""
     if (size := path.stat().st_size) < 4 * params:
         raise InvalidInput(
-            f"{path}: {params} parameters need at least {4 * params} bytes, but it has {size}"
+            f"{path}: must have at least {4 * params} bytes for {params} parameters, but has {size}"
         )

@@ -1,7 +1,7 @@
 """Growth of single stages, each step chosen by measurement.
 
 Scaling all stages alike is known to be suboptimal (EfficientNetV2, section 4.1), and no rule for
-doing otherwise was published; so what is worth enlarging is asked of trainings.
+doing otherwise was published; so training runs decide what to enlarge.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Stagewise:
     """A `Proposer` that makes a network grow to `target` MACs, the best single stage at a time.
 
     Each round trains the network with each stage deeper and each stage wider, all at about `step`
-    times the MACs, and goes on from the most accurate (of equals the cheaper). `path` holds the
-    networks so chosen, the baseline first; `scaling.rules.AlongPath` makes it a rule.
+    times the MACs, and continues from the most accurate (the cheaper of equal ones). `path` holds
+    the chosen networks, the baseline first; `scaling.rules.AlongPath` makes it a rule.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Stagewise:
 
     @property
     def most(self) -> int:
-        """How many trainings it takes, at most, as each step grows by at least about `step`."""
+        """The maximum number of training runs: each step grows by at least about `step`."""
         growth = math.log(self._target / cost(self.path[0]).macs, self._step)
         return max(0, math.ceil(growth)) * len(self.path[0].stages) * len(Dimension)
 
     def ask(self) -> Job | None:
-        """The next enlargement of this round; None until it is told, and at the end."""
+        """The next enlargement of this round; None until its results are in, and at the end."""
         if self._asked == len(self._round):
             return None
         self._asked += 1

@@ -35,7 +35,7 @@ class StudyPoint:
 
     @property
     def name(self) -> str:
-        """What its trainings are called: `mobilenet_v2, width × 4`."""
+        """The name of its training runs: `mobilenet_v2, width × 4`."""
         own = self.rule if self.rule == UNSCALED else f"{self.rule} × {self.factor:.3g}"
         return f"{self.baseline}, {own}"
 
@@ -80,7 +80,7 @@ def _changes_pixels(rule: Rule) -> bool:
 
 
 def jobs(points: Sequence[StudyPoint], budget: Budget, seeds: int) -> tuple[tuple[Job, ...], ...]:
-    """The trainings of each point (rows) with each seed (columns), named for both."""
+    """The training runs of each point (rows) with each seed (columns), named for both."""
     return tuple(
         tuple(
             Job(

@@ -1,4 +1,4 @@
-"""Networks of a wanted size: a rule's factor solved for a target cost, then the rounding chosen.
+"""Networks of a target cost: the factor of a rule is solved for, then the rounding is chosen.
 
 Whole repeats, rounded channels and whole pixels make the cost of a growing network a staircase,
 and most targets lie between two of its steps. Between them lie networks whose depth and width are
@@ -124,7 +124,7 @@ def reach_measured(
     measure: Measure,
     multiple: int = 1,
 ) -> Reached:
-    """The same for a cost that is dear to measure and noisy, such as latency in seconds.
+    """The same for a cost that is expensive to measure and noisy, such as latency in seconds.
 
     MACs stand in for it: what they must be for the target is corrected by each measurement (a
     secant in logarithms), at most `_MEASUREMENTS` times or until the target is hit within 1 %. Of

@@ -1,8 +1,8 @@
-"""Members read back in any format, and compared: what `phiscale predict` and `verify` do.
+"""Members read back in any format and compared: what `phiscale predict` and `verify` do.
 
-A model.py, a timm_model.py and a torch.export program are code. They are run where they are, byte
-for byte, what phiscale itself writes for the member's architecture and weights, or where the caller
-vouches for them; a hash in a stranger's family.json proves no more than that the folder is whole.
+A model.py, a timm_model.py and a torch.export program are code. They run only if they are exactly
+what phiscale writes for the member's architecture and weights, or if the caller trusts them. The
+hash in family.json proves only that the folder is complete, not who wrote it.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ FILES = {
 
 
 class Untrusted(InvalidInput):
-    """A file that is not run, since it is not what phiscale would have written."""
+    """A file that was not run, because phiscale would have written something else."""
 
 
 class Different(Exception):
-    """Something of a family is not what it says it is; the message names it."""
+    """A part of a family differs from its description; the message names it."""
 
 
 def open_format(member: SavedMember, format_: Format, *, trust: bool = False) -> Predict:
-    """Runs the member in a format, its file checked against its hash in family.json.
+    """Gives a function that runs the member in a format; its file is checked against its hash.
 
     Raises `Untrusted` for code that phiscale would not have written, unless `trust`, and
-    `InvalidInput` where the format is not there, or its package is not installed.
+    `InvalidInput` if the format was not exported or its package is not installed.
     """
     match format_:
         case Format.SAFETENSORS:
@@ -74,7 +74,7 @@ def open_format(member: SavedMember, format_: Format, *, trust: bool = False) ->
         case Format.PROGRAM:
             return _program(member, trust)
         case Format.CARD:
-            raise InvalidInput("a card is for people; it cannot be run")
+            raise InvalidInput("format `card`: a text for people, which cannot be run")
 
 
 def _network(member: SavedMember) -> Predict:
@@ -95,8 +95,8 @@ def _code(member: SavedMember, name: str, expected: str, trust: bool) -> bytes:
     code = member.read(name)
     if code != expected.encode() and not trust:
         raise Untrusted(
-            f"{member.folder / name}: is not what this version of phiscale writes, so it is not "
-            "run; --trust runs it"
+            f"{member.folder / name}: differs from what this version of phiscale writes, so it was "
+            "not run; use --trust to run it"
         )
     return code
 
@@ -124,8 +124,8 @@ def _program(member: SavedMember, trust: bool) -> Predict:
         traced = program.trace(member.portable, member.load())
         if program.content(member.portable, traced) != data:
             raise Untrusted(
-                f"{member.folder / program.FILE}: is not what this phiscale writes with this "
-                "torch; loading a program can run code, so it is not loaded; --trust loads it"
+                f"{member.folder / program.FILE}: differs from what this version of phiscale "
+                "writes with this version of torch, so it was not loaded; use --trust to load it"
             )
     return program.open_(data)
 
@@ -135,7 +135,7 @@ def _program(member: SavedMember, trust: bool) -> Predict:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that holds; `note` says how well, or why it was not looked at (`checked` False)."""
+    """A check that passed; `note` says how well, or why it was skipped (`checked` False)."""
 
     member: str
     what: str
@@ -148,10 +148,10 @@ Inputs = Callable[[SavedMember], "NDArray[np.float32]"]
 
 
 def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Iterator[Check]:
-    """Reloads every member in every format and compares; raises `Different` at the first that is.
+    """Reloads every member in every format and compares outputs; raises `Different` at the first.
 
-    Hashes, and costs by the cost model, were compared when the family was loaded; here the network
-    that is built is counted, too.
+    Hashes and costs were compared when the family was loaded; here the MACs and parameters of the
+    network itself are counted too.
     """
     import numpy as np
 
@@ -179,8 +179,8 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
             path = member.folder / FILES[format_]
             if not difference <= TOLERANCES[format_]:
                 raise Different(
-                    f"{path}: must put out what model.safetensors does, but on {len(images)} "
-                    f"images differs by up to {difference:.2g} of the largest output"
+                    f"{path}: outputs must match model.safetensors, but on {len(images)} images "
+                    f"they differ by up to {difference:.2g} of the largest output"
                 )
             note = f"{len(images)} images, outputs within {difference:.1g}"
             yield Check(member.name, format_, note)
@@ -189,7 +189,7 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
 def _eight_bits(
     member: SavedMember, images: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> Check:
-    """Compares the network of 8 bits with the whole one: they may differ, but not by much."""
+    """Compares the outputs with 8 bits to those with 32, which may differ a little."""
     import numpy as np
 
     path = member.folder / onnx.INT8
@@ -200,15 +200,16 @@ def _eight_bits(
     agree = int((found.argmax(1) == expected.argmax(1)).sum())
     if not difference <= EIGHT_BITS:
         raise Different(
-            f"{path}: must put out nearly what model.safetensors does, but on {len(images)} "
-            f"images differs by {difference:.2g} of the outputs' spread (at most {EIGHT_BITS:g})"
+            f"{path}: outputs must be close to model.safetensors, but on {len(images)} images they "
+            f"differ by {difference:.2g} of the outputs' standard deviation (at most "
+            f"{EIGHT_BITS:g})"
         )
-    note = f"{agree} of {len(images)} images of the same class, outputs within {difference:.1g}"
+    note = f"{agree} of {len(images)} images in the same class, outputs within {difference:.1g}"
     return Check(member.name, "int8", note)
 
 
 def _missing(format_: Format) -> str | None:
-    """What is not installed for a format, in a sentence."""
+    """Why a format cannot be checked: what is not installed."""
     try:
         if format_ is Format.ONNX:
             onnx.require()
@@ -220,7 +221,7 @@ def _missing(format_: Format) -> str | None:
 
 
 def _count(member: SavedMember, images: NDArray[np.float32]) -> Check:
-    """Compares the cost model with what really runs: multiply–adds and parameters."""
+    """Compares the cost model with the network: multiply–adds and parameters."""
     import torch
     from torch import nn
 
@@ -238,7 +239,7 @@ def _count(member: SavedMember, images: NDArray[np.float32]) -> Check:
     params = sum(parameter.numel() for parameter in network.parameters())
     if (macs, params) != (member.cost.macs, member.cost.params):
         raise Different(
-            f"{member.folder}: by the cost model {member.cost.macs} MACs and {member.cost.params} "
-            f"parameters, but what runs has {macs} and {params}"
+            f"{member.folder}: must have {member.cost.macs} MACs and {member.cost.params} "
+            f"parameters by the cost model, but the network has {macs} and {params}"
         )
     return Check(member.name, "cost", f"{macs:,} MACs, {params:,} parameters, as counted")

@@ -260,7 +260,7 @@ def test_nothing_but_files_of_the_folder_is_read(family, tmp_path):
     outside = tmp_path / "outside.json"
     shutil.move(path, outside)
     path.symlink_to(outside)
-    with pytest.raises(InvalidInput, match="must lie in"):
+    with pytest.raises(InvalidInput, match="must be inside"):
         load_family(family)
     path.unlink()
     os.mkfifo(path)

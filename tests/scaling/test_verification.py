@@ -102,9 +102,9 @@ def test_outputs_that_differ_are_named(family: Path) -> None:
     path.write_bytes(save(weights, metadata={"format": "pt"}))
     rehash(family, 0, "model.safetensors")
     member = load_member(family / "b0")
-    with pytest.raises(Untrusted, match=r"model\.pt2: is not what this phiscale writes"):
+    with pytest.raises(Untrusted, match=r"model\.pt2: differs from what this"):
         open_format(member, Format.PROGRAM)
-    with pytest.raises(Different, match=r"model\.(pt2|onnx): must put out what model.safetensors"):
+    with pytest.raises(Different, match=r"model\.(pt2|onnx): outputs must match model.safetensors"):
         list(verify(load_family(family), inputs, trust=True))
 
 
@@ -117,7 +117,7 @@ def test_a_strangers_code_is_not_run(
     path, ran = family / "b0" / name, tmp_path / "ran"
     path.write_text(path.read_text() + f"\nPath({str(ran)!r}).touch()\n")
     rehash(family, 0, name)
-    with pytest.raises(Untrusted, match=f"{name}: is not what this version of phiscale writes"):
+    with pytest.raises(Untrusted, match=f"{name}: differs from what this"):
         open_format(load_member(family / "b0"), format_)
     checks = list(verify(load_family(family), inputs))
     (check,) = [check for check in checks if (check.member, check.what) == ("b0", format_)]
@@ -132,7 +132,7 @@ def test_a_strangers_program_is_not_loaded(family: Path, monkeypatch: pytest.Mon
     path.write_bytes(path.read_bytes() + b"\0")
     rehash(family, 0, "model.pt2")
     monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("it was loaded"))
-    with pytest.raises(Untrusted, match=r"model\.pt2: is not what this phiscale writes"):
+    with pytest.raises(Untrusted, match=r"model\.pt2: differs from what this"):
         open_format(load_member(family / "b0"), Format.PROGRAM)
 
 
@@ -200,7 +200,7 @@ def test_what_eight_bits_lose_is_measured_and_said(family: Path) -> None:
     path = family / "b0" / "model.int8.onnx"
     path.write_bytes(other_classes((family / "b0" / "model.onnx").read_bytes()))
     rehash(family, 0, "model.int8.onnx")
-    with pytest.raises(Different, match=r"model\.int8\.onnx: must put out nearly what"):
+    with pytest.raises(Different, match=r"model\.int8\.onnx: outputs must be close to"):
         list(verify(load_family(family), inputs))
 
 
@@ -284,5 +284,5 @@ def test_a_card_cannot_be_run(exported: Path, family: Path) -> None:
     run: Callable[..., Any] = open_format
     with pytest.raises(InvalidInput, match="cannot be run"):
         run(load_family(exported)["b0"], Format.CARD)
-    with pytest.raises(InvalidInput, match="lists no such file"):
+    with pytest.raises(InvalidInput, match=r"not listed in family\.json"):
         load_family(family)["b0"].read("other.bin")
