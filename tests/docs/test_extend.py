@@ -4,10 +4,15 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import torch
+
+from scaling.formats import Portable, Preprocessing
 from search import samplers
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
-from space import choices
+from space import choices, presets
+from space.network import build
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "extend.md"
 
@@ -36,12 +41,30 @@ def test_the_sampler_of_the_page_proposes_new_networks_within_the_bounds(monkeyp
     assert bounds.macs[0] <= proposed.cost.macs <= bounds.macs[1]
 
 
-def test_the_diff_of_the_page_fits_the_code():
+def test_the_exporter_of_the_page_gives_the_networks_outputs():
+    exporter = module("scaling/formats/arrays.py")
+    network = presets.load("mnasnet_small", num_classes=3)
+    portable = Portable("net", network, ("a", "b", "c"), Preprocessing((0.5,) * 3, (0.5,) * 3))
+    trained = build(network).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = trained(images).numpy()
+    assert np.array_equal(
+        exporter.open_(exporter.content(trained), portable)(images.numpy()), expected
+    )
+
+
+def test_the_diffs_of_the_page_fit_the_code():
     text = PAGE.read_text("utf-8")
-    shown = re.findall(r"in `([\w/.]+\.py)`:\n\n```diff\n(.*?)```", text, re.S)
-    assert shown
+    shown = re.findall(r"in `([\w/.]+\.py)`[^\n]*\n\n```diff\n(.*?)```", text, re.S)
+    assert len(shown) == text.count("```diff")
     for file, diff in shown:
         source = (PAGE.parents[2] / file).read_text("utf-8")
         for hunk in diff.split("@@\n"):
-            before = [line[1:] for line in hunk.splitlines() if line[:1] in " -"]
-            assert "\n".join(before) in source, f"{file} has changed: renew the page"
+            lines = hunk.splitlines()
+            before, after = (
+                "\n".join(line[1:] for line in lines if line[:1] in kinds)
+                for kinds in ((" ", "-"), (" ", "+"))
+            )
+            fits = before and before in source
+            assert fits or after in source, f"{file} has changed: renew the page\n{hunk}"
