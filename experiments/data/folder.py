@@ -32,6 +32,10 @@ _UNPACK = {
 }
 
 
+#: What a folder of unlabelled images in a split is called (test/images, as in Tiny ImageNet).
+_UNLABELLED = ("images", "imgs", "photos", "unlabeled", "unlabelled", "unknown")
+
+
 def open_folder(root: Path, config: DataConfig) -> OpenedSource:
     """The tree below `root`. Raises `InvalidInput` where it cannot be listed."""
     tree = walk(root, SUFFIXES, follow=config.follow_links)
@@ -157,8 +161,15 @@ def _recognised(root: Path, filled: _Filled) -> dict[Parts, Split]:
     found = {filled.unwrapped((*base, name), lambda _: False): Split.TRAIN for name in trained}
     classes = {name for at in found for name in filled.below[at]}
     for name in set(deep) - set(trained):
-        found[filled.unwrapped((*base, name), classes.__contains__)] = named[name]
+        at = filled.unwrapped((*base, name), classes.__contains__)
+        if filled.below[at] <= classes or not all(map(_is_unlabelled, filled.below[at])):
+            found[at] = named[name]
     return found
+
+
+def _is_unlabelled(name: str) -> bool:
+    """Whether a folder in a split says by its name that it holds images of all classes."""
+    return split_of(name) is not None or name.lower() in _UNLABELLED
 
 
 def _refuse_doubtful(root: Path, filled: _Filled, base: Parts) -> None:

@@ -81,10 +81,11 @@ def test_flat_splits_without_class_folders_are_refused(tree, loaded) -> None:
         loaded(tree({"train_images": 6, "test_images": 6}))
 
 
-def test_unlabelled_test_images_are_left_out_and_said(tree, loaded) -> None:
-    summary = loaded(tree({"train/a": 8, "train/b": 8, "test": 4})).summary
+@pytest.mark.parametrize("test", ["test", "test/images", "test/test"])
+def test_unlabelled_test_images_are_left_out_and_said(tree, loaded, test: str) -> None:
+    summary = loaded(tree({"train/a": 8, "train/b": 8, test: 4})).summary
     assert sum(summary.images.values()) == 16
-    assert any("4 images left out (in no class folder): 'test/0" in w for w in summary.warnings)
+    assert any(f"4 images left out (in no class folder): '{test}" in w for w in summary.warnings)
 
 
 def test_a_given_folder_that_is_not_there_is_refused(tree, loaded) -> None:
