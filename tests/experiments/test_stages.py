@@ -19,6 +19,7 @@ from space.validation import InvalidInput
 TINY = (
     "search.trials=1",
     "search.finalists=1",
+    "coefficients.method=grid",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
     "coefficients.epochs=2",

@@ -14,6 +14,7 @@ from experiments import cli
 TINY = (
     "search.trials=3",
     "search.finalists=2",
+    "coefficients.method=grid",
     "coefficients.constraint=nominal",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
