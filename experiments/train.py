@@ -1,6 +1,6 @@
 """The one training loop: every network of a run is trained here, and only its budget differs.
 
-All randomness of an epoch follows from the budget's seed and the epoch's number, so a training that
+All randomness of an epoch follows from the budget's seed and the epoch's number, so a run that
 continues from a checkpoint ends as an uninterrupted one does, on a CPU bit for bit.
 """
 
@@ -47,7 +47,7 @@ VALIDATION_BATCHES = 4
 #: pixels: 16 are 1.2 times as slow each as 64; 256 do not fit a core's cache, and with the memory
 #: they need first are 1.1 times as slow; two threads take 1.25 times as long over 64 as over 256).
 _ENOUGH_IMAGES = 64
-#: Of what resolutions of a training that grows are multiples: a GPU records a step for each
+#: Of what resolutions of a training run that grows are multiples: a GPU records a step for each
 #: (assumed).
 _RESOLUTION_STEP = 4
 #: Steps between two looks at the loss: on a GPU a look waits for all work handed to it (assumed).
@@ -72,7 +72,7 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gives.
+    """What a training run gives.
 
     `network` is on its device and holds the weights that were measured: averaged ones, where the
     configuration averages. `predictions` are the classes it saw in the held-out images (N); None
@@ -316,7 +316,7 @@ class _Training:
 def _fingerprint(
     network: nn.Module, task: TrainingTask, config: TrainConfig, budget: Budget, pieces: int
 ) -> str:
-    """Equal for two trainings that may continue each other."""
+    """Equal for two training runs that may continue each other."""
     facts = (
         repr(network),
         config.model_dump(exclude={"checkpoint_seconds"}),
@@ -363,7 +363,7 @@ _initialising = threading.Lock()
 
 @contextmanager
 def initial_weights(seed: int) -> Iterator[None]:
-    """Inside, torch's random numbers on the CPU are those of a training's initial weights."""
+    """Inside, torch's random numbers on the CPU are those of a training run's initial weights."""
     with _initialising, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seeds(seed, 0)[0])
         yield

@@ -62,7 +62,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether this is a training that ended with a result: complete or pruned, not answered."""
+        """Whether a training run ended with a result: complete or pruned, not answered."""
         return self.state in ("complete", "pruned") and self.answered_from is None
 
 
@@ -127,7 +127,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
     """
     path = Path(run_dir)
     if not path.is_dir():
-        raise InvalidInput(f"{path}: a run directory is needed, and there is no such directory")
+        raise InvalidInput(f"{path}: run directory not found")
     recipe_text = _text(path / "recipe.yaml")
     recipe = _recipe(recipe_text, path / "recipe.yaml")
     from search.lease import driver_of
@@ -154,16 +154,16 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: a readable UTF-8 text is needed, but {error}") from None
+        raise InvalidInput(f"{path}: must be readable UTF-8 text: {error}") from None
 
 
 def _recipe(text: str, path: Path) -> Mapping[str, Any]:
     try:
         recipe = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise InvalidInput(f"{path}: valid YAML is needed, but {error}") from None
+        raise InvalidInput(f"{path}: not valid YAML: {error}") from None
     if not isinstance(recipe, dict):
-        raise InvalidInput(f"{path}: a mapping is needed, but got {type(recipe).__name__}")
+        raise InvalidInput(f"{path}: must be a mapping, but got {type(recipe).__name__}")
     return recipe
 
 
@@ -174,9 +174,9 @@ def _json(path: Path) -> Mapping[str, Any] | None:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"{path}: valid JSON is needed, but {error}") from None
+        raise InvalidInput(f"{path}: not valid JSON: {error}") from None
     if not isinstance(data, dict):
-        raise InvalidInput(f"{path}: a JSON object is needed, but got {type(data).__name__}")
+        raise InvalidInput(f"{path}: must be a JSON object, but got {type(data).__name__}")
     return data
 
 

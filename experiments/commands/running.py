@@ -69,7 +69,7 @@ def family(
         typer.Option(
             "--rule",
             metavar="RULE",
-            help="How the baseline grows (family.rule); given again, family.rivals at equal MACs.",
+            help="How the baseline grows (family.rule). Repeat it for rivals at equal MACs.",
         ),
     ] = None,
     take_over: TakeOver = False,
@@ -115,7 +115,7 @@ def ending(again: str) -> Iterator[None]:
     from search import storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    resume = f"every finished training is kept; continue with: {again}"
+    resume = f"finished training runs are kept; continue with: {again}"
     try:
         yield
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def list_runs(
 
     if not folder.is_dir():
         raise InvalidInput(
-            f"{folder}: there is no such folder; give the one that holds your runs, or start one: "
+            f"{folder}: not found; give the folder that contains your runs, or start one with: "
             "phiscale run demo"
         )
     rows = []
@@ -36,7 +36,7 @@ def list_runs(
             opened = existing_folder(place)
             loaded = load(opened.folder, opened.storage)
         except InvalidInput as error:
-            log.remark(f"{place}: passed over: {error}")
+            log.remark(f"{place}: skipped: {error}")
             continue
         rows.append(_run_row(place, opened, loaded))
     rows.sort(key=lambda row: row["started"] or "", reverse=True)

@@ -35,7 +35,7 @@ def _show_lookup(baseline: dict[str, Any], lookup: dict[str, Any]) -> None:
         )
     counted = f"{lookup['looked_up']} looked up, {lookup['predicted']} predicted"
     if lookup["extrapolated"]:
-        counted += f", {lookup['extrapolated']} of them cheaper or dearer than any record"
+        counted += f", {lookup['extrapolated']} of them outside the range of recorded costs"
     if not expected["recorded"]:
         counted += f"; the baseline is {expected['changes']} choices from the nearest record"
         counted += ", and EXTRAPOLATED: do not trust it" * expected["extrapolated"]

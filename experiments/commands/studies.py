@@ -50,9 +50,10 @@ def study(
 
 def transfer(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a family.")],
-    data: Annotated[str, typer.Option("--data", help="The other images, as data.source says.")],
+    data: Annotated[str, typer.Option("--data", help="The other images; any data.source.")],
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Default: RUN/transfer/NAME of the images.")
+        Path | None,
+        typer.Option("--out", help="The transfer's folder (default: RUN/transfer/NAME)."),
     ] = None,
     changes: Set = None,
     take_over: TakeOver = False,

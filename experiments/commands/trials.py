@@ -37,8 +37,8 @@ def best(
     ranked = _ranked(loaded)[:most]
     if not ranked:
         raise InvalidInput(
-            f"{opened.folder}: no training is complete yet; `phiscale status {run}` says how far "
-            "the run is"
+            f"{opened.folder}: no training run has finished yet; see its progress with: "
+            f"phiscale status {run}"
         )
     members = list((loaded.family or {}).get("members", ()))
     family = tables.family(loaded)
@@ -74,7 +74,7 @@ def best(
 
 
 def _ranked(loaded: Loaded) -> list[Trial]:
-    """Complete trials of the longest trainings that a baseline is chosen by, best first."""
+    """The complete trials of the longest training runs that may become the baseline, best first."""
     for name in ("finalists", "search"):
         own = [t for t in loaded.study(name) if t.state == "complete" and t.value is not None]
         if own:

@@ -60,7 +60,7 @@ def _arrived(
         load(data.model_copy(update={"cache": cached.parents[2]}), resolution=resolution, seed=seed)
         if not cached.is_file():
             raise InvalidInput(
-                f"data.source: {data.source} holds other images on this machine than where the run "
-                "was started; give all machines the same"
+                f"data.source: {data.source} contains other images on this machine than where the "
+                "run was started; give all machines the same images"
             )
     return PortableEvaluator(pickle.loads(pickled), data, resolution, seed)

@@ -71,7 +71,7 @@ def read(path: Path, space: Space) -> NetworkRecords:
     except (OSError, tarfile.TarError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read as records: {error}; {WHERE}") from None
     if not records:
-        raise InvalidInput(f"{path}: holds no records; {WHERE}")
+        raise InvalidInput(f"{path}: contains no records; {WHERE}")
     measured: dict[tuple[int, ...], list[float]] = {}
     for name, record in records:
         try:
@@ -229,7 +229,7 @@ class RecordsEvaluator:
             }
         if expected.extrapolated:
             _logger.warning(
-                "a surrogate extrapolates: a network costs less or more than any record"
+                "the surrogate extrapolates: a network costs less or more than any record"
             )
         accuracy = min(max(accuracy, 0.0), 1.0)
         epoch = Epoch(budget.epochs, 0.0, accuracy, 0.0, 0.0)
@@ -241,9 +241,7 @@ class RecordsEvaluator:
         choices = self._encode(architecture)
         if choices is None:
             space = self.records.space.name
-            raise UnknownNetwork(
-                f"the records are of the space {space}, and this network is not in it"
-            )
+            raise UnknownNetwork(f"this network is not in the space {space} of the records")
         offers = self.records.space.choices.items()
         row = np.array([values.index(choices[name]) for name, values in offers])
         recorded = self._recorded.get(tuple(row.tolist()))
@@ -251,7 +249,7 @@ class RecordsEvaluator:
             return ExpectedAccuracy(recorded, recorded=True)
         if self.predict is None:
             raise UnknownNetwork(
-                "there is no record of this network; name a surrogate to predict it"
+                "this network is not recorded; set evaluator.surrogate to predict it"
             )
         cost = self._table(row[None])[0]
         return ExpectedAccuracy(

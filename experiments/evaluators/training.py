@@ -43,7 +43,7 @@ LEAST_PIECE = 16
 class TrainingEvaluator:
     """Trains networks on the images `train` and measures them on `held_out`.
 
-    The folder `checkpoints` holds unfinished trainings; who records a result has it `forget` the
+    The folder `checkpoints` holds unfinished runs; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
     images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
@@ -156,7 +156,7 @@ class TrainingEvaluator:
         return self.checkpoints / f"{_name(architecture, budget)}.pt"
 
     def forget(self, architecture: Architecture, budget: Budget) -> None:
-        """Removes the checkpoint of a training whose result is recorded."""
+        """Removes the checkpoint of a training run whose result is recorded."""
         self.checkpoint_path(architecture, budget).unlink(missing_ok=True)
 
     def weights_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:

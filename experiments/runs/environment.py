@@ -11,7 +11,7 @@ _PACKAGES = ("phiscale", "torch", "optuna", "ray", "numpy", "numba", "pillow")
 
 
 def environment() -> dict[str, str]:
-    """Where a training runs: host, processor, GPUs, versions; recorded with each trial."""
+    """Where a network is trained: host, processor, GPUs, versions; recorded with each trial."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

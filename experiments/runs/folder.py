@@ -105,7 +105,7 @@ class RecipeFolder:
         path = self.folder / name
         if not path.is_file():
             raise InvalidInput(
-                f"{self.folder}: there is no {name} yet; run the stage that writes it: "
+                f"{self.folder}: {name} not found; run the stage that writes it: "
                 f"phiscale {_STAGE_OF[name]} {self.folder}"
             )
         return _json(path)
@@ -178,8 +178,8 @@ def _json(path: Path) -> dict[str, Any]:
         data = str(error)
     if not isinstance(data, dict):
         raise InvalidInput(
-            f"{path}: must be the JSON object that phiscale wrote, but got {data!r:.80}; restore "
-            "the file, or delete it, and start the run again: what was trained is in its storage"
+            f"{path}: must be a JSON object that phiscale wrote, but got {data!r:.80}; restore the "
+            "file, or delete it and start again: finished training runs are kept in the storage"
         )
     return data
 

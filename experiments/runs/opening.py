@@ -84,15 +84,15 @@ def open_run(
 def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Path]:
     """The recipe and the folder of a new run that learns from the run in `folder`."""
     if not (folder / "recipe.yaml").is_file():
-        raise InvalidInput(f"--fork {name}: there is no run in {folder} to begin from")
+        raise InvalidInput(f"--fork {name}: {folder} contains no run to start from")
     if not config.RUN_NAME.fullmatch(name):
         raise InvalidInput(f"--fork {name}: a run's name must match {config.RUN_NAME.pattern}")
     new = folder.resolve().parent / name
     if new.exists():
-        raise InvalidInput(f"--fork {name}: {new} exists already; choose another name")
+        raise InvalidInput(f"--fork {name}: {new} already exists; choose another name")
     before = config.load(str(folder / "recipe.yaml")).storage
     if before not in INSIDE and shown(recipe.storage) == before:
-        raise InvalidInput(f"--fork {name}: give the new run a database of its own: --set storage=")
+        raise InvalidInput(f"--fork {name}: the new run needs its own database: --set storage=URL")
     # The one sampler that learns from earlier trials.
     learning = {"warm_start": (str(folder.resolve()),), "sampler": "predictor"}
     search = recipe.search.model_copy(update=learning)
@@ -154,9 +154,8 @@ def _refuse_another_space(run: OpenRun) -> None:
     text, kept = _own_space(run), run.folder / KEPT_SPACE
     if text is not None and kept.is_file() and kept.read_text("utf-8") != text:
         raise InvalidInput(
-            f"{run.recipe.space}: a run that has started keeps its space, but this file has "
-            f"changed since {run.folder} was started; restore it (a copy is {kept}), or start anew "
-            "with --out"
+            f"{run.recipe.space}: this file has changed since {run.folder} was started, and a run "
+            f"keeps its space; restore the file (a copy is {kept}), or start a new run with --out"
         )
 
 

@@ -80,9 +80,8 @@ def _refuse_lost_storage(folder: Path, storage: str | None) -> None:
     if results and (folder / MANIFEST).is_file():
         name = {None: "study.db", "journal": "study.journal"}.get(storage, shown(storage))
         raise InvalidInput(
-            f"{folder}: its storage {name} was removed or emptied, but {' and '.join(results)} "
-            f"are here, which came from it; restore {name}, or start again in another folder with "
-            "--out"
+            f"{folder}: the storage {name} was removed or emptied, but its results "
+            f"({', '.join(results)}) are still here; restore {name}, or start a new run with --out"
         )
 
 
@@ -91,15 +90,15 @@ def _refuse_changes(run: RecipeFolder, before: Common, may_change: Collection[st
     was = _flat(before.model_dump(mode="json"))
     now = _flat(run.written.model_dump(mode="json"))
     lines = [
-        f"{path}: {key}: a run that has started keeps its {key}, which is {was.get(key)!r}, but "
-        f"the recipe now says {now.get(key)!r}"
+        f"{path}: {key}: must not change after the first training run; it was {was.get(key)!r}, "
+        f"but the recipe now has {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key) and not _one_of(key, may_change)
     ]
     if lines:
         lines[-1] += (
-            "; give the changed recipe a folder of its own with --out, or with --fork NAME, which "
-            "also learns from what this run has measured"
+            "; start a new run with --out, or with --fork NAME, which also learns from the "
+            "measurements of this one"
         )
         raise InvalidInput("\n".join(lines))
 

@@ -1,6 +1,6 @@
 """The four stages of a run: each binds a proposer, an evaluator, an executor and a study.
 
-A stage may be started again at any time: trainings that the storage holds are answered from it, so
+A stage may be started again at any time: training runs that the storage holds are not repeated, so
 a stage that had ended only writes its result once more.
 """
 
@@ -41,11 +41,11 @@ def run(opened: OpenRun, names: Iterable[str], *, take_over: bool = False) -> di
     """Runs the named stages in order and gives what each found, by its name.
 
     Raises `InvalidInput` where a stage needs the result of one that has not ended, or another
-    process drives the run and is not to be taken over; and `StageFailed` where trainings failed
+    process drives the run and is not to be taken over; and `StageFailed` where training runs failed
     that it cannot do without.
     """
     names = tuple(names)
-    _refuse_trainings(opened, names)
+    _refuse_records(opened, names)
     if set(names) <= {"report"}:  # which only reads
         drives: AbstractContextManager[lease.Lease | None] = nullcontext()
     else:
@@ -65,12 +65,12 @@ def _conductor(opened: OpenRun, held: lease.Lease | None) -> Conductor:
     return Conductor(opened, held, typical, recipe.search.trial_timeout)
 
 
-def _refuse_trainings(opened: OpenRun, names: tuple[str, ...]) -> None:
+def _refuse_records(opened: OpenRun, names: tuple[str, ...]) -> None:
     """A run on records can go no further than its search."""
     training = [name for name in names if name in ("coefficients", "family")]
     if opened.recipe.evaluator.kind == "records" and training:
         raise InvalidInput(
-            f"evaluator.kind: records hold networks of the space {opened.recipe.space} alone, and "
+            f"evaluator.kind: records only cover networks of the space {opened.recipe.space}, but "
             f"the stage {training[0]} trains larger ones; run phiscale search and phiscale report, "
             "or set evaluator.kind to train and data.source to images"
         )

@@ -47,8 +47,8 @@ class StageContext:
         data = load_data(self.run)
         if data.summary.imbalance >= HEAVY_IMBALANCE and self.recipe.objective.metric == "top1":
             log.remark(
-                "Accuracy counts every image alike; objective.metric: balanced would count every "
-                "class alike."
+                "Accuracy weights all images equally; set objective.metric to balanced to weight "
+                "all classes equally."
             )
         return data
 

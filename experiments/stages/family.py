@@ -65,7 +65,7 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     if failed:
         name, reason = next(iter(failed.items()))
-        raise StageFailed(f"family: {name} was not trained to its end: {reason}")
+        raise StageFailed(f"family: {name}: training did not finish: {reason}")
     exported = _export(context, family, members, evaluate)
     return exported | {"rivals": rivals.train(context, family)}
 
@@ -106,7 +106,7 @@ def _measure(context: StageContext) -> Measure:
 
 
 def _rule(context: StageContext, coefficients: Coefficients) -> Rule:
-    """The rule by which the members grow; `per_stage` is found by trainings on held-out images."""
+    """The rule by which the members grow; training on held-out images finds `per_stage`."""
     settings, grid = context.recipe.family, context.recipe.coefficients
     if settings.rule != "per_stage":
         return rules.load(settings.rule, coefficients)
@@ -182,7 +182,7 @@ def _left_out(family: PlannedFamily, about: export.About) -> Iterator[str]:
         for format_, reason in export.left_out(portable).items():
             found.setdefault((format_, reason), []).append(member.name)
     for (missing, reason), names in found.items():
-        yield f"{', '.join(names)}: not written for {missing}: {reason}"
+        yield f"{', '.join(names)}: not exported to {missing}: {reason}"
 
 
 def _about(context: StageContext) -> export.About:
@@ -234,10 +234,10 @@ def _remarks(family: PlannedFamily, stored: int, cost: str) -> Iterator[str]:
     Images have `stored` pixels; `cost` is what targets are of.
     """
     for name, earlier in family.duplicates:
-        yield f"{name} is the same network as {earlier}: the difference was rounded away"
+        yield f"{name} is the same network as {earlier} after rounding"
     for member in family.members:
         if member.resolution > stored:
-            yield f"{member.name} sees {member.resolution} pixels, enlarged from {stored}"
+            yield f"{member.name} takes {member.resolution} pixels, upscaled from {stored}"
         if member.miss is not None and abs(member.miss) > _NOTED_MISS:
             assert member.target is not None
             latency = cost == "latency"
@@ -260,7 +260,7 @@ def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
     """
     path = evaluate.weights_path(job.architecture, job.budget)
     if not path.is_file():
-        log.remark(f"{job.name}: {path} is gone; its training is repeated")
+        log.remark(f"{job.name}: {path} not found; training it again")
         evaluate(job.architecture, job.budget, lambda _: False)
     network = build(job.architecture)
     network.load_state_dict(load(path.read_bytes()))

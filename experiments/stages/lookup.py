@@ -1,4 +1,4 @@
-"""A search that looks networks up: records of trainings made before, and a surrogate of them."""
+"""A search that looks networks up: records of earlier training runs, and a surrogate of them."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def lookup(recipe: Recipe) -> Lookup:
     """
     settings = recipe.evaluator
     if settings.records is None:
-        raise InvalidInput(f"evaluator.records: a file of records is needed; {WHERE}")
+        raise InvalidInput(f"evaluator.records: must be a file of records; {WHERE}")
     space = choices.load(recipe.space)
     if recipe.resolution != space.base.resolution:
         raise InvalidInput(
-            f"resolution: the records are of networks that see {space.base.resolution} pixels, but "
-            f"got {recipe.resolution}"
+            f"resolution: must be {space.base.resolution}, as of the recorded networks, but got "
+            f"{recipe.resolution}"
         )
     records = read(settings.records, space)
     if settings.surrogate == "none":

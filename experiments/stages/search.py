@@ -1,4 +1,4 @@
-"""Stage 1: the baseline, found by short trainings and chosen by longer ones."""
+"""Stage 1: the baseline, found by short training runs and chosen by longer ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from space.evaluation import Job
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Stage 1: the baseline, found by short trainings and chosen by longer ones.
+    """Stage 1: the baseline, found by short training runs and chosen by longer ones.
 
     Where the recipe looks networks up, there is nothing to train longer.
     """
@@ -76,7 +76,7 @@ def run(context: StageContext) -> dict[str, Any]:
     complete = ranked(study)
     best = complete[: recipe.search.finalists]
     if not best:
-        raise StageFailed("search: no trial was trained to its end, so there is no baseline")
+        raise StageFailed("search: no trial finished training, so there is no baseline")
     if recipe.search.finalists == 1 and known is None and not objective.pareto:
         best = [_selected(complete, candidates)]
     if known:
@@ -145,7 +145,7 @@ def _final(
         if trial.user_attrs["key"] in keys and job_of(trial).budget.epochs == budget.epochs
     ]
     if not finished:
-        raise StageFailed("search: no finalist was trained to its end")
+        raise StageFailed("search: no finalist finished training")
     return finished[0], by_name[finished[0].user_attrs["job"]]
 
 

@@ -48,8 +48,8 @@ def _table(run: OpenRun, path: Path) -> Any:
     table = tables.load(kept if kept.is_file() else path)
     if table.setting.resolution != run.recipe.resolution:
         raise InvalidInput(
-            f"objective.latency_table: {path} holds for {table.setting.resolution} pixels, and the "
-            f"networks see {run.recipe.resolution}; build one with --resolution "
+            f"objective.latency_table: {path} was measured at {table.setting.resolution} pixels, "
+            f"but the networks take {run.recipe.resolution}; build one with --resolution "
             f"{run.recipe.resolution}"
         )
     table.save(kept)
@@ -79,15 +79,15 @@ def _source(run: OpenRun, source: str, candidates: Candidates) -> Observations:
         return Observations(records.rows, records.accuracy, np.zeros(len(records)))
     storage = storage_url(run.folder, source) if "://" in source else _storage_of(Path(source))
     if storage == run.storage:
-        raise InvalidInput(f"{where}: is this run's own storage; name those of earlier runs")
+        raise InvalidInput(f"{where}: is this run's own storage; give those of earlier runs")
     try:
         found = prior.from_study(find_study(storage, "search"), candidates)
     except InvalidInput as error:
         raise InvalidInput(f"search.warm_start: {error}") from None
     if len(found) < 2:
         raise InvalidInput(
-            f"{where}: holds no two complete trials of networks that the space "
-            f"{candidates.space.name} offers; leave it out"
+            f"{where}: contains fewer than two complete trials of networks in the space "
+            f"{candidates.space.name}; remove it"
         )
     return found
 
@@ -96,5 +96,5 @@ def _storage_of(folder: Path) -> str:
     """The storage of the run in `folder`."""
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
-        raise InvalidInput(f"search.warm_start: {folder}: is no folder of a run")
+        raise InvalidInput(f"search.warm_start: {folder}: not a run; it contains no recipe.yaml")
     return OpenRun(folder, config.load(str(recipe))).storage

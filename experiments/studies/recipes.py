@@ -131,11 +131,11 @@ class StudyRecipe(Common, BudgetConfig):
             if each.published and not printed(each.published):
                 raise ValueError(
                     f"`published` of {each.name} must name a network whose "
-                    f"{'scaling' if self.factors else 'family'} the papers print, but got "
+                    f"{'scaling' if self.factors else 'family'} was published, but got "
                     f"{each.published!r}"
                 )
         if self.targets and any(len(each.rules or self.rules) > 1 for each in self.baselines):
-            raise ValueError("with `targets` each baseline must grow by one rule alone")
+            raise ValueError("with `targets` each baseline must grow by exactly one rule")
         return self
 
     def points(self, num_classes: int) -> tuple[StudyPoint, ...]:

@@ -39,7 +39,7 @@ from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status
 from space.network import build
 
-#: Keys that may change between two starts: each asks for more trainings or for fewer, and those
+#: Keys that may change between two starts: each asks for more training runs or for fewer, and those
 #: that are recorded keep their meaning.
 _MAY_CHANGE = (
     "description",
@@ -117,8 +117,8 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
     """Trains what is not trained yet, and writes and gives study.json (`described`).
 
     Seeds come one after the other, so that a study that is stopped has all its points. Raises
-    `StageFailed` where a training failed, and `InvalidInput` where another process drives the study
-    and is not to be taken over.
+    `StageFailed` where a training run failed, and `InvalidInput` where another process drives the
+    study and is not to be taken over.
     """
     recipe = opened.recipe
     with driving(opened, take_over=take_over) as held:
@@ -145,7 +145,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
                 opened.write("study.json", found)
     for name, told in trained.told.items():
         if told.status is not Status.COMPLETE:
-            raise StageFailed(f"study: {name} was not trained to its end: {told.reason}")
+            raise StageFailed(f"study: {name}: training did not finish: {told.reason}")
     _keep_maps(opened, data, points, table, evaluate)
     return found
 

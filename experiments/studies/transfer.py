@@ -72,7 +72,9 @@ def open_transfer(
     """
     saved = run / "recipe.yaml"
     if not saved.is_file() or not (run / "family").is_dir():
-        raise InvalidInput(f"{run}: must be the folder of a run that has its family")
+        raise InvalidInput(
+            f"{run}: must be the folder of a run with a family; train one with: phiscale family RUN"
+        )
     recipe = _recipe(config.load(str(saved)), run, source, overrides)
     folder = usable_folder(out or run / "transfer" / Path(source).name)
     opened = OpenTransfer(folder, with_absolute_paths(recipe))
@@ -108,8 +110,8 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
 def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
     """Trains each member both ways, and writes and gives transfer.json.
 
-    Raises `StageFailed` where a training failed, and `InvalidInput` where another process drives
-    the transfer and is not to be taken over.
+    Raises `StageFailed` where a training run failed, and `InvalidInput` where another process
+    drives the transfer and is not to be taken over.
     """
     recipe, family = opened.recipe, load_family(opened.recipe.family)
     with driving(opened, take_over=take_over) as held:
@@ -153,7 +155,7 @@ def _trained(
         conductor.conduct(study, jobs, evaluate, jobs.jobs, processes=recipe.processes)
     for name, told in jobs.told.items():
         if told.status is not Status.COMPLETE:
-            raise StageFailed(f"transfer: {name} was not trained to its end: {told.reason}")
+            raise StageFailed(f"transfer: {name}: training did not finish: {told.reason}")
     return jobs
 
 

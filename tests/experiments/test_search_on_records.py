@@ -138,7 +138,7 @@ def test_records_are_of_one_resolution(archive: Path, tmp_path: Path) -> None:
 
 def test_only_exact_records_answer_without_a_surrogate(archive: Path, tmp_path: Path) -> None:
     run = opened(tmp_path / "run", archive, "evaluator.surrogate=none")
-    with pytest.raises(stages.FAILURES, match="no record of this network"):
+    with pytest.raises(stages.FAILURES, match="this network is not recorded"):
         stages.run(run, ["search"])
 
 
@@ -224,7 +224,7 @@ def test_latency_table_of_another_resolution_is_refused(
     other["setting"]["resolution"] = 192
     (tmp_path / "other.json").write_text(json.dumps(other))
     settings = f"{{cost: latency, target: 4ms, latency_table: {tmp_path / 'other.json'}}}"
-    with pytest.raises(InvalidInput, match="holds for 192 pixels, and the networks see 224"):
+    with pytest.raises(InvalidInput, match="was measured at 192 pixels, but the networks take 224"):
         stages.run(opened(tmp_path / "run", archive, f"objective={settings}"), ["search"])
 
 
@@ -264,7 +264,7 @@ def test_prior_is_kept_as_it_was_at_the_start(archive: Path, tmp_path: Path) -> 
     [
         ("absent", "cannot be read as records"),
         ("sqlite:///absent.db", "there is no such file"),
-        (".", "is no folder of a run"),
+        (".", "not a run; it contains no recipe.yaml"),
     ],
 )
 def test_warm_start_that_is_nothing_is_refused(

@@ -118,7 +118,9 @@ def test_a_study_that_has_started_keeps_what_its_numbers_mean(tmp_path):
     tiny(tmp_path, "epochs=3")  # nothing is trained, so this binds nobody
     opened = tiny(tmp_path)
     open_study(opened.storage, "study").add_trial(create_trial(value=0.5))
-    with pytest.raises(InvalidInput, match=r"keeps its epochs, which is 1"):
+    with pytest.raises(
+        InvalidInput, match=r"epochs: must not change .* it was 1, but the recipe now has 2"
+    ):
         tiny(tmp_path, "epochs=2")
 
 
@@ -147,7 +149,7 @@ def test_a_study_driven_elsewhere_is_left_alone_until_it_is_taken_over(tmp_path,
         ("baselines=[]", r"baselines"),
         (
             "baselines=[{name: a, network: resnet18, published: mnasnet_a1}]",
-            r"`published` of a must name a network whose scaling the papers print",
+            r"`published` of a must name a network whose scaling was published",
         ),
     ],
 )
@@ -190,5 +192,5 @@ def test_a_family_is_carried_to_other_images(tmp_path):
         for accuracy in values:  # of classes of 6, 5, 5 and 5 images, the mean over classes
             assert accuracy * 4 * 30 == pytest.approx(round(accuracy * 4 * 30))
             assert accuracy in (0, 1) or accuracy * 21 != pytest.approx(round(accuracy * 21))
-    with pytest.raises(InvalidInput, match=r"must be the folder of a run that has its family"):
+    with pytest.raises(InvalidInput, match=r"must be the folder of a run with a family"):
         transfer.open_transfer(tmp_path, "glyphs")

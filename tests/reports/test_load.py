@@ -117,11 +117,11 @@ def test_the_recipe_may_name_the_storage(copied_run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("baseline.json", "{", "baseline.json: valid JSON is needed"),
-        ("baseline.json", "[1]", "baseline.json: a JSON object is needed, but got list"),
-        ("recipe.yaml", "a: [", "recipe.yaml: valid YAML is needed"),
-        ("recipe.yaml", "- a", "recipe.yaml: a mapping is needed, but got list"),
-        ("manifest.json", b"\xff\xfe", "manifest.json: a readable UTF-8 text is needed"),
+        ("baseline.json", "{", "baseline.json: not valid JSON"),
+        ("baseline.json", "[1]", "baseline.json: must be a JSON object, but got list"),
+        ("recipe.yaml", "a: [", "recipe.yaml: not valid YAML"),
+        ("recipe.yaml", "- a", "recipe.yaml: must be a mapping, but got list"),
+        ("manifest.json", b"\xff\xfe", "manifest.json: must be readable UTF-8 text"),
         (
             "study.db",
             "no database",
@@ -138,7 +138,7 @@ def test_a_damaged_file_is_named(tmp_path, name, content, sentence):
 
 
 def test_a_missing_directory_is_named(tmp_path):
-    with pytest.raises(InvalidInput, match=r"nowhere: a run directory is needed"):
+    with pytest.raises(InvalidInput, match=r"nowhere: run directory not found"):
         load(tmp_path / "nowhere")
 
 

@@ -101,7 +101,7 @@ def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatc
 
 
 def test_a_broken_run_is_refused_at_once(tmp_path):
-    with pytest.raises(InvalidInput, match="a run directory is needed"):
+    with pytest.raises(InvalidInput, match="run directory not found"):
         server.server(tmp_path / "nowhere")
 
 

@@ -189,7 +189,7 @@ def test_runs_lists_what_is_below_a_folder_and_passes_over_what_is_broken(phisca
     (row,) = json.loads(said.out)
     assert (row["name"], row["state"]) == ("demo", "finished")
     assert row["trials"] == len(json.loads(phiscale("trials", copied, "--json").out))
-    assert "broken: passed over" in said.err
+    assert "broken: skipped" in said.err
     assert "finished" in phiscale("runs", copied.parent).out
     assert phiscale("runs", copied.parent / "nowhere").status == 2
 

@@ -90,7 +90,7 @@ def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         read(path, SPACE)
     with pytest.raises(InvalidInput, match="cannot be read as records"):
         read(tmp_path / "absent.tar.gz", SPACE)
-    with pytest.raises(InvalidInput, match="holds no records"):
+    with pytest.raises(InvalidInput, match="contains no records"):
         read(_archive(tmp_path / "empty.tar.gz", []), SPACE)
 
 
@@ -108,7 +108,7 @@ def test_without_a_surrogate_an_unknown_network_fails_and_says_why(
 ) -> None:
     measured = RecordsEvaluator(invented)(presets.load("efficientnet_b0"), BUDGET, _ignore)
     assert measured.status is Status.FAILED
-    assert "no record of this network; name a surrogate" in (measured.reason or "")
+    assert "this network is not recorded; set evaluator.surrogate" in (measured.reason or "")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_network_outside_the_space_fails_and_is_never_predicted(
 
     measured = RecordsEvaluator(invented, predict)(other, BUDGET, _ignore)
     assert measured.status is Status.FAILED
-    assert "this network is not in it" in (measured.reason or "")
+    assert "this network is not in the space" in (measured.reason or "")
 
 
 @pytest.mark.parametrize("name", ["gaussian_process", "boosting"])
