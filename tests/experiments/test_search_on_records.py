@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 
 from experiments import stages
-from experiments.commands import searched
+from experiments.commands import search_output
 from experiments.config import load
+from experiments.evaluators.records import RecordsEvaluator
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
 from reports import load as reports
@@ -21,6 +24,7 @@ from search.study import open_study, value_of
 from space import choices, moves, presets
 from space.cost import cost
 from space.cost_table import tabulate
+from space.evaluation import Interrupted, Measurement
 from space.validation import InvalidInput
 
 SPACE = choices.load("accel_nasbench")
@@ -85,7 +89,7 @@ def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: OpenRun) -> Non
 
 
 def test_user_sees_accuracy_error_and_comparison(run: OpenRun, capsys: Any) -> None:
-    searched.show(run.read("baseline.json"))
+    search_output.show(run.read("baseline.json"))
     said = capsys.readouterr().out
     for part in ("surrogate accuracy", "Kendall τ", "R²", "RMSE", "efficientnet_b0", "points"):
         assert part in said
@@ -95,16 +99,26 @@ def test_user_sees_accuracy_error_and_comparison(run: OpenRun, capsys: Any) -> N
 def test_user_is_told_loudly_of_an_extrapolated_baseline(run: OpenRun, capsys: Any) -> None:
     found = run.read("baseline.json")
     found["lookup"]["expected"]["extrapolated"] = True
-    searched.show(found)
+    search_output.show(found)
     assert "EXTRAPOLATED" in capsys.readouterr().out
 
 
 def test_interrupted_search_on_records_ends_as_the_whole_one(
-    run: OpenRun, archive: Path, tmp_path: Path
+    run: OpenRun, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls, evaluate = count(), RecordsEvaluator.__call__
+
+    def interrupted(*arguments: Any) -> Measurement:
+        if next(calls) == 9:
+            raise Interrupted
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(RecordsEvaluator, "__call__", interrupted)
+    again = opened(tmp_path / "again", archive, "search.trials=24")
     for trials in (9, 24):
-        again = opened(tmp_path / "again", archive, f"search.trials={trials}")
         stages.run(again, ["search"])
+        recorded = open_study(again.storage, "search").get_trials(states=(TrialState.COMPLETE,))
+        assert len(recorded) == trials
     keys = [
         [trial.user_attrs["key"] for trial in open_study(each.storage, "search").trials]
         for each in (run, again)
@@ -132,7 +146,9 @@ def test_recipe_without_its_archive_says_where_to_get_it(tmp_path: Path) -> None
 
 def test_records_are_of_one_resolution(archive: Path, tmp_path: Path) -> None:
     run = opened(tmp_path / "run", archive, "resolution=192")
-    with pytest.raises(InvalidInput, match="see 224 pixels, but got 192"):
+    with pytest.raises(
+        InvalidInput, match="resolution: must be 224, as of the recorded networks, but got 192"
+    ):
         stages.run(run, ["search"])
 
 
@@ -154,7 +170,7 @@ def test_front_is_written_shown_and_reported(archive: Path, tmp_path: Path, caps
     assert 0 < front["hypervolume"] < 1
     assert front["objectives"] == ["accuracy", "macs", "params"]
     assert found["key"] in {each["key"] for each in front["front"]}
-    searched.show(found)
+    search_output.show(found)
     assert "hypervolume" in capsys.readouterr().out
     loaded = reports.load(run.folder)
     rewards = [trial.value for trial in loaded.study("search")]
@@ -197,7 +213,7 @@ def test_latency_by_a_table_is_cost_bound_and_objective(
         assert 0.003 <= trial.user_attrs["latency"] <= 0.004
     assert 0.003 <= found["cost"]["latency"] <= 0.004
     assert found["pareto"]["most"] == {"latency": 0.004}
-    searched.show(found)
+    search_output.show(found)
     assert "ms, surrogate accuracy" in capsys.readouterr().out
     assert Path(stages.run(run, ["report"])["report"]).is_file()
 
@@ -205,11 +221,17 @@ def test_latency_by_a_table_is_cost_bound_and_objective(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("{cost: latency, target: 5ms}", r"latency_table: must name a table"),
-        ("{target: 4M, pareto: [latency], latency_table: x}", r"bounds\.latency: least and most"),
+        ("{cost: latency, target: 5ms}", r"latency_table: required where latency"),
+        (
+            "{target: 4M, pareto: [latency], latency_table: x}",
+            r"bounds\.latency: required where `pareto`",
+        ),
         ("{target: 0.5}", "target: must be a whole number of macs"),
         ("{target: 4M, pareto: [macs, macs]}", "pareto: costs must differ"),
-        ("{target: 4M, bounds: {latency: [5ms, 1ms]}, latency_table: x}", "`least <= most`"),
+        (
+            "{target: 4M, bounds: {latency: [5ms, 1ms]}, latency_table: x}",
+            "`minimum <= maximum` must hold",
+        ),
     ],
 )
 def test_objective_that_cannot_be_meant_is_refused(settings: str, message: str) -> None:
