@@ -21,7 +21,7 @@ from experiments.config.value_types import Workers
 from experiments.data.images import Images
 from experiments.data.load import Data, load
 from experiments.evaluators.data_parallel import DataParallelEvaluator
-from experiments.evaluators.packed import AUTO, packed
+from experiments.evaluators.packed import AUTO, PackedOnArrival, packed
 from experiments.evaluators.portable import PortableEvaluator
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
@@ -31,6 +31,7 @@ from experiments.runs.environment import environment
 from experiments.runs.folder import RecipeFolder
 from experiments.training import cpu_workers, machine
 from experiments.training.measure import Metric
+from experiments.training.packing import measure_packs
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
@@ -154,6 +155,8 @@ class Conductor:
         if isinstance(executor, Threads):
             device = machine.choose_device(self._settings.device)
             return executor, packed(evaluate, device, pack_size(self._settings))
+        if isinstance(executor, Processes) and (count := pack_size(self._settings)) > 1:
+            return executor, PackedOnArrival(evaluate, self._settings.device, count)
         if self._settings.address is not None:
             recipe = self.run.recipe
             assert recipe.data.resolution is not None  # settled when the run was opened
@@ -164,8 +167,13 @@ class Conductor:
 
     @cached_property
     def _settings(self) -> ExecutorConfig:
-        """The recipe's, where the division of a CPU is measured if it is left open."""
+        """The recipe's; what it leaves open of how to divide a GPU or a CPU is measured."""
         settings, cores = self.run.recipe.executor, machine.cores()
+        if settings.pack == "auto" and machine.gpus(settings):
+            packs = measure_packs(self.typical, self.run.recipe.train, settings.device)
+            told = ", ".join(f"{each.speed:,.0f} with {each.runs} at a time" for each in packs)
+            log.note(f"images per second by the number of training runs on a GPU: {told}")
+            settings = settings.model_copy(update={"pack": packs[0].runs})
         open_ = settings.kind == "processes" and settings.workers == "auto"
         if not open_ or settings.threads is not None or cores == 1 or machine.gpus(settings):
             return settings
@@ -256,7 +264,7 @@ def executor_of(
             count = pack_size(settings)
             return Local(trial_timeout) if count == 1 else Threads(count)
         case "processes":
-            return Processes(machine.worker_variables(settings), trial_timeout)
+            return Processes(machine.worker_variables(settings), trial_timeout, pack_size(settings))
         case "ray":
             return Ray(
                 workers=None if isinstance(settings.workers, str) else settings.workers,
@@ -270,7 +278,7 @@ def executor_of(
 
 
 def pack_size(settings: ExecutorConfig) -> int:
-    """How many training runs are packed into this process."""
+    """How many training runs share a process, on one GPU."""
     if not isinstance(settings.pack, str):
         return settings.pack
     return AUTO if machine.choose_device(settings.device).type == "cuda" else 1

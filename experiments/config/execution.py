@@ -20,8 +20,9 @@ class ExecutorConfig(Section):
     cores allow with `threads` threads each, or as many as a short measurement at the start of the
     run finds fastest."""
     pack: Workers = 1
-    """Number of training runs at a time in this process on one GPU (`kind: local`), as far as its
-    memory is expected to hold them. `auto`: 4 on a GPU, 1 on a CPU."""
+    """Number of training runs at a time in one process on one GPU, as far as its memory is expected
+    to hold them (`kind: local`; with `kind: processes`, in each process). `auto`: on a GPU, as many
+    as a short measurement at the start of the run finds fastest; 1 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` uses a GPU if there is one."""
     threads: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -43,9 +44,10 @@ class ExecutorConfig(Section):
                 "`kind: local` executes one training run at a time, but got "
                 f"`workers: {self.workers}`; set `kind: processes` or `workers: auto`"
             )
-        if self.kind != "local" and self.pack != 1:
+        if self.kind == "ray" and self.pack != 1:
             raise ValueError(
-                f"`pack` needs `kind: local`, but got `pack: {self.pack}` with `kind: {self.kind}`"
+                f"`pack` needs `kind: local` or `processes`, but got `pack: {self.pack}` with "
+                f"`kind: {self.kind}`"
             )
         return self
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import VALIDATION_BATCHES
+from experiments.training import machine
 from experiments.training.failures import OutOfMemory
 from space.architecture import Architecture
 from space.cost import cost
@@ -22,8 +24,7 @@ from space.memory import peak_memory
 
 _logger = logging.getLogger(__name__)
 
-#: Training runs at a time on a GPU where the recipe leaves it open (assumed; not measured on
-#: a GPU):
+#: Training runs at a time on a GPU where nothing was measured (assumed; not measured on a GPU):
 #: replays of small networks leave most of it idle, and share what it can do beyond some.
 AUTO = 4
 
@@ -100,6 +101,26 @@ def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> P
     return Packed(
         replace(evaluate, alone=False, split=False), MemoryPool(free - min(images, free // 2))
     )
+
+
+@dataclass(frozen=True)
+class PackedOnArrival:
+    """`evaluate`, packed for so many `threads` by the process in which it is unpickled."""
+
+    evaluate: TrainingEvaluator
+    device: str
+    threads: int
+
+    def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
+        """As `evaluate`, where it has not travelled."""
+        return self.evaluate(architecture, budget, report)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.evaluate, self.device, self.threads)
+
+
+def _arrived(evaluate: TrainingEvaluator, device: str, threads: int) -> Packed:
+    return packed(evaluate, machine.choose_device(device), threads)
 
 
 def _bytes(images: Images) -> int:

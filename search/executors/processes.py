@@ -9,13 +9,13 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from search.executors.worker_pool import run_jobs, serve
+from search.executors.worker_pool import Worker, run_jobs, serve
 from space.evaluation import Evaluate, Proposer
 
 #: Seconds for a worker that has hung up to be gone (assumed).
@@ -26,39 +26,52 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Processes:
-    """An `Executor` with a spawned worker for each of `environments`, variables that it is given.
+    """An `Executor` with a spawned process for each of `environments`, variables that it is given.
 
-    `evaluate` must pickle. `worker_pool.run_jobs` says what happens to jobs whose worker dies,
+    Each evaluates `threads` jobs at a time. `evaluate` must pickle, and with several threads it may
+    be called by all of them; where one of them hangs, its process ends, and the jobs of the others
+    go on elsewhere. `worker_pool.run_jobs` says what happens to jobs whose worker dies,
     hangs, or is interrupted. Workers do not outlive the process that started them, whatever ends
     it.
     """
 
     def __init__(
-        self, environments: Sequence[Mapping[str, str]], trial_timeout: float | None = None
+        self,
+        environments: Sequence[Mapping[str, str]],
+        trial_timeout: float | None = None,
+        threads: int = 1,
     ) -> None:
         self._environments = environments
         self._timeout = trial_timeout
+        self._threads = threads
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more."""
         pickled = pickle.dumps(evaluate)
-        starts = [partial(Process, environment, pickled) for environment in self._environments]
+        starts: list[Callable[[], Worker]] = []
+        for environment in self._environments:
+            start = partial(Process, environment, pickled, self._threads)
+            starts += [_ThreadStarter(start)] * self._threads if self._threads > 1 else [start]
         run_jobs(proposer, starts, self._timeout)
 
 
 class Process:
-    """A `Worker` that is a process."""
+    """A `Worker` that is a process; with several `threads`, it has a connection for each."""
 
     replaceable = True
 
-    def __init__(self, environment: Mapping[str, str], pickled: bytes) -> None:
+    def __init__(self, environment: Mapping[str, str], pickled: bytes, threads: int = 1) -> None:
         # Spawned, not forked: a forked process has the driver's threads' locks and no CUDA.
         context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self._process = context.Process(target=_work, args=(other, pickled), daemon=True)
+        pipes = [context.Pipe() for _ in range(threads)]
+        self.connections = [own for own, _ in pipes]
+        self.connection = self.connections[0]
+        others = [other for _, other in pipes]
+        self._process = context.Process(target=_work, args=(others, pickled), daemon=True)
         with variables(environment), _no_interruption():
             self._process.start()
-        other.close()
+        for other in others:
+            other.close()
 
     def fate(self) -> str:
         """How it ended."""
@@ -76,6 +89,46 @@ class Process:
         """Ends it at once."""
         self._process.kill()
         self._process.join()
+
+
+class _ThreadStarter:
+    """Starts `Worker`s that are threads of one process, which starts with the first of them."""
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self._process: Process | None = None
+        self._free: list[Connection[Any, Any]] = []
+
+    def __call__(self) -> Worker:
+        if self._process is None:
+            self._process = self._start()
+            self._free = list(self._process.connections)
+        return _ProcessThread(self, self._process, self._free.pop())
+
+    def end(self, process: Process) -> None:
+        """Ends a process and all of its threads; the next worker starts another."""
+        if self._process is process:
+            self._process = None
+        process.kill()
+
+
+class _ProcessThread:
+    """A `Worker` that is one of the threads of a process, and dies with it."""
+
+    replaceable = True
+
+    def __init__(
+        self, starter: _ThreadStarter, process: Process, connection: Connection[Any, Any]
+    ) -> None:
+        self._starter, self._process, self.connection = starter, process, connection
+
+    def fate(self) -> str:
+        """How its process ended."""
+        return self._process.fate()
+
+    def kill(self) -> None:
+        """Ends its process at once."""
+        self._starter.end(self._process)
 
 
 @contextmanager
@@ -103,10 +156,19 @@ def _no_interruption() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection[Any, Any], pickled: bytes) -> None:
+def _work(connections: Sequence[Connection[Any, Any]], pickled: bytes) -> None:
     """A worker's life."""
     _end_with_driver()
-    serve(connection, pickle.loads(pickled))
+    evaluate = pickle.loads(pickled)
+    threads = [
+        threading.Thread(target=serve, args=(connection, evaluate), daemon=True)
+        for connection in connections[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    serve(connections[0], evaluate)
+    for thread in threads:
+        thread.join()
 
 
 def _end_with_driver() -> None:

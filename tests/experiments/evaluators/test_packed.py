@@ -1,5 +1,6 @@
 """Packed trainings: the same as alone, and never more than memory is foreseen for."""
 
+import pickle
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ from torch import nn
 from experiments.conduct import executor_of
 from experiments.config import ExecutorConfig, TrainConfig
 from experiments.data.images import DecodedImages
+from experiments.evaluators import packed as packing
 from experiments.evaluators.packed import STREAM_MEMORY, MemoryPool, Packed, packed, training_memory
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import TrainingResult
 from experiments.training.failures import OutOfMemory
 from scaling.jobs import InOrder
+from search.executors.processes import Processes
 from search.executors.threads import Threads
 from space import presets
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
@@ -203,5 +206,20 @@ def test_a_recipe_packs_where_it_says_so() -> None:
     assert isinstance(executor_of(ExecutorConfig(pack=3)), Threads)
     on_cpu = ExecutorConfig(pack="auto", device="cpu")
     assert not isinstance(executor_of(on_cpu), Threads)
-    with pytest.raises(ValueError, match="`pack` needs `kind: local`"):
-        ExecutorConfig(kind="processes", pack=2)
+    with pytest.raises(ValueError, match="`pack` needs `kind: local` or `processes`"):
+        ExecutorConfig(kind="ray", pack=2)
+
+
+def test_each_process_packs_what_it_is_given(tmp_path: Path) -> None:
+    """As with several GPUs, of which each process has one."""
+    everywhere, alone = InOrder(jobs()), InOrder(jobs())
+    evaluate = evaluator(tmp_path, "cpu")
+    travels = packing.PackedOnArrival(evaluate, "cpu", 2)
+    arrived = pickle.loads(pickle.dumps(travels))
+    assert isinstance(arrived, Packed)
+    assert not arrived.evaluate.alone
+    Processes([{"OMP_NUM_THREADS": "1"}], threads=2).run(everywhere, travels)
+    executor_of(ExecutorConfig()).run(alone, evaluate)
+    for name, measured in everywhere.told.items():
+        assert measured.status is Status.COMPLETE, measured.reason
+        assert timeless(measured) == timeless(alone.told[name])

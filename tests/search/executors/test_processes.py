@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scaling.jobs import InOrder
 from search.executors.processes import Processes
+from space import presets
 from space.architecture import Architecture
-from space.evaluation import Budget, Measurement, Report, Status
+from space.evaluation import Budget, Job, Measurement, Report, Status
 from tests.fake_evaluator import FakeEvaluate
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -102,3 +104,30 @@ def test_workers_are_given_their_variables(bench: Any) -> None:
     details = [trial.user_attrs["measurement"]["details"] for trial in bench.trials()]
     assert {value["PHISCALE_TEST"] for value in details} <= {1.0, 2.0}
     assert "PHISCALE_TEST" not in os.environ
+
+
+@dataclass(frozen=True)
+class Meets:
+    """Ends only when `size` jobs run at once; in the first call of all, the process dies."""
+
+    folder: Path
+    size: int
+
+    def __call__(self, architecture: Architecture, _: Budget, __: Report) -> Measurement:
+        (self.folder / f"{architecture.key}-{os.getpid()}").touch()
+        while len(list(self.folder.glob(f"*-{os.getpid()}"))) < self.size:
+            time.sleep(0.01)
+        try:
+            (self.folder / "died").touch(exist_ok=False)
+        except FileExistsError:
+            return Measurement(Status.COMPLETE, accuracy=0.5, details={"process": os.getpid()})
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_threads_of_a_process_work_side_by_side_and_go_on_in_another(tmp_path: Path) -> None:
+    small, large = (replace(presets.load("mnasnet_small"), resolution=side) for side in (32, 64))
+    jobs = InOrder([Job("one", small, Budget(1)), Job("two", large, Budget(1))])
+    Processes([{}], threads=2).run(jobs, Meets(tmp_path, 2))
+    assert [told.status for told in jobs.told.values()] == [Status.COMPLETE] * 2
+    assert len({told.details["process"] for told in jobs.told.values()}) == 1
