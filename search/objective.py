@@ -98,6 +98,13 @@ class Objective:
     only chooses among what was found. `seconds` gives a network's latency, where that is a cost: a
     sum over stem, stages and head, each of which knows of the others only the channels that it is
     given.
+
+    Example:
+        >>> from search.objective import Bounds, Objective
+        >>> from space.cost import Cost
+        >>> objective = Objective(target=100, bounds=Bounds(macs=(50, 200)))
+        >>> round(objective.reward(0.9, Cost(macs=200, params=10, activations=5)), 4)
+        0.8574
     """
 
     target: float

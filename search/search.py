@@ -29,6 +29,23 @@ class Search:
     Each job is a trial of `study`, which is all the state there is. Trials that a killed process
     left RUNNING are run again, first and with the same choices. A failed trial counts for nothing,
     and its network is not proposed again. `exhausted` says so where the space ended first.
+
+    Example:
+        >>> from search import samplers
+        >>> from search.candidates import Candidates
+        >>> from search.executors.local import Local
+        >>> from search.objective import Objective
+        >>> from search.search import Search
+        >>> from search.study import open_study, ranked
+        >>> from space import choices
+        >>> from space.evaluation import Budget, Measurement, Status
+        >>> space = choices.load("mnasnet_small").adapted(num_classes=10, resolution=32)
+        >>> candidates = Candidates(space, Objective(target=4_000_000))
+        >>> study = open_study("sqlite:///example.db", "search")
+        >>> search = Search(study, samplers.create("random", candidates, 0), Budget(epochs=1), trials=3)
+        >>> Local().run(search, lambda network, budget, report: Measurement(Status.COMPLETE, 0.5))
+        >>> len(ranked(study))
+        3
     """
 
     def __init__(

@@ -41,6 +41,11 @@ def open_study(
     are fixed by the stages and not made up, since Hyperband draws a trial's bracket from the
     study's name. With a `fence`, writes raise `LeaseLost` once the lease has ended. Raises
     `InvalidInput` where the storage cannot be opened.
+
+    Example:
+        >>> from search.study import open_study
+        >>> open_study("sqlite:///study.db", "search").study_name
+        'search'
     """
     study = optuna.create_study(
         storage=open_storage(storage, fence),

@@ -245,6 +245,13 @@ class Architecture:
 
     `dropout` (before the classifier) and `stochastic_depth` (of the last block; it rises linearly
     from 0) act in training only. Raises ValueError where a value is out of its range.
+
+    Example:
+        >>> from space.architecture import Architecture
+        >>> from space.presets import load
+        >>> network = load("mobilenet_v2")
+        >>> Architecture.from_dict(network.to_dict()) == network
+        True
     """
 
     stem: Stem

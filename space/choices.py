@@ -180,7 +180,13 @@ def parse_operator(value: str) -> tuple[Operator, float]:
 
 
 def names() -> list[str]:
-    """The shipped spaces."""
+    """The shipped spaces.
+
+    Example:
+        >>> from space import choices
+        >>> "mnasnet" in choices.names()
+        True
+    """
     files = (file.name for file in _SHIPPED.iterdir())
     return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
@@ -189,6 +195,13 @@ def load(name_or_path: str) -> Space:
     """A shipped space by name, or a user's by the path of its YAML file.
 
     Raises `InvalidInput` naming the file, the key, what must hold and what was found.
+
+    Example:
+        >>> from space import choices
+        >>> space = choices.load("mnasnet_small").adapted(num_classes=10, resolution=32)
+        >>> first = {name: values[0] for name, values in space.choices.items()}
+        >>> space.decode(first).num_classes
+        10
     """
     import yaml
 

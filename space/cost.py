@@ -19,6 +19,11 @@ class Cost(NamedTuple):
 
     MACs are of convolution and linear layers for one image, without biases and normalisation;
     parameters are all that a training learns. The EfficientNet paper calls these MACs "FLOPS".
+
+    Example:
+        >>> from space.cost import Cost
+        >>> Cost(macs=100, params=10, activations=5).macs
+        100
     """
 
     macs: int
@@ -42,6 +47,12 @@ def cost(architecture: Architecture, resolution: int | None = None) -> Cost:
     """The exact cost of `architecture` at `resolution` pixels (its own where None is given).
 
     Raises ValueError for a resolution below 1.
+
+    Example:
+        >>> from space.cost import cost
+        >>> from space.presets import load
+        >>> cost(load("efficientnet_b0"))
+        Cost(macs=385814752, params=5288548, activations=6747036)
     """
     macs = params = activations = 0
     for terms, side, given in _walk(architecture, resolution):

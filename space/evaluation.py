@@ -21,6 +21,11 @@ class Budget:
 
     `data_fraction` of the training images; `resolution` in pixels, None for the architecture's
     own; `seed` orders the batches and draws the initial weights.
+
+    Example:
+        >>> from space.evaluation import Budget
+        >>> Budget(epochs=5, data_fraction=0.5)
+        Budget(epochs=5, data_fraction=0.5, resolution=None, seed=0)
     """
 
     epochs: int
@@ -63,6 +68,11 @@ class Measurement:
     `accuracy` is a fraction in [0, 1] by the run's metric, `loss` the mean cross-entropy, both on
     the held-out images. Times are in seconds, `peak_memory` in bytes. `images` is how many
     accuracy was measured on. `reason` says why a FAILED evaluation failed.
+
+    Example:
+        >>> from space.evaluation import Measurement, Status
+        >>> Measurement(Status.COMPLETE, accuracy=0.9).finished
+        True
     """
 
     status: Status

@@ -191,6 +191,7 @@ class Block(NamedTuple):
 def layers(described: Block | Architecture) -> tuple[Layer, ...]:
     """Every layer in the order in which it runs; a shortcut's projection is its block's last.
 
+    >>> from space.layers import layers
     >>> from space.presets import load
     >>> b0 = load("efficientnet_b0")
     >>> [layer.name for layer in layers(b0.blocks()[1][0])]

@@ -41,6 +41,7 @@ def module_cost(module: nn.Module, resolution: int, in_channels: int = 3) -> Mod
         InvalidInput: if fvcore is not installed.
 
     Example:
+        >>> from space.module_cost import module_cost
         >>> from torch import nn
         >>> module_cost(nn.Conv2d(3, 8, kernel_size=3), resolution=10).total
         Cost(macs=13824, params=224, activations=512)

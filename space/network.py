@@ -97,7 +97,16 @@ class Network(nn.Module):
 
 
 def build(architecture: Architecture) -> Network:
-    """The network of `architecture`, freshly initialised with torch's random numbers."""
+    """The network of `architecture`, freshly initialised with torch's random numbers.
+
+    Example:
+        >>> import torch
+        >>> from space.network import build
+        >>> from space.presets import load
+        >>> network = build(load("mnasnet_small", num_classes=10))
+        >>> network(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
     return Network(architecture)
 
 

@@ -444,12 +444,25 @@ _PRESETS: Mapping[str, Architecture] = MappingProxyType(
 
 
 def names() -> list[str]:
-    """All presets, families in order of age of their members."""
+    """All presets, families in order of age of their members.
+
+    Example:
+        >>> from space import presets
+        >>> presets.names()[:2]
+        ['efficientnet_b0', 'efficientnet_b1']
+    """
     return list(_PRESETS)
 
 
 def load(name: str, num_classes: int = 1000) -> Architecture:
-    """The published network of that name; raises `InvalidInput` with the nearest name there is."""
+    """The published network of that name; raises `InvalidInput` with the nearest name there is.
+
+    Example:
+        >>> from space.presets import load
+        >>> network = load("efficientnet_b0", num_classes=10)
+        >>> network.resolution, network.num_classes
+        (224, 10)
+    """
     if name not in _PRESETS:
         raise one_of("preset", name, _PRESETS)
     return replace(_PRESETS[name], num_classes=num_classes)

@@ -37,7 +37,13 @@ _OF_ONE_REWARD = ("controller", "evolution", "local")
 
 
 def names() -> list[str]:
-    """The names that `create` knows."""
+    """The names that `create` knows.
+
+    Example:
+        >>> from search import samplers
+        >>> "predictor" in samplers.names()
+        True
+    """
     return sorted([*_METHODS, *_LEARNERS])
 
 
@@ -52,6 +58,17 @@ def create(
 
     `prior` is what earlier searches of the same choices measured, and `trials` the length of the
     search, None where it is not known; only `predictor` uses them.
+
+    Example:
+        >>> from search import samplers
+        >>> from search.candidates import Candidates
+        >>> from search.objective import Objective
+        >>> from space import choices
+        >>> space = choices.load("mnasnet_small").adapted(num_classes=10, resolution=32)
+        >>> candidates = Candidates(space, Objective(target=4_000_000))
+        >>> sampler = samplers.create("random", candidates, seed=0)
+        >>> sampler.propose([], number=0).candidate.architecture.num_classes
+        10
     """
     check(name, several=bool(candidates.objective.pareto), prior=prior is not None)
     return Sampler(_method(name, prior, trials), candidates, seed)

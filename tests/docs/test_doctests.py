@@ -43,8 +43,10 @@ def found(name: str) -> tuple[ModuleType, Any]:
 def test_the_examples_run_and_give_what_they_show(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     module, listed = found(name)
+    tests = doctest.DocTestFinder().find(listed, name, module, globs={})
+    assert any(test.examples for test in tests), f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.FAIL_FAST)
     said: list[str] = []
-    for test in doctest.DocTestFinder().find(listed, name, module, globs={}):
+    for test in tests:
         runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
