@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,11 @@ from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
 from experiments.data.cache import Stored, store
-from experiments.data.decode import MOST_PIXELS, SUFFIXES, WHITE
-from experiments.data.folder import has_classes, open_folder, unpacking
-from experiments.data.glyphs import open_glyphs
+from experiments.data.decode import MOST_PIXELS, WHITE
+from experiments.data.formats import recognised
 from experiments.data.images import Images
 from experiments.data.inspection import named, refuse_bad, white_said
-from experiments.data.label_file import SUFFIX as CSV
-from experiments.data.label_file import listings, open_label_file
-from experiments.data.npz import SUFFIX as NPZ
-from experiments.data.npz import open_npz
 from experiments.data.parallel import Progress
-from experiments.data.parquet import SUFFIX as PARQUET
-from experiments.data.parquet import open_parquet
 from experiments.data.source import OpenedSource, Skipped, plural
 from experiments.data.splits import divide
 from experiments.progress import log
@@ -125,85 +117,6 @@ def load(
 def default_cache() -> Path:
     """`phiscale` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phiscale"
-
-
-# ---------------------------------------------------------------------------------------- formats
-
-
-#: Files that are not read, and how to make of them what is.
-_CONVERTED = {
-    ".arrow": "datasets.load_from_disk(FOLDER)['train'].to_parquet('train.parquet') writes Parquet",
-    ".npy": "numpy.savez('data.npz', images=images, labels=labels) writes both arrays",
-}
-
-
-def recognised(config: DataConfig) -> OpenedSource:
-    """The source that `config` names, by its reader, not yet read."""
-    if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
-        return open_glyphs(config.glyphs)
-    path = Path(config.source).expanduser().absolute()
-    if not path.exists():
-        raise InvalidInput(
-            f"data.source: {path} not found; give the path of a folder tree, of a "
-            "CSV of labels, of Parquet files or of an .npz file, or `glyphs`"
-        )
-    format_ = _recognised(path, config) if config.format == "auto" else config.format
-    if path.is_file() if format_ == "folder" else format_ == "npz" and path.is_dir():
-        kind = "folder" if path.is_dir() else "file"
-        raise InvalidInput(f"data.format: {format_!r} does not fit {path}, which is a {kind}")
-    if format_ == "npz":
-        if config.splits is not None:
-            raise InvalidInput(
-                f"data.splits: the arrays of {path} name their splits (train_images, test_images); "
-                "rename them and leave this key out"
-            )
-        opened = open_npz(path)
-    else:
-        readers = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet}
-        opened = readers[format_](path, config)
-    splits = json.dumps(config.splits)
-    return replace(opened, stamp=f"{splits} {opened.stamp}") if config.splits else opened
-
-
-def _recognised(path: Path, config: DataConfig) -> str:
-    """By a file's suffix; for a folder, by the first Parquet file, or image in a subfolder."""
-    if path.is_dir():
-        if not any(path.iterdir()):
-            raise _not_a_source(path)
-        return _recognised_folder(path, config)
-    if path.suffix.lower() in (PARQUET, NPZ, CSV):
-        return path.suffix.lower().removeprefix(".")
-    raise _not_a_source(path)
-
-
-def _recognised_folder(path: Path, config: DataConfig) -> str:
-    for folder, below, files in os.walk(path):
-        below.sort()
-        suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
-        if PARQUET in suffixes:
-            return "parquet"
-        if suffixes & SUFFIXES and folder != str(path):
-            break
-        if ".arrow" in suffixes:
-            raise _not_a_source(path, ".arrow")
-    if listings(path) and not has_classes(path, config):
-        return "csv"
-    return "folder"  # which says what it misses
-
-
-def _not_a_source(path: Path, suffix: str = "") -> InvalidInput:
-    """The error for a path that cannot be read; `suffix` is that of files found in it."""
-    if command := unpacking(str(path)):
-        return InvalidInput(f"data.source: {path} is an archive; unpack it first: {command}")
-    hint = _CONVERTED.get(suffix or path.suffix.lower())
-    return InvalidInput(
-        f"data.source: {path} must be a folder with one subfolder of images per class, a folder of "
-        "Parquet files, or a .csv, .parquet or .npz file; choose another, or name its data.format"
-        + (f" ({hint})" if hint else "")
-    )
-
-
-# ---------------------------------------------------------------------------------------- summary
 
 
 def _summary(

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.config import DataConfig
 from experiments.data.decode import WHITE, white_of
+from experiments.data.formats import recognised
 from experiments.data.inspection import (
     Inspected,
     changed,
@@ -21,7 +22,7 @@ from experiments.data.inspection import (
     two_splits,
     white_said,
 )
-from experiments.data.load import HEAVY_IMBALANCE, recognised
+from experiments.data.load import HEAVY_IMBALANCE
 from experiments.data.parallel import Progress, counted, in_order
 from experiments.data.source import (
     ImageSource,

@@ -53,6 +53,12 @@ def test_every_format_decodes_to_the_same_pixels(photo: Image.Image, format_: st
     assert np.abs(pixels.astype(int) - np.asarray(photo)).mean() < 3
 
 
+def test_photos_of_phones_decode_with_pillow_heif(photo: Image.Image) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = decode(saved(photo, "HEIF", quality=95), 3)
+    assert np.abs(pixels.astype(int) - np.asarray(photo)).mean() < 5
+
+
 def test_grey_is_the_same_in_all_channels() -> None:
     encoded = saved(two_by_one(10, 200, "L"))
     assert decode(encoded, 3).tolist() == [[[10] * 3, [200] * 3]]

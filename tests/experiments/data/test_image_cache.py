@@ -1,5 +1,6 @@
 """Images are decoded once, whole or not at all, and shared."""
 
+import json
 import os
 import pickle
 import shutil
@@ -183,7 +184,7 @@ def test_processes_that_start_together_decode_once(tree, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no manifest", "empty manifest", "other version"])
-def test_a_damaged_store_is_written_again(tree, loaded, tmp_path, damage: str) -> None:
+def test_a_damaged_store_is_written_again(tree, loaded, tmp_path, capsys, damage: str) -> None:
     root = tree({"a": 5, "b": 5})
     before = everything(loaded(root).train)
     [folder] = (path for path in (tmp_path / "cache/images").iterdir() if path.is_dir())
@@ -195,9 +196,12 @@ def test_a_damaged_store_is_written_again(tree, loaded, tmp_path, damage: str) -
         case "empty manifest":
             (folder / "manifest.json").write_text("{}")
         case "other version":
-            text = (folder / "manifest.json").read_text()
-            (folder / "manifest.json").write_text(text.replace('"version": 2', '"version": 1'))
+            manifest = json.loads((folder / "manifest.json").read_text())
+            changed = manifest | {"version": manifest["version"] - 1}
+            (folder / "manifest.json").write_text(json.dumps(changed))
+    capsys.readouterr()
     assert np.array_equal(everything(loaded(root).train), before)
+    assert "Decoding images" in capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_is_told(tree, loaded, tmp_path, monkeypatch) -> None:
