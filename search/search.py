@@ -42,7 +42,8 @@ class Search:
         >>> space = choices.load("mnasnet_small").adapted(num_classes=10, resolution=32)
         >>> candidates = Candidates(space, Objective(target=4_000_000))
         >>> study = open_study("sqlite:///example.db", "search")
-        >>> search = Search(study, samplers.create("random", candidates, 0), Budget(epochs=1), trials=3)
+        >>> sampler = samplers.create("random", candidates, seed=0)
+        >>> search = Search(study, sampler, Budget(epochs=1), trials=3)
         >>> Local().run(search, lambda network, budget, report: Measurement(Status.COMPLETE, 0.5))
         >>> len(ranked(study))
         3
