@@ -29,9 +29,8 @@ from experiments.progress.display import ProgressDisplay, earlier
 from experiments.progress.trackers import Tracker, trackers_of, tracking
 from experiments.runs.environment import environment
 from experiments.runs.folder import RecipeFolder
-from experiments.training import cpu_workers, machine
+from experiments.training import machine, throughput
 from experiments.training.measure import Metric
-from experiments.training.packing import measure_packs
 from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.ray import Ray
@@ -170,20 +169,20 @@ class Conductor:
         """The recipe's; what it leaves open of how to divide a GPU or a CPU is measured."""
         settings, cores = self.run.recipe.executor, machine.cores()
         if settings.pack == "auto" and machine.gpus(settings):
-            packs = measure_packs(self.typical, self.run.recipe.train, settings.device)
+            packs = throughput.measure_gpu(self.typical, self.run.recipe.train, settings.device)
             told = ", ".join(f"{each.speed:,.0f} with {each.runs} at a time" for each in packs)
             log.note(f"images per second by the number of training runs on a GPU: {told}")
             settings = settings.model_copy(update={"pack": packs[0].runs})
         open_ = settings.kind == "processes" and settings.workers == "auto"
         if not open_ or settings.threads is not None or cores == 1 or machine.gpus(settings):
             return settings
-        found = cpu_workers.measure_layouts(self.typical, self.run.recipe.train.batch_size, cores)
+        found = throughput.measure_cpu(self.typical, self.run.recipe.train, cores)
         told = ", ".join(
-            f"{each.speed:,.0f} with {each.workers} at a time, {each.threads} CPU threads each"
+            f"{each.speed:,.0f} with {each.processes} at a time, {each.threads} CPU threads each"
             for each in found
         )
         log.note(f"images per second by the number of training runs at a time: {told}")
-        return settings.model_copy(update={"workers": found[0].workers})
+        return settings.model_copy(update={"workers": found[0].processes})
 
 
 @contextmanager
