@@ -29,6 +29,9 @@ _logger = logging.getLogger(__name__)
 #: Bytes of Ray's object store on a machine of its own: jobs and results are a few kilobytes each.
 _OBJECT_STORE = 128 * 2**20
 
+#: The longest path of a socket on Linux, in bytes, and the longest of Ray's in its folder.
+_LONGEST_SOCKET = 107
+_SOCKET = "/session_2026-11-27_12-48-42_123456_1234567/sockets/plasma_store"
 #: How temporary folders are named, before the number of the process whose they are.
 _PREFIX = "phiscale-ray-"
 
@@ -322,13 +325,19 @@ def _cores() -> int:
 def _session_folder() -> str:
     """A folder for Ray's sockets and logs, which Ray itself never removes; gone with this process.
 
-    Removes those that killed processes left, too.
+    Removes those that killed processes left, too. Raises `InvalidInput` where its path is too long.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         process = left.name.removeprefix(_PREFIX).partition("-")[0]
         if not Path("/proc", process).exists() and Path("/proc").exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+    if len(os.fsencode(folder + _SOCKET)) > _LONGEST_SOCKET:
+        Path(folder).rmdir()
+        raise InvalidInput(
+            f"executor.kind: ray: the folder of temporary files, {tempfile.gettempdir()}, is too "
+            "long for Ray's sockets; set TMPDIR to a shorter path, such as /tmp"
+        )
 
     def remove() -> None:
         _disconnect()

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import TrainingEvaluator
-from search.executors.ray import Halving, Ray, _warn_where_open
+from search.executors.ray import Halving, Ray, _session_folder, _warn_where_open
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 from space.validation import InvalidInput
@@ -193,6 +194,7 @@ def test_cluster_that_anyone_may_use_is_warned_of(
 
 LOSES_ITS_HEAD = """
 import sys
+import tempfile
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from tests.fake_evaluator import FakeEvaluate
@@ -219,6 +221,17 @@ except executor.ClusterLost as lost:
     print(lost)
     cluster.shutdown()
 """
+
+
+def test_a_temporary_folder_too_long_for_rays_sockets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(InvalidInput, match=r"x is too long for Ray's sockets; set TMPDIR"):
+        _session_folder()
+    assert not list(long.iterdir())
 
 
 def test_lost_head_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
