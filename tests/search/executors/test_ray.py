@@ -229,7 +229,7 @@ def test_a_temporary_folder_too_long_for_rays_sockets_is_refused(
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with pytest.raises(InvalidInput, match=r"x is too long for Ray's sockets; set TMPDIR"):
+    with pytest.raises(InvalidInput, match=r"x, is too long for Ray's sockets; set TMPDIR"):
         _session_folder()
     assert not list(long.iterdir())
 
