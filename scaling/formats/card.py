@@ -254,8 +254,8 @@ def _balance(family: FamilyRecord, member: MemberRecord) -> Iterator[str]:
         worst = min(known, key=lambda row: row[3] or 0.0)
         best = max(known, key=lambda row: row[3] or 0.0)
         yield (
-            f"Known bias: {_cell(worst[0])} is recognised worst ({worst[3]:.1%}), "
-            f"{_cell(best[0])} best ({best[3]:.1%})."
+            f"{_cell(worst[0])} is recognised worst ({_share(worst)}), {_cell(best[0])} best "
+            f"({_share(best)})" + _told_apart(worst, best)
         )
     yield ""
     if len(rows) > _LISTED and known:
@@ -269,6 +269,22 @@ def _balance(family: FamilyRecord, member: MemberRecord) -> Iterator[str]:
     for name, train, test, accuracy in rows:
         found = "" if accuracy is None else f"{accuracy:.1%}"
         yield f"| {_cell(name)} | {train:,} | {test:,} | {found} |"
+
+
+_ClassRow = tuple[str, int, int, float | None]
+
+
+def _share(row: _ClassRow) -> str:
+    return f"{row[3] or 0.0:.1%} of {row[2]:,} test images"
+
+
+def _told_apart(worst: _ClassRow, best: _ClassRow) -> str:
+    """Whether the 95 % intervals of two classes lie apart, as the end of a sentence."""
+    if min(worst[2], best[2]) == 0:
+        return "."
+    if wilson(worst[3] or 0.0, worst[2])[1] < wilson(best[3] or 0.0, best[2])[0]:
+        return ": a known bias, beyond what so many images vary by."
+    return ": so few images do not show a difference between the two."
 
 
 _LIMITS = """\

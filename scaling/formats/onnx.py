@@ -31,6 +31,10 @@ INT8 = "model.int8.onnx"
 #: What is installed for this; `phiscale[onnx]` has all of it.
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
+#: The version of the operators that torch's exporter writes without converting them, and the oldest
+#: onnxruntime for Python 3.11, which runs both files (`make test-install` tries it).
+_OPSET, OLDEST_RUNTIME = 18, "1.15"
+
 #: What a network of ours is made of in ONNX. Nothing else is run.
 _OPERATORS = {
     *("Add", "AveragePool", "Clip", "Conv", "Gemm", "HardSigmoid", "HardSwish"),
@@ -66,7 +70,12 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
 
     with _quiet():
         exported = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+            program,
+            dynamo=True,
+            verbose=False,
+            opset_version=_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
         )
     assert exported is not None  # it is not, but where it writes a file
     model = exported.model_proto
@@ -77,6 +86,7 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
     model.graph.name = portable.identifier
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    _lower_versions(model)
     _describe(model, portable)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
@@ -90,6 +100,17 @@ def _describe(model: Any, portable: Portable) -> None:
         entry.value = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _lower_versions(model: Any) -> None:
+    """Says the lowest versions that the operators allow, so that old runtimes read the file."""
+    import onnx
+
+    used = {node.domain for node in model.graph.node}
+    versions = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(versions)
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+
+
 def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
     """`model.onnx` with weights and activations of 8 bits, ranges taken from `images`.
 
@@ -97,6 +118,7 @@ def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
     N × channels × resolution × resolution, preprocessed as the network's input.
     """
     require()
+    import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -110,7 +132,7 @@ def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         whole, prepared, small = (Path(folder) / f"{name}.onnx" for name in ("a", "b", "c"))
-        whole.write_bytes(data)
+        whole.write_bytes(_without_channel_padding(data))
         quant_pre_process(whole, prepared)
         quantization.quantize_static(
             prepared,
@@ -121,7 +143,40 @@ def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
         )
-        return small.read_bytes()
+        model = onnx.load_from_string(small.read_bytes())
+    _lower_versions(model)
+    quantised_data: bytes = model.SerializeToString(deterministic=True)
+    return quantised_data
+
+
+def _without_channel_padding(data: bytes) -> bytes:
+    """The network, its paddings (or cuts) of channels written as 1×1 convolutions of 0 and 1.
+
+    OpenVINO moves the scale and zero point of a quantised map behind the padding and then takes
+    them for the wrong number of channels: 2026.4 does not compile such a network, or computes
+    something else.
+    """
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_from_string(data)
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    channels = {name: dims[1].dim_value for name, dims in shapes.items() if len(dims) == 4}
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Pad" and constants[node.input[1]][5] != 0:
+            source, name = node.input[0], node.output[0]
+            weight = np.eye(channels[name], channels[source], dtype=np.float32)[:, :, None, None]
+            model.graph.initializer.append(numpy_helper.from_array(weight, f"{name}_weight"))
+            node.CopyFrom(helper.make_node("Conv", [source, f"{name}_weight"], [name], name=name))
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [each for each in model.graph.initializer if each.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    padded: bytes = model.SerializeToString()
+    return padded
 
 
 def open_(data: bytes, source: str) -> Predict:

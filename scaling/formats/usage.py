@@ -10,6 +10,7 @@ from scaling.formats import (
     onnx,
     program,
     standalone,
+    template,
     timm,
 )
 from scaling.saved_family import FamilyRecord, MemberRecord
@@ -42,10 +43,10 @@ what the network sees; the accuracies below hold for this.{scale}"""
     ]
     if standalone.FILE in member.files:
         parts.append(_WITH_TORCH.format(file=standalone.FILE))
+    portable = Portable(full_name(family.name, member.name), network, family.classes, given)
     if onnx.FILE in member.files:
-        parts.append(_with_onnx(family, network))
+        parts.append(_with_onnx(portable))
     if timm.FILE in member.files:
-        portable = Portable(full_name(family.name, member.name), network, family.classes, given)
         parts.append(_WITH_TIMM.format(name=portable.identifier))
     if program.FILE in member.files:
         parts.append(_WITH_PROGRAM.format(file=program.FILE))
@@ -110,14 +111,11 @@ preprocessing and the classes.
 """
 
 
-def _with_onnx(family: FamilyRecord, network: Architecture) -> str:
-    given, pixels = family.preprocessing, network.resolution
-    stored = given.stored or pixels
-    first = f"({stored}, {stored}), Image.Resampling.{given.square.upper()}, box, 3.0"
-    second = f"({pixels}, {pixels}), Image.Resampling.{given.resize.upper()}"
-    again = f"\nimage = image.resize({second})" if stored != pixels else ""
+def _with_onnx(portable: Portable) -> str:
+    given, network = portable.preprocessing, portable.architecture
+    pixels, steps = network.resolution, "\n".join(template.image_steps(portable))
     return f"""
-**ONNX**, with onnxruntime and Pillow alone:
+**ONNX**, with onnxruntime ({onnx.OLDEST_RUNTIME} or later) and Pillow alone:
 
 ```python
 import json, sys
@@ -126,10 +124,9 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{onnx.FILE}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{_mode(network)}")
-(w, h), side = image.size, min(image.size)
-box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
-image = image.resize({first}){again}
+path = sys.argv[1]
+image = ImageOps.exif_transpose(Image.open(path))
+{steps}
 pixels = numpy.asarray(image, "float32").reshape({pixels}, {pixels}, {network.in_channels}) / 255
 images = ((pixels - {list(given.mean)}) / {list(given.std)}).transpose(2, 0, 1)[None]
 (logits,) = session.run(None, {{"images": images.astype("float32")}})

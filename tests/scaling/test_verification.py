@@ -232,7 +232,8 @@ def test_the_card_says_what_is_known(exported: Path) -> None:
         "**75.00%** accuracy of 20 test images",
         "| cat | 40 | 10 | 100.0% |",
         "| dog | 10 | 6 | 50.0% |",
-        "Known bias: dog is recognised worst (50.0%), cat best (100.0%)",
+        "dog is recognised worst (50.0% of 6 test images), cat best (100.0% of 10 test images): so "
+        "few images do not show a difference between the two.",
         "4 times as many training images",
         "α = 1.2 (depth), β = 1.1 (width) and γ = 1.15",
         "accuracy · (macs / 8)^w",
@@ -244,7 +245,7 @@ def test_the_card_says_what_is_known(exported: Path) -> None:
     for block in code:
         compile(block, "README.md", "exec")
         lines = [line for line in block.splitlines() if line]
-        assert len(lines) <= (15 if "onnx" in block else 6)
+        assert len(lines) <= (23 if "onnx" in block else 6)
 
 
 def test_the_names_of_classes_and_data_cannot_break_the_card(exported: Path) -> None:

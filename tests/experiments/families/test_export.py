@@ -22,6 +22,7 @@ from experiments.training.augment import normalise, resize
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_member, write_family
 from scaling.family import family_at
+from scaling.formats import run_code
 from scaling.saved_family import Preprocessing, SavedMember, load_family
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 
@@ -125,7 +126,7 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
     text = (family / "b0" / "README.md").read_text()
     (script,) = [block for block in text.split("```python\n") if "import numpy, onnx" in block]
     (tmp_path / "script.py").write_text(script.split("```")[0])
-    for name in ("b.jpg", "c.jpg"):
+    for name in ("b.jpg",):
         (answer,) = answers(family / "b0", pictures / name)
         best = answer["top"][0]
         commands = ([family / "b0" / "model.py"], [tmp_path / "script.py"])
@@ -141,6 +142,28 @@ def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tm
         )
         assert onnx.split() == [best["class"]]
         assert re.search(rf"{best['class']} {best['probability']:.1%}", model)
+
+
+def test_the_cards_script_sees_every_kind_of_image_as_phiscale_does(
+    family, pictures, tmp_path, monkeypatch, capsys
+):
+    text = (family / "b0" / "README.md").read_text()
+    (script,) = [block for block in text.split("```python\n") if "import numpy, onnx" in block]
+    code = compile(script.split("```")[0], "card", "exec")
+    monkeypatch.chdir(family / "b0")
+    for expected in answers(family / "b0", pictures):
+        monkeypatch.setattr(sys, "argv", ["script.py", expected["image"]])
+        capsys.readouterr()
+        exec(code, {})
+        assert capsys.readouterr().out.split() == [expected["top"][0]["class"]], expected["image"]
+    Image.new("F", (30, 30)).save(tmp_path / "float.tif")
+    monkeypatch.setattr(sys, "argv", ["script.py", str(tmp_path / "float.tif")])
+    with pytest.raises(ValueError, match="floating-point"):
+        exec(code, {})
+    with pytest.raises(ValueError, match="floating-point"):
+        run_code(
+            (family / "b0" / "model.py").read_bytes(), family / "b0" / "model.py", "m"
+        ).preprocess(tmp_path / "float.tif")
 
 
 @pytest.mark.parametrize(
