@@ -108,7 +108,7 @@ def save(figure: Figure, path: Path) -> None:
     Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
     """
     if path.suffix[1:].lower() not in _UNDATED:
-        raise InvalidInput(f"{path}: a figure ends in .png, .svg or .pdf; change the file's name")
+        raise InvalidInput(f"{path}: a figure's file must end in .png, .svg or .pdf")
     write_file(path, encode(figure, path.suffix[1:].lower()))
 
 

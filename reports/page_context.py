@@ -22,12 +22,12 @@ def search_counts(found: Tables) -> list[tuple[str, int]]:
     """What became of the search's trials, as titles and numbers."""
     titles = {
         "complete": "trained to the end",
-        "pruned": "ended early",
+        "pruned": "stopped early",
         "rejected": "rejected by cost",
         "answered": "answered without training",
         "failed": "failed",
         "retried": "retried",
-        "in_pieces": "with batches in pieces, for want of memory",
+        "in_pieces": "with split batches (out of memory)",
         "unfinished": "unfinished",
     }
     for row in rows(found.counts[found.counts["study"] == "search"]):
@@ -41,7 +41,7 @@ def failures(found: Tables) -> list[dict[str, Any]]:
     """The reasons of failed trials, the most frequent first, with the trials that they ended."""
     groups: dict[tuple[str, str], list[int]] = {}
     for row in rows(found.failures):
-        reason = row["reason"] or "no reason was recorded"
+        reason = row["reason"] or "no reason recorded"
         groups.setdefault((row["study"], reason), []).append(row["trial"])
     return [
         {

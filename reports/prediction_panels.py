@@ -66,13 +66,13 @@ def _panel(member: str, found: Tables, kept: PredictionImages) -> dict[str, Any]
 def _sentence(member: str, pairs: list[dict[str, Any]]) -> str:
     mistakes = sum(row["images"] for row in pairs if row["label"] != row["predicted"])
     images = sum(row["images"] for row in pairs)
-    told = f"{member.upper()} mistakes {mistakes:,} of {images:,} test images"
+    told = f"{member.upper()} gets {mistakes:,} of {images:,} test images wrong"
     wrong = [row for row in pairs if row["label"] != row["predicted"]]
     if not wrong:
         return f"{told}."
     most = max(wrong, key=lambda row: row["images"])
     return (
-        f"{told}; most often it takes {most['label']} for {most['predicted']} "
+        f"{told}; most often it predicts {most['predicted']} for {most['label']} "
         f"({most['images']:,} times)."
     )
 
@@ -94,7 +94,7 @@ def _matrix(pairs: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
             "right": row["label"] == row["predicted"],
             "shade": min(8, int(9 * (row["images"] / totals[row["label"]]) ** 0.5)),
             "text": count(row["images"]) if len(shown) <= _NUMBERED else "",
-            "title": f"{row['label']} taken for {row['predicted']}: {row['images']:,} of "
+            "title": f"{row['label']} predicted as {row['predicted']}: {row['images']:,} of "
             f"{totals[row['label']]:,} ({percent(row['images'] / totals[row['label']])})",
         }
         for row in pairs

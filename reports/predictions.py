@@ -53,7 +53,9 @@ def answers(run: Run) -> pd.DataFrame:
                     table[name].to_numpy(), pd.Index(_distinct(classes))
                 )
         except (OSError, ValueError, KeyError) as error:
-            raise InvalidInput(f"{path}: predictions are needed, but {error}") from None
+            raise InvalidInput(
+                f"{path}: cannot read predictions ({error}); run the family stage again"
+            ) from None
         tables.append(table.assign(member=str(member["name"]))[_ANSWERS])
     if not tables:
         return frame([], _ANSWERS)
@@ -114,7 +116,9 @@ def with_files(run: Run, answers: pd.DataFrame) -> pd.DataFrame:
         names = json.loads(path.read_text("utf-8")) if path else []
         files = {index: str(name) for index, name in enumerate(names)}
     except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path}: a list of file names is needed, but {error}") from None
+        raise InvalidInput(
+            f"{path}: cannot read file names ({error}); run the family stage again"
+        ) from None
     found = [row | {"file": files.get(row["image"])} for row in rows(answers)]
     return frame(found, [*answers.columns, "file"])
 
@@ -167,7 +171,9 @@ def _arrays(run: Run, name: str) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path}: arrays of numbers are needed, but {error}") from None
+        raise InvalidInput(
+            f"{path}: cannot read arrays ({error}); run the family stage again"
+        ) from None
 
 
 def picture(pixels: NDArray[np.uint8], evidence: NDArray[np.float32] | None = None) -> bytes:

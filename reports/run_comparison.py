@@ -40,7 +40,7 @@ def write(run_dirs: Sequence[Path | str], out: Path | str) -> Path:
     where one cannot be read.
     """
     if len(run_dirs) < 2:
-        raise InvalidInput(f"a comparison needs at least two runs, but got {len(run_dirs)}")
+        raise InvalidInput(f"comparing needs at least two runs, but got {len(run_dirs)}")
     runs = named([load(run_dir) for run_dir in run_dirs])
     found = compare(runs)
     folder = Path(out)
@@ -58,9 +58,7 @@ def named(runs: Sequence[Run]) -> dict[str, Run]:
     for run in runs:
         name = run.name if shared[run.name] == 1 else f"{run.name} ({run.path})"
         if name in found:
-            raise InvalidInput(
-                f"{run.path}: a run is compared with others, but this was given twice"
-            )
+            raise InvalidInput(f"{run.path}: this run was given twice; give different runs")
         found[name] = run
     return found
 

@@ -60,7 +60,7 @@ def load(folder: Path) -> ScalingStudy:
         return ScalingStudy(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(
-            f"{path}: must be what `phiscale study` wrote, but {error}; run it again"
+            f"{path}: cannot read the study ({error}); write it again with `phiscale study`"
         ) from None
 
 
@@ -70,8 +70,8 @@ def load(folder: Path) -> ScalingStudy:
 def points(study: ScalingStudy) -> pd.DataFrame:
     """A row for each network: mean accuracy over its seeds, `low` to `high` its 95 % interval.
 
-    The interval is Student's, with a training's deviation pooled over the networks that are drawn
-    together: of one baseline where rules are compared, else all.
+    The interval is Student's, with the deviation of one training run pooled over the networks that
+    are drawn together: of one baseline where rules are compared, else all.
     """
     measured: dict[str, list[Mapping[str, Any]]] = {}
     for point in study.points:

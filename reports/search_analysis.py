@@ -12,7 +12,6 @@ from reports.schema import frame, names
 
 if TYPE_CHECKING:
     import pandas as pd
-    from optuna.trial import FrozenTrial
 
 _CURVES = names("study trial job state epoch accuracy loss train_loss seconds")
 _CHOICES = names("choice value among_best among_all")
@@ -103,85 +102,66 @@ def importance(run: Run) -> pd.DataFrame:
 
 
 def _ped_anova(complete: Sequence[Trial]) -> dict[str, float]:
+    """Optuna's importance of each choice, over the values that were tried."""
     import warnings
 
     import optuna
 
-    from search.snapshot import Snapshot
-
-    study = Snapshot(_frozen(complete), [optuna.study.StudyDirection.MAXIMIZE]).study("search")
+    tried: dict[str, dict[Any, None]] = {}
+    for trial in complete:
+        for name, value in trial.choices.items():
+            tried.setdefault(name, {})[value] = None
+    offered = {
+        name: optuna.distributions.CategoricalDistribution(list(values))
+        for name, values in tried.items()
+    }
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study in memory is nobody's news
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        optuna.trial.create_trial(
+            value=trial.value,
+            params=dict(trial.choices),
+            distributions={name: offered[name] for name in trial.choices},
+        )
+        for trial in complete
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def _frozen(complete: Sequence[Trial]) -> list[FrozenTrial]:
-    """The trials as Optuna's, over the values that were tried."""
-    from optuna.distributions import CategoricalDistribution
-    from optuna.trial import FrozenTrial, TrialState
-
-    tried: dict[str, dict[Any, None]] = {}
-    for trial in complete:
-        for name, value in trial.choices.items():
-            tried.setdefault(name, {})[value] = None
-    offered = {name: CategoricalDistribution(list(values)) for name, values in tried.items()}
-    return [
-        FrozenTrial(
-            number=place,
-            trial_id=place,
-            state=TrialState.COMPLETE,
-            value=trial.value,
-            datetime_start=None,
-            datetime_complete=None,
-            params=dict(trial.choices),
-            distributions={name: offered[name] for name in trial.choices},
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
-        for place, trial in enumerate(complete)
-    ]
-
-
 def ranks(run: Run) -> pd.DataFrame:
-    """The finalists by their reward in the search's short training and in the long one."""
+    """The finalists by their reward in the search's short training run and in the long one."""
     short = {trial.key: trial for trial in reversed(_complete(run))}
-    long = [
-        trial
+    latest = {
+        trial.key: trial
         for trial in run.study("finalists")
         if trial.state == "complete" and trial.value is not None and trial.key in short
-    ]
-    latest = list({trial.key: trial for trial in long}.values())
-    by_short = _order([short[trial.key].value or 0.0 for trial in latest])
-    by_long = _order([trial.value or 0.0 for trial in latest])
-    rows = [
-        {
-            "trial": short[trial.key].number,
-            "job": trial.job,
-            "short_reward": short[trial.key].value,
-            "long_reward": trial.value,
-            "short_rank": by_short[place],
-            "long_rank": by_long[place],
-            "macs": trial.cost.get("macs"),
-            "accuracy": trial.measurement.get("accuracy"),
-            "key": trial.key,
-        }
-        for place, trial in enumerate(latest)
-    ]
-    return frame(sorted(rows, key=lambda row: row["short_rank"]), _RANKS)
-
-
-def _order(values: Sequence[float]) -> list[int]:
-    """The rank of each value, 1 for the greatest; of equals the first is ahead."""
-    import pandas as pd
-
-    order: list[int] = pd.Series(values).rank(ascending=False, method="first").astype(int).tolist()
-    return order
+    }
+    found = frame(
+        [
+            {
+                "trial": short[key].number,
+                "job": trial.job,
+                "short_reward": short[key].value,
+                "long_reward": trial.value,
+                "macs": trial.cost.get("macs"),
+                "accuracy": trial.measurement.get("accuracy"),
+                "key": key,
+            }
+            for key, trial in latest.items()
+        ],
+        _RANKS,
+    )
+    for name in ("short", "long"):
+        order = found[f"{name}_reward"].rank(ascending=False, method="first")
+        found[f"{name}_rank"] = order.astype("Int64")
+    return found.sort_values("short_rank", ignore_index=True)
 
 
 def kendall_tau(ranks: pd.DataFrame) -> float | None:
-    """Agreement of the two rankings: 1 the same, −1 reversed; None below two finalists."""
+    """Kendall's τ of the two rankings: 1 the same order, −1 reversed; None below two finalists."""
     if len(ranks) < 2:
         return None
     return float(ranks["short_rank"].corr(ranks["long_rank"], method="kendall"))

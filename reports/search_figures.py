@@ -62,10 +62,10 @@ def search_progress(progress: pd.DataFrame) -> Figure:
 
 
 def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The best reward over repeats of a search, by how many trainings they have made.
+    """The best reward over repeats of a search, by the number of finished training runs.
 
-    A row a training, up to where all have come: `made` (from 1), how many `runs` there are, and of
-    their best rewards the median and both quartiles (linear interpolation). `repeats` are
+    A row for each number that all repeats have reached: `made` (from 1), how many `runs` there are,
+    and the median and both quartiles of their best rewards (linear interpolation). `repeats` are of
     `trial_tables.progress`.
     """
     import pandas as pd
@@ -90,7 +90,7 @@ def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
             if len(band):
                 _draw_band(axes, f"{plain(name)}, {_repeats(band)}", band, place)
         axes.margins(x=0.02, y=0.12)
-        axes.set(xlabel="finished trainings", ylabel="best reward so far")
+        axes.set(xlabel="finished training runs", ylabel="best reward so far")
     return figure
 
 

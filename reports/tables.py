@@ -215,7 +215,9 @@ def latency(run: Run) -> pd.DataFrame:
     try:
         return frame(rows(pd.read_csv(path)[_LATENCY]), _LATENCY)
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"{path}: a table of latencies is needed, but {error}") from None
+        raise InvalidInput(
+            f"{path}: cannot read latencies ({error}); measure them again: phiscale latency"
+        ) from None
 
 
 def networks(run: Run) -> dict[str, Architecture]:

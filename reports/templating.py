@@ -75,7 +75,7 @@ def _safe(own: str) -> Any:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing is loaded from anywhere; only this style, this script, pictures inside are heeded."""
+    """Loads nothing from elsewhere: only this style, this script and pictures in the page."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"

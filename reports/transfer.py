@@ -36,7 +36,9 @@ def load(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: must be what `phiscale transfer` wrote, but {error}") from None
+        raise InvalidInput(
+            f"{path}: cannot read the transfer ({error}); run `phiscale transfer` again"
+        ) from None
     return found
 
 

@@ -90,7 +90,7 @@ def best(trials: pd.DataFrame, most: int = 5) -> pd.DataFrame:
 
 
 def progress(trials: pd.DataFrame) -> pd.DataFrame:
-    """The search's finished trainings by their numbers, with the best reward so far."""
+    """The search's finished training runs by their numbers, with the best reward so far."""
     columns = ["trial", "state", "reward", "best_reward", "accuracy", "macs", "seconds", "key"]
     finished = trials["state"].isin(["complete", "pruned"]) & trials["answered_from"].isna()
     made = trials[(trials["study"] == "search") & finished].copy()
@@ -123,9 +123,9 @@ def counts(run: Run) -> pd.DataFrame:
 
 
 def times(run: Run) -> pd.DataFrame:
-    """What each stage took: wall-clock over all starts, and the devices' time in its trainings.
+    """What each stage took: wall-clock over all starts, and the devices' time in its training runs.
 
-    A training has one device, and answered trials took none.
+    A training run has one device; answered trials took no time.
     """
     wall = run.manifest.get("seconds", {})
     rows = []

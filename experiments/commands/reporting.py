@@ -64,7 +64,7 @@ def watch(
     from reports.server import serve
 
     opened = existing_run(run)
-    err.print("Ctrl-C stops serving; the run goes on.")
+    err.print("Ctrl-C stops the server; the run continues.")
     serve(
         opened.folder,
         opened.storage,
@@ -81,7 +81,7 @@ def dashboard(
     from experiments.progress.dashboard import serve
 
     opened = existing_run(run)
-    err.print("Ctrl-C stops serving; the run goes on.")
+    err.print("Ctrl-C stops the server; the run continues.")
     serve(opened.storage, port, ready=lambda address: out.print(address, soft_wrap=True))
 
 
@@ -106,7 +106,7 @@ def plot(
     if kind not in kinds:
         raise one_of("figure", kind, kinds)
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InvalidInput(f"--out {file}: a .png, .svg or .pdf file is needed")
+        raise InvalidInput(f"--out {file}: must end in .png, .svg or .pdf")
     if len(runs) > 1 and kind != "search_progress":
         raise InvalidInput(
             f"{kind}: this figure is of one run, but got {len(runs)}; only search_progress "

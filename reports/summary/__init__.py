@@ -101,8 +101,8 @@ def _measured(run: Run, family: pd.DataFrame) -> str:
     images = images_of(family)
     if looked_up(run):
         return (
-            "Accuracy is that of recorded trainings, or what a surrogate of them predicts: nothing "
-            "was trained here. MACs are multiply–adds for one image."
+            "Accuracy is that of recorded training runs, or what a surrogate of them predicts: "
+            "nothing was trained here. MACs are multiply–adds for one image."
         )
     macs = "MACs are multiply–adds for one image."
     if images:
@@ -119,10 +119,13 @@ def _chart(run: Run, tables: Tables) -> str:
         longer = trained_for(run, "finalists")
         sentences.append(f"Finalists and baseline: the same images, {longer}.")
     if len(tables.family):
-        sentences.append("Family: test images, trained in full. These levels do not compare.")
+        sentences.append("Family: test images, trained in full. Do not compare these levels.")
     if run.study("rivals"):
-        sentences.append("Rivals, by name: other rules and networks, trained as the family.")
+        sentences.append("Rivals, by name: other rules and networks, trained as the family was.")
     if published.for_classes(run.num_classes):
         sentences.append(f"Published: {published.SOURCES}.")
-    sentences.append("Dashed layers are off. Select a point for its stages; drag to zoom.")
+    sentences.append(
+        "Dashed layers are off; pruned trials may lie below the axis. Select a point for its "
+        "stages; drag to zoom."
+    )
     return " ".join(sentences)

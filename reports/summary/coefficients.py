@@ -22,8 +22,8 @@ def coefficients(run: Run, candidates: pd.DataFrame) -> str:
     letters = (("α", "alpha", "depth"), ("β", "beta", "width"), ("γ", "gamma", "resolution"))
     names = ", ".join(f"{sign} {chosen[name]:.4g} ({what})" for sign, name, what in letters)
     cost = (
-        f"The product α·β²·γ² is {chosen['nominal_product']:.3f}; the scaled network really costs "
-        f"{chosen['realised_ratio']:.2f} times the baseline's MACs."
+        f"The product α·β²·γ² is {chosen['nominal_product']:.3f}; the scaled network "
+        f"costs {chosen['realised_ratio']:.2f} times the baseline's MACs after rounding."
     )
     if chosen.get("pinned"):
         return f"The recipe gives {names}; nothing was searched. {cost}"
@@ -41,7 +41,7 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
         rungs = ", then ".join(_rung(rung) for rung in race["rungs"])
         yield (
             f"By successive halving: {rungs}. That took {percent(race['part_of_full_grid'])} of "
-            "the training that the full grid would have taken."
+            "the training of the full grid."
         )
     if "finalists" in found:
         yield from _finalists(found)
@@ -102,7 +102,7 @@ def _surface(surface: Mapping[str, Any]) -> str:
     if not surface["fits"]:
         return (
             "A quadratic surface through all training runs does not fit (lack of fit: p = "
-            f"{surface['lack_of_fit']:.2g}), so its optimum says nothing."
+            f"{surface['lack_of_fit']:.2g}), so its optimum means nothing."
         )
     optimum = ", ".join(
         f"{sign} {surface[name]['value']:.3g} "
@@ -147,9 +147,9 @@ def candidates(candidates: pd.DataFrame) -> str:
         return ""
     amount = f"{images:,} held-out images"
     told = (
-        f"By {amount}, {number(tied, 'other candidate')} cannot be told apart from the winner "
+        f"{amount} do not tell {number(tied, 'other candidate')} apart from the winner "
         "(marked at the left)."
         if tied
-        else f"By {amount}, the winner is told apart from every other candidate."
+        else f"{amount} tell the winner apart from every other candidate."
     )
-    return f"{told} Bars: 95 % intervals; the shade is the winner's."
+    return f"{told} Bars are 95 % intervals; the shaded band is the winner's."

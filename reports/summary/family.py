@@ -20,7 +20,7 @@ def intervals(family: pd.DataFrame) -> str:
         return ""
     return (
         "± is half of the 95 % binomial (Wilson) interval. It covers the choice of test images, "
-        "not the variation between trainings."
+        "not the variation between training runs."
     )
 
 

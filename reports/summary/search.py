@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def _lookup(run: Run, candidates: int) -> str:
-    """What a search on records found."""
-    told = f"{number(candidates, 'candidate').capitalize()} looked up in records of trainings"
+    """What a search on recorded training runs found."""
+    told = f"{number(candidates, 'candidate').capitalize()} looked up in recorded training runs"
     if run.baseline is None:
         return f"{told}, or predicted."
     known, cost = run.baseline["lookup"], run.baseline["cost"]
@@ -33,7 +33,7 @@ def _lookup(run: Run, candidates: int) -> str:
         f"{percent(known['expected']['accuracy'])}, is the baseline"
     )
     if known["extrapolated"]:
-        told += f"; {word(known['extrapolated'])} lay beyond all records in cost"
+        told += f"; {word(known['extrapolated'])} cost less or more than any record"
     if reference:
         told += (
             f". EfficientNet-B0 has {count(reference['cost']['macs'])} MACs and "
@@ -42,19 +42,7 @@ def _lookup(run: Run, candidates: int) -> str:
     return f"{told}."
 
 
-def _objectives(run: Run) -> str:
-    """The Pareto front of a search of several objectives."""
-    pareto = (run.baseline or {}).get("pareto")
-    if not pareto:
-        return ""
-    costs = " and ".join(_COSTS[name] for name in pareto["most"])
-    return (
-        f"It maximised accuracy and minimised {costs}: {word(len(pareto['front']))} networks are "
-        f"on the Pareto front (pareto.json), of hypervolume {pareto['hypervolume']:.4f}."
-    )
-
-
-#: Costs as text has them.
+#: Costs in sentences.
 _COSTS = {
     "macs": "MACs",
     "params": "parameters",
@@ -69,12 +57,12 @@ def search(run: Run, tables: Tables) -> str:
     if not found:
         return ""
     if looked_up(run):
-        return f"{_lookup(run, found[0]['complete'])} {_objectives(run)}".strip()
+        return _lookup(run, found[0]["complete"])
     complete, pruned = found[0]["complete"], found[0]["pruned"]
     sentences = [
         f"{number(complete, 'candidate').capitalize()} from the space "
         f"{run.recipe.get('space', '')} trained for {trained_for(run, 'search')}"
-        + (f"; {number(pruned, 'unpromising one')} ended early." if pruned else ".")
+        + (f"; {number(pruned, 'unpromising one')} stopped early." if pruned else ".")
     ]
     finalists = [trial for trial in run.study("finalists") if trial.state == "complete"]
     if run.baseline and finalists:
@@ -85,7 +73,7 @@ def search(run: Run, tables: Tables) -> str:
             f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
             "baseline."
         )
-    return " ".join([*sentences, _objectives(run)]).strip()
+    return " ".join(sentences)
 
 
 def reward(run: Run) -> str:
@@ -107,32 +95,32 @@ def choices(tables: Tables) -> str:
     amount = best_count(complete)
     sentence = (
         f"Bars: how often the {word(amount)} trials with the highest rewards made a choice; "
-        "behind them, how often all did."
+        "behind them, how often all trials did."
     )
     if len(tables.importance):
         sentence += (
             " Orange: how much a choice decides whether a trial is among the best tenth "
-            "(PED-ANOVA, as Optuna has it), in percent of all choices together."
+            "(PED-ANOVA, by Optuna), in percent of all choices together."
         )
     return sentence
 
 
 def curves(learning_curves: pd.DataFrame) -> str:
-    """How early the search's trainings have the order of their last epoch."""
+    """After which epoch the search's training runs are ranked as after their last one."""
     found = epoch_agreement(learning_curves)
     if not found:
         return ""
     agreed = ", ".join(f"{_signed(tau)} after epoch {epoch}" for epoch, tau in found.items())
-    return f"Kendall's τ of the search's complete trials with their last epoch: {agreed}."
+    return f"Kendall's τ between complete trials' accuracy then and after the last epoch: {agreed}."
 
 
 def ranks(ranks: pd.DataFrame) -> str:
-    """How well short trainings rank finalists."""
+    """How well short training runs rank finalists."""
     agreement = kendall_tau(ranks)
     if agreement is None:
         return ""
     return (
-        f"The finalists by reward after the search's short training, and after the long one: "
+        "The finalists by reward after the search's short training run and after the long one: "
         f"Kendall's τ = {_signed(agreement)} (1: the same order, −1: reversed)."
     )
 
@@ -147,9 +135,9 @@ def front(run: Run) -> str:
     if not found:
         return ""
     most = " and ".join(f"{count(value)} {name}" for name, value in found["most"].items())
+    names, networks = found["objectives"], number(len(found["front"]), "network").capitalize()
     return (
-        f"The search was for {' and '.join(found['objectives'])} together: "
-        f"{number(len(found['front']), 'network')} that none beats in all, with a hypervolume of "
-        f"{found['hypervolume']:.3f} (the part of what lies between accuracy 0 and 1 and below "
-        f"{most} that they dominate)."
+        f"The search had {word(len(names))} objectives: {' and '.join(names)}. {networks} on the "
+        f"Pareto front (pareto.json), with a hypervolume of {found['hypervolume']:.3f}: the part "
+        f"that they dominate of the space between accuracy 0 and 1 and below {most}."
     )

@@ -1,4 +1,4 @@
-"""What sentences of several parts of the page say."""
+"""What the sentences of several sections have in common."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def trained_for(run: Run, study: str) -> str:
 
 
 def images_of(frame: pd.DataFrame) -> int:
-    """How many images the accuracies of a table are on; 0 where it says nothing."""
+    """How many images the accuracies of a table were measured on; 0 if that is unknown."""
     return max((row["images"] or 0 for row in rows(frame)), default=0)
 
 
 def looked_up(run: Run) -> bool:
-    """Whether the search asked records of trainings, and trained nothing."""
+    """Whether the search looked up recorded training runs and trained nothing."""
     return bool(run.recipe.get("evaluator", {}).get("kind") == "records")

@@ -163,10 +163,10 @@ def test_one_members_mistakes_are_shown_at_a_time(visit, html):
     tab = visit(html)
     shown = tab.locator(".panel:visible .lead")
     assert shown.count() == 1
-    assert shown.text_content().startswith("B3 mistakes")
+    assert shown.text_content().startswith("B3 gets")
     tab.get_by_role("button", name="B1", exact=True).click()
     assert shown.count() == 1
-    assert shown.text_content().startswith("B1 mistakes")
+    assert shown.text_content().startswith("B1 gets")
     assert tab.locator(".panel:visible .matrix rect").count() > 10
     assert tab.locator(".panel:visible .pictures img").count() == 12
 

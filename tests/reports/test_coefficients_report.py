@@ -118,7 +118,7 @@ def test_the_page_says_what_the_race_knows(run):
 def test_the_page_says_that_a_surface_does_not_fit(run):
     surface = {"fits": False, "lack_of_fit": 0.003}
     html = page.render(*_with(run, dict(run.coefficients) | {"surface": surface}))
-    assert "does not fit (lack of fit: p = 0.003), so its optimum says nothing" in html
+    assert "does not fit (lack of fit: p = 0.003), so its optimum means nothing" in html
 
 
 def test_a_best_that_is_told_apart_is_called_best_of_the_finalists(run):

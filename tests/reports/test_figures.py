@@ -117,7 +117,7 @@ def test_an_unknown_kind_and_an_unknown_format_are_refused(run, found, tmp_path)
     with pytest.raises(InvalidInput, match="did you mean 'accuracy_macs'"):
         figures.draw("acuracy_macs", run, found)
     figure = figures.draw("search_progress", run, found)
-    with pytest.raises(InvalidInput, match=r"ends in .png, .svg or .pdf"):
+    with pytest.raises(InvalidInput, match=r"must end in .png, .svg or .pdf"):
         figure_style.save(figure, tmp_path / "a.gif")
 
 

@@ -60,7 +60,7 @@ def test_the_most_confused_have_the_names_of_their_files(found, copied_run):
     (copied_run / "predictions" / "files.json").unlink()
     assert tables.collect(load(copied_run)).confused["file"].isna().all()
     (copied_run / "predictions" / "files.json").write_text("3")
-    with pytest.raises(InvalidInput, match=r"files\.json: a list of file names is needed"):
+    with pytest.raises(InvalidInput, match=r"files\.json: cannot read file names"):
         tables.collect(load(copied_run))
 
 
@@ -108,13 +108,13 @@ def test_no_evidence_at_all_lights_nothing():
 
 def test_damaged_predictions_are_refused_by_name(copied_run):
     (copied_run / "predictions" / "b1.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InvalidInput, match=r"b1.parquet: predictions are needed"):
+    with pytest.raises(InvalidInput, match=r"b1.parquet: cannot read predictions"):
         tables.collect(load(copied_run))
 
 
 def test_damaged_pictures_are_refused_by_name(copied_run):
     (copied_run / "predictions" / "images.npz").write_bytes(b"no archive")
-    with pytest.raises(InvalidInput, match=r"images.npz: arrays of numbers are needed"):
+    with pytest.raises(InvalidInput, match=r"images.npz: cannot read arrays"):
         tables.collect(load(copied_run))
 
 
