@@ -59,7 +59,7 @@ from space.files import write_file
 from space.validation import InvalidInput
 
 #: Changes whenever the same images would be stored differently.
-_VERSION = 3
+_VERSION = 4
 
 _MANIFEST = "manifest.json"
 _PIXELS = "pixels.npy"
@@ -252,7 +252,12 @@ def _prepare(item: Item, plan: _Plan) -> _Prepared:
             content = decode.encode(pixels) if plan.compressed else b""
     except Unreadable as error:
         return _Prepared(_named(item, digest(content)), Skipped(item.name, str(error)))
-    if not plan.compressed:
+    if not plan.compressed and isinstance(content, bytes) and content:
+        fitted = decode.decode_fitted(
+            content, plan.channels, plan.resolution, plan.white, whole=pixels
+        )
+        content = fitted.tobytes()
+    elif not plan.compressed:
         content = decode.fit(pixels, plan.resolution).tobytes()
     return _Prepared(_named(item, found), decode.digest(pixels), content)
 

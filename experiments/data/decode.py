@@ -53,6 +53,10 @@ _GREY_ALPHA = "LA;16B"
 _HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"))
 
 
+#: How many pixels a JPEG is decoded to for each that is needed, along a side, at least.
+_DETAIL = 2
+
+
 class Header(NamedTuple):
     """What an image is before it is decoded: its shorter side in pixels, Pillow's mode, and whether
     it has more than 8 bits a channel."""
@@ -78,12 +82,38 @@ def decode(
     pixels (found out before decoding), or no image that decodes.
     """
     with _opened(encoded, max_pixels) as image:
-        if not _is_deep(image):
-            _turn_upright(image)
-            return _pixels(image, channels)
-        values = np.minimum(_deep_values(encoded, image), white)
-        eight_bits = ((values * 255 + white // 2) // white).astype(np.uint8)
-        return _pixels(Image.fromarray(eight_bits), channels)
+        return _decoded(encoded, image, channels, white)
+
+
+def decode_fitted(
+    encoded: bytes,
+    channels: int,
+    resolution: int,
+    white: int = WHITE,
+    *,
+    whole: Pixels | None = None,
+) -> Pixels:
+    """As `fit(decode(encoded, …), resolution)`, from a large JPEG in less time.
+
+    A JPEG decoder gives a half, quarter or eighth of the pixels directly. It is asked for twice
+    what is needed at least, so that resizing decides how the image looks. `whole` is what `decode`
+    gave, if that is known.
+    """
+    with _opened(encoded, MOST_PIXELS) as image:
+        size = image.size
+        image.draft(None, (_DETAIL * resolution, _DETAIL * resolution))
+        if whole is None or image.size != size:
+            whole = _decoded(encoded, image, channels, white)
+    return fit(whole, resolution)
+
+
+def _decoded(encoded: bytes, image: Image.Image, channels: int, white: int) -> Pixels:
+    if not _is_deep(image):
+        _turn_upright(image)
+        return _pixels(image, channels)
+    values = np.minimum(_deep_values(encoded, image), white)
+    eight_bits = ((values * 255 + white // 2) // white).astype(np.uint8)
+    return _pixels(Image.fromarray(eight_bits), channels)
 
 
 def peak(encoded: bytes, max_pixels: int = MOST_PIXELS) -> int:

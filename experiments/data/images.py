@@ -134,8 +134,9 @@ class CompressedImages:
         def fill(start: int) -> None:
             for at in range(start, min(start + _DECODED_AT_ONCE, len(rows))):
                 encoded = self._bytes[self.offsets[rows[at]] : self.offsets[rows[at] + 1]]
-                image = decode.decode(encoded.tobytes(), self.channels, white=self.white)
-                out[at] = decode.fit(image, self.resolution)
+                out[at] = decode.decode_fitted(
+                    encoded.tobytes(), self.channels, self.resolution, self.white
+                )
 
         list(self._workers.map(fill, range(0, len(rows), _DECODED_AT_ONCE)))
         return out

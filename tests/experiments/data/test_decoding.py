@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from experiments.data import decode as decoding
 from experiments.data.decode import (
     FORMATS,
     decode,
@@ -300,3 +301,25 @@ def test_a_digest_tells_pixels_and_shapes_apart() -> None:
     assert digest(pixels) == digest(pixels.copy())
     assert digest(pixels) != digest(pixels.reshape(1, 4, 3))
     assert digest(pixels) != digest(pixels[::-1])
+
+
+def test_a_large_jpeg_is_decoded_to_less_and_looks_the_same(monkeypatch) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    image = Image.fromarray(rough).resize((400, 300), Image.Resampling.BICUBIC)
+    encoded = saved(image, "JPEG", quality=95)
+    whole = decode(encoded, 3)
+    sizes: list[int] = []
+    fit = decoding.fit
+    monkeypatch.setattr(decoding, "fit", lambda x, side: sizes.append(len(x)) or fit(x, side))
+    for resolution in (32, 150, 300):
+        found = decoding.decode_fitted(encoded, 3, resolution)
+        difference = np.abs(found.astype(int) - fit(whole, resolution).astype(int))
+        assert difference.mean() < 2
+        assert np.array_equal(found, decoding.decode_fitted(encoded, 3, resolution, whole=whole))
+    assert sizes == [75, 75, 300, 300, 300, 300]
+
+
+def test_other_formats_are_fitted_from_all_their_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 160, 3), np.uint8)
+    encoded = saved(Image.fromarray(pixels))
+    assert np.array_equal(decoding.decode_fitted(encoded, 3, 16), decoding.fit(pixels, 16))
