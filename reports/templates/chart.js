@@ -78,6 +78,8 @@ const MARKS = {
   crosses: "m-3 -3l6 6m0 -6l-6 6",
   squares: "m-2.8 -2.8h5.6v5.6h-5.6z",
   triangles: "m0 -4l3.8 6.6h-7.6z",
+  pluses: "m-1.1 -3.4h2.2v2.3h2.3v2.2h-2.3v2.3h-2.2v-2.3h-2.3v-2.2h2.3z",
+  lozenges: "m0 -4.2l2.6 4.2l-2.6 4.2l-2.6 -4.2z",
   circle: "m-4.75 0a4.75 4.75 0 1 0 9.5 0a4.75 4.75 0 1 0 -9.5 0z",
   square: "m-4.3 -4.3h8.6v8.6h-8.6z",
   triangle: "m0 -5.8l5.4 9.4h-10.8z",

@@ -38,6 +38,11 @@ function rivals() {
   });
 }
 
+// Studies that the page does not know by name (growth, coefficients to compare …).
+const KNOWN = ["pruned", "complete", "finalists", "coefficients", "published", "rivals", "baseline", "family"];
+const others = () => [...new Set(points.map((point) => point.layer))].filter((id) => !KNOWN.includes(id))
+  .map((id, i) => ({ name: id, kind: ["pluses", "lozenges"][i % 2], tone: `rival${(2 + i) % 4}`, points: layerOf(id), shown: false }));
+
 function accuracyChart(figure) {
   new Chart(figure, {
     title: "Accuracy against MACs", zoom: true,
@@ -50,6 +55,7 @@ function accuracyChart(figure) {
       { name: "Pareto front", kind: "steps", tone: "front", mute: true, points: data.front.map(([x, y]) => ({ x, y })) },
       { name: "finalists", kind: "rings", tone: "finalists", points: layerOf("finalists") },
       { name: "α β γ candidates", kind: "squares", tone: "coefficients", points: layerOf("coefficients"), shown: false },
+      ...others(),
       { name: "published", kind: "triangles", tone: "published", points: layerOf("published"), shown: false },
       ...rivals(),
       { name: "baseline", kind: "marks", mark: "diamond", tone: "baseline", points: layerOf("baseline") },

@@ -256,13 +256,22 @@ def test_pruned_trials_do_not_squash_the_others(visit, run):
     assert lowest[0] == lowest[1] > 1
 
 
-def test_no_two_series_share_a_mark(visit, html):
-    tab = visit(html)
+def test_no_two_series_share_a_mark_and_every_study_of_the_storage_is_one(visit, run):
+    more = {"growth": "coefficients", "coefficients to compare": "coefficients"}
+    studies = {
+        name: tuple(replace(trial, study=name) for trial in run.study(like))
+        for name, like in more.items()
+    }
+    grown = replace(run, trials={**run.trials, **studies})
+    tab = visit(page.render(grown, tables.collect(grown)))
+    for name in more:
+        tab.locator("#chart-accuracy").get_by_role("button", name=name, exact=True).click()
+        assert tab.locator("#provenance tbody th").get_by_text(name, exact=True).count() >= 1
     chart = tab.locator("#chart-accuracy")
     marks = chart.locator(".chart-head .key svg").evaluate_all(
         'all => all.map(each => each.innerHTML.replace(/ xmlns="[^"]*"/g, \'\'))'
     )
-    assert len(marks) == len(set(marks)) >= 9
+    assert len(marks) == len(set(marks)) >= 11
 
 
 @pytest.mark.parametrize("width", [360, 1440])
