@@ -146,8 +146,8 @@ class Candidates:
             return self._bounds.given[name][1]
         if name == "latency":
             raise InvalidInput(
-                "objective.bounds.latency: least and most seconds are needed where "
-                "objective.pareto names latency: a hypervolume needs an end"
+                "objective.bounds.latency: set the least and the most seconds: objective.pareto "
+                "lists latency, and the hypervolume needs an upper limit"
             )
         column = Cost._fields.index(name)
         return float(sum(stage.costs[:, column].max() for stage in self.table.stages))
@@ -195,7 +195,7 @@ class Candidates:
                 return candidate
         raise Exhausted(
             f"the space {self.space.name} has no network left within the bounds: "
-            f"all {len(seen)} that were found have been tried"
+            f"all {len(seen)} found have been tried"
         )
 
     def _outward(self, start: Rows, rng: np.random.Generator) -> Iterator[Candidate]:

@@ -54,7 +54,7 @@ def reconnect(
                 raise
             if not told:
                 _logger.warning(
-                    "The storage is gone (%s); waiting %d seconds for it",
+                    "Lost the connection to the storage (%s); retrying for %d seconds",
                     next(iter(str(error).splitlines()), repr(error)),
                     _RECONNECT_SECONDS,
                 )

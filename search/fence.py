@@ -26,7 +26,7 @@ class LeaseLost(Exception):
     """Another driver has taken the run over; the message says so in a sentence."""
 
     def __init__(self) -> None:
-        super().__init__("another driver has taken this run over")
+        super().__init__("another process has taken over this run")
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterat
         raise
     lease = Lease(storage, trial_id)
     if waits:
-        _logger.warning("Waiting %d seconds for the other driver to find out", RENEWAL)
+        _logger.warning("Waiting %d seconds for the other process to stop", RENEWAL)
         time.sleep(RENEWAL)
     try:
         _belong(study, run, url)
@@ -174,8 +174,8 @@ def _belong(study: optuna.Study, run: str | None, url: str) -> None:
         storage_of(study).set_study_user_attr(id_of_study(study), "run", owner)
         return
     raise InvalidInput(
-        f"storage: {without_password(url)} holds another run's trials; give each run a database "
-        "of its own, or continue the other one in its folder"
+        f"storage: {without_password(url)} holds another run's trials; use one database per run, "
+        "or continue the other run in its folder"
     )
 
 
@@ -222,8 +222,8 @@ def _refuse(holders: list[FrozenTrial]) -> None:
     alive = next(filter(_is_alive, holders), None)
     if alive is not None:
         raise InvalidInput(
-            f"this run is driven by {_driver(alive)}, whose last sign of life was at "
-            f"{alive.user_attrs['renewed']}; wait for it or end it, or take over with --take-over"
+            f"this run is driven by {_driver(alive)}, last seen at {alive.user_attrs['renewed']}; "
+            "wait for it, stop it, or take over with --take-over"
         )
 
 

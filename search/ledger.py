@@ -217,7 +217,7 @@ class Ledger:
 
     def _opened(self, job: Job, trial_id: int) -> None:
         if job.name in self._open:
-            raise ValueError(f"the name of a job is unique, but {job.name!r} runs already")
+            raise ValueError(f"job names must be unique, but {job.name!r} is already running")
         self._open[job.name] = _Open(trial_id, time.monotonic())
 
 
@@ -267,7 +267,7 @@ def checked(measurement: Measurement) -> Measurement:
         measurement = replace(measurement, accuracy=accuracy)
     if not measurement.finished or (accuracy is not None and 0 <= accuracy <= 1):
         return measurement
-    reason = f"an accuracy in [0, 1] is needed, but the evaluation gave {accuracy}"
+    reason = f"accuracy must be in [0, 1], but the evaluation returned {accuracy}"
     return replace(measurement, status=Status.FAILED, accuracy=None, reason=reason)
 
 

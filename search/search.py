@@ -150,7 +150,7 @@ class Search:
     def _stop_if_all_fail(self) -> None:
         if len(self._failures) >= MAX_FAILURES:
             raise SearchFailed(
-                f"{MAX_FAILURES} trials in a row failed, the last with: {self._failures[-1]}"
+                f"{MAX_FAILURES} trials in a row failed; the last one: {self._failures[-1]}"
             )
 
 

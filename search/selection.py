@@ -15,6 +15,10 @@ from search.samplers.observations import observe
 #: Trials from which the noise can be estimated (assumed).
 _LEAST = 8
 
+#: Noise that is large, a standard deviation of reward (measured: with less, the model's own error
+#: matters more, and the best measurement was as good an answer or better).
+_LARGE = 0.005
+
 #: Noise variances from which the fit begins, beside a signal of about 25: next to none, and as much
 #: as there is signal. From one alone it often ends in a fit that takes noise for signal (measured).
 _NOISES = (0.1, 10.0)
@@ -35,11 +39,11 @@ class Selection(NamedTuple):
 def select(trials: Sequence[FrozenTrial], candidates: Candidates) -> Selection:
     """The best of the complete `trials` of one objective, best measured first.
 
-    That is the trial that measured best, unless noise may have made its lead: where it leads the
-    trial with the greatest expected reward by less than one standard deviation of the difference of
-    two measurements, that one is selected. Of many noisy measurements the greatest is mostly noise
-    in its favour; the expectation is the posterior mean of the model that the sampler `predictor`
-    uses, over all trials.
+    That is the trial that measured best, unless the noise is large and may have made its lead:
+    where it leads the trial with the greatest expected reward by less than one standard deviation
+    of the difference of two measurements, that one is selected. Of many noisy measurements the
+    greatest is mostly noise in its favour; the expectation is the posterior mean of the model that
+    the sampler `predictor` uses, over all trials.
     """
     measured_best = trials[0]
     seen = observe(candidates, trials)
@@ -53,5 +57,5 @@ def select(trials: Sequence[FrozenTrial], candidates: Candidates) -> Selection:
     noise = float((model.noise(expected) * factors)[best])
     measured = seen.accuracy * factors
     lead = measured[0] - measured[best]
-    chosen = best if lead < np.sqrt(2) * noise else 0
+    chosen = best if noise >= _LARGE and lead < np.sqrt(2) * noise else 0
     return Selection(trials[chosen], measured_best, noise)

@@ -205,7 +205,7 @@ def _open(url: str, fence: Fence | None) -> BaseStorage:
     if kind == "journal":
         return _open_journal(parsed, fence)
     if any("pass" in name.lower() for name in parsed.query):
-        raise ValueError("its password stands in the query; write USER:PASSWORD@HOST, or none")
+        raise ValueError("the password is in the query; write USER:PASSWORD@HOST, or leave it out")
     if kind == "sqlite":
         _refuse_query(parsed)
         # Rendered, since Optuna takes braces in a URL for fields of its own.
@@ -280,7 +280,7 @@ def _with_driver(url: URL) -> URL:
 
 def _open_journal(url: URL, fence: Fence | None) -> JournalStorage:
     if not url.database:
-        raise ValueError("it names no file")
+        raise ValueError("it does not name a file")
     return JournalStorage(JournalFile(url.database, fence))
 
 
@@ -290,7 +290,7 @@ def _cannot(url: str, reason: str) -> InvalidInput:
     if "No module named" in reason and parsed and parsed.get_backend_name() in _DRIVERS:
         needed = f"; install it with: pip install 'phiscale[{parsed.get_backend_name()}]'"
     elif "password" in reason.lower():
-        needed = f"; a URL with :*** for the password has that of ${PASSWORD_VARIABLE}"
+        needed = f"; write :*** as the password to take it from ${PASSWORD_VARIABLE}"
     return InvalidInput(
         f"storage: {without_password(url)} cannot be opened: {reason}{needed or _EXAMPLE}"
     )
@@ -334,4 +334,4 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.
 def sentence(error: BaseException) -> str:
     """What a storage or disk that failed says, in a line."""
     what = "a disk" if isinstance(error, OSError) else "the storage"
-    return f"{what} does not take what is to be written ({_first_line(error)})"
+    return f"cannot write to {what} ({_first_line(error)})"

@@ -94,11 +94,11 @@ def find_study(storage: str, name: str) -> optuna.Study:
     """
     where = without_password(storage)
     if is_missing(storage):
-        raise InvalidInput(f"{where}: there is no such file")
+        raise InvalidInput(f"{where}: file not found")
     try:
         return optuna.load_study(study_name=name, storage=open_storage(storage))
     except KeyError:
-        raise InvalidInput(f"{where}: holds no study {name!r}") from None
+        raise InvalidInput(f"{where}: has no study {name!r}") from None
 
 
 def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

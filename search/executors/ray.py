@@ -176,17 +176,17 @@ class Ray:
         except (OSError, OverflowError, ValueError) as error:
             told = getattr(error, "strerror", None) or error
             raise InvalidInput(
-                f"executor.address: no Ray cluster answers at {self.address}: {told}; give the "
-                "HOST:PORT that `ray start --head` printed, or none for this machine alone"
+                f"executor.address: no Ray cluster answers at {self.address}: {told}; use the "
+                "HOST:PORT that `ray start --head` printed, or remove the key to use this machine"
             ) from None
         try:
             ray.init(self.address, runtime_env=code if self.code else None, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             told = str(error).strip().partition("\n")[0]
             raise InvalidInput(
-                f"executor.address: something answers at {self.address}, but: {told}; give the "
-                "HOST:PORT that `ray start --head` printed, and set RAY_AUTH_MODE=token here, too, "
-                "where the cluster asks for a token"
+                f"executor.address: {self.address} answers, but Ray cannot connect: {told}; use "
+                "the HOST:PORT that `ray start --head` printed, and set RAY_AUTH_MODE=token here "
+                "if the cluster requires a token"
             ) from None
         _warn_where_open(self.address)  # now: Ray takes to tokens where it finds one
 
@@ -243,8 +243,8 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
                 heard = looked
             elif looked - heard > (0 if stop.asked else _LOST_SECONDS):
                 raise ClusterLost(
-                    f"the head of the Ray cluster at {host}:{port} has not answered for "
-                    f"{_LOST_SECONDS:g} seconds, and its trainings are lost with it"
+                    f"the head node of the Ray cluster at {host}:{port} has not answered for "
+                    f"{_LOST_SECONDS:g} seconds; the training runs on it are lost"
                 )
     if raised:
         raise raised[0]
@@ -264,10 +264,10 @@ def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """Raises `ValueError` where `address` is no HOST:PORT, with or without `ray://`."""
+    """Raises `ValueError` unless `address` is HOST:PORT, with or without `ray://`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError("it is no address of the form HOST:PORT")
+        raise ValueError("not an address of the form HOST:PORT")
     return host.strip("[]"), int(port)
 
 
@@ -293,7 +293,7 @@ def _times(need: Mapping[str, float], machine: Mapping[str, float]) -> int:
 def _no_room(need: Mapping[str, float]) -> str:
     asked = " and ".join(f"{amount:g} {name}s" for name, amount in need.items())
     return (
-        f"executor: a training takes {asked}, which no machine of the Ray cluster has; "
+        f"executor: a training run needs {asked}, but no machine of the Ray cluster has that; "
         "lower executor.threads or executor.gpus_per_trial"
     )
 
@@ -304,8 +304,8 @@ def _warn_where_open(address: str) -> None:
     loopback = host in ("localhost", "::1") or host.startswith("127.")
     if not loopback and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         _logger.warning(
-            "The Ray cluster at %s is used without token authentication: whoever reaches its "
-            "ports can run code on it. Start it with RAY_AUTH_MODE=token, and set that here.",
+            "The Ray cluster at %s has no token authentication: anyone who can reach its ports can "
+            "run code on it. Set RAY_AUTH_MODE=token when you start it, and here.",
             address,
         )
 
@@ -313,7 +313,9 @@ def _warn_where_open(address: str) -> None:
 def _keep_authentication() -> None:
     """A cluster of this process's own asks for a token, as Ray has it unless told otherwise."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
-        _logger.warning("RAY_AUTH_MODE=disabled is not heeded: a cluster that is begun has a token")
+        _logger.warning(
+            "RAY_AUTH_MODE=disabled is ignored: a cluster that phiscale starts has a token"
+        )
         del os.environ["RAY_AUTH_MODE"]
 
 

@@ -105,10 +105,10 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
         if trial_id in self._reasons:
             return  # it was ended
         if deaths > RETRIES:
-            self._reasons[trial_id] = f"its worker died {deaths} times; the last {fate}"
+            self._reasons[trial_id] = f"its worker died {deaths} times; the last one {fate}"
         else:
             name = self.jobs[trial_id].name
-            _logger.warning("%s: its worker %s; another goes on with it", name, fate)
+            _logger.warning("%s: its worker %s; another worker continues it", name, fate)
 
     def hung(self, trial_id: str, seconds: float) -> None:
         """Notes that a job's worker is ended for giving no sign of life."""
@@ -231,7 +231,7 @@ def _fate(trial: Trial) -> str:
     """How a trial's worker ended, from what Ray tells at length."""
     told = Path(trial.error_file).read_text("utf-8").rpartition("Failure # ")[2]
     if "low on memory" in told:
-        return "was ended, its machine being short of memory"
+        return "was stopped because its machine ran out of memory"
     if "node has died" in told or "node was terminated" in told:
         return "was lost with its machine"
     if "worker process has died" in told:

@@ -41,8 +41,8 @@ def stopping() -> Iterator[Stopping]:
             raise KeyboardInterrupt
         stop.asked = True
         _logger.warning(
-            "Stopping: each training goes on to the end of its epoch, and is kept. "
-            "Ctrl-C again stops at once."
+            "Stopping after the current epoch. Training runs are saved and continue at the next "
+            "start. Press Ctrl-C again to stop now."
         )
 
     if threading.current_thread() is not threading.main_thread():

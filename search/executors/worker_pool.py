@@ -281,11 +281,11 @@ class _Pool:
         slot.dismiss()
         deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
         if deaths <= RETRIES:
-            _logger.warning("%s: its worker %s; another goes on with it", job.name, fate)
+            _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
             self._again.append(job)
             return
         del self._deaths[job.name]
-        reason = f"its worker died {deaths} times; the last {fate}"
+        reason = f"its worker died {deaths} times; the last one {fate}"
         self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
 
     def _end_hung(self, slot: _Slot, job: Job) -> None:

@@ -85,13 +85,13 @@ def check(name: str, *, several: bool, prior: bool) -> None:
     if several and name in _OF_ONE_REWARD:
         able = ", ".join(known for known in names() if known not in _OF_ONE_REWARD)
         raise InvalidInput(
-            f"search.sampler: {name} maximises one reward, and objective.pareto asks for several "
-            f"objectives; choose one of {able}, or leave pareto out"
+            f"search.sampler: {name} supports one objective, but objective.pareto sets several; "
+            f"choose one of {able}, or remove objective.pareto"
         )
     if prior and name != "predictor":
         raise InvalidInput(
             f"search.warm_start: the sampler {name} cannot learn from earlier searches; "
-            "set search.sampler to predictor, or leave warm_start out"
+            "set search.sampler to predictor, or remove search.warm_start"
         )
 
 

@@ -209,7 +209,7 @@ def test_full_disk_ends_the_run_with_a_sentence(
     ended = phiscale.run("search.trials=30", *local)
     full_disk(resource.RLIM_INFINITY)
     assert ended.exit_code == 1, ended.output
-    told = r"(the storage|a disk) does not take what is to be written \(.*\); every"
+    told = r"cannot write to (the storage|a disk) \(.*\); every"
     assert re.search(told, ended.output), ended.output
     assert "continue with: phiscale run" in ended.output
     kept = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}
@@ -266,7 +266,7 @@ def test_server_that_stays_away_costs_no_finished_training(
         postgresql.start()
     assert storages.is_gone(error.value)
     told = storages.sentence(error.value)
-    assert "the storage does not take what is to be written" in told
+    assert "cannot write to the storage" in told
     assert postgresql.password not in told
     carried(lambda: None, url, tmp_path)
     study = open_study(url, "coefficients")

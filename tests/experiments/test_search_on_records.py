@@ -285,7 +285,7 @@ def test_prior_is_kept_as_it_was_at_the_start(archive: Path, tmp_path: Path) -> 
     ("source", "message"),
     [
         ("absent", "cannot be read as records"),
-        ("sqlite:///absent.db", "there is no such file"),
+        ("sqlite:///absent.db", "file not found"),
         (".", "not a run; it contains no recipe.yaml"),
     ],
 )

@@ -139,7 +139,7 @@ def test_driver_whose_run_is_taken_over_stops(
     assert line(first) == "held"
     with held(each_storage, take_over=True) as own:
         go(first)
-        assert line(first) == "another driver has taken this run over"
+        assert line(first) == "another process has taken over this run"
         own.check()
 
 

@@ -107,7 +107,9 @@ def test_sampler_of_several_objectives_goes_on_from_storage_alone(
 def test_sampler_of_one_reward_refuses_several_objectives(
     name: str, space: Space, aim: Objective
 ) -> None:
-    with pytest.raises(InvalidInput, match=f"{name} maximises one reward.* choose one of .*nsga2"):
+    with pytest.raises(
+        InvalidInput, match=f"{name} supports one objective.* choose one of .*nsga2"
+    ):
         samplers.create(name, Candidates(space, aim), 0)
 
 

@@ -65,11 +65,11 @@ def test_nothing_known_is_no_prior() -> None:
 
 
 def test_storage_that_is_not_there_is_refused_and_not_created(tmp_path: Any, bench: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"absent\.db: there is no such file"):
+    with pytest.raises(InvalidInput, match=r"absent\.db: file not found"):
         find_study(f"sqlite:///{tmp_path}/absent.db", "search")
     assert not (tmp_path / "absent.db").exists()
     open_study(bench.storage, "family")
-    with pytest.raises(InvalidInput, match="holds no study 'search'"):
+    with pytest.raises(InvalidInput, match="has no study 'search'"):
         find_study(bench.storage, "search")
     with pytest.raises(InvalidInput, match=r"cannot be opened.*give the URL of an Optuna storage"):
         find_study("nothing", "search")

@@ -63,3 +63,9 @@ def test_clear_lead_is_selected(candidates: Candidates) -> None:
 def test_few_trials_are_ranked_by_what_was_measured(candidates: Candidates) -> None:
     trials = _trials(candidates, 7, 0.05, 0)
     assert select(trials, candidates) == (trials[0], trials[0], 0.0)
+
+
+def test_little_noise_changes_nothing(candidates: Candidates) -> None:
+    for seed in range(8):
+        selection = select(_trials(candidates, 40, 0.002, seed), candidates)
+        assert selection.trial.number == selection.measured_best.number

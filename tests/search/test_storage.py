@@ -261,6 +261,6 @@ def test_storage_of_a_run_is_named_in_words_or_by_url(
 
 def test_password_in_the_query_is_neither_taken_nor_shown() -> None:
     url = "postgresql://me@host/runs?password=hunter2"
-    with pytest.raises(InvalidInput, match="stands in the query") as error:
+    with pytest.raises(InvalidInput, match="password is in the query") as error:
         open_study(url, "search")
     assert "hunter2" not in str(error.value)

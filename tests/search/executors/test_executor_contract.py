@@ -88,7 +88,7 @@ def test_executor_runs_every_job_once(executor: Executor, bench: Any, fake: Make
     ("fault", "reason"),
     [
         ("exception", "OSError: no space left on device"),
-        ("nan", "an accuracy in [0, 1] is needed, but the evaluation gave nan"),
+        ("nan", "accuracy must be in [0, 1], but the evaluation returned nan"),
     ],
 )
 def test_failure_ends_one_trial_and_not_the_search(

@@ -122,7 +122,7 @@ def test_training_that_fits_no_machine_is_refused(
     cluster: Any, evaluator: TrainingEvaluator
 ) -> None:
     proposer = Listed([Job("only", ARCHITECTURE, Budget(epochs=1))])
-    with pytest.raises(InvalidInput, match="takes 64 CPUs, which no machine of the Ray cluster"):
+    with pytest.raises(InvalidInput, match="needs 64 CPUs, but no machine of the Ray cluster"):
         Ray(address=cluster.address, threads=64).run(proposer, evaluator)
 
 
@@ -153,7 +153,7 @@ def test_successive_halving_stops_what_is_behind_and_remembers_an_earlier_start(
     [
         ("127.0.0.1:{closed}", "Connection refused"),
         ("127.0.0.1:99999", ""),  # the system's own words differ
-        ("nowhere", "it is no address of the form HOST:PORT"),
+        ("nowhere", "not an address of the form HOST:PORT"),
     ],
 )
 def test_address_where_nobody_listens_is_refused_at_once(

@@ -48,4 +48,4 @@ def test_job_of_workers_that_die_at_once_fails() -> None:
     run_jobs(proposer, [Stillborn], trial_timeout=None)
     (told,) = proposer.told
     assert told.status is Status.FAILED
-    assert told.reason == f"its worker died {RETRIES + 1} times; the last ended with status 1"
+    assert told.reason == f"its worker died {RETRIES + 1} times; the last one ended with status 1"
