@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scaling.formats import Portable, Predict, run_code
-from space.architecture import Architecture, Operator
+from space.architecture import Architecture
 from space.timm_arguments import to_timm
 from space.validation import InvalidInput
 
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 
 FILE = "timm_model.py"
 CONFIG = "config.json"
-
-#: The class of each operator in timm, and its layers, called as ours are.
-_CLASSES: dict[Operator, tuple[str, dict[str, str]]] = {
-    Operator.CONV: ("ConvBnAct", {"conv": "conv"}),
-    Operator.SEPARABLE: (
-        "DepthwiseSeparableConv",
-        {"depthwise": "conv_dw", "project": "conv_pw"},
-    ),
-    Operator.INVERTED: (
-        "InvertedResidual",
-        {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"},
-    ),
-    Operator.FUSED: ("EdgeResidual", {"expand": "conv_exp", "project": "conv_pwl"}),
-}
 
 
 def reason_against(architecture: Architecture) -> str | None:
@@ -84,53 +70,70 @@ def config(portable: Portable) -> dict[str, Any]:
 
 def source(portable: Portable) -> str:
     """The text of `timm_model.py`; raises `InvalidInput` for what timm cannot build."""
-    said = to_timm(portable.architecture)
-    operators = {block.operator for stage in portable.architecture.blocks() for block in stage}
-    classes = dict(_CLASSES[operator] for operator in _CLASSES if operator in operators)
-    strings = "".join(f"    {json.dumps(list(strings))},\n" for strings in said["arch_def"])
-    layers = "".join(
-        f"    {json.dumps(name)}: {json.dumps(names)},\n" for name, names in classes.items()
-    )
+    network, given = portable.architecture, to_timm(portable.architecture)
+    stages = [[block.operator.form for block in stage] for stage in network.blocks()]
+    forms = {form.timm: form for stage in stages for form in stage}
+    layers = {
+        code: {part.name: part.timm for part in form.parts} for code, form in sorted(forms.items())
+    }
+    hidden = network.head.hidden and not network.head.hidden_norm
     return _TEMPLATE.format(
         title=portable.name,
         identifier=portable.identifier,
-        strings=strings,
-        layers=layers,
-        model=said["model"],
-        module=said["model"].lower(),
-        arguments="".join(f"        {line},\n" for line in _arguments(said)),
-        squeeze=", ".join(_squeeze(said)),
+        strings="".join(f"    {json.dumps(list(strings))},\n" for strings in given["arch_def"]),
+        kinds=json.dumps([" ".join(form.timm for form in stage) for stage in stages]),
+        layers="".join(f"    {json.dumps(k)}: {json.dumps(v)},\n" for k, v in layers.items()),
+        ends=json.dumps(_ends(network)),
+        model=given["model"],
+        module=given["model"].lower(),
+        arguments="".join(f"        {line},\n" for line in _arguments(given)),
+        squeeze=", ".join(_squeeze(given)),
         config=_config(portable),
-        hidden=_HIDDEN if said["model"] == "MobileNetV3" else "",
-        head=_head(portable.architecture),
-        stride=_STRIDE if said["stem_stride"] == 1 else "",
+        hidden=_HIDDEN if hidden else "",
+        stages=len(stages),
+        maps=len(_feature_strides(network)),
+        stride=_STRIDE if given["stem_stride"] == 1 else "",
     )
 
 
-def _head(architecture: Architecture) -> str:
-    if not architecture.head.hidden:
-        return '{"stem": ("conv_stem", "bn1"), "head": ("conv_head", "bn2")}'
-    head = f"blocks.{len(architecture.stages)}.0"
-    return f'{{"stem": ("conv_stem", "bn1"), "head": ("{head}.conv", "{head}.bn1")}}'
+def _ends(network: Architecture) -> dict[str, list[str]]:
+    """timm's names of the convolution and the norm of stem, head and hidden layer."""
+    head = f"blocks.{len(network.stages)}.0"
+    ends = {"stem": ["conv_stem", "bn1"], "head": ["conv_head", "bn2"]}
+    if network.head.hidden:
+        ends["head"] = [f"{head}.conv", f"{head}.bn1"]
+    if network.head.hidden_norm:
+        ends["hidden"] = ["conv_head", "norm_head"]
+    return ends
 
 
-def _arguments(said: dict[str, Any]) -> list[str]:
+def _feature_strides(network: Architecture) -> set[int]:
+    """The strides at which the network has a map."""
+    strides = [network.stem.stride]
+    for stage in network.stages:
+        strides.append(strides[-1] * stage.stride)
+    return set(strides)
+
+
+def _arguments(given: dict[str, Any]) -> list[str]:
     names = ("stem_size", "num_features", "in_chans", "num_classes", "pad_type")
     rates = ("drop_rate", "drop_path_rate")
-    lines = [f'"{name}": {json.dumps(said[name])}' for name in (*names, *rates)]
-    lines.append(f'"act_layer": get_act_layer({json.dumps(said["act_layer"])})')
-    norm = f"eps={said['bn_eps']}, momentum={said['bn_momentum']}"
+    lines = [f'"{name}": {json.dumps(given[name])}' for name in (*names, *rates)]
+    lines.append(f'"act_layer": get_act_layer({json.dumps(given["act_layer"])})')
+    norm = f"eps={given['bn_eps']}, momentum={given['bn_momentum']}"
     lines.append(f'"norm_layer": partial(nn.BatchNorm2d, {norm})')
-    if said["se_from_exp"]:
+    if given["se_from_exp"]:
         lines.append('"se_from_exp": True')
+    if given["head_norm"]:
+        lines += ['"head_norm": True', '"head_bias": False']
     return lines
 
 
-def _squeeze(said: dict[str, Any]) -> list[str]:
-    found = [f"gate_layer={json.dumps(said['se_gate'])}"]
-    if said["se_act_layer"]:
-        found.append(f"force_act_layer=get_act_layer({json.dumps(said['se_act_layer'])})")
-    found.append(f"rd_round_fn={'round_channels' if said['se_divisor'] == 8 else 'None'}")
+def _squeeze(given: dict[str, Any]) -> list[str]:
+    found = [f"gate_layer={json.dumps(given['se_gate'])}"]
+    if given["se_act_layer"]:
+        found.append(f"force_act_layer=get_act_layer({json.dumps(given['se_act_layer'])})")
+    found.append(f"rd_round_fn={'round_channels' if given['se_divisor'] == 8 else 'None'}")
     return found
 
 
@@ -150,6 +153,8 @@ _HIDDEN = """\
 
 _STRIDE = """\
     model.conv_stem.stride = (1, 1)  # timm's builder knows 2 alone
+    for info in model.feature_info.info if features else ():
+        info["reduction"] //= 2
 """
 
 _TEMPLATE = '''\
@@ -171,24 +176,26 @@ from timm.layers import get_act_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
-from timm.models.{module} import {model}
+from timm.models.{module} import {model}, {model}Features
 from torch import Tensor, nn
 
 # fmt: off
 ARCHITECTURE = [
 {strings}]
-LAYERS = {{  # of timm's blocks, by their names in model.safetensors
+KINDS = {kinds}  # of each stage's blocks
+LAYERS = {{  # of each kind: the convolution and the norm of each layer in model.safetensors
 {layers}}}
 CONFIG = {{
     "file": str(Path(__file__).with_name("model.safetensors")),
 {config}}}
 # fmt: on
+HEAD = ("num_classes", "num_features", "head_norm", "head_bias", "global_pool")
 default_cfgs = generate_default_cfgs({{"{identifier}": CONFIG}})
 
 
 def rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The tensors of model.safetensors, called as timm calls them."""
-    ends, found = {head}, {{}}
+    ends, found = {ends}, {{}}
     for name, tensor in state.items():
         part, *rest = name.split(".")
         kind = rest[-1]
@@ -197,10 +204,8 @@ def rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         elif part == "stages" and rest[2] == "squeeze":
             found[f"blocks.{{rest[0]}}.{{rest[1]}}.se.conv_{{rest[3]}}.{{kind}}"] = tensor
         elif part == "stages":
-            block = model.get_submodule(f"blocks.{{rest[0]}}.{{rest[1]}}")
-            layers = LAYERS[type(block).__name__]
-            place = list(layers).index(rest[2]) + 1
-            layer = f"bn{{place}}" if rest[3] == "norm" else layers[rest[2]]
+            layers = LAYERS[KINDS[int(rest[0])].split()[int(rest[1])]]
+            layer = layers[rest[2]][rest[3] == "norm"]
             found[f"blocks.{{rest[0]}}.{{rest[1]}}.{{layer}}.{{kind}}"] = tensor
 {hidden}\
         else:
@@ -210,19 +215,32 @@ def rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 @register_model
 def {identifier}(pretrained: bool = False, **changes: Any) -> nn.Module:
-    """The network; `changes` are those of timm's class, such as num_classes."""
+    """The network, or its last map at each stride (`features_only`).
+
+    Other `changes` are those of timm's class, such as num_classes.
+    """
     arguments = {{
         "block_args": decode_arch_def(ARCHITECTURE),
         "round_chs_fn": partial(round_channels, multiplier=0),  # channels stay as they are
         "se_layer": partial(SqueezeExcite, {squeeze}),
 {arguments}\
     }}
-    arguments |= changes
-    model: nn.Module = build_model_with_cfg(
-        {model}, "{identifier}", pretrained, pretrained_filter_fn=rename, **arguments
+    features = changes.pop("features_only", False)
+    if features:
+        arguments["block_args"] = decode_arch_def(ARCHITECTURE[:{stages}])
+        arguments["out_indices"] = tuple(range({maps}))
+    model: Any = build_model_with_cfg(
+        {model}Features if features else {model},
+        "{identifier}",
+        pretrained,
+        pretrained_filter_fn=rename,
+        pretrained_strict=not features,
+        kwargs_filter=HEAD if features else None,
+        **arguments | changes,
     )
 {stride}\
-    return model
+    network: nn.Module = model
+    return network
 '''
 
 
