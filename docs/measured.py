@@ -241,7 +241,7 @@ def _coverage(found: dict[str, Any]) -> str:
         for each in found["power"]
     )
     return (
-        f"{_table(('claimed with 95 %', 'n', 'right', 'in the worst case'), covered)}\n\n"
+        f"{_table(('claim, at 95 %', 'n', 'right', 'in the worst case'), covered)}\n\n"
         f"Accuracy in points that the choice loses at equal cost, the mean of {count} simulations "
         f"a case; {found['candidates']} candidates differ by {100 * found['spread']:g} points:\n\n"
         f"{_table(('truth', *ways), [*lost, ['*training runs to choose, on average*', *runs]])}\n\n"
