@@ -193,7 +193,11 @@ class _Training:
         try:
             checkpoints.save(checkpoint, self._fingerprint, self._state())
         except OSError as error:
-            _logger.warning("%s: cannot be written (%s)", checkpoint, error.strerror or error)
+            _logger.warning(
+                "%s: cannot write the checkpoint (%s); training continues without it",
+                checkpoint,
+                error.strerror or error,
+            )
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()

@@ -38,24 +38,26 @@ def latency(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
     table: Annotated[
-        Path | None, typer.Option(help="A latency table, whose prediction is shown, too.")
+        Path | None, typer.Option(help="A latency table; shows its prediction as well.")
     ] = None,
     build_table: Annotated[
-        Path | None, typer.Option(help="Write the latency table of a space here.")
+        Path | None, typer.Option(help="Measure the latency table of a space and write it here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Seconds of a call and images per second: medians of many calls, with quartiles.
 
-    Float32, channels last. A family's are kept in its latency.csv, drawn against the accuracy, and
-    told in its cards.
+    In float32, channels last. The latencies of a family are saved in its latency.csv, plotted
+    against accuracy, and added to its cards.
     """
     from experiments.latency import tables, timing
 
     batches, backends = batch or [1], [timing.backend_of(name) for name in backend or ["eager"]]
     if build_table is not None:
         if len(batches) + len(backends) > 2:
-            raise InvalidInput("--build-table: a table is for one --batch and one --backend")
+            raise InvalidInput(
+                "--build-table: a table holds for one --batch and one --backend; give one of each"
+            )
         _build(build_table, target, resolution, device, batches[0], backends[0], threads, as_json)
         return
     family, subjects = _subjects(target, resolution)
@@ -80,13 +82,13 @@ def latency(
 
 
 def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, list[Subject]]:
-    """The networks that are meant, and the family, where they are one."""
+    """The networks of `target`, and their family if they are one."""
     from experiments.latency.timing import Subject, members
 
     found = find_family(target)
     if found and found.member is None:
         if resolution is not None:
-            raise InvalidInput("--resolution: the members of a family have their own")
+            raise InvalidInput("--resolution: each member of a family has its own; leave it out")
         family = load_family(found.folder)
         return family, members(family)
     path = Path(target)
@@ -130,7 +132,7 @@ def _build(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measures a space's table, writes it, and says how far its predictions are off."""
+    """Measures the table of a space, writes it, and prints how far its predictions are off."""
     from experiments.latency import tables
 
     space = choices.load(name)

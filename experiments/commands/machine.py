@@ -35,7 +35,7 @@ _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "fuse.sshfs", "9p"
 
 
 class Finding(NamedTuple):
-    """One thing looked at, and what was found; `sentence` says what to do where it is not well."""
+    """One thing that was checked; `sentence` says what was found, and what to do about it."""
 
     level: Literal["well", "warning", "problem"]
     about: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
 def doctor(
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="A storage to look at, as in a recipe.")
+        str | None, typer.Option(metavar="URL", help="A storage to check, as in a recipe.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,13 +70,13 @@ def _torch(facts: dict[str, str]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "GPU",
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and sees no GPU; is "
-            "there one, and is its driver new enough (nvidia-smi)?",
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but finds no GPU; "
+            "check that there is one and that its driver is new enough (nvidia-smi)",
         )
     elif not torch.cuda.is_available():
-        yield Finding("well", "GPU", "torch sees none, and trains on the processor")
+        yield Finding("well", "GPU", "torch finds none and trains on the CPU")
     else:
-        yield Finding("well", "GPU", f"torch sees {facts['gpus']}")
+        yield Finding("well", "GPU", f"torch finds {facts['gpus']}")
     yield _torchvision()
 
 
@@ -117,10 +117,10 @@ def _room() -> Iterator[Finding]:
     for about, path in (("this folder", Path.cwd()), ("the image cache", default_cache())):
         there = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(there).free
-        sentence = f"{free / 1e9:.1f} GB are free in {path}"
+        sentence = f"{free / 1e9:.1f} GB free in {path}"
         yield Finding("warning" if free < _LITTLE_ROOM else "well", about, sentence)
         if not os.access(there, os.W_OK):
-            yield Finding("problem", about, f"{there} cannot be written to by this user")
+            yield Finding("problem", about, f"this user cannot write to {there}")
 
 
 def _temporary() -> Iterator[Finding]:
@@ -148,7 +148,7 @@ def _storage(url: str | None) -> Iterator[Finding]:
     if url is None:
         kind = _file_system(Path.cwd())
         if kind in _NETWORK:
-            sentence = f"this folder is on a network drive ({kind}), where SQLite's locks may fail"
+            sentence = f"this folder is on a network drive ({kind}), where SQLite's locks can fail"
             yield Finding("warning", "storage", f"{sentence}; set storage: journal")
         else:
             yield Finding("well", "storage", "SQLite, study.db in each run's folder")
@@ -177,40 +177,44 @@ def _ray() -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Ray",
-            f"RAY_ADDRESS is {address}; phiscale uses the recipe's executor.address alone",
+            f"RAY_ADDRESS is {address}; phiscale ignores it and uses the recipe's executor.address",
         )
     mode = os.environ.get("RAY_AUTH_MODE", "").lower()
     if mode == "token":
-        yield Finding("well", "Ray", "clusters are asked for a token (RAY_AUTH_MODE)")
+        yield Finding("well", "Ray", "clusters require a token (RAY_AUTH_MODE)")
         return
     if mode == "disabled":
         yield Finding(
             "warning",
             "Ray",
-            "RAY_AUTH_MODE is disabled: whoever reaches the ports of a cluster that is started so "
-            "can run code; set it to token there and here",
+            "RAY_AUTH_MODE is disabled: anyone who can reach the ports of a cluster started this "
+            "way can run code on it; set it to token, there and here",
         )
         return
     yield Finding(
         "well",
         "Ray",
-        "a cluster of this machine alone listens on the loopback interface, without dashboard; "
-        "before one on other machines is used, set RAY_AUTH_MODE=token there and here: without "
-        "it, whoever reaches its ports can run code",
+        "a cluster on this machine listens on the loopback interface only, without a dashboard; "
+        "before you use a cluster on other machines, set RAY_AUTH_MODE=token, there and here: "
+        "without it, anyone who can reach its ports can run code on it",
     )
 
 
 def _security() -> Iterator[Finding]:
-    yield Finding("well", "names", f"a run's name must match {RUN_NAME.pattern}; it is a folder")
+    yield Finding(
+        "well",
+        "names",
+        f"the name of a run must match {RUN_NAME.pattern}, because it names a folder",
+    )
     yield Finding(
         "well",
         "files",
-        "nothing of a run's folder is unpickled, checkpoints are loaded with weights_only=True, "
-        "and YAML by its safe loader: a run of somebody else's can be looked at",
+        "no file of a run is unpickled, checkpoints are loaded with weights_only=True and YAML "
+        "with the safe loader, so it is safe to look at a run that somebody else made",
     )
     yield Finding(
         "well",
         "passwords",
-        "a storage's password is never written down; give it by PHISCALE_STORAGE_PASSWORD (a URL "
-        "that says :***@) or PostgreSQL's ~/.pgpass",
+        "the password of a storage is never saved; set PHISCALE_STORAGE_PASSWORD (and write :***@ "
+        "in the URL) or use ~/.pgpass of PostgreSQL",
     )

@@ -1,1 +1,1 @@
-"""How long networks take to answer: measured whole, or looked up part by part."""
+"""Latency of networks: measured whole, or predicted from a table of blocks."""

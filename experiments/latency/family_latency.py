@@ -1,4 +1,4 @@
-"""A family's latencies, kept in its folder: the table, its plots, and what the cards say."""
+"""Saves the latencies of a family: the table, its plots, and a line in each card."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scaling.saved_family import SavedFamily
 
 
 def save_latencies(family: SavedFamily, rows: Sequence[LatencyRow]) -> list[Path]:
-    """Writes latency.csv, a plot of latencies and one of throughput, and the cards anew.
+    """Writes latency.csv, a plot of latencies and one of throughput, and updates the cards.
 
-    Cards that were edited stay as they are. Gives the paths of the table and the plots.
+    Cards that were edited stay as they are. Returns the paths of the table and the plots.
     """
     table = family.folder / FILE
     write(table, rows)

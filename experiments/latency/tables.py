@@ -1,9 +1,9 @@
-"""A space's latency, block by block: measured once, then looked up for any of its networks.
+"""Latency tables: the blocks of a space are measured once, then summed for any of its networks.
 
-A network answers in about the time that its parts take one by one (ProxylessNAS, section 3.3, and
-MnasNet's own estimates). What that misses (caches, the way from one part to the next) is corrected
-by a line through whole networks that are measured, and how far predictions are off is measured on
-others. Both are stored with the table.
+The latency of a network is about the sum of those of its parts (ProxylessNAS, section 3.3, and
+MnasNet's own estimates). A line through networks that are measured whole corrects what the sum
+misses (caches, launches), and the errors of predictions are measured on other networks. Both are
+stored with the table.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import kendalltau
 from torch import nn
 
 from experiments.data.parallel import Progress
@@ -60,7 +61,7 @@ class TableSetting:
 @strict_keys
 @dataclass(frozen=True, slots=True)
 class PredictionErrors:
-    """How far predictions were from networks that had no part in the table.
+    """How far predictions were off for networks that were not used to build the table.
 
     Errors are |predicted − measured| / measured; `rank_correlation` is Kendall's τ.
     """
@@ -95,11 +96,14 @@ class LatencyTable:
 
 
 def load(path: Path) -> LatencyTable:
-    """The table that `LatencyTable.save` wrote; raises `InvalidInput` where it is none."""
+    """The table that `LatencyTable.save` wrote; raises `InvalidInput` if the file is not one."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: must be a latency table, but {error}") from None
+        raise InvalidInput(
+            f"{path}: not a latency table ({error}); build one with phiscale latency SPACE "
+            "--build-table FILE"
+        ) from None
     return validate(LatencyTable, data, source=str(path))
 
 
@@ -118,8 +122,8 @@ def measure(
     """
     if backend not in ("eager", "graph"):
         raise InvalidInput(
-            f"--build-table: measures parts that are run one by one, so the backend must be eager "
-            f"or graph, but got {backend}"
+            f"--build-table: it runs blocks one by one, so the backend must be eager or graph, but "
+            f"got {backend}"
         )
     chosen = machine.choose_device(device)
     networks = sample(space, WHOLE)
@@ -234,8 +238,8 @@ def _sum(seconds: Mapping[str, float], architecture: Architecture) -> float:
         return sum(seconds[piece.name] for piece in _pieces(architecture))
     except KeyError as missing:
         raise InvalidInput(
-            f"the latency table has no part {missing.args[0]!r}: it is of another space or "
-            "resolution; build one with phiscale latency SPACE --resolution N --build-table FILE"
+            f"the latency table has no part {missing.args[0]!r}, so it was built for another space "
+            "or resolution; build one with phiscale latency SPACE --resolution N --build-table FILE"
         ) from None
 
 
@@ -266,11 +270,9 @@ class _Stopwatch:
 
 def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> PredictionErrors:
     errors = np.abs(predicted - found) / found
-    orders = [np.sign(np.subtract.outer(each, each)) for each in (predicted, found)]
-    pairs = len(found) * (len(found) - 1)
     return PredictionErrors(
         networks=len(found),
         median_error=float(np.median(errors)),
         largest_error=float(errors.max()),
-        rank_correlation=float((orders[0] * orders[1]).sum() / pairs),
+        rank_correlation=float(kendalltau(predicted, found).statistic),
     )

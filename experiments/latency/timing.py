@@ -1,7 +1,7 @@
-"""How long a network takes to answer: measured, since MACs do not tell it.
+"""Measured latency of networks; MACs do not predict it well.
 
-Everything is float32 and channels last where torch runs it, with fresh weights, since weights do
-not change how long an operation takes. Predictions for whole spaces: `experiments.latency.tables`.
+Networks run in float32, channels last in torch, with fresh weights, because weights do not change
+how long an operation takes. `experiments.latency.tables` predicts latencies of whole spaces.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Runner = Callable[[], object]
 
 
 def backend_of(name: str) -> Backend:
-    """The backend of that name; raises `InvalidInput` where there is none."""
+    """The backend of that name; raises `InvalidInput` if there is none."""
     for backend in BACKENDS:
         if backend == name:
             return backend
@@ -211,7 +211,7 @@ def runner(network: nn.Module, images: Tensor, backend: Backend) -> Runner:
 def _captured(network: nn.Module, images: Tensor) -> Runner:
     """One launch replays what many were recorded from."""
     if images.device.type != "cuda":
-        raise InvalidInput("backend graph: captures a CUDA graph, so it needs --device cuda")
+        raise InvalidInput("backend graph: it captures a CUDA graph; use --device cuda")
     stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(images.device))
     with torch.cuda.stream(stream):  # kernels are chosen before the capture, which forbids that
@@ -230,13 +230,15 @@ def _session(network: nn.Module, images: Tensor) -> Runner:
         import onnxruntime
     except ImportError:
         raise InvalidInput(
-            "backend onnxruntime: needs the packages onnx, onnxscript and onnxruntime "
-            "(on a GPU onnxruntime-gpu); install them with pip"
+            "backend onnxruntime: install the packages onnx, onnxscript and onnxruntime "
+            "(on a GPU onnxruntime-gpu) with pip"
         ) from None
     device = images.device.type
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
-        raise InvalidInput("backend onnxruntime: has no CUDA here; install onnxruntime-gpu")
+        raise InvalidInput(
+            "backend onnxruntime: the installed onnxruntime has no CUDA; install onnxruntime-gpu"
+        )
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -301,7 +303,7 @@ def _cpu_seconds(run: Runner) -> float:
 
 @contextmanager
 def _explained(backend: Backend, device: torch.device) -> Iterator[None]:
-    """What a backend cannot do, as a sentence; without its warnings about its own parts."""
+    """Raises what a backend cannot do as `InvalidInput`, and hides its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ from torch import Tensor
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-#: Random resized crops. Source: Inception (Szegedy et al. 2015), as most ImageNet trainings.
+#: Random resized crops. Source: Inception (Szegedy et al. 2015), as in most ImageNet training.
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 

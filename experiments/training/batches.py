@@ -1,4 +1,4 @@
-"""Batches of a training: which images, in which order, seen how."""
+"""Batches of a training run: which images, in which order, seen how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.training.failures import TrainingFailed
 from experiments.training.readers import Kept, Reader, open_reader
 
 #: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
-#: them, all on their device. Of one training and resolution all have the same names and shapes.
+#: them, all on their device. All of one run and resolution have the same names and shapes.
 Batch = dict[str, Tensor]
 
 

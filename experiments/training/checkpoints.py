@@ -1,4 +1,4 @@
-"""What an unfinished training leaves on disk, so that it can continue where it stopped."""
+"""What an unfinished training run leaves on disk, so that it can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def save(path: Path | UPath, fingerprint: str, state: dict[str, Any]) -> None:
 
 
 def load(path: Path | UPath, fingerprint: str) -> dict[str, Any] | None:
-    """The state that `save` wrote with the same fingerprint, on the CPU; None where there is none.
+    """The state that `save` wrote with the same fingerprint, on the CPU; None if there is none.
 
-    A file that cannot be read, or is of another training, is reported and left out of account.
+    A file that cannot be read, or that belongs to another training run, is reported and ignored.
     """
     if not path.is_file():
         return None
@@ -49,10 +49,15 @@ def load(path: Path | UPath, fingerprint: str) -> dict[str, Any] | None:
         found, state = content["fingerprint"], content["state"]
     except _UNREADABLE as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        _logger.warning("%s: cannot be read, so the training starts anew (%s)", path, what)
+        _logger.warning(
+            "%s: cannot read the checkpoint, so training starts from the beginning (%s)", path, what
+        )
         return None
     if found != fingerprint:
-        _logger.warning("%s: is of another training, so this one starts anew", path)
+        _logger.warning(
+            "%s: the checkpoint is from another training run, so training starts from scratch",
+            path,
+        )
         return None
     loaded: dict[str, Any] = state
     return loaded

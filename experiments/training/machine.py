@@ -1,4 +1,4 @@
-"""The machine that a training runs on: threads, memory and floating point of this process."""
+"""The machine that training runs on: threads, memory and floating point of this process."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 def choose_device(name: str) -> torch.device:
     """The device of `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
 
-    Raises `InvalidInput` where a GPU is asked for and torch sees none.
+    Raises `InvalidInput` if a GPU is asked for and torch finds none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidInput(
-            f"executor.device: {name} needs a GPU that torch can use, but torch "
-            f"{torch.__version__} sees none; choose `cpu` or `auto`"
+            f"executor.device: {name} needs a GPU, but torch {torch.__version__} finds none; use "
+            "`cpu` or `auto`"
         )
     return device
 
@@ -68,7 +68,7 @@ def cores() -> int:
 
 
 def gpus(settings: ExecutorConfig) -> list[str]:
-    """The GPUs that trainings may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that training runs may use, as CUDA_VISIBLE_DEVICES names them."""
     if settings.device == "cpu" or not torch.cuda.is_available():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -81,7 +81,7 @@ def prepared(threads: int | None) -> Iterator[None]:
 
     `threads` None leaves torch's choice: all cores it may use, or the variable OMP_NUM_THREADS.
     Denormal numbers, which weights decay into, take some hundred cycles each on a CPU; outside they
-    count as IEEE 754 has it, since they are numbers to whoever else computes in this process.
+    count as IEEE 754 has it, because other computations of this process need them.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

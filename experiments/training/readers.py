@@ -31,10 +31,9 @@ _AHEAD = 2
 
 
 class Kept:
-    """Images that are on a device, resized, for all trainings of this process.
+    """Images on a device, resized, for all training runs of this process.
 
-    Those used last are kept, as many as there is room for. Threads may share it; pickled, it is
-    empty.
+    Those used last are kept, as many as fit. Threads may share it; pickled, it is empty.
     """
 
     def __init__(self) -> None:

@@ -212,7 +212,7 @@ def test_an_unreadable_checkpoint_is_reported_and_the_training_starts_anew(
         path.write_bytes(content)
         caplog.clear()
         assert_same(run(checkpoint=path), expected)
-        assert "training.pt: cannot be read, so the training starts anew" in caplog.text
+        assert "training.pt: cannot read the checkpoint, so training starts from" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_checkpoint_of_another_training_is_not_continued(
     path = tmp_path / "training.pt"
     run(checkpoint=path)
     assert_same(run(checkpoint=path, **change), run(**change))
-    assert "is of another training" in caplog.text
+    assert "is from another training run" in caplog.text
 
 
 def test_how_often_checkpoints_are_written_does_not_make_another_training(

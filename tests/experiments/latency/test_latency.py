@@ -100,7 +100,7 @@ def test_a_captured_network_computes_what_the_eager_one_does() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"backend": "graph"}, "captures a CUDA graph, so it needs --device cuda"),
+        ({"backend": "graph"}, "it captures a CUDA graph; use --device cuda"),
         ({"backend": "egaer"}, "did you mean 'eager'"),
     ],
 )
