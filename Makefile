@@ -1,10 +1,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz test-install lint bench bench-training bench-latency docs
+.PHONY: demo check test fuzz test-install lint bench bench-training bench-latency docs
 
 demo: .venv/installed
 	$(BIN)/phiscale run demo
+
+# What a newcomer runs first: style, the contracts of samplers and executors, exact costs, the README's
+# numbers, and all four stages of a run in miniature.
+CHECKED := tests/test_imports.py tests/space/test_layers.py tests/space/test_presets.py tests/scaling/test_compound.py \
+	tests/search/test_sampler_contract.py tests/search/executors/test_executor_contract.py tests/docs/test_readme.py
+MINIATURE := $(addprefix --set ,resolution=16 data.glyphs.train_images=200 data.glyphs.test_images=40 \
+	objective.bounds={} search.trials=2 search.epochs=1 search.finalists=1 search.final_epochs=1 \
+	coefficients.constraint=nominal coefficients.method=grid coefficients.step=0.5 coefficients.tolerance=0.3 \
+	coefficients.epochs=1 family.phi=[0,1] family.epochs=1)
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(CHECKED)
+	folder=$$(mktemp -d) && $(BIN)/phiscale run demo --quiet --out $$folder/run $(MINIATURE) && rm -r $$folder
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

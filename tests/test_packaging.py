@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -48,6 +50,19 @@ def test_the_wheel_carries_every_module_recipe_space_and_template(wheel):
         if path.is_file() and not {"__pycache__", "benchmarks", "results"} & {*path.parts}
     }
     assert expected <= names
+
+
+def test_the_version_has_one_source():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    code = [
+        path
+        for folder in ("space", "scaling", "search", "reports", "experiments")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    assert not [path for path in code if project["version"] in path.read_text("utf-8")]
 
 
 def test_the_wheel_has_no_benchmarks_and_no_results(wheel):

@@ -13,7 +13,7 @@ from space.cost import cost
 
 
 def list_presets(as_json: AsJson = False) -> None:
-    """The published networks, with their cost."""
+    """List published networks and their cost."""
     rows = []
     for name in presets.names():
         network = presets.load(name)
@@ -30,7 +30,7 @@ def _counts(row: dict[str, Any]) -> list[str]:
 
 
 def list_spaces(as_json: AsJson = False) -> None:
-    """The shipped search spaces."""
+    """List the shipped search spaces."""
     spaces = [choices.load(name) for name in choices.names()]
     rows = [
         {"name": each.name, "size": each.size, "description": each.description} for each in spaces
@@ -39,15 +39,15 @@ def list_spaces(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     cells = [[each.name, f"{each.size:.1e}", each.description] for each in spaces]
-    print_rows(("space", "combinations", "what it is"), cells, numeric=(1,))
+    print_rows(("space", "combinations", "description"), cells, numeric=(1,))
 
 
 def list_recipes(as_json: AsJson = False) -> None:
-    """The shipped recipes, of runs and of scaling studies."""
+    """List the shipped recipes of runs and of scaling studies."""
     recipes = [config.load(name) for name in config.names()]
     studies = [config.load_as(StudyRecipe, name) for name in config.study_names()]
     rows = [{"name": each.name, "description": each.description} for each in (*recipes, *studies)]
     if as_json:
         print_json(rows)
         return
-    print_rows(("recipe", "what it is"), [list(row.values()) for row in rows], numeric=())
+    print_rows(("recipe", "description"), [list(row.values()) for row in rows], numeric=())

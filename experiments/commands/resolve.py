@@ -1,4 +1,4 @@
-"""Names that people type: what they stand for, and how a shell completes them."""
+"""What names on the command line stand for (runs, networks, families), and their completion."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from space.architecture import Architecture
 from space.files import read_text
 from space.validation import InvalidInput, one_of
 
-#: Where runs are unless `--out` says another place.
+#: The folder of runs, unless `--out` names another.
 RUNS = Path("runs")
 
 
 def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    """What a shell offers for the beginning of one of `names`."""
+    """Completes one of `names`."""
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
 def complete_target(incomplete: str) -> list[str]:
-    """Recipes by name, runs and YAML files by path."""
+    """Completes the name of a recipe, or the path of a run or a YAML file."""
     here = [*map(str, runs_in(RUNS)), *map(str, sorted(Path().glob("*.yaml")))]
     return [name for name in [*config.names(), *here] if name.startswith(incomplete)]
 
 
 def complete_set(incomplete: str) -> list[str]:
-    """Keys of a recipe, as `--set` takes them."""
+    """Completes a key of `--set`."""
     keys = [f"{key}=" for key in config.value_keys()]
     return [key for key in keys if key.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Runs that begin with what is typed, for the shell's completion."""
+    """Completes the path of a run."""
     found = [str(folder) for folder in runs_in(RUNS)]
     return [name for name in found if name.startswith(incomplete)]
 
 
 def find_run(folder: Path) -> OpenRun | None:
-    """The run in `folder`, or of that name under runs/; None where there is none."""
+    """The run in `folder`, or of that name in runs/; None if there is none."""
     place = _find(folder)
     return None if place is None else OpenRun(place, config.load(str(place / "recipe.yaml")))
 
 
 def existing_run(folder: Path) -> OpenRun:
-    """The run in `folder`, or of that name under runs/, which is looked at and not changed.
+    """The run in `folder`, or of that name in runs/. Nothing of it is changed.
 
-    Raises `InvalidInput` where there is none.
+    Raises `InvalidInput` if there is none.
     """
     place = _existing(folder)
     return OpenRun(place, config.load(str(place / "recipe.yaml")))
@@ -74,15 +74,15 @@ def _existing(folder: Path) -> Path:
         return found
     if folder.is_dir():
         raise InvalidInput(
-            f"{folder}: this folder has no recipe.yaml, so it is no run; "
-            "`phiscale runs DIR` lists those below a folder"
+            f"{folder}: not a run, because it contains no recipe.yaml; list the runs in a folder "
+            "with: phiscale runs FOLDER"
         )
     parent = folder.parent if folder.parent != Path() else RUNS
     names = [each.name for each in runs_in(parent)]
     if not names:
         raise InvalidInput(
-            f"{folder}: there is no such folder; give a run's (they are in {RUNS}/ unless --out "
-            "says otherwise), or start one: phiscale run RECIPE"
+            f"{folder}: not found; give the folder of a run (by default in {RUNS}/), or start one "
+            "with: phiscale run RECIPE"
         )
     raise one_of(f"runs in {parent}", folder.name, names)
 

@@ -14,7 +14,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="RUN_OR_RECIPE",
-        help="A run's folder, a recipe's name, or a YAML file.",
+        help="The folder of a run, the name of a recipe, or a YAML file.",
         autocompletion=complete_target,
     ),
 ]
@@ -22,7 +22,9 @@ Target = Annotated[
 RunFolder = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="A run's folder, or its name under runs/.", autocompletion=complete_run
+        metavar="RUN",
+        help="The folder of a run, or its name in runs/.",
+        autocompletion=complete_run,
     ),
 ]
 
@@ -35,26 +37,28 @@ Network = Annotated[
     ),
 ]
 
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run (default: runs/NAME).")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key, as in search.trials=20.",
+        help="Override a key, for example search.trials=20.",
         autocompletion=complete_set,
     ),
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, only results and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show only results and errors.")]
 
 TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="Drive the run even where another process does.")
+    bool, typer.Option("--take-over", help="Take the run over from another process.")
 ]
 
 Fork = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Begin a new run that learns from this one; all may change."),
+    typer.Option(
+        metavar="NAME", help="Start a new run that learns from this one; every key may change."
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

@@ -19,8 +19,8 @@ class _Silent(WSGIRequestHandler):
 def serve(storage: str, port: int, *, ready: Callable[[str], None]) -> None:
     """Serves the dashboard of the storage at a URL until it is interrupted.
 
-    `ready` is told the address; port 0 takes a free one. Raises `InvalidInput` where the package is
-    not installed or the port is taken.
+    `ready` is called with the address; port 0 takes a free one. Raises `InvalidInput` if the
+    package is not installed or the port is in use.
     """
     package = needed("optuna_dashboard", "dashboard", "phiscale dashboard")
     app = package.wsgi(open_storage(storage))
@@ -28,8 +28,7 @@ def serve(storage: str, port: int, *, ready: Callable[[str], None]) -> None:
         server = make_server("127.0.0.1", port, _local_only(app), handler_class=_Silent)
     except OSError as error:
         raise InvalidInput(
-            f"--port {port}: cannot be served on ({error.strerror}); choose another, or 0 for "
-            "a free one"
+            f"--port {port}: not available ({error.strerror}); choose another, or 0 for a free one"
         ) from None
     with server:
         ready(f"http://127.0.0.1:{server.server_port}/")

@@ -1,6 +1,7 @@
-"""What a stage shows while it works: the trainings that run, the best so far, what is left.
+"""The progress of a stage: running training runs, the best result so far, the remaining time.
 
-A live table on a terminal; elsewhere a line for each training that ended. Both on standard error.
+A terminal shows a live table; elsewhere, each finished training run gives a line. Both go to
+standard error.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from search.study import finished, ranked, value_of
 from space.cost import Cost, cost
 from space.evaluation import Epoch, Job, Measurement, Observer, Status
 
-#: Running trainings that the live table has rows for; how many more there are is said below.
+#: Rows of the live table for running training runs; the number of further ones is shown below.
 _ROWS = 16
 
-#: Times a second at which the live table is drawn (assumed: seconds are seen to pass).
+#: Redraws of the live table per second (assumed).
 _DRAWN = 2
 
 
 class Best(NamedTuple):
-    """The best training so far, `value` being what the stage maximises."""
+    """The best result so far; the stage maximises `value`."""
 
     value: float
     name: str
@@ -47,7 +48,7 @@ class Best(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """What earlier starts of a run have finished already: how many trainings, and their best."""
+    """The number of training runs that earlier starts have finished, and their best result."""
 
     done: int = 0
     best: Best | None = None
@@ -66,7 +67,7 @@ def earlier(study: optuna.Study) -> Earlier:
 
 @dataclass
 class _Running:
-    """A training that runs: since when, on the clock of `time.monotonic`, and how far it is."""
+    """A running job: when it began, on the clock of `time.monotonic`, and its last epoch."""
 
     job: Job
     cost: Cost
@@ -81,7 +82,7 @@ class _Running:
 
 @dataclass
 class _Tally:
-    """What has been told: results, failures by their reasons, and how long trainings took.
+    """The results so far, failures by reason, and how long training runs took.
 
     `doubtful` are the seconds of those that say they took longer than they did here: they went on
     from a checkpoint. They count where there is nothing better.
@@ -130,7 +131,7 @@ class ProgressDisplay(Observer):
         if console.is_terminal and not console.quiet:
             self._live.start()
         if self._tally.done:
-            log.note(f"{self._stage}: {self._tally.done} of {self._total} were done before")
+            log.note(f"{self._stage}: {self._tally.done} of {self._total} were finished earlier")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -187,7 +188,7 @@ class ProgressDisplay(Observer):
         )
 
     def _rest(self, ending: int = 0) -> str:
-        """The best so far and what is left; `ending` trainings have ended and leave a worker."""
+        """The best result and the remaining time; `ending` training runs free a worker."""
         best = [f"best {self._tally.best}"] if self._tally.best else []
         remaining = self._left(ending)
         return "; ".join([*best, *([str(remaining)] if remaining else [])])
@@ -263,7 +264,7 @@ def _running_table(running: Sequence[_Running]) -> Table:
 
 
 def _effort(job: Job) -> float:
-    """What a training costs, up to a constant: multiply–adds times epochs times data."""
+    """The cost of a training run up to a constant: multiply–adds × epochs × data."""
     return float(_cost(job).macs * job.budget.epochs) * job.budget.data_fraction
 
 

@@ -1,9 +1,8 @@
-"""What a run says while it works: lines on standard error, and every line in `RUN/phiscale.log`.
+"""Messages of a run: lines on standard error, all of which are also written to `RUN/phiscale.log`.
 
-A *remark* is something that the user should know; it is shown on every terminal. A *note* says that
-something was done: the log file has it, and standard error where it is no terminal (a terminal
-shows the progress itself). *Trouble* is what ends a command. Results never pass through here: they
-go to standard output.
+A *remark* is a warning and always shown. A *note* reports progress; it is not shown on a terminal,
+which has a live table instead. *Trouble* is the error that ends a command. Results go to standard
+output and are not logged.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _OTHERS = tuple(map(logging.getLogger, ("search", "experiments")))
 
 
 def say(line: str, where: Console | None = None, style: str = "") -> None:
-    """Prints a line as it is; on a terminal it is broken between words."""
+    """Prints a line without markup; a terminal wraps it between words."""
     to = where or console
     to.print(line, style=style, markup=False, soft_wrap=not to.is_terminal)
 
@@ -57,17 +56,17 @@ _shown = _ToConsole()
 
 
 def trouble(line: str) -> None:
-    """Says what has gone wrong, even to who wants it quiet."""
+    """Logs an error, which is shown even with `--quiet`."""
     _say(logging.ERROR, line)
 
 
 def remark(line: str) -> None:
-    """Says what the user should know."""
+    """Logs a warning."""
     _say(logging.WARNING, line)
 
 
 def note(line: str) -> None:
-    """Says what was done."""
+    """Logs progress."""
     _say(logging.INFO, line)
 
 
@@ -81,9 +80,9 @@ def _say(level: int, line: str) -> None:
 
 @contextmanager
 def recorded(folder: Path, *, quiet: bool = False) -> Iterator[None]:
-    """Inside, all that is said is also written to the folder's log, one line each, in UTC.
+    """Inside, all messages are also written to the log of the folder, one line each, in UTC.
 
-    `quiet` keeps it from the terminal. What cannot be written does not end a run.
+    `quiet` shows errors only. A log that cannot be written does not stop a run.
     """
     before = console.quiet
     console.quiet = quiet
@@ -108,7 +107,7 @@ def _open(path: Path) -> logging.Handler:
         path.parent.mkdir(parents=True, exist_ok=True)
         file: logging.Handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        console.print(f"{path}: no log is kept ({error.strerror})", markup=False, soft_wrap=True)
+        say(f"{path}: cannot be written, so there is no log ({error.strerror})")
         return logging.NullHandler()
     form = logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     form.converter = time.gmtime

@@ -26,7 +26,7 @@ TENSORBOARD = "tensorboard"
 
 
 class Tracker(Protocol):
-    """Where trainings are shown; what it raises is dealt with by `tracking`."""
+    """Shows training runs elsewhere; `tracking` handles its exceptions."""
 
     def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
         """Takes an epoch of a running job."""
@@ -87,7 +87,7 @@ class _Tracking(Observer):
                 reason = without_password((str(error).splitlines() or ["no message"])[0])
                 log.remark(
                     f"logging: {type(tracker).__name__} failed ({type(error).__name__}: {reason}); "
-                    "the run goes on without it"
+                    "the run continues without it"
                 )
 
 
@@ -122,7 +122,7 @@ def _outcome(measurement: Measurement, value: float | None) -> dict[str, float]:
 
 @dataclass
 class TensorBoard:
-    """Event files below `folder`: STAGE/JOB has a training's curves and its row of HPARAMS."""
+    """Event files in `folder`: STAGE/JOB has the curves and the HPARAMS row of a training run."""
 
     folder: Path
     _writers: dict[str, Any] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class TensorBoard:
             writer.add_scalar(name, value, epoch.epoch)
 
     def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
-        """Adds the row and closes the training's file."""
+        """Adds the row and closes the training run's file."""
         writer = self._writer(stage, job)
         row = described(stage, job) | {"status": str(measurement.status)}
         writer.add_hparams(row, _outcome(measurement, value), run_name=".")
@@ -146,7 +146,7 @@ class TensorBoard:
         self._writers.pop(job.name).close()
 
     def close(self) -> None:
-        """Closes the files of trainings that were interrupted."""
+        """Closes the files of interrupted training runs."""
         while self._writers:
             self._writers.popitem()[1].close()
 
@@ -168,7 +168,7 @@ _ENDS = {Status.COMPLETE: "FINISHED", Status.PRUNED: "KILLED", Status.FAILED: "F
 
 @dataclass
 class MLflow:
-    """A run for each training at the tracking server (or database) `uri`, in one experiment."""
+    """One MLflow run per training run, on the tracking server or database `uri`."""
 
     uri: str
     experiment: str
@@ -193,7 +193,7 @@ class MLflow:
         del self._runs[job.name]
 
     def close(self) -> None:
-        """Ends the runs of trainings that were interrupted."""
+        """Ends the MLflow runs of interrupted training runs."""
         while self._runs:
             self._client.set_terminated(self._runs.popitem()[1], "KILLED")
 
@@ -211,7 +211,7 @@ class MLflow:
         return self._runs[job.name]
 
     def _open(self) -> None:
-        """Connects at the first training: a server that is away is then remarked, and left."""
+        """Connects at the first training run, so that an unreachable server is a warning."""
         if self._client is None:
             from mlflow import MlflowClient
 

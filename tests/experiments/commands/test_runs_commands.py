@@ -131,8 +131,8 @@ def test_a_run_is_found_by_its_name_and_a_wrong_one_is_corrected(phiscale, copie
     said = phiscale("status", "tony")
     assert said.status == 2
     assert "there is no 'tony'; did you mean 'tiny'?" in said.err
-    assert "this folder has no recipe.yaml" in phiscale("best", "runs").err
-    assert "there is no such folder" in phiscale("best", "elsewhere/run").err
+    assert "not a run, because it contains no recipe.yaml" in phiscale("best", "runs").err
+    assert "elsewhere/run: not found" in phiscale("best", "elsewhere/run").err
 
 
 def test_looking_changes_nothing(phiscale, copied):

@@ -182,4 +182,4 @@ def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path, capsys):
     (tmp_path / log.FILE).mkdir()
     with log.recorded(tmp_path):
         log.note("still here")
-    assert "no log is kept" in capsys.readouterr().err
+    assert "cannot be written, so there is no log" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_a_tracker_that_fails_is_left_and_the_run_goes_on(capsys):
     assert broken.calls == 2
     said = capsys.readouterr().err
     assert "Broken failed (ConnectionError: http://me:***@server refuses)" in said
-    assert said.count("the run goes on without it") == 1
+    assert said.count("the run continues without it") == 1
 
 
 @pytest.mark.usefixtures("mlflow_uri")
