@@ -242,7 +242,7 @@ def _notes(tree: Tree, layout: _Layout) -> Iterator[str]:
     if tree.runs:
         names = listed(["/".join(parts) for parts in tree.runs], 3)
         yield f"{plural(len(tree.runs), 'run folder')} of phiscale left out: {names}."
-    classes = {at for _, at in layout.placed}
+    classes = {at for _, at in layout.placed} | {parts[:-1] for parts in tree.runs}
     empty = [
         "/".join(parts)
         for parts in tree.folders

@@ -113,7 +113,7 @@ def test_run_folders_among_the_classes_are_left_out_and_said(tree, loaded) -> No
     run_folder(root / "runs/photos")
     summary = loaded(root).summary
     assert summary.classes == ("a", "b")
-    assert "1 run folder of phiscale left out: 'runs/photos'." in summary.warnings
+    assert summary.warnings == ("1 run folder of phiscale left out: 'runs/photos'.",)
 
 
 def test_a_run_inside_does_not_make_the_images_be_read_again(tree, loaded, monkeypatch) -> None:
