@@ -70,7 +70,8 @@ def _scale_stage(stage: Stage, depth: float, width: float, rule: ScalingRule) ->
 def _scale_head(head: Head, width: float, rule: ScalingRule) -> Head:
     if rule.head is HeadScaling.FIXED or (rule.head is HeadScaling.GROW and width <= 1):
         return head
-    return Head(
+    return replace(
+        head,
         channels=_wider(head.channels, width, rule) if head.channels else 0,
         hidden=_wider(head.hidden, width, rule) if head.hidden else 0,
     )

@@ -32,6 +32,13 @@ def test_factors_of_one_change_nothing(name):
     assert scale(architecture).key == architecture.key
 
 
+@given(NAMES, FACTORS)
+def test_width_changes_nothing_of_a_head_but_its_channels(name, width):
+    head = presets.load(name).head
+    scaled = scale(presets.load(name), width=width).head
+    assert replace(scaled, channels=head.channels, hidden=head.hidden) == head
+
+
 @given(NAMES, FACTORS, FACTORS, FACTORS)
 def test_a_scaled_network_comes_back_from_json(name, depth, width, resolution):
     scaled = scale(presets.load(name), depth=depth, width=width, resolution=resolution)
