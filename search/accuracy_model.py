@@ -42,7 +42,7 @@ _LENGTH, _NOISE = 5.0, 0.1
 #: inverse of a normal prior's variance. They never go farther than a factor of e⁴.
 _HELD_LENGTH, _HELD_NOISE, _FARTHEST = 1.0, 0.05, 4.0
 
-#: Weight of what a prior surmises, beside features of unit deviation (assumed).
+#: Weight of what a prior predicts, beside features of unit deviation (assumed).
 _PRIOR_WEIGHT = 3.0
 
 #: Evaluations of the likelihood in one fit, and the rows that it looks at: the last (measured: more
@@ -85,7 +85,7 @@ class Design:
 class Features:
     """The features of a space's rows, each with mean 0 and deviation 1 over the whole space.
 
-    `prior`, a model of other measurements of the same choices, adds what it surmises.
+    `prior`, a model of other measurements of the same choices, adds what it predicts.
     """
 
     def __init__(self, table: CostTable, prior: AccuracyModel | None = None) -> None:
@@ -115,8 +115,8 @@ class Features:
         )
         if self._prior is None:
             return design
-        surmised = _PRIOR_WEIGHT * self._prior.surmise(design)
-        return replace(design, linear=np.column_stack([design.linear, surmised]))
+        predicted = _PRIOR_WEIGHT * self._prior.standardised(design)
+        return replace(design, linear=np.column_stack([design.linear, predicted]))
 
     def _entries(self, rows: Rows) -> Integers:
         return np.column_stack(self._table.entries(rows))
@@ -196,14 +196,14 @@ class AccuracyModel:
         error = np.exp(-target)
         return 1 - error, error * self._deviation * np.sqrt(variance)
 
-    def surmise(self, design: Design) -> Floats:
+    def standardised(self, design: Design) -> Floats:
         """Expected −log(error), standardised: what a model of other data may learn from."""
         target: Floats = _covariance(design, self._design, self.scales) @ self._weights
         return target
 
     def expect(self, design: Design) -> Floats:
         """Expected accuracy alone, which is quicker."""
-        expected: Floats = 1 - np.exp(-(self._mean + self._deviation * self.surmise(design)))
+        expected: Floats = 1 - np.exp(-(self._mean + self._deviation * self.standardised(design)))
         return expected
 
     def believing(self, design: Design) -> AccuracyModel:

@@ -102,7 +102,7 @@ class Lease:
         while not self._ended.wait(RENEWAL) and not self._lost:
             try:
                 self._renew()
-            except FAILURES as error:  # whoever writes results will say so
+            except FAILURES as error:  # the next write of a result will report it
                 _logger.debug("the lease could not be renewed: %s", error)
 
     def _renew(self) -> None:

@@ -11,7 +11,7 @@ user_attrs of a trial, all JSON:
   seconds       wall-clock from ask to tell
   pruned_at     epoch after which the pruner stopped it (only where it did)
   rejected      proposals rejected by cost before this one (search only, where there were any)
-  retries       how often the trial was begun again (only where it was)
+  retries       how often the trial was restarted (only if it was)
   reward        accuracy · (cost / target)^w (search of several objectives only)
   latency       seconds of the network (search only, where latency is a cost)
   answered_from number of the trial that had already measured this (only where one had)
@@ -149,7 +149,7 @@ class Ledger:
         """
         entry = self._open[job.name]
         if not math.isfinite(epoch.accuracy):
-            return False  # the training will fail, and say why
+            return False  # the training run will fail, and say why
         value = self._value(epoch.accuracy, job)
         if epoch.epoch in entry.values:  # its worker died, and another goes on with it
             entry.values.clear()
@@ -233,7 +233,7 @@ def budget_of(job: Job) -> dict[str, Any]:
 
 
 def answer(trials: Sequence[FrozenTrial], job: Job) -> FrozenTrial | None:
-    """The first trial that finished a training of the job's network within the job's budget."""
+    """The first trial that finished training the job's network with the job's budget."""
     key, budget = job.architecture.key, budget_of(job)
     return next(
         (

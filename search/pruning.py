@@ -1,4 +1,4 @@
-"""Which unpromising trainings end early, by Optuna's pruners or Ray Tune's scheduler.
+"""Which unpromising training runs end early, by Optuna's pruners or Ray Tune's scheduler.
 
 Steps are epochs, counted from 1.
 """
@@ -34,12 +34,12 @@ def create(
     startup_trials: int = 5,
     reduction: int = 3,
 ) -> BasePruner:
-    """The pruner of trainings of `epochs` epochs; it judges no epoch up to `warmup_epochs`.
+    """The pruner of training runs of `epochs` epochs; it judges no epoch up to `warmup_epochs`.
 
     `median` stops what is below the median of earlier trials at the same epoch, once
     `startup_trials` are complete. `hyperband` divides the trials into brackets of successive
     halving by the factor `reduction` (Li et al. 2018). `asha` is one such bracket, judged as
-    trainings come along (Li et al. 2020).
+    training runs report (Li et al. 2020).
     """
     first = min(warmup_epochs + 1, epochs)
     match kind:

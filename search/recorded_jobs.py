@@ -21,9 +21,9 @@ def accuracy(value: float, job: Job) -> float:  # noqa: ARG001
 class Recorded:
     """A `Proposer` that records the jobs of another in a study, and answers what it can from there.
 
-    A job that the study has finished is told to the inner proposer at once; one of another name
-    with the same network and budget becomes a trial that is `answered_from` the first, and waits
-    for it where it is running. A job that a killed process left running goes on under the same
+    The inner proposer is told at once about a job that the study has finished. A job of another
+    name with the same network and budget becomes a trial that is `answered_from` the first, and
+    waits while that one is running. A job that a killed process left running goes on under the same
     number; one that failed is tried again. `value` is what the study maximises; its pruner, if any,
     may stop a job. `answered` is called with every job that is answered, and with its measurement.
     """
@@ -93,7 +93,7 @@ class Recorded:
 
 
 def _work(job: Job) -> tuple[str, Budget]:
-    """Equal for two jobs of which one training answers both."""
+    """Equal for two jobs that one training run answers."""
     return job.architecture.key, replace(job.budget, resolution=budget_of(job)["resolution"])
 
 

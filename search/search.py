@@ -15,7 +15,7 @@ from search.study import finished
 from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
-#: Failures in a row, in one process, that end a search: something is wrong for all networks alike.
+#: Failures in a row, in one process, that end a search: the cause is not the network.
 MAX_FAILURES = 10
 
 
@@ -24,7 +24,7 @@ class SearchFailed(Exception):
 
 
 class Search:
-    """Proposes candidates of a space until `trials` trainings are finished.
+    """Proposes candidates of a space until `trials` training runs are finished.
 
     Each job is a trial of `study`, which is all the state there is. Trials that a killed process
     left RUNNING are run again, first and with the same choices. A failed trial counts for nothing,
@@ -69,7 +69,7 @@ class Search:
         self._ledger.requeue()
 
     def ask(self) -> Job | None:
-        """The next job; None where enough trainings are finished or running, or none is left.
+        """The next job; None if enough training runs are finished or running, or none is left.
 
         Raises `SearchFailed` after too many failures in a row, and `InvalidInput` where the bounds
         admit no network.

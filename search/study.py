@@ -37,7 +37,7 @@ def open_study(
     """The study `name` of the storage at URL `storage`, created where it does not exist.
 
     `directions` are those of its values. The study's attributes say to which `stage` of a run it
-    belongs and what people call it, its `title`, so that whoever reads the storage finds it. Names
+    belongs and what people call it, its `title`, so that readers of the storage find it. Names
     are fixed by the stages and not made up, since Hyperband draws a trial's bracket from the
     study's name. With a `fence`, writes raise `LeaseLost` once the lease has ended. Raises
     `InvalidInput` where the storage cannot be opened.
@@ -102,7 +102,7 @@ def find_study(storage: str, name: str) -> optuna.Study:
 
 
 def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The finished trainings among `trials`: COMPLETE and PRUNED, without those answered."""
+    """The finished training runs among `trials`: COMPLETE and PRUNED, without answered ones."""
     return [
         trial
         for trial in trials

@@ -15,8 +15,8 @@ from space.validation import InvalidInput
 class Local:
     """An `Executor` in process.
 
-    A job that ends no epoch for `trial_timeout` seconds FAILS, where Python regains control: a call
-    of a library that never returns is beyond reach, and so is any job outside the main thread.
+    A job that ends no epoch for `trial_timeout` seconds FAILS as soon as Python regains control. A
+    library call that never returns cannot be interrupted, nor can a job outside the main thread;
     `Processes` ends those, too.
     """
 
@@ -43,7 +43,7 @@ class Local:
         alarm = _Alarm(self._timeout)
 
         def report(epoch: Epoch) -> bool:
-            alarm.clear()  # the storage is not written by halves
+            alarm.clear()  # a write to the storage is never interrupted
             try:
                 stopped = proposer.report(job, epoch)
             except Exception as error:

@@ -82,7 +82,7 @@ class Process:
         if code >= 0:
             return f"ended with status {code}"
         name = signal.Signals(-code).name
-        # The system ends by SIGKILL whoever has taken the last memory.
+        # Linux kills the process that took the last memory by SIGKILL.
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def kill(self) -> None:

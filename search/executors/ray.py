@@ -49,7 +49,7 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 #: What Tune takes from the environment alone. It writes no logs of trials and no snapshots of its
 #: own state beside the last (the study is all the state there is), leaves Ctrl-C to us, and stays
-#: in the folder where it was started.
+#: in the folder from which it was started.
 _TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e12",
@@ -151,7 +151,7 @@ class Ray:
                 feed.close()
 
     def _connect(self) -> None:
-        """Connects this process to the cluster, where it is not connected already."""
+        """Connects this process to the cluster, unless it is connected already."""
         import ray
 
         if ray.is_initialized():
@@ -350,7 +350,7 @@ def _session_folder() -> str:
 
 
 def _leave_at_once(status: int) -> None:
-    """Has this process end without Ray's farewell, which would wait for the lost head in vain."""
+    """Has this process exit without Ray's shutdown, which would wait for the lost head node."""
 
     def leave() -> None:
         sys.stdout.flush()

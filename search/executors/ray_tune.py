@@ -84,7 +84,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells the proposer what a job gave; nothing where it was interrupted."""
+        """Tells the proposer what a job gave; nothing if it was interrupted."""
         job = self.jobs.pop(trial_id)
         self._deaths.pop(trial_id, None)
         self._dry = False
@@ -100,7 +100,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
                     raise refusal
 
     def lost(self, trial_id: str, fate: str) -> None:
-        """Notes how a job's worker ended; another goes on with the job, but not for ever."""
+        """Notes how a job's worker ended; another continues the job, `RETRIES` times."""
         deaths = self._deaths[trial_id] = self._deaths.get(trial_id, 0) + 1
         if trial_id in self._reasons:
             return  # it was ended
@@ -156,7 +156,7 @@ class EpochScheduler(_Unwritten, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, _: Any, trial: Trial) -> None:
-        """Notes how a trial's worker ended; Tune begins the trial again, but not for ever."""
+        """Notes how a trial's worker ended; Tune restarts the trial, `RETRIES` times."""
         self._feed.lost(trial.trial_id, _fate(trial))
 
 

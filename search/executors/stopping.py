@@ -1,4 +1,4 @@
-"""How a run is asked to stop: once, it brings its trainings to a halt; twice, it stops at once."""
+"""How a run is asked to stop: first after the current epochs, the second time at once."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Predictor:
         self._features: Features | None = None
         self._scales: dict[bytes, Scales] = {}
         # More threads only wait for each other over matrices this small: measured with two idle
-        # cores, they take twice the time, and beside trainings they take it from those.
+        # cores, they take twice the time, and beside training runs they slow those down.
         self._threads = ThreadpoolController()
 
     def __call__(
