@@ -47,6 +47,13 @@ def write_file(path: Path | UPath, content: str | bytes) -> None:
     if not isinstance(path, Path):
         path.write_bytes(data)
         return
+    try:
+        _replace(path, data)
+    except OSError as error:  # which names the temporary file, or none
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:

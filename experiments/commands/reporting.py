@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,11 @@ def report(
     if len(runs) == 1:
         saved = None if changes else find_run(folder or Path(runs[0]))
         opened = saved or open_run(runs[0], folder, tuple(changes or ()))
+        if not os.access(opened.folder, os.W_OK):
+            raise InvalidInput(
+                f"{opened.folder}: cannot be written to; write the page to another folder with "
+                "--page DIR"
+            )
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
         return
     from reports import run_comparison

@@ -209,7 +209,7 @@ def test_full_disk_ends_the_run_with_a_sentence(
     ended = phiscale.run("search.trials=30", *local)
     full_disk(resource.RLIM_INFINITY)
     assert ended.exit_code == 1, ended.output
-    told = r"cannot write to (the storage|a disk) \(.*\); every"
+    told = r"cannot write to (the storage|a disk) \(.*\); finished training runs are kept"
     assert re.search(told, ended.output), ended.output
     assert "continue with: phiscale run" in ended.output
     kept = {trial.number: trial.datetime_complete for trial in finished(trials(tmp_path))}

@@ -1,7 +1,10 @@
+import errno
+import os
+
 import pytest
 
 from space import choices
-from space.files import read_text
+from space.files import read_text, write_file
 from space.validation import InvalidInput
 
 
@@ -40,3 +43,13 @@ def test_a_space_is_read_in_the_same_way(tmp_path):
         choices.load(str(path))
     path.write_text("base: mobilenet_v2\nchoices: {kernel: [3, 5]}\n", "utf-8")
     assert choices.load(str(path)).name == "mine"
+
+
+def test_a_file_that_cannot_be_written_is_the_one_that_is_named(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*result\.json'$"):
+        write_file(tmp_path / "result.json", "{}")
+    assert list(tmp_path.iterdir()) == []

@@ -240,6 +240,19 @@ def test_rules_of_growth_stand_side_by_side_at_equal_macs(phiscale, copied):
     assert "width b1" in phiscale("family", copied, *rules, "--quiet").out
 
 
+def test_the_page_of_a_run_that_cannot_be_written_to_goes_elsewhere(
+    phiscale, copied, tmp_path, monkeypatch
+):
+    before = sorted(path.name for path in copied.iterdir())
+    page = tmp_path / "page"
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: mode != os.W_OK)
+    refused = phiscale("report", copied)
+    assert (refused.status, "with --page DIR" in refused.err) == (2, True)
+    assert phiscale("report", copied, "--page", page).status == 0
+    assert (page / "index.html").is_file()
+    assert sorted(path.name for path in copied.iterdir()) == before
+
+
 def test_one_rule_on_the_command_line_leaves_the_recipes_rivals(phiscale, copied, monkeypatch):
     opened = []
     monkeypatch.setattr(running, "run_stages", lambda run, *_, **__: opened.append(run))
