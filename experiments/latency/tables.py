@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -129,7 +129,12 @@ def measure(
     networks = sample(space, WHOLE)
     pieces = [*_pieces_of(space).values(), *map(_whole, networks)]
     with machine.prepared(threads), machine.float32_precision(tf32=False):
-        seconds = _Stopwatch(chosen, backend, batch)(pieces, progress)
+        seconds = np.full(len(pieces), np.inf)
+        # In rounds: of a piece's medians the lowest is the least disturbed.
+        for done, number in enumerate([*range(len(pieces))] * _ROUNDS, start=1):
+            found = _seconds(pieces[number], chosen, backend, batch)
+            seconds[number] = min(seconds[number], found)
+            progress("Timing parts", done, _ROUNDS * len(pieces))
         facts = environment()
         setting = TableSetting(
             space=space.name,
@@ -140,8 +145,9 @@ def measure(
             threads=torch.get_num_threads(),
             processor=facts["gpus"] if chosen.type == "cuda" else facts["processor"],
         )
-    parts, whole = seconds[:-WHOLE], np.array(seconds[-WHOLE:])
-    table = {piece.name: each for piece, each in zip(pieces[:-WHOLE], parts, strict=True)}
+    whole = seconds[-WHOLE:]
+    names = [piece.name for piece in pieces[:-WHOLE]]
+    table = dict(zip(names, seconds[:-WHOLE].tolist(), strict=True))
     sums = np.array([_sum(table, network) for network in networks])
     scale, offset = np.polyfit(sums[::2], whole[::2], 1).tolist()
     judged = _judge(scale * sums[1::2] + offset, whole[1::2])
@@ -243,29 +249,13 @@ def _sum(seconds: Mapping[str, float], architecture: Architecture) -> float:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Stopwatch:
-    """Times pieces one way, in rounds: of a piece's medians the lowest is the least disturbed."""
-
-    device: torch.device
-    backend: timing.Backend
-    batch: int
-
-    def __call__(self, pieces: Sequence[_Piece], progress: Progress) -> list[float]:
-        found: list[list[float]] = [[] for _ in pieces]
-        for turn in range(_ROUNDS):
-            for number, piece in enumerate(pieces):
-                found[number].append(self._seconds(piece))
-                progress("Timing parts", turn * len(pieces) + number + 1, _ROUNDS * len(pieces))
-        return [min(each) for each in found]
-
-    def _seconds(self, piece: _Piece) -> float:
-        module = timing.ready(piece.make(), self.device)
-        shape = (self.batch, piece.channels, piece.side, piece.side)
-        run = timing.runner(module, timing.example(shape, self.device), self.backend)
-        with torch.inference_mode():
-            seconds = timing.time_calls(run, self.device, at_least=_PIECE_SECONDS)
-        return statistics.median(seconds)
+def _seconds(piece: _Piece, device: torch.device, backend: timing.Backend, batch: int) -> float:
+    """The median of some calls."""
+    module = timing.ready(piece.make(), device)
+    images = timing.example((batch, piece.channels, piece.side, piece.side), device)
+    run = timing.runner(module, images, backend)
+    with torch.inference_mode():
+        return statistics.median(timing.time_calls(run, device, at_least=_PIECE_SECONDS))
 
 
 def _judge(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> PredictionErrors:

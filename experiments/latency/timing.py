@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
 
 import numpy as np
 import torch
@@ -132,37 +132,27 @@ class LatencyRow(NamedTuple):
     images_per_second: float
 
 
+class SurveyOptions(TypedDict, total=False):
+    """What holds for all of a survey; see `measure`."""
+
+    device: str
+    threads: int | None
+    at_least: float
+
+
 def survey(
     subjects: Iterable[Subject],
     *,
-    device: str = "cpu",
     batches: Sequence[int] = (1,),
     backends: Sequence[Backend] = ("eager",),
-    threads: int | None = None,
-    at_least: float = _SECONDS,
+    **options: Unpack[SurveyOptions],
 ) -> Iterator[LatencyRow]:
     """Every subject by every backend at every batch size; raises as `measure` does."""
     for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
-        found = measure(
-            architecture,
-            device=device,
-            batch=batch,
-            backend=backend,
-            threads=threads,
-            at_least=at_least,
-        )
-        yield LatencyRow(
-            name,
-            accuracy,
-            backend,
-            found.device,
-            batch,
-            found.threads,
-            found.median_seconds,
-            found.low_seconds,
-            found.high_seconds,
-            found.throughput,
-        )
+        found = measure(architecture, batch=batch, backend=backend, **options)
+        seconds = found.median_seconds, found.low_seconds, found.high_seconds
+        facts = backend, found.device, batch, found.threads
+        yield LatencyRow(name, accuracy, *facts, *seconds, found.throughput)
 
 
 def members(family: SavedFamily) -> list[Subject]:
