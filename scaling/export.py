@@ -1,4 +1,4 @@
-"""Trained members on disk: written whole in every format, and proved against what was trained."""
+"""Exports trained members in every format, and compares each with the trained network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EVERY = frozenset(Format)
 
 
 class ExportMismatch(RuntimeError):
-    """What was loaded from disk does not compute what was trained."""
+    """The exported network does not give the trained network's outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def export_member(
     *,
     formats: Collection[Format] = EVERY,
 ) -> MemberRecord:
-    """Writes FOLDER/NAME/ and gives what family.json is to say of it, once it is proved.
+    """Writes FOLDER/NAME/, checks it, and gives its record for family.json.
 
     The network is run from the written files in every format, and its outputs for `inputs` (N ×
     channels × H × W, preprocessed) are compared with those of `network`. Raises `ExportMismatch`
@@ -117,7 +117,7 @@ def export_member(
 
 
 def export_again(member: SavedMember, formats: Collection[Format], inputs: Tensor) -> MemberRecord:
-    """Writes a saved member in `formats` too, proved as by `export_member`; the rest stays."""
+    """Adds `formats` to a saved member, checked as by `export_member`; other files stay."""
     network = member.load()
     there = {each for each, name in _FILES.items() if name in member.record.files}
     files = _write(member.folder, member.portable, network, {*formats, *there}, member.record)
@@ -132,7 +132,7 @@ def quantise(
     images: NDArray[np.float32],
     labels: NDArray[np.int64],
 ) -> MemberRecord:
-    """Writes model.int8.onnx beside the member's model.onnx, and measures what 8 bits cost.
+    """Writes model.int8.onnx beside the member's model.onnx, and measures both accuracies.
 
     Ranges come from the inputs `calibration`; both accuracies are those on `images` (N × channels ×
     H × W, preprocessed) with their `labels` (N).
@@ -159,7 +159,7 @@ def write_family(
 ) -> FamilyRecord:
     """Writes the cards and FOLDER/family.json, which makes the members a family; so it is last.
 
-    A card that was edited stays as it is; remove it to have it written anew.
+    An edited card is not overwritten; delete it to have it rewritten.
     """
     family = FamilyRecord(
         members=tuple(records),
@@ -174,7 +174,7 @@ def write_family(
 
 
 def write_cards(folder: Path, family: FamilyRecord) -> FamilyRecord:
-    """Writes the members' cards, but for those that were edited, and family.json."""
+    """Writes family.json and the members' cards, except edited ones."""
     members = []
     for record in family.members:
         path = folder / record.name / CARD
@@ -193,7 +193,7 @@ def write_cards(folder: Path, family: FamilyRecord) -> FamilyRecord:
 
 
 def edited(path: Path, record: MemberRecord) -> bool:
-    """Whether someone has changed the card since it was written."""
+    """Whether the card was changed after it was written."""
     if record.card is None or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -318,6 +318,6 @@ def _prove(
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCES[format_] * largest:
             raise ExportMismatch(
-                f"{saved.folder}: the network on disk ({format_}) must put out what was trained, "
-                f"but their outputs differ by up to {difference:g} (outputs reach {largest:g})"
+                f"{saved.folder}: the exported network ({format_}) must give the trained network's "
+                f"outputs, but they differ by up to {difference:g} (largest output {largest:g})"
             )

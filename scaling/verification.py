@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaling.formats import Format, Predict, onnx, program, run_code, standalone, timm
+from scaling.formats import Format, Predict, onnx, predictor, program, run_code, standalone, timm
 from scaling.saved_family import SavedFamily, SavedMember
 from space.validation import InvalidInput
 
@@ -60,7 +60,7 @@ def open_format(member: SavedMember, format_: Format, *, trust: bool = False) ->
     """
     match format_:
         case Format.SAFETENSORS:
-            return _network(member)
+            return predictor(member.load())
         case Format.ONNX:
             return onnx.open_(member.read(onnx.FILE), str(member.folder / onnx.FILE))
         case Format.TORCH:
@@ -77,19 +77,6 @@ def open_format(member: SavedMember, format_: Format, *, trust: bool = False) ->
             raise InvalidInput("format `card`: a text for people, which cannot be run")
 
 
-def _network(member: SavedMember) -> Predict:
-    import torch
-
-    network = member.load()
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-        return logits
-
-    return predict
-
-
 def _code(member: SavedMember, name: str, expected: str, trust: bool) -> bytes:
     """The code in a file of the member, which may run."""
     code = member.read(name)
@@ -102,20 +89,11 @@ def _code(member: SavedMember, name: str, expected: str, trust: bool) -> bytes:
 
 
 def _standalone(member: SavedMember, trust: bool) -> Predict:
-    import torch
-
     code = _code(member, standalone.FILE, standalone.source(member.portable), trust)
     name = f"phiscale_{member.portable.identifier}_model"
     module = run_code(code, member.folder / standalone.FILE, name)
     member.read(FILES[Format.SAFETENSORS])  # model.py reads it unchecked
-    network = module.load()
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-        return logits
-
-    return predict
+    return predictor(module.load())
 
 
 def _program(member: SavedMember, trust: bool) -> Predict:

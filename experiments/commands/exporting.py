@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _EVERY = "safetensors,torch,onnx,program,timm,card"
 
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Run code in the folder that phiscale did not write.")
+    bool, typer.Option("--trust", help="Run code in the folder even if phiscale did not write it.")
 ]
 
 
@@ -35,17 +35,17 @@ def export(
     ],
     to: Annotated[str, typer.Option(help="Formats, with commas between them.")] = _EVERY,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also with 8 bits; what that loses is measured.")
+        bool, typer.Option("--int8", help="Also quantise to 8 bits, and measure the accuracy.")
     ] = False,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Of an architecture (default: the model.safetensors beside it)."),
+        typer.Option(help="For an architecture (default: the model.safetensors beside it)."),
     ] = None,
     untrained: Annotated[
-        bool, typer.Option("--untrained", help="Of an architecture: with random weights.")
+        bool, typer.Option("--untrained", help="For an architecture: export random weights.")
     ] = False,
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Of an architecture: the folder to write.")
+        Path | None, typer.Option("--out", help="For an architecture: the folder to write to.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,12 +55,12 @@ def export(
     formats = _formats(to, int8)
     if found := find_family(source):
         if weights is not None or folder is not None or untrained:
-            raise InvalidInput("--weights, --untrained and --out: are for an architecture alone")
+            raise InvalidInput("--weights, --untrained and --out: only for an architecture")
         target = found.folder
         family = exporting.export_family(target, formats, int8=int8, only=found.member)
     else:
         if int8:
-            raise InvalidInput("--int8: needs a run, whose images calibrate and measure it")
+            raise InvalidInput("--int8: needs a run, for the images that calibrate and test it")
         architecture, name = load_architecture(source), _named(source)
         target = folder or Path("exported") / name
         beside = Path(source).with_name("model.safetensors")
@@ -117,7 +117,7 @@ def _formats(given: str, int8: bool) -> set[Format]:
 
 def predict(
     member: Annotated[
-        str, typer.Argument(metavar="RUN:MEMBER", help="A member of a run, or its folder.")
+        str, typer.Argument(metavar="RUN:MEMBER", help="A member of a run, or the member's folder.")
     ],
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE…", help="Image files, or folders of them.")
@@ -125,7 +125,7 @@ def predict(
     format_: Annotated[
         str, typer.Option("--format", help="What to run: safetensors, torch, onnx, program, timm.")
     ] = "safetensors",
-    top: Annotated[int, typer.Option(min=1, help="Classes to print of each image.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 3,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
@@ -172,7 +172,7 @@ def verify(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reload a family in every format: files, costs and outputs must be as it says."""
+    """Reload a family in every format, and check files, costs and outputs."""
     from experiments.families.export import run_images, some_inputs
     from scaling.export import edited
     from scaling.formats import CARD
@@ -185,7 +185,7 @@ def verify(
         loaded = load_family(folder)
         data = run_images(folder)
         if data is None:
-            log.remark(f"{folder}: lies in no run, so outputs are compared on noise")
+            log.remark(f"{folder}: is not in a run, so outputs are compared on random inputs")
         images = data.test if data else None
         for check in verify(loaded, lambda member: some_inputs(member, images), trust=trust):
             checks.append(check)
@@ -194,7 +194,7 @@ def verify(
         raise typer.Exit(1) from None
     for member in loaded:
         if edited(member.folder / CARD, member.record):
-            log.remark(f"{member.folder / CARD}: was edited since it was written")
+            log.remark(f"{member.folder / CARD}: was edited after it was written")
     if as_json:
         print_json([asdict(check) for check in checks])
         return

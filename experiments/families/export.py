@@ -66,7 +66,7 @@ def export_family(
     family, data = load_family(folder), None
     if int8 and (data := run_images(folder)) is None:
         raise InvalidInput(
-            f"--int8: {folder} lies in no run, whose images would calibrate and measure it"
+            f"--int8: {folder} is not in a run, so it has no images for calibration and testing"
         )
     records = []
     for member in family:

@@ -20,6 +20,7 @@ from space.cost import cost
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 #: Runs a network: N × channels × resolution × resolution, preprocessed, to N × classes logits.
 Predict = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
@@ -81,6 +82,18 @@ class Preprocessing:
         for name in (self.square, self.resize):
             if name not in ("bicubic", "bilinear"):
                 raise ValueError(f"a filter is bicubic or bilinear, but got {name!r}")
+
+
+def predictor(network: Callable[[Tensor], Tensor]) -> Predict:
+    """Runs a network of torch's, in evaluation mode and on the CPU."""
+    import torch
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+        return logits
+
+    return predict
 
 
 def run_code(code: bytes, path: Path, name: str) -> ModuleType:

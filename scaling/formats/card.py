@@ -99,20 +99,20 @@ def _introduction(family: FamilyRecord, member: MemberRecord, network: Architect
     return f"""\
 # {full_name(family.name, member.name)}
 
-A convolutional network that tells {len(family.classes)} classes of images apart at
-{network.resolution} × {network.resolution} pixels{scaled}.
+A convolutional network that classifies images of {network.resolution} × {network.resolution} pixels
+into {len(family.classes)} classes{scaled}.
 It was designed and trained with phiscale."""
 
 
 def _results(family: FamilyRecord, member: MemberRecord) -> str:
     if member.accuracy is None or not member.images:
-        return "## Results\n\nNothing was measured of these weights."
+        return "## Results\n\nThese weights were not evaluated."
     low, high = wilson(member.accuracy, member.images)
     metric = family.origin.metric if family.origin else "top1"
     what = "accuracy" if metric == "top1" else f"{metric} accuracy"
     lines = [
-        f"**{member.accuracy:.2%}** {what} of {member.images:,} test images that no training saw "
-        f"(95 % interval for other images like them: {low:.1%} to {high:.1%}, Wilson)."
+        f"**{member.accuracy:.2%}** {what} of {member.images:,} test images that were not used in "
+        f"training (95 % interval for other images like them: {low:.1%} to {high:.1%}, Wilson)."
     ]
     if found := member.int8:
         low, high = wilson(found.accuracy, found.images)
@@ -167,7 +167,7 @@ def _costs(family: FamilyRecord, member: MemberRecord, folder: Path) -> str:
             *rows,
         ]
     else:
-        lines += ["", "Latency was not measured; `phiscale latency` does."]
+        lines += ["", "Latency was not measured; run `phiscale latency`."]
     return "\n".join(lines)
 
 
@@ -200,7 +200,7 @@ def _origin(family: FamilyRecord, member: MemberRecord) -> str:
     lines = []
     if origin := family.origin:
         lines.append(
-            f"A search of {origin.trials:,} trainings (epochs: {origin.search_epochs}) in the "
+            f"A search of {origin.trials:,} training runs (epochs: {origin.search_epochs}) in the "
             f"space {_cell(origin.space)} (sampler {_cell(origin.sampler)}, seed {origin.seed}) "
             f"for the reward {_cell(origin.reward)} found the baseline."
         )
@@ -291,8 +291,8 @@ _LIMITS = """\
 ## Intended use and limits
 
 It is meant for images like those it was trained on, of exactly one of its classes each. It answers
-with one of them for any image, also for one that shows none; a probability is not a measure of
-doubt, and was not calibrated. It sees the centre square at {pixels} pixels: what is smaller or at
+with one of them for any image, even for one that shows none; its probabilities were not
+calibrated. It sees the centre square at {pixels} pixels: what is smaller or at
 the edge is lost. How it does on other cameras, places, times or people was not measured. Do not let
 it decide alone where a mistake can hurt someone."""
 

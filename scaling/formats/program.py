@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from scaling.formats import Portable, Predict
+from scaling.formats import Portable, Predict, predictor
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
     from space.network import Network
@@ -75,18 +74,10 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
 
 def open_(data: bytes) -> Predict:
     """Runs the program in `data`, which must be trusted: loading it can run code."""
-    import numpy as np
     import torch
 
     with _quiet():
-        module = torch.export.load(io.BytesIO(data)).module()
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
-        return logits
-
-    return predict
+        return predictor(torch.export.load(io.BytesIO(data)).module())
 
 
 @contextmanager

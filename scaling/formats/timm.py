@@ -12,16 +12,12 @@ import json
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scaling.formats import Portable, Predict, run_code
+from scaling.formats import Portable, Predict, predictor, run_code
 from space.architecture import Architecture
 from space.timm_arguments import to_timm
 from space.validation import InvalidInput
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 FILE = "timm_model.py"
 CONFIG = "config.json"
@@ -267,17 +263,9 @@ def available() -> bool:
 
 def open_(code: bytes, path: Path, portable: Portable) -> Predict:
     """Runs the network that timm builds by `code`, which is `path`'s and trusted. Needs timm."""
-    import torch
-
     timm = require()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_code(code, path, f"phiscale_{portable.identifier}_timm")
         network = timm.create_model(portable.identifier, pretrained=True).eval()
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-        return logits
-
-    return predict
+    return predictor(network)

@@ -1,4 +1,4 @@
-"""How a member is used, in its model card: what an image goes through, and a few lines a format."""
+"""How a member is used, in its model card: preprocessing, and a few lines for each format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from space.architecture import Architecture
 
 
 def text(family: FamilyRecord, member: MemberRecord, network: Architecture) -> str:
-    """What an image goes through, then how each format that is there is loaded."""
+    """The preprocessing, then how each exported format is loaded."""
     given, pixels = family.preprocessing, network.resolution
     stored = given.stored or pixels
     steps = f"resized to {stored} × {stored} pixels ({given.square})"
@@ -71,7 +71,7 @@ print(CLASSES[logits.argmax()])
 """
 
 _WITH_TIMM = """
-**timm**, in this folder; once it is uploaded, `hf-hub:` and the repository's name do for the name:
+**timm**, from this folder; after uploading it, from `hf-hub:USER/REPOSITORY`:
 
 ```python
 import timm, timm_model  # which tells timm of {name}
@@ -83,8 +83,8 @@ print(CLASSES[network(preprocess("image.png")).argmax()])
 """
 
 _WITH_PROGRAM = """
-**torch.export**, without the network's code (a program can run any code as it is loaded: trust whom
-it comes from):
+**torch.export**, without the network's code (loading a program can run arbitrary code, so load only
+programs you trust):
 
 ```python
 import torch

@@ -261,7 +261,7 @@ def test_one_architecture_is_exported_with_its_weights(family, tmp_path):
     before = load_family(family)["b0"].record.files["model.safetensors"]
     assert member.record.files["model.safetensors"] == before
     assert member.accuracy is None
-    assert "Nothing was measured" in (out / "b0" / "README.md").read_text()
+    assert "These weights were not evaluated" in (out / "b0" / "README.md").read_text()
     assert "model.onnx" not in member.record.files
 
 
@@ -282,4 +282,4 @@ def test_what_cannot_be_exported_is_said(arguments, message, tmp_path, monkeypat
 
 def test_a_family_away_from_its_run_cannot_be_quantised(family):
     done = CliRunner().invoke(app, ["export", str(family), "--int8"])
-    assert "lies in no run" in str(done.exception)
+    assert "is not in a run" in str(done.exception)
