@@ -78,6 +78,11 @@ class Heats(ABC):
     def most(self) -> int:
         """How many training runs it takes, at most."""
 
+    @property
+    @abstractmethod
+    def most_finalists(self) -> int:
+        """How many candidates are compared over paired seeds, at most."""
+
     @abstractmethod
     def worth(self, candidate: GridCandidate) -> float:
         """What decides between candidates that are tied."""

@@ -41,7 +41,7 @@ class Design:
             f"{self.finalists} finalists with {self.seeds} paired seeds show a difference of "
             f"{100 * found:.1f} points with {POWER:.0%} power"
             if math.isfinite(found)
-            else "one seed each shows no difference"
+            else f"{self.finalists} candidates with one seed each show no difference"
         )
         return (
             f"{self.candidates} candidates; with {noise}, {shown}; half a point would take {half} "

@@ -26,7 +26,7 @@ class Rung:
     seeds: int
 
 
-def ladder(candidates: int, epochs: int, seeds: int, reduction: int = 3) -> tuple[Rung, ...]:
+def ladder(candidates: int, epochs: int, seeds: int) -> tuple[Rung, ...]:
     """The rungs of a race: all for a fifth of `epochs`, a third for half, a ninth for the whole.
 
     Only the last rung repeats training runs, with all `seeds`, and at least four candidates reach
@@ -34,8 +34,7 @@ def ladder(candidates: int, epochs: int, seeds: int, reduction: int = 3) -> tupl
     """
     steps = sorted({max(1, epochs // 5), max(1, epochs // 2), epochs})
     entrants = [
-        min(candidates, max(MIN_FINALISTS, candidates // reduction**rung))
-        for rung in range(len(steps))
+        min(candidates, max(MIN_FINALISTS, candidates // 3**rung)) for rung in range(len(steps))
     ]
     last = len(steps) - 1
     return tuple(
@@ -83,6 +82,11 @@ class Race(Heats):
     def worth(self, candidate: GridCandidate) -> float:
         """The mean accuracy over the seeds of the last rung."""
         return self.mean(candidate) or 0.0
+
+    @property
+    def most_finalists(self) -> int:
+        """Those of the last rung."""
+        return self.rungs[-1].entrants
 
     @property
     def most(self) -> int:

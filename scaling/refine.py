@@ -66,8 +66,12 @@ class Refine(Heats):
         return ahead > NormalDist().inv_cdf(1 - error) * self.posterior.deviation(*pair)
 
     @property
+    def most_finalists(self) -> int:
+        """Four, or all candidates."""
+        return min(FINALISTS, len(self.candidates))
+
+    @property
     def most(self) -> int:
         """How many training runs it takes, at most."""
-        count = len(self.candidates)
-        finalists = min(FINALISTS, count)
-        return count + (finalists * self.seeds if finalists > 1 else 0) + 2 * self.seeds
+        again = self.most_finalists * self.seeds if self.most_finalists > 1 else 0
+        return len(self.candidates) + again + 2 * self.seeds

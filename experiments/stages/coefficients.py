@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
 
 from experiments.config import CoefficientsConfig
 from experiments.progress import log
@@ -18,10 +23,11 @@ from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.heats import Heats
 from scaling.power import Design
 from scaling.race import Race, ladder
-from scaling.refine import FINALISTS, Refine
-from search.study import finished, open_study
+from scaling.refine import Refine
+from search.study import find_study, finished
 from space.architecture import Architecture
 from space.evaluation import Budget
+from space.validation import InvalidInput
 
 _STUDY = StudyName("coefficients", "coefficients", "Coefficients")
 
@@ -42,12 +48,13 @@ def _result(context: StageContext, baseline: Architecture) -> dict[str, Any]:
     candidates = candidates_of(settings, baseline)
     if settings.method != "grid":
         heats = heats_of(settings, baseline, candidates, context.recipe.seed)
-        design = _design(context, len(candidates), heats)
-        log.note(f"coefficients: {design.sentence}")
+        design = _design(context, len(candidates), heats.most_finalists, heats.seeds)
         context.record(_STUDY, heats, heats.most, context.evaluator())
-        found = heat_result.result(heats, phi=phi, factor=factor)
-        return found.to_dict() | {"design": design.to_dict()}
-    found = _trained(context, _STUDY, candidates, phi)
+        chosen = heat_result.result(heats, phi=phi, factor=factor)
+        return chosen.to_dict() | {"design": design.to_dict()}
+    design = _design(context, len(candidates), len(candidates), 1)
+    trained = _trained(context, _STUDY, candidates, phi)
+    found = replace(trained, evidence={**trained.evidence, "design": design.to_dict()})
     if settings.compare_phi is None:
         return found.to_dict()
     same = grids.candidates(
@@ -88,35 +95,40 @@ def heats_of(
     return Refine(candidates, budget, settings.seeds, guest=published)
 
 
-def _design(context: StageContext, candidates: int, heats: Heats) -> Design:
-    """What the comparison of the finalists can show, by the noise measured so far."""
-    finalists = min(FINALISTS, candidates)
-    if isinstance(heats, Race):
-        finalists = heats.rungs[-1].entrants
+def _design(context: StageContext, candidates: int, finalists: int, seeds: int) -> Design:
+    """What the comparison can show, by the noise measured so far; the log says it."""
     noise = _repeated(context)
     source = "networks that the search trained with several seeds"
     if noise is None:
         found, images = context.run.read("baseline.json"), len(context.data.held_out)
         noise = math.sqrt(max(found["accuracy"] * (1 - found["accuracy"]), 1 / images) / images)
         source = f"the binomial error of {images:,} held-out images; no network was trained twice"
-    return Design(candidates, finalists, heats.seeds, noise, source)
+    design = Design(candidates, finalists, seeds, noise, source)
+    log.note(f"coefficients: {design.sentence}")
+    return design
 
 
 def _repeated(context: StageContext) -> float | None:
     """The deviation of accuracy over seeds, pooled over what earlier stages trained repeatedly."""
     groups: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
-    for name in ("search", "finalists"):
-        for trial in finished(open_study(context.run.storage, name).get_trials(deepcopy=False)):
-            found = trial.user_attrs
-            budget, measured = found["budget"], found["measurement"]["accuracy"]
-            if measured is not None:
-                key = (found["key"], budget["epochs"], budget["data_fraction"])
-                groups[key][budget["seed"]] = measured
+    for trial in _searched(context):
+        found = trial.user_attrs
+        budget = found["budget"]
+        key = (found["key"], budget["epochs"], budget["data_fraction"])
+        groups[key][budget["seed"]] = found["measurement"]["accuracy"]
     repeated = [list(each.values()) for each in groups.values() if len(each) > 1]
     freedom = sum(len(each) - 1 for each in repeated)
     if not freedom:
         return None
     return math.sqrt(sum((one - fmean(each)) ** 2 for each in repeated for one in each) / freedom)
+
+
+def _searched(context: StageContext) -> Iterator[FrozenTrial]:
+    """The trials of the search and its finalists that were trained to their end."""
+    for name in ("search", "finalists"):
+        with suppress(InvalidInput):  # without finalists there is no such study
+            trials = find_study(context.run.storage, name).get_trials(deepcopy=False)
+            yield from (each for each in finished(trials) if each.state is TrialState.COMPLETE)
 
 
 def candidates_of(

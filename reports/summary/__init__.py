@@ -64,7 +64,7 @@ def summarise(run: Run, tables: Tables) -> PageSentences:
         coefficients=coefficients.coefficients(run, tables.coefficients),
         evidence=tuple(coefficients.evidence(run.coefficients or {})),
         front=search.front(run),
-        candidates=coefficients.candidates(tables.coefficients),
+        candidates=coefficients.candidates(run, tables.coefficients),
         members=family.members(run),
         rivals=tuple(family.rivals(tables)),
     )

@@ -138,13 +138,23 @@ def _rung(rung: Mapping[str, int]) -> str:
     return f"{rung['entrants']} for {number(rung['epochs'], 'epoch')}{seeds}"
 
 
-def candidates(candidates: pd.DataFrame) -> str:
-    """Which candidates cannot be told from the winner."""
+def candidates(run: Run, candidates: pd.DataFrame) -> str:
+    """What the marks and bars of the table mean: which candidates are tied, and by what."""
     found = rows(candidates)
     tied = sum(bool(row["tied"]) and not row["winner"] for row in found)
     images = images_of(candidates)
     if not images:
         return ""
+    bars = (
+        f"Bars are 95 % intervals by {images:,} held-out images; the shaded band is the chosen's."
+    )
+    finalists = (run.coefficients or {}).get("finalists")
+    if finalists and finalists["seeds"] > 1:
+        tied = len(finalists["tied"])
+        return (
+            f"Marked at the left: the {number(tied, 'finalist')} left by the comparison over "
+            f"paired seeds. {bars}"
+        )
     amount = f"{images:,} held-out images"
     told = (
         f"{amount} do not tell {number(tied, 'other candidate')} apart from the winner "
@@ -152,4 +162,4 @@ def candidates(candidates: pd.DataFrame) -> str:
         if tied
         else f"{amount} tell the winner apart from every other candidate."
     )
-    return f"{told} Bars are 95 % intervals; the shaded band is the winner's."
+    return f"{told} {bars}"

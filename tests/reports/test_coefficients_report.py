@@ -108,6 +108,7 @@ def test_the_page_says_what_the_race_knows(run):
         "less: α" in html
     )
     assert "The other candidates were dropped after one seed, without statistics." in html
+    assert "Marked at the left: the two finalists left by the comparison over paired seeds." in html
     assert "its optimum at α 1.25 (1.1 to 1.4)" in html
     assert "Gaussian process through all training runs: α" in html
     assert "+1.2 ± 0.8 points from the mean of the candidates." in html
