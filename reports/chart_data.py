@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STAGE = (
-    "stage", "operator", "kernel", "stride", "expansion", "se", "skip", "channels", "repeats",
-    "resolution", "macs", "params",
+    "stage", "operator", "start_kernel", "kernel", "stride", "expansion", "se", "skip",
+    "channels", "repeats", "resolution", "macs", "params",
 )  # fmt: skip
 _POINT = (
     "layer", "name", "note", "macs", "params", "activations", "resolution", "accuracy", "low",

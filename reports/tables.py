@@ -32,8 +32,8 @@ _FAMILY = names(
     "train_seconds key"
 )
 _STAGES = names(
-    "stage operator kernel stride expansion se skip channels repeats resolution macs params "
-    "activations"
+    "stage operator start_kernel kernel stride expansion se skip channels repeats resolution macs "
+    "params activations"
 )
 _RIVALS = names(
     "rule member difference told_apart accuracy low high images macs params activations resolution "
@@ -268,7 +268,8 @@ def _stage_row(stage: Stage, block: Block) -> dict[str, Any]:
     """What a stage is made of; what has no effect on its blocks is left out."""
     return {
         "operator": str(block.operator),
-        "kernel": block.kernel,
+        "start_kernel": block.start_kernel or None,
+        "kernel": block.kernel or None,
         "stride": block.stride,
         "expansion": stage.expansion if block.operator.expands else None,
         "se": stage.se.ratio if stage.se and block.squeeze_channels else 0.0,

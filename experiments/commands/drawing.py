@@ -74,7 +74,7 @@ def _headline(name: str, network: Architecture, pixels: int) -> str:
     total = cost(network, pixels)
     return (
         f"{name}: {pixels} pixels, {network.num_classes:,} classes, {count(total.macs)} MACs, "
-        f"{count(total.params)} parameters"
+        f"{count(total.params)} params"
     )
 
 
@@ -107,8 +107,10 @@ def _head(network: Architecture) -> str:
 
 
 def _described(stage: Stage) -> str:
-    """`inverted 5×5 e6 /2 se`: operator, kernel, expansion, stride, gate, skip."""
-    words = [f"{stage.operator} {stage.kernel}×{stage.kernel}"]
+    """`inverted 5×5 e6 /2 se`: operator, kernels, expansion, stride, gate, skip."""
+    start = stage.start_kernel if stage.operator.optional_kernels else 0
+    kernels = "+".join(f"{side}×{side}" for side in (start, stage.kernel) if side)
+    words = [f"{stage.operator} {kernels}".rstrip()]
     words += [f"e{stage.expansion:g}"] if stage.operator.expands else []
     words += [f"/{stage.stride}"] if stage.stride > 1 else []
     words += ["se"] if stage.se else []

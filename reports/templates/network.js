@@ -3,6 +3,9 @@
 const stagesOf = (network) => data.networks[network].map((index) =>
   Object.fromEntries(data.stage_columns.map((name, i) => [name, data.stage_rows[index][i]])));
 
+const kernels = (stage, and) => [stage.start_kernel, stage.kernel].filter((side) => side != null)
+  .map((side) => `${side}×${side}`).join(and);
+
 // A bar a block: its height rises with resolution, its width with channels.
 function drawing(stages, most) {
   const body = stages.filter((stage) => stage.stage !== "head");
@@ -19,7 +22,7 @@ function drawing(stages, most) {
       }));
     x = Math.max(x, begin + 22);
     parts.push(svg("text", { x: ((begin + x - 1.5) / 2).toFixed(1), y: 82 }, String(stage.channels)));
-    parts.push(svg("text", { x: ((begin + x - 1.5) / 2).toFixed(1), y: 93 }, stage.stage === "stem" ? "stem" : `${stage.kernel}×${stage.kernel}`));
+    parts.push(svg("text", { x: ((begin + x - 1.5) / 2).toFixed(1), y: 93 }, stage.stage === "stem" ? "stem" : kernels(stage, "+")));
     x += 8;
   }
   return { parts, width: x };
@@ -38,7 +41,7 @@ function table(stages) {
   const total = stages.reduce((sum, stage) => sum + stage.macs, 0);
   const cells = (stage) => [
     stage.stage, stage.operator + (stage.expansion != null ? ` e${trimmed(stage.expansion)}` : ""),
-    stage.kernel != null ? `${stage.kernel}×${stage.kernel}` : "", stage.stride ?? "", stage.se ? trimmed(stage.se) : "",
+    kernels(stage, " + "), stage.stride ?? "", stage.se ? trimmed(stage.se) : "",
     stage.skip ?? "", stage.channels, stage.repeats ?? "", `${stage.resolution}`, count(stage.macs), percent(stage.macs / total), count(stage.params),
   ];
   const heads = ["Stage", "Operator", "Kernel", "Stride", "SE", "Skip", "Channels", "Repeats", "Resolution", "MACs", "Share", "Parameters"];

@@ -166,6 +166,12 @@ def test_the_stages_of_b0_are_the_papers():
     assert [row["expansion"] for row in rows[1:8]] == [None, 6, 6, 6, 6, 6, 6]
 
 
+def test_a_universal_stage_has_both_its_kernels_or_none():
+    rows = tables.stage_rows(presets.load("mobilenet_v4_conv_small"))
+    pairs = {(r["start_kernel"], r["kernel"]) for r in rows if r["operator"] == "universal"}
+    assert pairs >= {(5, 5), (None, 3), (3, None)}
+
+
 def test_frames_of_what_has_not_begun_have_their_columns(tmp_path):
     empty = tables.collect(load(tmp_path))
     for name, frame in vars(empty).items():

@@ -28,6 +28,7 @@ def test_a_drawing_says_what_each_stage_is(phiscale):
 
 def test_json_has_the_architecture_and_exact_costs(phiscale):
     network = presets.load("mobilenet_v2")
+    assert "universal 5×5+5×5 e3 /2" in phiscale("show", "mobilenet_v4_conv_small").out
     found = json.loads(phiscale("show", "mobilenet_v2", "--json").out)
     assert found["architecture"] == network.to_dict()
     assert found["cost"] == cost(network)._asdict()
@@ -61,7 +62,7 @@ def test_networks_of_a_run_are_named_by_it(phiscale, tiny_run):
     ("name", "hint"),
     [
         ("mobilenet_v4", "did you mean 'mobilenet_v2'?"),
-        ("nowhere.json", "nowhere.json: cannot be read as JSON"),
+        ("nowhere.json", "nowhere.json: not found"),
         ("{run}:trail-0", "did you mean 'trial-0'?"),
     ],
 )
