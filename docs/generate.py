@@ -35,9 +35,8 @@ def _commands() -> str:
 def _recipe() -> Iterator[str]:
     yield "# Recipe\n"
     yield (
-        "A recipe is one YAML file. Every key below may be left out where a default is given, and "
-        "overridden on the command line with `--set section.key=value`. A count may be written "
-        "`40M`.\n"
+        "A recipe is one YAML file. Keys with a default are optional. Override a key on the "
+        "command line with `--set section.key=value`. Counts can be written `40M`.\n"
     )
     yield from _section(Recipe, "")
 

@@ -47,7 +47,7 @@ def _training(found: dict[str, Any]) -> str:
             ]
         )
     headers = (
-        *("way", "networks trained", "trainings an hour", "images a second"),
+        *("way", "networks trained", "training runs per hour", "images per second"),
         *("phiscale is × as fast", "in a long search", "mean accuracy", "phiscale's gain, 95 %"),
     )
     achieved = summary["operations_per_second"]["phiscale"] / 1e9
@@ -56,7 +56,7 @@ def _training(found: dict[str, Any]) -> str:
         f"{_table(headers, rows)}\n\n"
         f"{setting['architectures']} random networks, {setting['train_images']:,} images, "
         f"{setting['epochs']} epochs, on {setting['device']}. phiscale's convolutions do "
-        f"{achieved:,.0f} billion operations a second, a large matrix product {ceiling:,.0f} on "
+        f"{achieved:,.0f} billion operations per second, a large matrix product {ceiling:,.0f} on "
         f"{found['hardware']['threads']} CPU threads. A way that trained fewer networks is "
         "compared with `advised` on those. In a long search no worker waits for the last, as with "
         "few networks one does."

@@ -44,14 +44,14 @@ _ENDS = "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupte
 app = typer.Typer(
     name="phiscale",
     help="Designs a family of convolutional networks for your data and compute budget.",
-    epilog=f"Begin with: phiscale run demo. {_ENDS}",
+    epilog=f"Start with: phiscale run demo. {_ENDS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 #: Commands by what they are for: the function, its name, and an example of its use.
 _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
-    "Begin": (
+    "Get started": (
         (init.init, "init", "init images/flowers --budget 30M --out flowers.yaml"),
         (estimate.estimate, "estimate", "estimate flowers.yaml --hours 8"),
     ),
@@ -63,7 +63,7 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (reporting.report, "report", "report runs/demo"),
         (studies.study, "study", "study study-dimensions --set seeds=1"),
     ),
-    "Look at runs": (
+    "Inspect runs": (
         (status.status, "status", "status runs/demo"),
         (trials.best, "best", "best runs/demo --top 3"),
         (trials.trials, "trials", "trials runs/demo --sort reward --csv"),
@@ -78,14 +78,14 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (exporting.verify, "verify", "verify runs/demo"),
         (studies.transfer, "transfer", "transfer runs/demo --data photos --set epochs=10"),
     ),
-    "Look at networks": (
+    "Inspect networks": (
         (drawing.show, "show", "show runs/demo:b1"),
         (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
         (cost.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
         (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
         (convert.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
     ),
-    "What there is": (
+    "Catalog and diagnosis": (
         (catalog.list_presets, "presets", "presets --json"),
         (catalog.list_spaces, "spaces", "spaces"),
         (catalog.list_recipes, "recipes", "recipes"),
