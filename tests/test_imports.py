@@ -30,6 +30,8 @@ def loaded(module: str) -> set[str]:
         "scaling.compound",
         "scaling.coefficients",
         "scaling.saved_family",
+        "scaling.export",
+        "scaling.verification",
         "search",
         "search.objective",
         "search.search",

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, groupby
 
 from scaling.formats import Portable, template
-from scaling.formats.cut import cut, imports
-from space import blocks
 from space.architecture import Architecture, Block
 from space.cost import cost
 
@@ -41,6 +39,9 @@ _WRITTEN = {
 
 def source(portable: Portable) -> str:
     """The text of `model.py`; `docs/export.md` says what it offers."""
+    from scaling.formats.cut import cut, imports  # which imports torch
+    from space import blocks
+
     network, given = portable.architecture, portable.preprocessing
     kinds = {block: blocks.BLOCKS[block.operator].__name__ for block in chain(*network.blocks())}
     several = len({*kinds.values()}) > 1
@@ -66,7 +67,11 @@ def source(portable: Portable) -> str:
         'WEIGHTS = Path(__file__).with_name("model.safetensors")',
         f"MEAN, STD = {list(given.mean)}, {list(given.std)}",
         _classes(portable.classes),
-        *(_table(name, network) for name in ("ACTIVATIONS", "GATES") if name in words),
+        *(
+            _table(name, vars(blocks)[name], network)
+            for name in ("ACTIVATIONS", "GATES")
+            if name in words
+        ),
         _broken("Row = tuple[", types or ["()"], "]"),
     ]
     if several:
@@ -106,10 +111,10 @@ def _classes(names: Sequence[str]) -> str:
     return f"# fmt: off\nCLASSES = [\n{text}\n]\n# fmt: on"
 
 
-def _table(name: str, network: Architecture) -> str:
+def _table(name: str, table: Mapping[str, type], network: Architecture) -> str:
     """A table such as `ACTIVATIONS`, of what the network's blocks name."""
     named = {*chain(*chain(*network.blocks()))}
-    items = [f'"{k}": nn.{v.__name__}' for k, v in vars(blocks)[name].items() if k in named]
+    items = [f'"{k}": nn.{v.__name__}' for k, v in table.items() if k in named]
     return _broken(f"{name}: dict[str, type[nn.Module]] = {{", items, "}")
 
 
