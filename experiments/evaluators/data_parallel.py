@@ -1,4 +1,4 @@
-"""One training in several processes of this machine, each with its part of every batch."""
+"""One training run in several processes of this machine, each with its share of every batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DataParallelEvaluator:
     """`evaluate`, done by a process for each of `environments`, variables that it is given.
 
     The first process reports, writes checkpoints and weights, and measures; where one fails or
-    dies, so does the training.
+    dies, so does the training run.
     """
 
     evaluate: TrainingEvaluator

@@ -1,8 +1,8 @@
-"""Several processes that train one network: each its part of every batch, all the same weights.
+"""Data-parallel training: each process takes its share of every batch, with the same weights.
 
-Gradients are averaged by torch's DistributedDataParallel, and batch norm sees the whole batch, so
-that the result is the one of a single process, but for the order in which numbers are added, and
-for what the network drops at random, which every process draws for its own part.
+torch's DistributedDataParallel averages gradients, and batch norm sees the whole batch. So the
+result is that of one process, except for the order in which numbers are added and for what the
+network drops at random, which each process draws for its own share.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from space.evaluation import Epoch, Interrupted, Report
 
 @dataclass(frozen=True)
 class Replica:
-    """Which of `size` processes this is: 0 is the one that reports and writes."""
+    """Which of `size` processes this is; the one of rank 0 reports and writes."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this process reports and writes."""
         return self.rank == 0
 
     def of(self, count: int) -> slice:
@@ -51,7 +51,7 @@ class _Decision(IntEnum):
 
 @contextmanager
 def process_group(replica: Replica, meeting: Path | None, device: torch.device) -> Iterator[None]:
-    """Inside, this process belongs to the group that meets in the file `meeting`."""
+    """Inside, this process belongs to the group that meets at the file `meeting`."""
     if replica.size == 1:
         yield
         return
@@ -68,14 +68,14 @@ def process_group(replica: Replica, meeting: Path | None, device: torch.device) 
 
 
 def data_parallel(network: nn.Module, replica: Replica) -> nn.Module:
-    """What to call instead of `network`, so that its gradients are those of the whole batch."""
+    """What to call instead of `network` so that its gradients are those of the whole batch."""
     if replica.size == 1:
         return network
     return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def agreed(report: Report, replica: Replica) -> Report:
-    """A report whose answer the first process asks for, and all obey."""
+    """`report`, asked by the first process; all processes get its answer."""
     if replica.size == 1:
         return report
 

@@ -1,4 +1,4 @@
-"""A network that learns: its weights, their running average and the optimiser's state."""
+"""A network in training: its weights, their moving average and the optimiser's state."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Learner:
 
     `averaged` is what is measured: a copy whose weights and batch norm statistics are moving
     averages of the network's (or the network itself, where the configuration does not average).
-    `generator` draws what the network drops. What changes from step to step (rates, decays) are
-    tensors on the device, so that a recorded step is the same as the next one. Where several
+    `generator` draws what the network drops. What changes from step to step (rates, decays) is a
+    tensor on the device, so that a captured step can be replayed. Where several
     processes learn together, each sees its share of a batch and takes the whole batch's step. A
     batch in several `pieces`, whose gradients are added up, needs the memory of one of them; batch
     norm then sees no more than a piece at a time.
@@ -104,8 +104,8 @@ class Learner:
         return total
 
     def renew_generator(self) -> None:
-        """Goes on drawing with another generator in the same state: one that a recording broke off
-        with cannot be used again."""
+        """Goes on drawing with another generator in the same state: a generator
+        of a capture that failed cannot be used again."""
         fresh = torch.Generator(self._device)
         fresh.set_state(self.generator.get_state())
         self.generator = _drawing(self.network, fresh)
@@ -132,7 +132,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes back to where `state` was taken."""
+        """Continues from `state`, on this device, whichever it was taken on."""
         self.network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         # The groups of this optimiser: those of another device say how to compute there (`fused`,
@@ -147,7 +147,7 @@ class Learner:
 class _Norms:
     """The batch norms of a network, whose statistics are averaged by a decay that is a tensor.
 
-    torch takes their momentum as a number, which a recorded step would repeat for ever. At momentum
+    torch takes their momentum as a number, which a captured step would repeat for ever. At momentum
     1 a step leaves its own statistics alone, which are then blended with those before it.
     """
 
