@@ -163,7 +163,7 @@ def _undecided(chosen: Mapping[str, Any], own: list[dict[str, Any]]) -> Iterator
             f"take about {count(needed)} images."
         )
     if own:
-        test = "McNemar's exact test on the same images; " if own[0]["p_value"] is not None else ""
+        test = "paired, on the same images; " if own[0]["p_value"] is not None else ""
         yield (
             f"Intervals: {100 * LEVEL:g} % for the comparisons of {name} with all others together "
             f"({test}the choice of images alone). Each member is one training run; what another "
