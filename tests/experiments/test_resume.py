@@ -27,7 +27,7 @@ search:
   finalists: 2
   final_epochs: 3
   pruner: {startup_trials: 1}
-coefficients: {constraint: nominal, step: 0.5, tolerance: 0.3, epochs: 2}
+coefficients: {method: grid, constraint: nominal, step: 0.5, tolerance: 0.3, epochs: 2}
 family: {phi: [0, 1], epochs: 4}
 """
 
