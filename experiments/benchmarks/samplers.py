@@ -79,7 +79,7 @@ OF_TWO = dict.fromkeys(("predictor", "tpe", "nsga2", "random"), 200)
 SHORT_PREDICTOR = {f"predictor, {trials} trials": trials for trials in SHORT}
 #: The predictor whatever the length of the search, as it begins from 50 trials on.
 RANDOM_START = "predictor, 16 random first"
-BASELINES = dict.fromkeys((RANDOM_START, "tpe", "tpe_multivariate", "random"), 100)
+BASELINES = dict.fromkeys(("tpe", "tpe_multivariate", "random"), 100)
 #: The predictor that is given what a search of another seed for the other reward observed.
 WARM = "predictor, warm"
 WARM_TRIALS = 200
@@ -132,14 +132,12 @@ def plan() -> Iterator[SamplerTask]:
         yield from _jobs("boosting", OTHERS, block)
     for block in BLOCKS:
         yield from _jobs("boosting", SLOW, block)
+    short = SHORT_PREDICTOR | {RANDOM_START: max(SHORT)}
     for block in BLOCKS:
-        yield from _jobs("boosting", SHORT_PREDICTOR, block, (*SETTINGS, *NOISY))
-        yield from _jobs("boosting", {RANDOM_START: 100}, block, SETTINGS)
-        yield from _jobs("boosting", BASELINES, block, NOISY)
+        yield from _jobs("boosting", short, block, (*SETTINGS, *NOISY))
     for block in BLOCKS[:2]:
-        yield from _jobs(
-            "gaussian_process", SHORT_PREDICTOR | {RANDOM_START: 30}, block, (*SETTINGS, *NOISY)
-        )
+        yield from _jobs("boosting", BASELINES, block, NOISY)
+        yield from _jobs("gaussian_process", short, block, (*SETTINGS, *NOISY))
 
 
 def _jobs(
