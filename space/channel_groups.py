@@ -1,0 +1,332 @@
+"""Which channels of one network are which of another's: groups of channels, tied by shortcuts.
+
+A layer reads one group of channels and writes another; a depthwise convolution writes the group
+that it reads, and a shortcut ties the group before its block to the one behind it. `space.inherit`
+chooses channels for tied groups together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from space.architecture import Architecture, Block, Operator, Skip
+from space.layers import Layer, Path, head_layers, layers, stem_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    State = Mapping[str, Tensor]
+
+#: Where a block is: the number of its stage, and its own in there.
+Place = tuple[int, int]
+
+#: Which channels are kept: the most important, the first, or all, in order of importance.
+Order = Literal["importance", "first", "sorted"]
+
+#: Names of the source's and of the target's classes, in the order of their outputs.
+ClassNames = tuple[Sequence[str], Sequence[str]]
+
+#: A group of the source (False) or of the target (True).
+_Node = tuple[bool, int]
+
+
+class WiredLayer(NamedTuple):
+    """A layer with its name in the network, its name in its block, and the groups that it joins."""
+
+    layer: Layer
+    local: str
+    place: Place | None
+    reads: int
+    writes: int
+
+
+class ChannelGraph:
+    """An architecture's layers, and its groups of channels by number; group 0 is the image.
+
+    `inputs` and `outputs` are the groups before and behind each block. `tied` are those pairs of
+    them that a shortcut adds up: by position, where their widths differ.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.widths = [architecture.in_channels]
+        self.layers: list[WiredLayer] = []
+        self.blocks: dict[Place, Block] = {}
+        self.inputs: dict[Place, int] = {}
+        self.outputs: dict[Place, int] = {}
+        x = self._add(stem_layer(architecture), None, 0)
+        for number, stage in enumerate(architecture.blocks()):
+            for index, block in enumerate(stage):
+                x = self._add_block(block, (number, index), x)
+        for layer in head_layers(architecture):
+            x = self._add(layer, None, x)
+        self.by_name = {(wired.place, wired.local): wired for wired in self.layers}
+
+    @property
+    def tied(self) -> list[tuple[int, int]]:
+        """The groups before and behind each block whose input is added to its output as it is."""
+        return [
+            (self.inputs[place], self.outputs[place])
+            for place, block in self.blocks.items()
+            if block.shortcut in (Skip.IDENTITY, Skip.POOL)
+        ]
+
+    def _add_block(self, block: Block, place: Place, x: int) -> int:
+        self.blocks[place], self.inputs[place] = block, x
+        out = squeezed = x
+        for layer in layers(block):
+            if layer.name == "squeeze.reduce":
+                squeezed = self._add(layer, place, out)
+            elif layer.name == "squeeze.expand":
+                self._add(layer, place, squeezed, writes=out)
+            elif layer.path is Path.SHORTCUT:
+                self._add(layer, place, x, writes=out)
+            else:
+                out = self._add(layer, place, out, writes=out if layer.depthwise else None)
+        self.outputs[place] = out
+        return out
+
+    def _add(self, layer: Layer, place: Place | None, reads: int, writes: int | None = None) -> int:
+        if writes is None:
+            writes = len(self.widths)
+            self.widths.append(layer.out_channels)
+        local = layer.name.removesuffix(".linear")
+        if place is not None:
+            layer = layer._replace(name=f"stages.{place[0]}.{place[1]}.{layer.name}")
+        self.layers.append(WiredLayer(layer, local, place, reads, writes))
+        return writes
+
+
+def paired_blocks(source: Architecture, target: Architecture) -> dict[Place, Place | None]:
+    """The block of the source that each block of the target begins as; None where it is new.
+
+    Stages are paired by number, or where their numbers differ, by their order at each stride.
+    """
+    stages = {number: number for number in range(len(target.stages))}
+    if len(source.stages) != len(target.stages):
+        theirs, ours = _stages_by_stride(source), _stages_by_stride(target)
+        stages = {}
+        for stride, numbers in ours.items():
+            stages |= dict(zip(numbers, theirs.get(stride, []), strict=False))
+    found: dict[Place, Place | None] = {}
+    for number, stage in enumerate(target.stages):
+        known = source.stages[stages[number]].repeats if number in stages else 0
+        for index in range(stage.repeats):
+            found[number, index] = (stages[number], index) if index < known else None
+    return found
+
+
+def _stages_by_stride(architecture: Architecture) -> dict[int, list[int]]:
+    """Numbers of stages by their output's stride in input pixels."""
+    stride = architecture.stem.stride * (2 if architecture.stem.pool else 1)
+    found: dict[int, list[int]] = {}
+    for number, stage in enumerate(architecture.stages):
+        stride *= stage.stride
+        found.setdefault(stride, []).append(number)
+    return found
+
+
+class ChannelMap:
+    """Which layer and which channels of the source a target's are; −1 is a new channel.
+
+    Channels are chosen together for a whole set of groups that shortcuts and paired layers tie.
+    Where such a set has several widths (pool shortcuts), channel k stays channel k.
+    """
+
+    def __init__(
+        self,
+        weights: State,
+        source: Architecture,
+        target: Architecture,
+        order: Order,
+        classes: ClassNames | None,
+    ) -> None:
+        self.given, self.wanted = ChannelGraph(source), ChannelGraph(target)
+        self.blocks = paired_blocks(source, target)
+        self._order, self._classes = order, classes
+        self._parents: dict[_Node, _Node] = {}
+        self._found: dict[tuple[int, int], Tensor] = {}
+        for wired in self.wanted.layers:
+            theirs = self.layer(wired)
+            if theirs and wired.layer.reads is theirs.layer.reads:
+                self._tie((True, wired.reads), (False, theirs.reads))
+            if theirs and wired.layer.writes is theirs.layer.writes:
+                self._tie((True, wired.writes), (False, theirs.writes))
+        for ours, graph in ((False, self.given), (True, self.wanted)):
+            for before, behind in graph.tied:
+                self._tie((ours, before), (ours, behind))
+        self._several_widths = self._sets_of_several_widths()
+        self._scores = _importance(weights, self.given, lambda group: self._set((False, group)))
+        self._theirs = {
+            wired.writes: theirs.writes
+            for wired in self.wanted.layers
+            if (theirs := self.layer(wired)) and wired.layer.writes is theirs.layer.writes
+        }
+        for before, behind in self.wanted.tied:  # a new block hands on what it was given
+            if behind not in self._theirs and before in self._theirs:
+                self._theirs[behind] = self._theirs[before]
+        self._carried = self._carry()
+
+    def layer(self, wired: WiredLayer) -> WiredLayer | None:
+        """The source's layer for one of the target's; None where it is new."""
+        place = wired.place
+        if place is not None:
+            place = self.blocks[place]
+            if place is None:
+                return None
+        local = wired.local
+        if place is not None and self.given.blocks[place].operator is Operator.CONV:
+            local = "conv" if local == "expand" and wired.layer.kernel > 1 else local
+        found = self.given.by_name.get((place, local))
+        same_kind = found is not None and found.layer.depthwise == wired.layer.depthwise
+        return found if same_kind else None
+
+    def by_position(self, group: int) -> bool:
+        """Whether channel k of a group of the target is channel k of the source, if it has one."""
+        return self._set((True, group)) in self._several_widths
+
+    def channels(self, ours: int, theirs: int) -> Tensor:
+        """The channel in the source's group `theirs` of each in the target's group `ours`."""
+        if (ours, theirs) not in self._found:
+            self._found[ours, theirs] = self._channels(ours, theirs)
+        return self._found[ours, theirs]
+
+    def carried(self, group: int) -> Tensor:
+        """Which channels of a group of the target are new, and yet hold what a shortcut brings."""
+        import torch
+
+        return self._carried.get(group, torch.zeros(self.wanted.widths[group], dtype=torch.bool))
+
+    def carries_to_old(self, place: Place) -> bool:
+        """Whether the shortcut of a block of the target adds new channels to the source's."""
+        before, behind = self.wanted.inputs[place], self.wanted.outputs[place]
+        if (before, behind) not in self.wanted.tied or not self.by_position(behind):
+            return False
+        least = min(self.wanted.widths[before], self.wanted.widths[behind])
+        old = self._held(behind)[:least] & ~self.carried(behind)[:least]
+        return bool((self.carried(before)[:least] & old).any())
+
+    def _carry(self) -> dict[int, Tensor]:
+        """Follows the source's channels over pool shortcuts to where it has no such channel."""
+        carried: dict[int, Tensor] = {}
+        for before, behind in self.wanted.tied:
+            if self.by_position(behind):
+                full = self._held(before) | carried.get(before, self._held(before))
+                new = ~self._held(behind)
+                least = min(len(full), len(new))
+                new[:least] &= full[:least]
+                new[least:] = False
+                carried[behind] = new
+        return carried
+
+    def _held(self, group: int) -> Tensor:
+        """Which channels of a group of the target that is tied by position the source has there."""
+        import torch
+
+        width = self.wanted.widths[group]
+        theirs = self._theirs.get(group)
+        return torch.arange(width) < (width if theirs is None else self.given.widths[theirs])
+
+    def _channels(self, ours: int, theirs: int) -> Tensor:
+        import torch
+
+        width, given = self.wanted.widths[ours], self.given.widths[theirs]
+        if ours == len(self.wanted.widths) - 1:  # classes
+            return self._outputs(width, given)
+        chosen = torch.arange(min(width, given))
+        tied = self._set((True, ours))
+        if tied == self._set((False, theirs)) and tied not in self._several_widths:
+            scores = self._scores.get(tied)
+            if scores is not None and self._order != "first":
+                best = scores.argsort(descending=True, stable=True)[:width]
+                chosen = best if self._order == "sorted" else best.sort().values
+        found = torch.full((width,), -1)
+        found[: len(chosen)] = chosen
+        return found
+
+    def _outputs(self, width: int, given: int) -> Tensor:
+        import torch
+
+        if self._classes is not None:
+            before, after = self._classes
+            places = {name: place for place, name in enumerate(before)}
+            return torch.tensor([places.get(name, -1) for name in after])
+        return torch.arange(width) if width == given else torch.full((width,), -1)
+
+    def _sets_of_several_widths(self) -> set[_Node]:
+        widths: dict[tuple[_Node, bool], set[int]] = {}
+        for ours, graph in ((False, self.given), (True, self.wanted)):
+            for group, width in enumerate(graph.widths[:-1]):
+                widths.setdefault((self._set((ours, group)), ours), set()).add(width)
+        return {tied for (tied, _), found in widths.items() if len(found) > 1}
+
+    def _set(self, node: _Node) -> _Node:
+        while node in self._parents:
+            node = self._parents[node]
+        return node
+
+    def _tie(self, one: _Node, other: _Node) -> None:
+        one, other = self._set(one), self._set(other)
+        if one != other:
+            self._parents[one] = other
+
+
+def _importance(
+    weights: State, graph: ChannelGraph, set_of: Callable[[int], _Node]
+) -> dict[_Node, Tensor]:
+    """How much the layers that read a channel expect of it, for every set of the source's groups.
+
+    A layer expects √(γ² + β²) of a channel, the root of the second moment of what batch norm writes
+    there, times the norm of the weights that read it; what each layer expects sums to 1. Second
+    moments of what shortcuts add up are added.
+    """
+    found: dict[_Node, Tensor] = {}
+    between: dict[int, Tensor] = {}  # second moments of the groups between blocks
+    tied = {behind: before for before, behind in graph.tied}
+
+    def read(wired: WiredLayer, moments: Tensor) -> None:
+        weight = weights[f"{wired.layer.module}.weight"].double()
+        reading = weight if wired.layer.depthwise else weight.transpose(0, 1)
+        expected = moments.sqrt() * reading.flatten(1).norm(dim=1)
+        expected /= expected.sum().clamp(min=1e-30)
+        before = found.get(set_of(wired.reads))
+        if before is None or before.shape == expected.shape:  # others are tied by position
+            found[set_of(wired.reads)] = expected if before is None else before + expected
+
+    for place, members in groupby(graph.layers, key=lambda wired: wired.place):
+        moments: Tensor | None = None  # of what the last layer wrote
+        squeezed: Tensor | None = None
+        for wired in members:
+            written = _second_moments(weights, wired.layer)
+            if wired.layer.path is Path.GATE:
+                if squeezed is not None:
+                    read(wired, squeezed)
+                squeezed = written
+            elif wired.layer.path is Path.SHORTCUT:
+                read(wired, between[wired.reads])
+                moments = written if moments is None else moments + written
+            else:
+                given = between.get(wired.reads) if moments is None else moments
+                if given is not None:
+                    read(wired, given)
+                moments = written
+            behind = wired.writes
+        assert moments is not None
+        behind = behind if place is None else graph.outputs[place]
+        before = between.get(tied.get(behind, -1))
+        if before is not None and before.shape == moments.shape:
+            moments = moments + before
+        between[behind] = moments
+    return found
+
+
+def _second_moments(weights: State, layer: Layer) -> Tensor:
+    """Of what a layer writes, for each channel: γ² + β² behind a batch norm."""
+    if layer.norm:
+        scale, shift = (weights[f"{layer.norm_module}.{name}"] for name in ("weight", "bias"))
+        return scale.double() ** 2 + shift.double() ** 2
+    return weights[f"{layer.module}.weight"].double().flatten(1).square().sum(dim=1)
