@@ -1,4 +1,4 @@
-"""Weights of torchvision's and timm's networks, to the matching preset and back.
+"""Weights of torchvision, timm and EfficientNet-PyTorch, to the matching preset and back.
 
 A source is the name of a network there, as in `torchvision/efficientnet_b0`. Its layout says how
 each of our modules is called in its state dict; nothing but names changes on the way, and nothing
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from space import presets
 from space.architecture import Architecture, Block, Numerics, Padding, Skip
-from space.layers import Path, layers
+from space.layers import LayerKind, Path, layers
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -48,10 +48,57 @@ def sources() -> tuple[str, ...]:
 
 
 def source(name: str) -> Source:
-    """The source of that name; raises `InvalidInput` with the nearest there is."""
-    if name not in _SOURCES:
+    """The source of that name, with or without timm's tag of its weights (`….ra_in1k`).
+
+    Raises `InvalidInput` with the nearest there is.
+    """
+    plain = name if name in _SOURCES else name.partition(".")[0]
+    if plain not in _SOURCES:
         raise one_of("weights", name, _SOURCES)
-    return _SOURCES[name]
+    return _SOURCES[plain]
+
+
+def recognised(state: State, hint: str = "") -> tuple[str, ...]:
+    """The sources whose tensors are those of `state`, by names and shapes; empty where none is.
+
+    Networks that differ in numerics alone (timm's `tf_` forms) have the same tensors: those whose
+    name stands in `hint`, such as the name of a file, come first, and the longest before others.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = [name for name, given in _SOURCES.items() if _has_tensors_of(given, shapes)]
+    plain = hint.lower().replace("-", "_")
+
+    def rank(name: str) -> tuple[bool, int]:
+        network = name.partition("/")[2].replace("-", "_")
+        return network not in plain, -len(network) if network in plain else 0
+
+    return tuple(sorted(found, key=rank))
+
+
+def _has_tensors_of(given: Source, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a state dict has these names and shapes, whatever its classes and colours."""
+    architecture = given.architecture()
+    names = given.names(architecture)
+    places = {theirs: ours for ours, theirs in names.items()}
+    stem, classifier = names["stem.conv"], names["classifier"]
+    first = shapes.get(f"{stem}.weight")
+    if first is None or f"{classifier}.weight" not in shapes:
+        return False
+    adapted = replace(
+        architecture, in_channels=first[1], num_classes=shapes[f"{classifier}.weight"][0]
+    )
+    expected = tensor_shapes(adapted)
+    found = {}
+    for name, shape in shapes.items():
+        module, _, kind = name.rpartition(".")
+        if module not in places:
+            return False
+        mine = f"{places[module]}.{kind}"
+        found[mine] = shape[:2] if mine == "hidden.linear.weight" else shape
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    return found.keys() | counters == expected.keys() and all(
+        shape == expected[name] for name, shape in found.items()
+    )
 
 
 def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor]]:
@@ -95,7 +142,7 @@ def _checked(name: str, given: Source, state: State) -> Architecture:
             raise InvalidInput(f"{name}: these are no weights of it: there is no {key}")
     classes, channels = len(state["classifier.weight"]), state["stem.conv.weight"].shape[1]
     architecture = given.architecture(classes, channels)
-    expected = _shapes(architecture)
+    expected = tensor_shapes(architecture)
     for key, tensor in state.items():
         needed, shape = expected.get(key), tuple(tensor.shape)
         if needed is None:
@@ -109,15 +156,20 @@ def _checked(name: str, given: Source, state: State) -> Architecture:
     return architecture
 
 
-def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in our state dict."""
-    import torch
-
-    from space.network import build
-
-    with torch.device("meta"):
-        network = build(architecture)
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the state dict of the network of `architecture`, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers(architecture):
+        kernel = (layer.kernel,) * 2 if layer.kind is LayerKind.CONVOLUTION else ()
+        channels = layer.in_channels // layer.groups
+        shapes[f"{layer.module}.weight"] = (layer.out_channels, channels, *kernel)
+        if layer.bias:
+            shapes[f"{layer.module}.bias"] = (layer.out_channels,)
+        if layer.norm:
+            for kind in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{layer.norm_module}.{kind}"] = (layer.out_channels,)
+            shapes[f"{layer.norm_module}.num_batches_tracked"] = ()
+    return shapes
 
 
 def _branch(block: Block) -> list[str]:
@@ -279,6 +331,28 @@ def _moved(name: str, prefixes: Names) -> str:
     return name
 
 
+def efficientnet_pytorch(architecture: Architecture) -> Names:
+    """EfficientNet-PyTorch (lukemelas) and its port to Lite: one list of blocks."""
+    names = _conv_norm("stem", "_conv_stem", "_bn0") | _conv_norm("head", "_conv_head", "_bn1")
+    convolutions = {"expand": "_expand_conv", "depthwise": "_depthwise_conv"}
+    norms = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
+    for place, (number, index, block) in enumerate(_blocks(architecture)):
+        ours, theirs = f"stages.{number}.{index}", f"_blocks.{place}"
+        for part in block.operator.form.parts:
+            conv = convolutions.get(part.name, "_project_conv")
+            names |= _conv_norm(
+                f"{ours}.{part.name}", f"{theirs}.{conv}", f"{theirs}.{norms[part.name]}"
+            )
+        if block.squeeze_channels:
+            names |= _squeeze(ours, f"{theirs}._se_reduce", f"{theirs}._se_expand")
+    return names | {"classifier": "_fc"}
+
+
+def _official(numerics: Numerics) -> Numerics:
+    """The official code's batch norm and padding, as EfficientNet-PyTorch keeps them."""
+    return replace(numerics, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.01)
+
+
 def _tensorflow(numerics: Numerics) -> Numerics:
     """timm's `tf_` networks: TensorFlow's padding and batch norm."""
     return replace(numerics, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.1)
@@ -297,6 +371,12 @@ def _all_sources() -> Iterator[tuple[str, Source]]:
         for name in _timm_names(preset):
             numerics = _tensorflow(own) if name.startswith("tf_") else _torch(own)
             yield f"timm/{name}", _timm_source(preset, numerics)
+        if preset.startswith(("efficientnet_b", "efficientnet_lite")):
+            name = preset.replace("_", "-")
+            yield (
+                f"efficientnet_pytorch/{name}",
+                Source(preset, efficientnet_pytorch, _official(own)),
+            )
 
 
 def _timm_source(preset: str, numerics: Numerics) -> Source:

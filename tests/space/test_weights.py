@@ -1,5 +1,6 @@
 """Files of weights: there and back, and what is no file of weights."""
 
+import argparse
 import json
 
 import pytest
@@ -43,7 +44,9 @@ class _Runs:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save({"weight": _Runs()}, tmp_path / "bad.pth")
-    with pytest.raises(InvalidInput, match=r"bad\.pth: no weights can be read from it"):
+    with pytest.raises(
+        InvalidInput, match=r"bad\.pth: it holds a pickled .*print, which is not loaded"
+    ):
         read_weights(tmp_path / "bad.pth")
     assert "run" not in capsys.readouterr().out
 
@@ -64,3 +67,34 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(InvalidInput, match="a state dict is needed"):
         read_weights(tmp_path / "other.pth")
+
+
+def test_weights_are_found_where_training_scripts_keep_them(tmp_path):
+    state = {"conv.weight": torch.ones(2, 1, 3, 3), "norm.num_batches_tracked": torch.tensor(3)}
+    averaged = {name: tensor * 2 for name, tensor in state.items()}
+    arguments = argparse.Namespace(model="efficientnet_b0", lr=0.1)
+    for content, expected in {
+        "plain": (state, state),
+        "timm": ({"epoch": 3, "args": arguments, "state_dict": state, "optimizer": {}}, state),
+        "timm_ema": ({"state_dict": state, "state_dict_ema": averaged}, averaged),
+        "reference": ({"model": state, "model_ema": averaged, "args": None}, averaged),
+        "parallel": ({f"module.{name}": tensor for name, tensor in state.items()}, state),
+        "compiled": ({f"_orig_mod.module.{n}": t for n, t in state.items()}, state),
+        "lightning": ({"state_dict": {f"model.{n}": t for n, t in state.items()}}, state),
+        "thop": (state | {"total_ops": torch.zeros(1), "conv.total_params": torch.zeros(1)}, state),
+        "half": ({n: t.half() if t.is_floating_point() else t for n, t in state.items()}, state),
+    }.values():
+        torch.save(content, tmp_path / "given.pth")
+        found = read_weights(tmp_path / "given.pth")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        assert found["conv.weight"].dtype == torch.float32
+
+
+def test_a_pickled_module_is_refused_by_the_name_of_its_class(tmp_path):
+    torch.save(torch.nn.Conv2d(1, 1, 1), tmp_path / "whole.pth")
+    with pytest.raises(InvalidInput) as refusal:
+        read_weights(tmp_path / "whole.pth")
+    assert "torch.nn.modules.conv.Conv2d, which is not loaded" in str(refusal.value)
+    assert "torch.save(model.state_dict(), …)" in str(refusal.value)
+    assert str(refusal.value).isprintable()
