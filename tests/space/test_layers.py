@@ -8,25 +8,10 @@ from torch import nn
 from space import presets
 from space.architecture import Numerics, Operator, Skip
 from space.blocks import ACTIVATIONS, BLOCKS, GATES, ConvNorm, SqueezeExcite
-from space.layers import At, Channels, LayerKind, Path, layers
+from space.convert import tensor_shapes
+from space.layers import At, Channels, Path, layers
 from space.network import build
 from tests.space.strategies import ARCHITECTURES
-
-
-def tensors(found):
-    """Names and shapes of the weights, biases and batch norms that a list of layers says."""
-    shapes = {}
-    for layer in found:
-        kernel = (layer.kernel, layer.kernel) if layer.kind is LayerKind.CONVOLUTION else ()
-        weight = (layer.out_channels, layer.in_channels // layer.groups, *kernel)
-        shapes[f"{layer.module}.weight"] = weight
-        if layer.norm:
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"{layer.norm_module}.{name}"] = (layer.out_channels,)
-            shapes[f"{layer.norm_module}.num_batches_tracked"] = ()
-        if layer.bias:
-            shapes[f"{layer.module}.bias"] = (layer.out_channels,)
-    return shapes
 
 
 def shapes_of(module):
@@ -68,7 +53,7 @@ def test_layers_name_every_tensor_of_every_preset(name):
     architecture = presets.load(name)
     with torch.device("meta"):
         network = build(architecture)
-    assert tensors(layers(architecture)) == shapes_of(network)
+    assert tensor_shapes(architecture) == shapes_of(network)
 
 
 @given(ARCHITECTURES)
@@ -77,7 +62,7 @@ def test_layers_say_what_runs_in_which_order_on_which_map(architecture):
     with torch.device("meta"):
         network = build(architecture)
     found = layers(architecture)
-    assert tensors(found) == shapes_of(network)
+    assert tensor_shapes(architecture) == shapes_of(network)
     functions = ACTIVATIONS | GATES
     for layer in found:
         expected = functions[layer.activation] if layer.activation else None
