@@ -8,7 +8,6 @@ chooses channels for tied groups together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from space.architecture import Architecture, Block, Operator, Skip
@@ -278,55 +277,21 @@ class ChannelMap:
 def _importance(
     weights: State, graph: ChannelGraph, set_of: Callable[[int], _Node]
 ) -> dict[_Node, Tensor]:
-    """How much the layers that read a channel expect of it, for every set of the source's groups.
+    """How much the layers that read a channel weigh it, for every set of the source's groups.
 
-    A layer expects √(γ² + β²) of a channel, the root of the second moment of what batch norm writes
-    there, times the norm of the weights that read it; what each layer expects sums to 1. Second
-    moments of what shortcuts add up are added.
+    A layer weighs a channel by the norm of the weights that read it (once-for-all's criterion: Cai
+    et al. 2020, section 3.3); what each layer weighs sums to 1. Of EfficientNet-Lite0 narrowed to
+    three quarters inside its blocks, logits on 96 photos went with the whole network's by 0.45
+    (cosine, batch norm measured again); by this times what batch norm writes 0.34, with the first
+    channels 0.28 (measured once).
     """
     found: dict[_Node, Tensor] = {}
-    between: dict[int, Tensor] = {}  # second moments of the groups between blocks
-    tied = {behind: before for before, behind in graph.tied}
-
-    def read(wired: WiredLayer, moments: Tensor) -> None:
+    for wired in graph.layers:
         weight = weights[f"{wired.layer.module}.weight"].double()
         reading = weight if wired.layer.depthwise else weight.transpose(0, 1)
-        expected = moments.sqrt() * reading.flatten(1).norm(dim=1)
-        expected /= expected.sum().clamp(min=1e-30)
+        norms = reading.flatten(1).norm(dim=1)
+        shares = norms / norms.sum().clamp(min=1e-30)
         before = found.get(set_of(wired.reads))
-        if before is None or before.shape == expected.shape:  # others are tied by position
-            found[set_of(wired.reads)] = expected if before is None else before + expected
-
-    for place, members in groupby(graph.layers, key=lambda wired: wired.place):
-        moments: Tensor | None = None  # of what the last layer wrote
-        squeezed: Tensor | None = None
-        for wired in members:
-            written = _second_moments(weights, wired.layer)
-            if wired.layer.path is Path.GATE:
-                if squeezed is not None:
-                    read(wired, squeezed)
-                squeezed = written
-            elif wired.layer.path is Path.SHORTCUT:
-                read(wired, between[wired.reads])
-                moments = written if moments is None else moments + written
-            else:
-                given = between.get(wired.reads) if moments is None else moments
-                if given is not None:
-                    read(wired, given)
-                moments = written
-            behind = wired.writes
-        assert moments is not None
-        behind = behind if place is None else graph.outputs[place]
-        before = between.get(tied.get(behind, -1))
-        if before is not None and before.shape == moments.shape:
-            moments = moments + before
-        between[behind] = moments
+        if before is None or before.shape == shares.shape:  # others are tied by position
+            found[set_of(wired.reads)] = shares if before is None else before + shares
     return found
-
-
-def _second_moments(weights: State, layer: Layer) -> Tensor:
-    """Of what a layer writes, for each channel: γ² + β² behind a batch norm."""
-    if layer.norm:
-        scale, shift = (weights[f"{layer.norm_module}.{name}"] for name in ("weight", "bias"))
-        return scale.double() ** 2 + shift.double() ** 2
-    return weights[f"{layer.module}.weight"].double().flatten(1).square().sum(dim=1)

@@ -318,7 +318,7 @@ def test_importance_keeps_more_of_a_trained_network_than_the_first_channels():
                 logits.append(calibrated(network, images)(images))
         centred = [each - each.mean(0) for each in logits]
         likeness.append(torch.cosine_similarity(*centred).mean())
-    assert likeness[0] > likeness[1] + 0.03
+    assert likeness[0] > likeness[1] + 0.02
 
 
 @pytest.mark.parametrize(
