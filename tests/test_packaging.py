@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("space", "scaling", "search", "reports", "experiments")
 
 #: The demo's line, made small: every stage runs, nothing is learned.
 SMALL = (
@@ -34,18 +36,23 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+    folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    # A copy, since setuptools would also take what an earlier build has left in build/.
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    for name in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", str(REPOSITORY), *options], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", str(source), *options], check=True)
     return next(folder.glob("*.whl"))
 
 
 def test_the_wheel_carries_every_module_recipe_space_and_template(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    folders = ("space", "scaling", "search", "reports", "experiments")
     expected = {
         str(path.relative_to(REPOSITORY))
-        for folder in folders
+        for folder in PACKAGES
         for path in (REPOSITORY / folder).rglob("*")
         if path.is_file() and not {"__pycache__", "benchmarks", "results"} & {*path.parts}
     }
