@@ -31,7 +31,7 @@ _OBJECT_STORE = 128 * 2**20
 
 #: The longest path of a socket on Linux, in bytes, and the longest of Ray's in its folder.
 _LONGEST_SOCKET = 107
-_SOCKET = "/session_2026-11-27_12-48-42_123456_1234567/sockets/plasma_store"
+_SOCKET = f"/session_2026-11-27_12-48-42_123456_{os.getpid()}/sockets/plasma_store"
 #: How temporary folders are named, before the number of the process whose they are.
 _PREFIX = "phiscale-ray-"
 
