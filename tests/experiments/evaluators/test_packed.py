@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.conduct import executor_of
 from experiments.config import ExecutorConfig, TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators import packed as packing
@@ -20,6 +19,7 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import TrainingResult
 from experiments.training.failures import OutOfMemory
 from scaling.jobs import InOrder
+from search.executors.local import Local
 from search.executors.processes import Processes
 from search.executors.threads import Threads
 from space import presets
@@ -71,7 +71,7 @@ def test_a_packed_training_is_the_same_alone(tmp_path: Path) -> None:
     together, alone = InOrder(jobs()), InOrder(jobs())
     evaluate = evaluator(tmp_path, "cpu")
     Threads(3).run(together, packed(evaluate, CPU, 3))
-    executor_of(ExecutorConfig()).run(alone, evaluate)
+    Local().run(alone, evaluate)
     for name, measured in together.told.items():
         assert measured.status is Status.COMPLETE
         assert timeless(measured) == timeless(alone.told[name])
@@ -83,7 +83,7 @@ def test_on_a_gpu_a_packed_training_is_the_same_alone(tmp_path: Path) -> None:
     together, alone = InOrder(jobs()), InOrder(jobs())
     evaluate = evaluator(tmp_path, "cuda")
     Threads(3).run(together, packed(evaluate, torch.device("cuda"), 3))
-    executor_of(ExecutorConfig()).run(alone, evaluate)
+    Local().run(alone, evaluate)
     for name, measured in together.told.items():
         # bfloat16 keeps 8 bits, and sums run in another order (tolerance: 2 %).
         assert measured.loss == pytest.approx(alone.told[name].loss, rel=0.02)
@@ -203,6 +203,8 @@ def test_a_training_that_is_larger_than_all_memory_is_let_in_alone() -> None:
 
 
 def test_a_recipe_packs_where_it_says_so() -> None:
+    from experiments.conduct import executor_of  # not above: it imports what a bare machine lacks
+
     assert isinstance(executor_of(ExecutorConfig(pack=3)), Threads)
     on_cpu = ExecutorConfig(pack="auto", device="cpu")
     assert not isinstance(executor_of(on_cpu), Threads)
@@ -219,7 +221,7 @@ def test_each_process_packs_what_it_is_given(tmp_path: Path) -> None:
     assert isinstance(arrived, Packed)
     assert not arrived.evaluate.alone
     Processes([{"OMP_NUM_THREADS": "1"}], threads=2).run(everywhere, travels)
-    executor_of(ExecutorConfig()).run(alone, evaluate)
+    Local().run(alone, evaluate)
     for name, measured in everywhere.told.items():
         assert measured.status is Status.COMPLETE, measured.reason
         assert timeless(measured) == timeless(alone.told[name])
