@@ -83,7 +83,7 @@ def test_accuracy_that_is_none_fails_the_trial(bench: Any, accuracy: float | Non
     [trial] = bench.trials()
     assert trial.state is TrialState.FAIL
     assert trial.value is None
-    assert "an accuracy in [0, 1] is needed" in (measurement_of(trial).reason or "")
+    assert "accuracy must be in [0, 1]" in (measurement_of(trial).reason or "")
 
 
 def test_epoch_with_nan_is_not_reported_and_survives_the_record(bench: Any) -> None:
