@@ -62,6 +62,7 @@ def inherit(
 
     >>> import torch
     >>> from scaling.compound import scale
+    >>> from space.inherit import inherit
     >>> from space.network import build
     >>> from space.presets import load
     >>> b0 = load("mobilenet_v2", num_classes=10)

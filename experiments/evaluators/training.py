@@ -25,9 +25,11 @@ from experiments.training.failures import OutOfMemory, TrainingFailed, network_e
 from experiments.training.measure import Metric, class_accuracies
 from experiments.training.readers import Kept
 from space.architecture import Architecture
+from space.channel_groups import ClassNames
 from space.evaluation import Budget, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
-from space.network import Network, build
+from space.inherit import inherit
+from space.network import build
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,13 +42,26 @@ LEAST_PIECE = 16
 
 
 @dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a training run starts from: a safetensors file of the network `architecture`.
+
+    `classes` are the names of that network's classes and of those to be learned.
+    """
+
+    architecture: Architecture
+    path: Path
+    classes: ClassNames
+
+
+@dataclass(frozen=True)
 class TrainingEvaluator:
     """Trains networks on the images `train` and measures them on `held_out`.
 
     The folder `checkpoints` holds unfinished runs; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
-    images, as `accuracy of class 0` and so on. `threads` is explained in `machine.prepared`,
+    images, as `accuracy of class 0` and so on. A network whose key is in `initial` inherits those
+    weights, and any other begins fresh. `threads` is explained in `machine.prepared`,
     `alone` in `train`. Several processes that train together each have their `replica`, and meet at
     the path `meeting`; the first reports and writes.
 
@@ -64,7 +79,7 @@ class TrainingEvaluator:
     device: str = "auto"
     threads: int | None = None
     weights: Path | UPath | None = None
-    initial: Mapping[str, Path] = field(default_factory=dict)
+    initial: Mapping[str, InitialWeights] = field(default_factory=dict)
     alone: bool = True
     split: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
@@ -130,8 +145,12 @@ class TrainingEvaluator:
     ) -> TrainingResult:
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
-            if architecture.key in self.initial:
-                _begin_with(network, self.initial[architecture.key])
+            if start := self.initial.get(architecture.key):
+                given, classes = load_file(start.path), start.classes
+                inherited = inherit(
+                    given, start.architecture, architecture, classes=classes, seed=budget.seed
+                )
+                network.load_state_dict(inherited.weights)
         return train(
             network,
             TrainingTask(
@@ -176,15 +195,6 @@ class TrainingEvaluator:
             for index, value in enumerate(found)
             if not math.isnan(value)
         }
-
-
-def _begin_with(network: Network, path: Path) -> None:
-    """Loads the weights in `path` that fit: all but a classifier of other classes."""
-    state, own = load_file(path), network.state_dict()
-    for name in ("classifier.weight", "classifier.bias"):
-        if state[name].shape != own[name].shape:
-            state[name] = own[name]
-    network.load_state_dict(state)
 
 
 def write_weights(network: nn.Module, path: Path | UPath) -> None:

@@ -16,6 +16,7 @@ from experiments import config
 from experiments.conduct import Conductor, StageFailed, driving, load_data
 from experiments.config import Recipe
 from experiments.data.load import Data
+from experiments.evaluators.training import InitialWeights
 from experiments.runs.folder import RecipeFolder
 from experiments.runs.recipe_changes import (
     recorded_recipe,
@@ -123,7 +124,10 @@ def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
         conductor = Conductor(opened, held, typical=next(iter(networks.values())))
         trained = {
             way: _trained(conductor, recipe, way, data, networks, initial)
-            for way, initial in ((FINE_TUNED, _weights(family, networks)), (SCRATCH, {}))
+            for way, initial in (
+                (FINE_TUNED, _weights(family, networks, data.classes)),
+                (SCRATCH, {}),
+            )
         }
     found = {
         "name": recipe.name,
@@ -141,7 +145,7 @@ def _trained(
     way: str,
     data: Data,
     networks: Mapping[str, Architecture],
-    initial: Mapping[str, Path],
+    initial: Mapping[str, InitialWeights],
 ) -> InOrder:
     """What training the networks from the weights `initial` gave, recorded in the study `way`."""
     evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
@@ -175,8 +179,17 @@ def _job(name: str, seed: int) -> str:
     return f"{name}, seed {seed}"
 
 
-def _weights(family: SavedFamily, networks: Mapping[str, Architecture]) -> dict[str, Path]:
-    return {networks[member.name].key: member.folder / WEIGHTS for member in family}
+def _weights(
+    family: SavedFamily, networks: Mapping[str, Architecture], classes: Sequence[str]
+) -> dict[str, InitialWeights]:
+    """What each network starts from: its member's weights, with those of classes of one name."""
+    names = (family.classes, tuple(classes))
+    return {
+        networks[member.name].key: InitialWeights(
+            member.architecture, member.folder / WEIGHTS, names
+        )
+        for member in family
+    }
 
 
 def _member(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.evaluators.training import TrainingEvaluator
+from experiments.evaluators.training import InitialWeights, TrainingEvaluator, write_weights
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Measurement, Status
 from space.network import Network, build
@@ -210,3 +210,24 @@ def test_an_evaluator_travels_to_other_processes(evaluator: TrainingEvaluator) -
     assert timeless(copy(ARCHITECTURE, BUDGET, go_on)) == timeless(
         evaluator(ARCHITECTURE, BUDGET, go_on)
     )
+
+
+def test_a_network_starts_from_initial_weights_with_its_classes_by_name(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    source = replace(ARCHITECTURE, num_classes=2)
+    torch.manual_seed(0)
+    network = build(source)
+    write_weights(network, tmp_path / "source.safetensors")
+    names = (("owl", "cat"), ("cat", "dog", "owl"))
+    start = InitialWeights(source, tmp_path / "source.safetensors", names)
+    still = evaluator.config.model_copy(update={"learning_rate": 1e-12, "ema_decay": 0.0})
+    still_training = replace(
+        evaluator, config=still, initial={ARCHITECTURE.key: start}, weights=tmp_path / "weights"
+    )
+    still_training(ARCHITECTURE, BUDGET, go_on)
+    found = load_file(still_training.weights_path(ARCHITECTURE, BUDGET))
+    expected = network.state_dict()
+    torch.testing.assert_close(found["stem.conv.weight"], expected["stem.conv.weight"])
+    rows = found["classifier.weight"][[2, 0]]
+    torch.testing.assert_close(rows, expected["classifier.weight"])
