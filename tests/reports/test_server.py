@@ -95,7 +95,7 @@ def test_a_run_that_breaks_meanwhile_is_said_to_be_broken(copied_run, monkeypatc
     (copied_run / "baseline.json").write_text("{")
     status, _, body = ask("/")
     assert status == 503
-    assert b"valid JSON is needed" in body
+    assert b"not valid JSON" in body
     with pytest.raises(StopIteration):
         next(asking)
 

@@ -29,7 +29,7 @@ def test_an_unknown_key_deep_inside_an_optional_section_is_explained():
 
 def test_an_unknown_key_that_resembles_none_is_told_the_valid_ones():
     message = refusal(lambda data: data["head"].update(zzz=1))
-    assert message == "net.json: head.zzz: unknown key; valid keys: channels, hidden"
+    assert message == "net.json: head.zzz: unknown key; valid keys: channels, hidden, hidden_norm"
 
 
 def test_a_missing_key_is_named():

@@ -189,7 +189,7 @@ def test_cluster_that_anyone_may_use_is_warned_of(
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     with caplog.at_level(logging.WARNING):
         _warn_where_open(address)
-    assert ("without token authentication" in caplog.text) is warned
+    assert ("has no token authentication" in caplog.text) is warned
 
 
 LOSES_ITS_HEAD = """
@@ -244,5 +244,5 @@ def test_lost_head_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
-    assert "the head of the Ray cluster at" in line
+    assert "the head node of the Ray cluster at" in line
     assert "has not answered for 4 seconds" in line
