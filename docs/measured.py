@@ -183,7 +183,7 @@ def _faults(found: dict[str, Any]) -> str:
         for executor, storages in found["found"].items()
         for storage, each in storages.items()
     ]
-    headers = ("executor, storage", "kills", "finished", "begun again", "trained twice", "lost")
+    headers = ("executor, storage", "kills", "finished", "started again", "trained twice", "lost")
     return _table(headers, rows)
 
 

@@ -25,9 +25,9 @@ Fault = Literal["none", "exception", "nan", "invalid", "hang", "death", "unusabl
 
 @dataclass(frozen=True)
 class FakeEvaluate:
-    """Sleeps `epoch_seconds` an epoch, and puts a line in the file `log` for each training begun.
+    """Sleeps `epoch_seconds` an epoch, and puts a line in the file `log` for each run.
 
-    In the trainings number `first` to `last`, as the file counts them over all processes, `fault`
+    In training runs `first` to `last`, as the file counts them over all processes, `fault`
     happens after the first epoch. `driver` is the process whose keyboard it is.
     """
 
@@ -54,7 +54,7 @@ class FakeEvaluate:
         return Measurement(Status.COMPLETE, accuracy=accuracy, loss=1.0, epochs=tuple(epochs))
 
     def begun(self) -> list[tuple[str, int]]:
-        """The trainings begun so far, in order: key of the network, and process."""
+        """The training runs started so far, in order: key of the network, and process."""
         if not self.log.is_file():
             return []
         lines = [line.split() for line in self.log.read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""A search of ours whose trainings do nothing or sleep, and a clock between it and its executor."""
+"""A search whose training runs do nothing or sleep, and a clock between it and its executor."""
 
 from __future__ import annotations
 

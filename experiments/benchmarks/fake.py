@@ -36,7 +36,7 @@ class FakeEvaluate:
         return Measurement(Status.COMPLETE, accuracy=accuracy, loss=1.0, epochs=tuple(epochs))
 
     def begun(self) -> list[tuple[str, int]]:
-        """The trainings begun so far, in order: key of the network, and process."""
+        """The training runs started so far, in order: key of the network, and process."""
         if not self.log.is_file():
             return []
         lines = [line.split() for line in self.log.read_text("utf-8").splitlines()]

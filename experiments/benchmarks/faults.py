@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.faults --executor processes --storage URL --kills 50
 
-The search is a real one, in a real storage; its trainings are slept (`fake.FakeEvaluate`), and each
+The search and its storage are real; training runs only sleep (`fake.FakeEvaluate`), and each
 that begins is noted in a file. After the last kill the search is brought to its end. Prints the
 outcome, and puts it into `experiments/results/faults.json`.
 """
@@ -55,7 +55,7 @@ RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 class KillOutcome:
     """What a search has come to that was killed `kills` times.
 
-    `lost` finished trials are gone or changed, `duplicates` are trainings of networks that were
+    `lost` finished trials are gone or changed, `duplicates` are training runs of networks that were
     finished already; `retried` ones were in flight when the driver was killed. `mistakes` is empty
     where nothing was lost, repeated or miscounted.
     """
@@ -234,7 +234,7 @@ def _conclude(
         outcome.mistakes.append("the networks that were trained are not each finished once")
     at_once = 1 if executor == "local" else WORKERS
     if outcome.retried > outcome.kills * at_once:
-        outcome.mistakes.append(f"{outcome.retried} trainings were begun again")
+        outcome.mistakes.append(f"{outcome.retried} training runs were started again")
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""What short trainings say of long ones, and what pruners save, on real CIFAR-10 photographs.
+"""What short training runs say of long ones, and what pruners save, on CIFAR-10 photographs.
 
 `python -m experiments.benchmarks.fidelity CIFAR10` trains random small networks at a proxy budget
 and at a longer one, with several seeds, and writes `experiments/results/fidelity.json` as it goes;
 it goes on where it was stopped. Every number that is printed follows from what is recorded there:
 
 - Kendall's τ between the rewards of the proxy and of the long training, and, as the most that a
-  proxy can be expected to reach, between those of long trainings with different seeds;
+  proxy can be expected to reach, between those of long training runs with different seeds;
 - for each pruner, epochs and processor seconds until a search that meets the networks in random
   order has trained one of the best to its end. The learning curves are the recorded ones, so that
   no pruner is helped by another draw of the initial weights; the order is shuffled many times.
@@ -50,7 +50,7 @@ OBJECTIVE = Objective(target=1_000_000, bounds=Bounds(macs=(500_000, 1_500_000))
 #: Of the training images, those used and those of them that measure.
 IMAGES, HELD_OUT = 4_000, 2_000
 PROXY_EPOCHS, LONG_EPOCHS = 3, 12
-#: Of the trainings: initial weights, and the order and changes of the images.
+#: Of the training runs: initial weights, and the order and changes of the images.
 SEEDS = (0, 1, 2)
 #: A search has arrived when one of this many best networks is trained to its end.
 BEST = 3

@@ -1,6 +1,6 @@
 """How many trials each sampler needs, on networks that were really trained on ImageNet.
 
-The objective is a surrogate fitted to Accel-NASBench's 5,138 trainings: gradient boosting, which is
+The objective is a surrogate of Accel-NASBench's 5,138 training runs: gradient boosting, which is
 not the kind of model that the sampler `predictor` uses, and once a Gaussian process, which is. Six
 settings: the reward's soft and hard form, each without noise and with 0.3 or 1.3 points of noise on
 every accuracy. A sampler's value after n trials is the noise-free reward of the best that it

@@ -318,7 +318,8 @@ def _fidelity() -> Iterator[str]:
         f"between\nnetworks, and {seeds:.1f} between seeds of one. The second table has medians "
         f"over {fidelity.ORDERS}\n"
         "random orders of the networks, each with the curves of one seed. Seconds are processor\n"
-        f"time of trainings on one thread ({about['processor']}, torch {about['torch']}), which\n"
+        f"time of training runs on one thread ({about['processor']}, torch {about['torch']}), "
+        "which\n"
         "on a quiet machine is wall-clock."
     )
 

@@ -1,4 +1,4 @@
-"""What more workers bring: the same CIFAR-10 trainings by one and by two of them."""
+"""What more workers bring: the same CIFAR-10 training runs by one and by two of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEED = 0
 
 
 def speedup(data: str, jobs: int) -> dict[str, Any]:
-    """Seconds for the same CIFAR-10 trainings by one and by two workers of one thread, and by one
+    """Seconds for the same CIFAR-10 training runs by one and two workers of one thread, and by one
     of two. The clock starts when every worker has ended a first training."""
     from experiments import config
     from experiments.data.load import load
@@ -42,7 +42,7 @@ def speedup(data: str, jobs: int) -> dict[str, Any]:
             timed = _Timed(adapted.base, workers, jobs)
             Processes([{"OMP_NUM_THREADS": str(threads)}] * workers).run(timed, evaluate)
         seconds[name] = round(timed.seconds, 3)
-        print(f"{name:32} {timed.seconds:8.2f} s for {jobs} trainings", flush=True)
+        print(f"{name:32} {timed.seconds:8.2f} s for {jobs} training runs", flush=True)
     one, two, wide = seconds.values()
     print(f"two workers over one: {one / two:.2f}×; two threads over one: {one / wide:.2f}×")
     return {

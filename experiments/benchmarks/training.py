@@ -1,8 +1,8 @@
-"""Candidate-trainings per hour: phiscale beside the loops that people write.
+"""Candidates trained per hour: phiscale beside the loops that people write.
 
 `python -m experiments.benchmarks.training --data CIFAR10` trains the same random networks of the
 small MnasNet space in three ways and writes `experiments/results/training.json`. What is finished
-is kept, so that a run which was stopped goes on; `--fresh` begins anew.
+is kept, so that a run which was stopped goes on; `--fresh` starts over.
 
 - `phiscale`: the evaluator and the executor of a search, on images that are already in its cache.
 - `advised`: a PyTorch loop with the usual advice: images decoded once and kept in memory, a
@@ -13,7 +13,7 @@ is kept, so that a run which was stopped goes on; `--fresh` begins anew.
 All three have the same networks, images, epochs, batch size, optimiser, peak rate, weight decay,
 schedule and augmentation, and measure the same images after every epoch. Of phiscale's networks
 averaged weights are measured. The loops have torch's batch norm momentum of 0.1, with which their
-short trainings end better than with the networks' own 0.01. Writing JPEGs and filling caches is not
+short training runs end better than with the networks' own 0.01. Writing JPEGs and caches is not
 timed; starting workers is.
 """
 

@@ -55,7 +55,7 @@ IMAGES, RESOLUTION = 32, 224
 FIRST, POOL = 16, 48
 TRIALS = 100
 SEEDS = tuple(range(100, 120))
-#: Trainings from which a model learns that the scores are compared with, and draws of them.
+#: Training runs from which a model learns that the scores are compared with, and draws of them.
 KNOWN, DRAWS = 16, 50
 COSTS = ("macs", "params")
 SCORES = ("grad-norm", "naswot", "synflow")
@@ -148,7 +148,7 @@ def measure(photographs: Path, records: Path, out: Path) -> None:
 
 
 def _photographed() -> dict[str, tuple[Architecture, dict[str, Any]]]:
-    """The networks of `fidelity`, their mean accuracy on CIFAR-10 after its long trainings."""
+    """The networks of `fidelity`, their mean accuracy on CIFAR-10 after its long training runs."""
     candidates = fidelity.networks()
     trained = json.loads(fidelity.RESULT.read_text("utf-8"))["networks"]
     return {
@@ -221,7 +221,7 @@ def _searches(
 ) -> dict[str, list[float]]:
     """By number of trials, the value of the predictor's search for each seed.
 
-    Its first trials are those of `POOL` networks no dearer than the target that `start` puts first.
+    Its first trials are those that `start` puts first of `POOL` networks within the target.
     """
     candidates = Candidates(networks.records.space, samplers.OBJECTIVES[setting.form])
     macs, target = networks.orders["macs"], candidates.objective.target
@@ -300,7 +300,7 @@ def main() -> None:
     for data, scored in found["networks"].items():
         for name, tau in correlations(scored).items():
             print(f"{data}: Kendall's tau of {name} and accuracy: {tau:.2f}")
-    print(f"imagenet: of a model of {KNOWN} trainings: {found['model']:.2f}")
+    print(f"imagenet: of a model of {KNOWN} training runs: {found['model']:.2f}")
     for name, searches in found["searches"].items():
         print(name, {count: round(float(np.median(v)), 4) for count, v in searches.items()})
 

@@ -69,7 +69,7 @@ def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
     running = [trial for trial in trials if trial.state == "running"]
     planned = _planned(opened, loaded, name)
     over = _is_over(loaded, name) or (not running and len(done) >= (planned or len(done) + 1))
-    state = "done" if over else "running" if running else "begun" if trials else ""
+    state = "done" if over else "running" if running else "started" if trials else ""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     own = [trial for trial in done if trial.finished and trial.seconds]
     missing = max(0, (planned or 0) - len(done) - len(running))

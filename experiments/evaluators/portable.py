@@ -1,4 +1,4 @@
-"""Trainings on machines that may lack the images: they are fetched there as they were here."""
+"""Training runs on machines that may lack the images, which are fetched there as they were here."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class StudyRecipe(Common, BudgetConfig):
     """A scaling study."""
 
     seeds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Trainings of each network, with the seeds from `seed` on."""
+    """Training runs of each network, with the seeds from `seed` on."""
     baselines: Annotated[tuple[BaselineConfig, ...], Field(min_length=1)]
     """The networks that are scaled."""
     rules: Annotated[tuple[RuleName, ...], Field(min_length=1)]
@@ -161,7 +161,7 @@ class TransferRecipe(Common, BudgetConfig):
     family: Path
     """Folder of the family."""
     seeds: Annotated[int, Field(ge=1, le=20)] = 1
-    """Trainings of each member either way, with the seeds from `seed` on."""
+    """Training runs of each member either way, with the seeds from `seed` on."""
     metric: Literal["top1", "balanced"] = "top1"
     """Accuracy over all images, or the mean over classes."""
     processes: Workers = 1

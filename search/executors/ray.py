@@ -72,7 +72,7 @@ class Ray:
     `address` is a running cluster's; None starts one on this machine for this process. `workers` is
     how many jobs run at a time, None as many as fit: one per GPU (or per `gpus` of one) where there
     are GPUs and `gpus` is not 0, else one per CPU core (or per `threads` cores). `code` are the
-    packages that a cluster's machines are sent. A job whose worker or machine dies is begun again
+    packages that a cluster's machines are sent. A job whose worker or machine dies is started again
     elsewhere, `RETRIES` times; one that gives no sign of life for `trial_timeout` seconds FAILS.
     `halving` stops jobs beside those that the proposer does.
     """

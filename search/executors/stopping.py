@@ -18,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Stopping:
-    """Whether the run was asked to stop; no job is begun then."""
+    """Whether the run was asked to stop; no job is started then."""
 
     asked: bool = False
 

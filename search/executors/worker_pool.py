@@ -35,7 +35,7 @@ from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
 
-#: How often a job is begun again after its worker died; a job that kills workers fails (assumed).
+#: How often a job is started again after its worker died; a job that kills workers fails (assumed).
 RETRIES = 2
 
 #: Seconds that a new worker may take to be ready, beside its first job's (assumed: torch on a
@@ -153,8 +153,8 @@ def run_jobs(
 ) -> None:
     """Carries the proposer's jobs to as many workers as `starts` gives, until it has no more.
 
-    A job whose worker dies is begun again by another, `RETRIES` times, from its last checkpoint, as
-    is that of a worker that is unusable; where none can replace it, `WorkerUnusable` is raised. A
+    A job whose worker dies or is unusable is started again by another, `RETRIES` times, from its
+    last checkpoint; where no worker can replace it, `WorkerUnusable` is raised. A
     worker that gives no sign of life for `trial_timeout` seconds is ended, and its job FAILS. Asked
     to stop, the jobs are interrupted after their epochs, to be run again later, and
     `KeyboardInterrupt` is raised. In any case no worker is left.

@@ -1,4 +1,4 @@
-"""A search whose trainings Ray Tune carries and prunes: the records are those of any executor."""
+"""A search on Ray Tune, which carries and prunes it: the records are those of any executor."""
 
 from __future__ import annotations
 

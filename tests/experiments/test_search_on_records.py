@@ -1,4 +1,4 @@
-"""`phiscale search accel-nasbench`: a search without images, on records of trainings."""
+"""`phiscale search accel-nasbench`: a search without images, on records of training runs."""
 
 from __future__ import annotations
 

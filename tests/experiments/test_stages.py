@@ -1,4 +1,4 @@
-"""Stages on small real trainings: every way to choose coefficients and to size a family."""
+"""Stages on small real training runs: every way to choose coefficients and to size a family."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Studies on small real trainings: they end, continue, and refuse to mix numbers."""
+"""Studies on small real training runs: they end, continue, and refuse to mix numbers."""
 
 import json
 from dataclasses import asdict, replace

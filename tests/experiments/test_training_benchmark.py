@@ -1,4 +1,4 @@
-"""The benchmark of trainings: the loops that it compares with learn, and its sums are right."""
+"""The benchmark of training: the loops that it compares with learn, and its sums are right."""
 
 import math
 from pathlib import Path

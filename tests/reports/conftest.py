@@ -168,7 +168,7 @@ def build_run(
     space = load("mnasnet_small").adapted(num_classes=len(CLASSES), resolution=32)
     recipe = {
         "name": "synthetic",
-        "description": "a formula in place of trainings",
+        "description": "a formula in place of training runs",
         "seed": 7,
         "space": "mnasnet_small",
         "resolution": 32,

@@ -34,7 +34,7 @@ def test_shares_follow_from_the_coefficients(run):
 
 
 def _raced(run):
-    """The run as a race would have left it: two candidates with long and repeated trainings."""
+    """The run as a race would have left it: two candidates trained long and repeatedly."""
     found = dict(run.coefficients)
     first, second = sorted(found["candidates"], key=lambda each: -each["accuracy"])[:2]
     label = "α{alpha:g} β{beta:g} γ{gamma:g}".format

@@ -267,7 +267,7 @@ def _bury(search: Search) -> None:
 
 
 def _told(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial without what a kill may change: times, and that it was begun again."""
+    """A trial without what a kill may change: times, and that it was started again."""
     own = {k: v for k, v in trial.user_attrs.items() if k not in ("seconds", "retries")}
     return {
         "number": trial.number,

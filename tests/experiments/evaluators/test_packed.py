@@ -1,4 +1,4 @@
-"""Packed trainings: the same as alone, and never more than memory is foreseen for."""
+"""Packed training runs: the same as alone, and never more than memory is foreseen for."""
 
 import pickle
 import threading

@@ -236,7 +236,7 @@ def test_an_unusable_process_ends_the_run_and_no_trial(
 
 @pytest.mark.parametrize("kind", APART)
 def test_job_that_kills_its_workers_fails(kind: str, bench: Any, fake: MakesEvaluate) -> None:
-    # One trial: its trainings are the first ones, whatever the workers do.
+    # One trial: its training runs are the first ones, whatever the workers do.
     EXECUTORS[kind](None).run(bench.search(trials=1), fake("death", 1, RETRIES + 1))
     assert states(bench) == [TrialState.FAIL, TrialState.COMPLETE]
     (reason,) = reasons(bench)

@@ -62,7 +62,7 @@ class Listed:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without room for trainings, and one machine that has."""
+    """A head without room for training runs, and one machine that has."""
     import ray
     from ray.cluster_utils import Cluster
 
