@@ -280,10 +280,10 @@ def _importance(
     """How much the layers that read a channel weigh it, for every set of the source's groups.
 
     A layer weighs a channel by the norm of the weights that read it (once-for-all's criterion: Cai
-    et al. 2020, section 3.3); what each layer weighs sums to 1. Of EfficientNet-Lite0 narrowed to
-    three quarters inside its blocks, logits on 96 photos went with the whole network's by 0.45
-    (cosine, batch norm measured again); by this times what batch norm writes 0.34, with the first
-    channels 0.28 (measured once).
+    et al. 2020, section 3.3); what each layer weighs sums to 1. Measured on EfficientNet-Lite0
+    (`experiments/results/importance.json`): narrowed to three quarters, its logits on photos go
+    with the whole network's by 0.35 and, inside blocks alone, 0.45 (cosine); with the first channels
+    by 0.15 and 0.28. Eight of eight samples of 96 photos agree, at one half too.
     """
     found: dict[_Node, Tensor] = {}
     for wired in graph.layers:
