@@ -282,8 +282,8 @@ def _importance(
     A layer weighs a channel by the norm of the weights that read it (once-for-all's criterion: Cai
     et al. 2020, section 3.3); what each layer weighs sums to 1. Measured on EfficientNet-Lite0
     (`experiments/results/importance.json`): narrowed to three quarters, its logits on photos go
-    with the whole network's by 0.35 and, inside blocks alone, 0.45 (cosine); with the first channels
-    by 0.15 and 0.28. Eight of eight samples of 96 photos agree, at one half too.
+    with the whole network's by 0.35 and, inside blocks alone, 0.45 (cosine); with the first
+    channels by 0.15 and 0.28. Eight of eight samples of 96 photos agree, at one half too.
     """
     found: dict[_Node, Tensor] = {}
     for wired in graph.layers:
