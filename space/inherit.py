@@ -58,7 +58,7 @@ def inherit(
 
     Batch-norm statistics of a part of a network are wrong until they are measured again.
 
-    Raises ValueError where `weights` are not those of `source`.
+    Raises ValueError where `weights` are not those of `source`, or `classes` lack some.
 
     >>> import torch
     >>> from scaling.compound import scale
@@ -100,6 +100,10 @@ def _inherited(
 
     weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     _check(weights, ChannelGraph(source))
+    if classes is not None:
+        counts, outputs = [*map(len, classes)], [source.num_classes, target.num_classes]
+        if counts != outputs:
+            raise ValueError(f"classes must name all outputs {outputs}, but name {counts}")
     channel_map = ChannelMap(weights, source, target, order, classes)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

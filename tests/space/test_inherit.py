@@ -430,3 +430,9 @@ def test_weights_of_another_network_are_refused():
     weights = build(RESIDUAL).state_dict()
     with pytest.raises(ValueError, match=r"lack stages\.2\.0\.depthwise\.conv\.weight|must be the"):
         inherit(weights, presets.load("mobilenet_v2"), RESIDUAL)
+
+
+def test_names_for_other_than_all_classes_are_refused():
+    weights = build(RESIDUAL).state_dict()
+    with pytest.raises(ValueError, match=r"must name all outputs \[5, 5\], but name \[5, 1\]"):
+        inherit(weights, RESIDUAL, RESIDUAL, classes=("abcde", "a"))
