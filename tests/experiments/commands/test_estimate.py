@@ -211,7 +211,8 @@ def test_ranges_add_low_to_low():
 
 
 def test_the_command_prints_what_it_measured(phiscale, recipe, estimator, monkeypatch, tmp_path):
-    monkeypatch.setattr(estimating, "Estimator", lambda *_: estimator)
+    slow = exact(estimator, 1e-6)
+    monkeypatch.setattr(estimating, "Estimator", lambda *_: slow)
     path = tmp_path / "tiny.yaml"
     path.write_text(config.dump(recipe), "utf-8")
     said = phiscale("estimate", path, "--hours", "0.001", "--machines", "3")
@@ -220,8 +221,6 @@ def test_the_command_prints_what_it_measured(phiscale, recipe, estimator, monkey
     assert "3 machines" in said.out
     assert "nothing makes it fit into 3.6 s" in said.out
     assert max(map(len, said.out.splitlines())) <= 80
-    slow = exact(estimator, 1e-6)
-    monkeypatch.setattr(estimating, "Estimator", lambda *_: slow)
     hours = f"{0.7 * slow.estimate().seconds.middle / 3600 / 0.9}"
     said = phiscale("estimate", path, "--hours", hours)
     assert "'family.phi=[0.0, 1.0" in said.out
