@@ -119,7 +119,9 @@ def ending(again: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        log.trouble(f"interrupted; {resume}")
+        log.trouble(
+            f"interrupted; training runs are saved, unfinished ones too; continue with: {again}"
+        )
         raise typer.Exit(130) from None
     except FAILURES as failure:
         log.trouble(f"{failure}; {resume}")

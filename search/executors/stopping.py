@@ -40,10 +40,7 @@ def stopping() -> Iterator[Stopping]:
         if stop.asked:
             raise KeyboardInterrupt
         stop.asked = True
-        _logger.warning(
-            "Stopping after the current epoch. Training runs are saved and continue at the next "
-            "start. Press Ctrl-C again to stop now."
-        )
+        _logger.warning("Stopping after the current epoch. Press Ctrl-C again to stop now.")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

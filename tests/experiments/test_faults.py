@@ -157,7 +157,7 @@ def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Command, tmp_pat
 
     status, errors = end(first, signal.SIGINT)
     assert status == 130, errors
-    assert "finished training runs are kept; continue with: phiscale run" in errors
+    assert "training runs are saved, unfinished ones too; continue with: phiscale run" in errors
     left = [trial for trial in trials(tmp_path) if trial.state is TrialState.RUNNING]
     assert left
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == len(left)

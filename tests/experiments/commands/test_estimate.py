@@ -1,6 +1,7 @@
 """`phiscale estimate` measures, adds up, and says what would fit."""
 
 import json
+import signal
 from statistics import fmean
 
 import numpy as np
@@ -11,7 +12,9 @@ from experiments.planning import estimate as estimating
 from experiments.planning import time_limit, training_speed
 from experiments.planning.estimate import Estimator, Range
 from space import moves
+from space.architecture import Architecture
 from space.cost import cost
+from space.evaluation import Budget, Epoch, Measurement, Report
 
 RECIPE = (
     "resolution=16",
@@ -230,6 +233,25 @@ def test_the_command_prints_what_it_measured(phiscale, recipe, estimator, monkey
         *("search", "finalists", "coefficients", "family")
     ]
     assert found["bytes"] > found["cache_bytes"] > 0
+
+
+def test_a_stopped_measurement_does_not_speak_of_a_run(
+    phiscale, recipe, monkeypatch, tmp_path, caplog
+):
+    def stopped(_: Architecture, __: Budget, report: Report) -> Measurement:
+        signal.raise_signal(signal.SIGTERM)
+        report(Epoch(1, train_loss=1.0, accuracy=0.5, loss=1.0, seconds=1.0))
+        raise AssertionError("the report of the epoch must end the training run")
+
+    monkeypatch.setattr(training_speed, "TrainingEvaluator", lambda **_: stopped)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config.dump(recipe), "utf-8")
+    said = phiscale("estimate", path)
+    assert said.status == 130
+    assert said.out == ""
+    assert "Stopping after the current epoch" in caplog.text
+    assert "saved" not in said.err + caplog.text
+    assert "continue" not in said.err + caplog.text
 
 
 def test_bounds_that_admit_no_network_name_the_nearest_cost(estimator):
