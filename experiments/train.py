@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.training import checkpoints, cuda_context, distributed, machine
-from experiments.training.batches import Batch, Batches, open_batches, plan_steps, stratified_part
+from experiments.training.batches import Batches, plan_steps, stratified_part
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Step
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import OutOfMemory, TrainingFailed, device_errors, network_errors
@@ -239,7 +239,7 @@ class _Training:
         drawn = batches.epoch(torch.Generator().manual_seed(for_data))
         for index, batch in enumerate(drawn):
             self._learner.turn_to(self._rate())
-            with network_errors(f"training with batches of {_shape(batches, batch)}"):
+            with network_errors(f"training with batches of {batches.shape}"):
                 total += step(batch)
             if index % _LOSS_CHECK_STEPS == 0:
                 _check_finite(total.item(), f"training in epoch {number}")
@@ -249,8 +249,8 @@ class _Training:
 
     def _at(self, resolution: int) -> tuple[Batches, Step]:
         """The batches of `resolution` pixels and the step that they take."""
-        if self._batches is None or self._batches.resolution != resolution:
-            batches = open_batches(
+        if self._batches is None or self._batches.shape[-1] != resolution:
+            batches = Batches(
                 self._images,
                 self._task.num_classes,
                 self._config,
@@ -346,12 +346,6 @@ def _resolution(config: TrainConfig, budget: Budget, number: int) -> int:
     if part == 1:
         return budget.resolution
     return max(1, round(part * budget.resolution / _RESOLUTION_STEP)) * _RESOLUTION_STEP
-
-
-def _shape(batches: Batches, batch: Batch) -> tuple[int, ...]:
-    """N × C × H × W of a network's inputs."""
-    count, *_, channels = batch["pixels"].shape
-    return count, channels, batches.resolution, batches.resolution
 
 
 def seeds(seed: int, epoch: int) -> tuple[int, int]:

@@ -74,9 +74,8 @@ def _no_half_weights(_: torch.nn.Module) -> None:
     return None
 
 
-def _new_line(x: torch.Tensor, line: augment.Line | None = None) -> torch.Tensor:
+def _new_line(x: torch.Tensor) -> torch.Tensor:
     """Normalises with constants that the step fills on the device."""
-    assert line is not None
     mean, std = (
         torch.stack([x.new_full((), value, dtype=torch.float32) for value in values])
         for values in augment.normalisation(x.shape[1])
@@ -127,7 +126,7 @@ def operations(preset: str, without: tuple[str, ...] = ()) -> int:
         learns = learner.Learner(network, config, cpu)
         pixels = np.zeros((BATCH, RESOLUTION, RESOLUTION, 3), np.uint8)
         images = DecodedImages(pixels, np.arange(BATCH), np.arange(BATCH) % CLASSES)
-        opened = batches.open_batches(images, CLASSES, config, RESOLUTION, cpu, Kept())
+        opened = batches.Batches(images, CLASSES, config, RESOLUTION, cpu, Kept())
         (batch,) = opened.epoch(torch.Generator().manual_seed(0))
         learns.turn_to(0.01)
         learns.step(*opened.inputs(batch))

@@ -27,7 +27,7 @@ from experiments.data.images import Images, Indices
 from experiments.families.cam import activation_maps
 from experiments.training.augment import normalise, resize
 from experiments.training.learner import mixed_precision
-from experiments.training.readers import Kept, in_order, open_reader
+from experiments.training.readers import Kept, open_reader
 from space.files import write_file
 from space.network import Network
 
@@ -83,7 +83,7 @@ class Predictions:
     def _predict(self, network: Network) -> pa.Table:
         read = open_reader(self.test, self.device, network.architecture.resolution, Kept())
         answers = []
-        for pixels in read(in_order(len(self.test), _BATCH)):
+        for pixels in read(torch.split(torch.arange(len(self.test)), _BATCH)):
             with mixed_precision(self.device):
                 logits = network(normalise(pixels.permute(0, 3, 1, 2)))
             answers.append(logits.float().softmax(1).max(1))

@@ -1,9 +1,8 @@
-"""Batches of a training run: which images, in which order, seen how."""
+"""Batches of a training run: which images, in which order, augmented how."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images, Indices
-from experiments.training import augment, distort, mixing
+from experiments.training import augment
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import TrainingFailed
-from experiments.training.readers import Kept, Reader, open_reader
+from experiments.training.readers import Kept, open_reader
 
 #: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
 #: them, all on their device. All of one run and resolution have the same names and shapes.
@@ -32,8 +31,8 @@ class StepPlan(NamedTuple):
 def plan_steps(images: int, batch_size: int, replicas: int = 1) -> StepPlan:
     """The fewest equal steps of at most `batch_size` images, which divide evenly among `replicas`.
 
-    No small batch ends an epoch, which batch norm could not use, and hardly an image is left out.
-    Raises `TrainingFailed` where a replica would get none.
+    So no epoch ends with a batch too small for batch norm, and hardly an image is left out.
+    Raises `TrainingFailed` if a replica would get no image.
     """
     steps = -(-images // batch_size)
     size = images // steps // replicas * replicas
@@ -55,106 +54,81 @@ def stratified_part(labels: Indices, fraction: float, seed: int) -> Indices:
     return np.sort(np.concatenate(parts))
 
 
-@dataclass(frozen=True)
 class Batches:
-    """The training images of a budget, cut into batches: `labels` (N) is on their device.
+    """`images` in batches for a network of `resolution` pixels on `device`.
 
-    `stored` is the resolution at which `read` gives them, `resolution` that of the network.
+    `shape` is N × C × H × W of a step's inputs in this process, `plan` the steps of an epoch.
     """
 
-    read: Reader
-    labels: Tensor
-    num_classes: int
-    stored: int
-    resolution: int
-    line: augment.Line
-    config: TrainConfig
-    plan: StepPlan
-    replica: Replica = ALONE
+    def __init__(
+        self,
+        images: Images,
+        num_classes: int,
+        config: TrainConfig,
+        resolution: int,
+        device: torch.device,
+        kept: Kept,
+        replica: Replica = ALONE,
+    ) -> None:
+        self.plan = plan_steps(len(images), config.batch_size, replica.size)
+        self._own = replica.of(self.plan.batch_size)
+        self.shape = (self._own.stop - self._own.start, images.channels, resolution, resolution)
+        self._config, self._num_classes = config, num_classes
+        # A random resized crop is taken from the images as stored; else they are resized first.
+        self._stored = images.resolution if config.crop == "resized" else resolution
+        self._read = open_reader(images, device, self._stored, kept)
+        self._labels = torch.from_numpy(images.labels).to(device)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """This process's part of the batch of each step of an epoch that `generator`, on the CPU,
-        draws."""
-        steps, size = self.plan
-        own = self.replica.of(size)
-        device = self.labels.device
-        order = torch.randperm(len(self.labels), generator=generator)[: steps * size]
-        of_images = {"labels": self.labels[order.to(device)]} | {
+        """The batches of an epoch, one for each step; `generator`, on the CPU, draws it."""
+        (steps, size), device, own = self.plan, self._labels.device, self._own
+        order = torch.randperm(len(self._labels), generator=generator)[: steps * size]
+        of_images = {"labels": self._labels[order.to(device)]} | {
             name: drawn[: steps * size].to(device) for name, drawn in self._draw(generator).items()
         }
-        mixes = self._draw_mixes(generator)
-        for step, pixels in enumerate(self.read(each[own] for each in torch.split(order, size))):
-            part = slice(step * size + own.start, step * size + own.stop)
-            batch = {name: drawn[part] for name, drawn in of_images.items()} | {"pixels": pixels}
-            yield batch if mixes is None else batch | {"mix": mixes[step]}
+        columns = {
+            name: [step[own] for step in torch.split(values, size)]
+            for name, values in of_images.items()
+        }
+        mixup, cutmix = self._config.mixup, self._config.cutmix
+        if mixup or cutmix:
+            mixes = augment.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
+            columns["mix"] = list(mixes.to(device))
+        read = self._read(step[own] for step in torch.split(order, size))
+        for pixels, *drawn in zip(read, *columns.values(), strict=True):
+            yield {"pixels": pixels, **dict(zip(columns, drawn, strict=True))}
 
     def _draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        config, count = self.config, len(self.labels)
-        views = augment.draw_views(
-            count, self.stored, crop=config.crop, flip=config.flip, generator=generator
-        )
-        drawn = {"views": views}
-        if config.randaugment:
-            drawn["warps"] = distort.draw_warps(
-                count, magnitude=config.randaugment, generator=generator
+        """What is drawn for every image of an epoch: count × … each."""
+        config, count, magnitude = self._config, len(self._labels), self._config.randaugment
+        drawn = {
+            "views": augment.draw_views(
+                count, self._stored, crop=config.crop, flip=config.flip, generator=generator
             )
-        if config.randaugment or config.colour:
-            drawn["tones"] = distort.draw_tones(
-                count, colour=config.colour, magnitude=config.randaugment, generator=generator
+        }
+        if magnitude:
+            drawn["warps"] = augment.draw_warps(count, magnitude=magnitude, generator=generator)
+        if magnitude or config.colour:
+            drawn["tones"] = augment.draw_tones(
+                count, colour=config.colour, magnitude=magnitude, generator=generator
             )
         return drawn
 
-    def _draw_mixes(self, generator: torch.Generator) -> Tensor | None:
-        mixup, cutmix = self.config.mixup, self.config.cutmix
-        if not (mixup or cutmix):
-            return None
-        steps = self.plan.steps
-        mixes = mixing.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
-        return mixes.to(self.labels.device)
-
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The network's inputs (N × C × H × W, normalised), and what it should say of them: the
-        classes (N), or their probabilities (N × classes) where images are mixed.
+        """The network's inputs (N × C × H × W, normalised) and targets: classes (N), or their
+        probabilities (N × classes) if images are mixed.
 
-        Waits for nothing and draws nothing, so that a graph can hold it.
+        Draws nothing and never waits for the device, so a CUDA graph can capture it.
         """
-        x, labels = self._look(batch["pixels"], batch["views"]), batch["labels"]
+        pixels, views, labels = batch["pixels"], batch["views"], batch["labels"]
+        if self._config.crop == "resized":
+            x = augment.look(pixels, views, self.shape[-1])
+        else:
+            x = augment.shift(pixels, views).permute(0, 3, 1, 2)
         if "warps" in batch:
-            x = distort.warp(x.float(), batch["warps"])
+            x = augment.warp(x.float(), batch["warps"])
         if "tones" in batch:
-            x = distort.recolour(x.float(), batch["tones"])
+            x = augment.recolour(x.float(), batch["tones"])
         if "mix" in batch:
-            x, labels = mixing.mix(x.float(), labels, batch["mix"], self.num_classes)
-        return augment.normalise(x, self.line), labels
-
-    def _look(self, pixels: Tensor, views: Tensor) -> Tensor:
-        if self.config.crop == "resized":
-            return augment.look(pixels, views, self.resolution)
-        return augment.shift(pixels, views).permute(0, 3, 1, 2)
-
-
-def open_batches(
-    images: Images,
-    num_classes: int,
-    config: TrainConfig,
-    resolution: int,
-    device: torch.device,
-    kept: Kept,
-    replica: Replica = ALONE,
-) -> Batches:
-    """The batches of `images` for a network of `resolution` pixels on `device`.
-
-    A random resized crop is taken from the images as stored; else they are resized first.
-    """
-    stored = images.resolution if config.crop == "resized" else resolution
-    return Batches(
-        read=open_reader(images, device, stored, kept),
-        labels=torch.from_numpy(images.labels).to(device),
-        num_classes=num_classes,
-        stored=stored,
-        resolution=resolution,
-        line=augment.normalising_line(images.channels, device),
-        config=config,
-        plan=plan_steps(len(images), config.batch_size, replica.size),
-        replica=replica,
-    )
+            x, labels = augment.mix(x.float(), labels, batch["mix"], self._num_classes)
+        return augment.normalise(x), labels

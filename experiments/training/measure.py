@@ -1,4 +1,4 @@
-"""How well a network does: its loss, its predictions, and accuracy from those."""
+"""Loss, predictions and accuracy of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from experiments.training import augment
 from experiments.training.failures import network_errors
 from experiments.training.learner import mixed_precision
-from experiments.training.readers import Reader, in_order
+from experiments.training.readers import Reader
 
 Metric = Literal["top1", "balanced"]
 
@@ -25,27 +25,25 @@ class Evaluation(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) -> Evaluation:
-    """What `network` makes of all images of `read`, whose `labels` (N) are on its device.
+    """Evaluates `network` on all images of `read`, whose `labels` (N) are on its device.
 
-    Raises `TrainingFailed` where the network raises.
+    Raises `TrainingFailed` if the network raises.
     """
     network.eval()
     total = torch.zeros((), device=labels.device)
-    predictions, line = [], None
-    batches = list(in_order(len(labels), batch_size))
-    for indices, pixels in zip(batches, read(batches), strict=True):
-        line = line or augment.normalising_line(pixels.shape[3], pixels.device)
-        images = augment.normalise(pixels.permute(0, 3, 1, 2), line)
+    predictions = []
+    rows = torch.split(torch.arange(len(labels)), batch_size)
+    for pixels, expected in zip(read(rows), torch.split(labels, batch_size), strict=True):
+        images = augment.normalise(pixels.permute(0, 3, 1, 2))
         with network_errors("validation"), mixed_precision(labels.device):
             logits = network(images).float()
-        expected = labels[indices[0] : indices[-1] + 1]
         total += F.cross_entropy(logits, expected, reduction="sum")
         predictions.append(logits.argmax(1))
     return Evaluation(total.item() / len(labels), torch.cat(predictions))
 
 
 def class_accuracies(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """The part of each class's images that is predicted right (num_classes); NaN without images."""
+    """Accuracy on the images of each class (num_classes); NaN for a class without images."""
     right = torch.bincount(labels[predictions == labels], minlength=num_classes)
     return right / torch.bincount(labels, minlength=num_classes)
 

@@ -1,4 +1,4 @@
-"""Stored images on a device: kept there as bytes where they fit, streamed where they do not."""
+"""Stored images on a device: kept there as bytes if they fit, else streamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.training import augment
 
 T = TypeVar("T")
 
-#: Gives, for batches of indices (N, on the CPU), the images on the device: uint8 N × H × W × C.
+#: Reads batches of indices (N, on the CPU) as images on the device: uint8 N × H × W × C.
 Reader = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 
 #: Bytes of decoded or resized images that are kept on a CPU, and the part of a GPU's free memory
@@ -31,9 +31,9 @@ _AHEAD = 2
 
 
 class Kept:
-    """Images on a device, resized, for all training runs of this process.
+    """Resized images on a device, shared by all training runs of this process.
 
-    Those used last are kept, as many as fit. Threads may share it; pickled, it is empty.
+    The least recently used make room for others. Threads may share it; pickled, it is empty.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Kept:
         self._kept: OrderedDict[tuple[str, int, str], Tensor] = OrderedDict()
 
     def get(self, images: Images, device: torch.device, resolution: int) -> Tensor | None:
-        """All of `images` (N × resolution × resolution × C, uint8); None where they do not fit."""
+        """All of `images` (N × resolution × resolution × C, uint8); None if they do not fit."""
         shape = (len(images), resolution, resolution, images.channels)
         size = int(np.prod(shape, dtype=np.int64))
         key = (_identity(images), resolution, str(device))
@@ -54,8 +54,8 @@ class Kept:
             if size > self._room(device):
                 return None
             kept = torch.empty(shape, dtype=torch.uint8, device=device)
-            for indices in in_order(len(images), _READ_AT_ONCE):
-                kept[indices[0] : indices[-1] + 1] = _fetch(images, indices, device, resolution)
+            for rows in torch.split(torch.arange(len(images)), _READ_AT_ONCE):
+                kept[rows[0] : rows[-1] + 1] = _fetch(images, rows, device, resolution)
             if device.type == "cuda":  # other streams will read it
                 torch.cuda.current_stream(device).synchronize()
             self._kept[key] = kept
@@ -80,8 +80,8 @@ def _identity(images: Images) -> str:
 def open_reader(images: Images, device: torch.device, resolution: int, kept: Kept) -> Reader:
     """Reads `images` onto `device`, resized to `resolution` pixels.
 
-    They are `kept` there where they fit; a CPU keeps none that the memory map already holds like
-    that. Else batches are read, resized and copied while the ones before them are worked on.
+    They stay in `kept` if they fit, except on a CPU if the memory map already holds them at this
+    resolution. Else a thread reads, resizes and copies batches ahead.
     """
 
     def fetch(indices: Tensor) -> Tensor:
@@ -104,20 +104,19 @@ def _fetch(images: Images, indices: Tensor, device: torch.device, resolution: in
 
 
 def _looked_up(resident: Tensor, batches: list[Tensor]) -> Iterator[Tensor]:
-    """Batches of what is on the device.
+    """Batches of images that are on the device.
 
-    The order of all batches goes there in one copy: a copy from the host's pageable memory waits
-    for all work of the stream, which in every step would idle a GPU.
+    All indices are copied there at once: a copy from the host's pageable memory waits for the
+    stream, which would leave a GPU idle in every step.
     """
-    if batches:
-        order = torch.cat(batches).to(resident.device)
-        yield from (resident[each] for each in torch.split(order, [*map(len, batches)]))
+    order = torch.cat(batches).to(resident.device)
+    yield from (resident[each] for each in torch.split(order, [*map(len, batches)]))
 
 
 def _streamed(
     images: Images, batches: Iterable[Tensor], device: torch.device, resolution: int
 ) -> Iterator[Tensor]:
-    """Batches that a stream of its own copies from pinned memory, ahead of the current stream."""
+    """Batches that a separate stream copies from pinned memory, ahead of the current stream."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copy(indices: Tensor) -> tuple[Tensor, torch.cuda.Event]:
@@ -136,7 +135,7 @@ def _streamed(
 
 
 def _ahead(function: Callable[[Tensor], T], batches: Iterable[Tensor]) -> Iterator[T]:
-    """`function` of each batch, computed by a thread a few batches ahead."""
+    """Applies `function` to each batch, in a thread that is a few batches ahead."""
     with ThreadPoolExecutor(1, "read ahead") as thread:
         pending: deque[Future[T]] = deque()
         for batch in batches:
@@ -145,9 +144,3 @@ def _ahead(function: Callable[[Tensor], T], batches: Iterable[Tensor]) -> Iterat
                 yield pending.popleft().result()
         for future in pending:
             yield future.result()
-
-
-def in_order(count: int, batch_size: int) -> Iterator[Tensor]:
-    """The indices 0 … count − 1 in batches, the last of which may be smaller."""
-    for start in range(0, count, batch_size):
-        yield torch.arange(start, min(start + batch_size, count))

@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import TrainingEvaluator
-from experiments.training.batches import Batch, Batches, open_batches
+from experiments.training.batches import Batch, Batches
 from experiments.training.learner import Learner
 from experiments.training.readers import Kept
 from space import choices
@@ -77,7 +77,7 @@ def training(
     learner = Learner(build(architecture).train(), config, device, pieces=pieces)
     learner.generator.manual_seed(1)
     images = noise(4 * config.batch_size, architecture.resolution)
-    batches = open_batches(images, CLASSES, config, architecture.resolution, device, Kept())
+    batches = Batches(images, CLASSES, config, architecture.resolution, device, Kept())
     return Training(learner, batches, lambda batch: learner.step(*batches.inputs(batch)))
 
 

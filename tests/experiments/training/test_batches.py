@@ -11,8 +11,8 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.training.batches import Batches, open_batches, plan_steps, stratified_part
-from experiments.training.readers import Kept, in_order, open_reader
+from experiments.training.batches import Batches, plan_steps, stratified_part
+from experiments.training.readers import Kept, open_reader
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ def numbered(count: int, resolution: int = 8) -> DecodedImages:
 
 def opened(count: int, resolution: int, **settings: object) -> Batches:
     config = TrainConfig.model_validate({"batch_size": 4} | settings)
-    return open_batches(numbered(count), count, config, resolution, CPU, Kept())
+    return Batches(numbered(count), count, config, resolution, CPU, Kept())
 
 
 def shown(batches: Batches, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
@@ -94,7 +94,7 @@ def test_images_that_stream_are_those_that_are_kept(
     config = TrainConfig.model_validate({"batch_size": 4, "crop": crop})
 
     def epoch() -> list[tuple[Tensor, Tensor]]:
-        return shown(open_batches(images, 10, config, 6, CPU, Kept()))
+        return shown(Batches(images, 10, config, 6, CPU, Kept()))
 
     kept = epoch()
     assert len(kept) == 8
@@ -128,12 +128,6 @@ def test_trainings_share_what_is_kept_and_the_oldest_makes_room(
     assert kept.get(images, CPU, 4) is not first
     assert kept.get(images, CPU, 6) is None
     assert pickle.loads(pickle.dumps(kept)).get(images, CPU, 6) is None
-
-
-@settings(deadline=None)
-@given(count=st.integers(1, 50), batch_size=st.integers(1, 20))
-def test_batches_in_order_hold_every_index_once(count: int, batch_size: int) -> None:
-    assert torch.cat(list(in_order(count, batch_size))).tolist() == list(range(count))
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.training import cuda_context
-from experiments.training.batches import Batch, open_batches
+from experiments.training.batches import Batch, Batches
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph
 from experiments.training.learner import Learner
 from experiments.training.readers import Kept
@@ -159,11 +159,12 @@ def test_a_step_copies_nothing_from_python_and_asks_for_no_value(
     """A graph can hold neither: numbers are filled in on the device."""
     config = TrainConfig.model_validate({"batch_size": 8} | settings)
     images = DecodedImages(np.zeros((8, 16, 16, 3), np.uint8), np.arange(8), np.arange(8))
-    opened = open_batches(images, 10, config, 16, torch.device("cpu"), Kept())
+    opened = Batches(images, 10, config, 16, torch.device("cpu"), Kept())
     network = build(presets.load("mnasnet_small", num_classes=10)).train()
     learner = Learner(network, config, torch.device("cpu"))
     learner.turn_to(0.1)
     (batch,) = opened.epoch(torch.Generator())
+    opened.inputs(batch)  # as the eager steps before a capture, which make constants
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the step waits for the device, or copies to it")

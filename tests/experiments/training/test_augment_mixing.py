@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.training import mixing
+from experiments.training import augment
 
 
 def drawn(mixup: float, cutmix: float, steps: int = 300) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return mixing.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
+    return augment.draw_mixes(steps, mixup=mixup, cutmix=cutmix, generator=generator)
 
 
 def of_labels(labels: Tensor, size: int = 10) -> Tensor:
@@ -23,7 +23,7 @@ def of_labels(labels: Tensor, size: int = 10) -> Tensor:
 def test_a_class_is_expected_by_its_part_of_the_pixels(mixup: float, cutmix: float) -> None:
     labels = torch.tensor([0, 1, 0, 1])
     for mixes in drawn(mixup, cutmix, steps=20):
-        x, targets = mixing.mix(of_labels(labels), labels, mixes, 3)
+        x, targets = augment.mix(of_labels(labels), labels, mixes, 3)
         torch.testing.assert_close(x.mean((1, 2, 3)), targets[:, 1], atol=1e-5, rtol=0)
         torch.testing.assert_close(targets.sum(1), torch.ones(4))
         assert targets[:, 2].eq(0).all()
@@ -31,7 +31,7 @@ def test_a_class_is_expected_by_its_part_of_the_pixels(mixup: float, cutmix: flo
 
 def test_cutmix_takes_one_box_of_the_other_image_whole() -> None:
     labels = torch.tensor([0, 1])
-    x, _ = mixing.mix(of_labels(labels), labels, torch.tensor([1.0, 0.2, 0.5, 0.0, 0.3]), 2)
+    x, _ = augment.mix(of_labels(labels), labels, torch.tensor([1.0, 0.2, 0.5, 0.0, 0.3]), 2)
     expected = torch.zeros(10, 10)
     expected[2:5, 0:3] = 1
     assert x[0, 0].equal(expected)
@@ -40,7 +40,7 @@ def test_cutmix_takes_one_box_of_the_other_image_whole() -> None:
 
 def test_mixup_blends_all_pixels_alike() -> None:
     labels = torch.tensor([0, 1])
-    x, targets = mixing.mix(of_labels(labels), labels, torch.tensor([0.7, 0.0, 0.0, 0.0, 0.0]), 2)
+    x, targets = augment.mix(of_labels(labels), labels, torch.tensor([0.7, 0.0, 0.0, 0.0, 0.0]), 2)
     torch.testing.assert_close(x[0], torch.full((3, 10, 10), 0.3))
     torch.testing.assert_close(targets, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
 
