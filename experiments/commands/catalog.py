@@ -14,7 +14,7 @@ from space.cost import cost
 
 def list_presets(as_json: AsJson = False) -> None:
     """List published networks and their cost."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in presets.names():
         network = presets.load(name)
         rows.append({"name": name, "resolution": network.resolution, **cost(network)._asdict()})
@@ -22,11 +22,8 @@ def list_presets(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     headers = ("preset", "resolution", "MACs (multiply–adds)", "parameters", "activations")
-    print_rows(headers, [[str(row["name"]), *_counts(row)] for row in rows])
-
-
-def _counts(row: dict[str, Any]) -> list[str]:
-    return [f"{row[name]:,}" for name in ("resolution", "macs", "params", "activations")]
+    cells = [[name, *(f"{n:,}" for n in counts)] for name, *counts in (r.values() for r in rows)]
+    print_rows(headers, cells)
 
 
 def list_spaces(as_json: AsJson = False) -> None:

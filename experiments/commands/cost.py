@@ -17,7 +17,7 @@ from space.cost import cost as cost_of
 from space.explain import explain as explained
 from space.explain import operations
 from space.memory import peak_memory
-from space.module_cost import ModuleCost, module_cost
+from space.module_cost import module_cost
 from space.validation import InvalidInput
 
 _HEADERS = ("MACs (multiply–adds)", "parameters", "activations")
@@ -83,11 +83,11 @@ def cost(
         _print_explanation(network, pixels)
         return
     rows = [
-        [part.name, f"{part.channels}", f"{part.resolution}", *(f"{n:,}" for n in part.cost)]
+        [part.name, f"{part.channels}", f"{part.resolution}", *_printed(part.cost)]
         for part in stages
     ]
-    rows.append(["total", "", "", *(f"{n:,}" for n in found)])
-    print_rows(("part", "channels", "pixels", *_HEADERS), rows)
+    total = ["total", "", "", *_printed(found)]
+    print_rows(("part", "channels", "pixels", *_HEADERS), [*rows, total])
     out.print(
         f"at {pixels} pixels; peak activation memory of one float32 image: "
         f"{memory.inference / 1e6:.1f} MB in inference, {memory.training / 1e6:.1f} MB in training",
@@ -112,32 +112,23 @@ def _own_module(name: str, pixels: int, as_json: bool) -> None:
         ) from None
     closed = cost_of(module.architecture, pixels) if isinstance(module, OurNetwork) else None
     if as_json:
-        print_json(
-            {
-                "name": name,
-                "resolution": pixels,
-                **found.total._asdict(),
-                "parts": [
-                    {"name": part, "cost": each._asdict()} for part, each in found.parts.items()
-                ],
-                "uncounted": found.uncounted,
-                "closed_form": closed and closed._asdict(),
-            }
-        )
+        children = [{"name": part, "cost": each._asdict()} for part, each in found.parts.items()]
+        total = {"name": name, "resolution": pixels, **found.total._asdict(), "parts": children}
+        more = {"uncounted": found.uncounted, "closed_form": closed and closed._asdict()}
+        print_json(total | more)
         return
-    _print_module(found, closed)
+    counts = [*found.parts.items(), ("total", found.total)]
+    counts += [("closed form", closed)] if closed else []
+    print_rows(("part", *_HEADERS), [[part, *_printed(each)] for part, each in counts])
+    missed = [each for each in found.uncounted if any(word in each for word in _UNCOUNTED)]
+    if missed:
+        names = ", ".join(each.removeprefix("aten::") for each in missed)
+        out.print(f"fvcore does not count {names}: the MACs are too low", style="yellow")
     out.print(f"at {pixels} pixels and {channels} channels, counted by fvcore")
 
 
-def _print_module(found: ModuleCost, closed: Cost | None) -> None:
-    counts = [*found.parts.items(), ("total", found.total)]
-    if closed is not None:
-        counts.append(("closed form", closed))
-    print_rows(("part", *_HEADERS), [[name, *(f"{n:,}" for n in each)] for name, each in counts])
-    missed = [name for name in found.uncounted if any(word in name for word in _UNCOUNTED)]
-    if missed:
-        names = ", ".join(name.removeprefix("aten::") for name in missed)
-        out.print(f"fvcore does not count {names}: the MACs are too low", style="yellow")
+def _printed(found: Cost) -> list[str]:
+    return [f"{count:,}" for count in found]
 
 
 def _print_explanation(network: Architecture, pixels: int) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import zip_longest
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from experiments.commands.resolve import load_architecture
-from experiments.commands.shared_options import AsJson, Network
-from experiments.commands.terminal import out, print_json
+from experiments.commands.shared_options import AsJson, Network, Resolution
+from experiments.commands.terminal import out, print_json, say
 from reports.formatting import count
 from space.architecture import Architecture, Skip, Stage
 from space.cost import Cost, cost, parts
@@ -34,40 +33,32 @@ class _Part(NamedTuple):
     channels: int
     cost: Cost
 
+    @property
+    def blocks(self) -> str:
+        return f"{self.repeats} × {self.what}" if self.repeats > 1 else self.what
 
-def show(
-    architecture: Network,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
-    as_json: AsJson = False,
-) -> None:
+
+def show(architecture: Network, resolution: Resolution = None, as_json: AsJson = False) -> None:
     """A drawing of a network, and what each of its stages is and costs."""
     network = load_architecture(architecture)
     pixels = resolution or network.resolution
-    found = _parts(network, pixels)
     if as_json:
-        print_json(_as_data(architecture, network, pixels, found))
+        print_json(_as_data(architecture, network, pixels))
         return
-    out.print(_headline(architecture, network, pixels), markup=False, soft_wrap=True)
-    out.print()
-    out.print(_drawing(found, pixels))
+    say(f"{_headline(architecture, network, pixels)}\n")
+    out.print(_drawing(_parts(network, pixels), pixels))
 
 
 def compare(one: Network, other: Network, as_json: AsJson = False) -> None:
     """Two networks side by side, stage by stage, each at its own resolution."""
-    networks = [load_architecture(name) for name in (one, other)]
-    tables = [_parts(network, network.resolution) for network in networks]
+    networks = [(name, load_architecture(name)) for name in (one, other)]
     if as_json:
-        print_json(
-            [
-                _as_data(name, network, network.resolution, found)
-                for name, network, found in zip((one, other), networks, tables, strict=True)
-            ]
-        )
+        print_json([_as_data(name, network, network.resolution) for name, network in networks])
         return
-    for name, network in zip((one, other), networks, strict=True):
-        out.print(_headline(name, network, network.resolution), markup=False, soft_wrap=True)
+    for name, network in networks:
+        say(_headline(name, network, network.resolution))
     out.print()
-    out.print(_side_by_side(*tables))
+    out.print(_side_by_side(*(_parts(network, network.resolution) for _, network in networks)))
 
 
 def _headline(name: str, network: Architecture, pixels: int) -> str:
@@ -79,31 +70,14 @@ def _headline(name: str, network: Architecture, pixels: int) -> str:
 
 
 def _parts(network: Architecture, pixels: int) -> list[_Part]:
-    stem, *stages, head = parts(network, pixels)
-    rows = [_Part("stem", _stem(network), 1, stem.resolution, stem.channels, stem.cost)]
-    for number, (stage, part) in enumerate(zip(network.stages, stages, strict=True), start=1):
-        rows.append(
-            _Part(
-                f"stage {number}",
-                _described(stage),
-                stage.repeats,
-                part.resolution,
-                part.channels,
-                part.cost,
-            )
-        )
-    rows.append(_Part("head", _head(network), 1, head.resolution, head.channels, head.cost))
-    return rows
-
-
-def _stem(network: Architecture) -> str:
-    stem = network.stem
-    return f"conv {stem.kernel}×{stem.kernel}" + (f" /{stem.stride}" if stem.stride > 1 else "")
-
-
-def _head(network: Architecture) -> str:
-    widened = network.head.channels
-    return (f"conv 1×1 to {widened}, " if widened else "") + "pool, classify"
+    stem, head = network.stem, network.head.channels
+    first = f"conv {stem.kernel}×{stem.kernel}" + (f" /{stem.stride}" if stem.stride > 1 else "")
+    last = (f"conv 1×1 to {head}, " if head else "") + "pool, classify"
+    blocks = [(first, 1), *((_described(s), s.repeats) for s in network.stages), (last, 1)]
+    return [
+        _Part(part.name, what, repeats, part.resolution, part.channels, part.cost)
+        for part, (what, repeats) in zip(parts(network, pixels), blocks, strict=True)
+    ]
 
 
 def _described(stage: Stage) -> str:
@@ -132,16 +106,9 @@ def _drawing(found: list[_Part], pixels: int) -> Table:
     for part in found:
         flat = part.name == "head"
         bar = "●" if flat else _bar(part.pixels, pixels, part.channels, inner)
-        repeats = f"{part.repeats} × " if part.repeats > 1 else ""
-        share = part.cost.macs / total
-        table.add_row(
-            part.name,
-            Text(bar, style="cyan"),
-            "" if flat else str(part.pixels),
-            str(part.channels),
-            repeats + part.what,
-            f"{share:.0%}",
-        )
+        side, share = "" if flat else str(part.pixels), f"{part.cost.macs / total:.0%}"
+        shade = Text(bar, style="cyan")
+        table.add_row(part.name, shade, side, str(part.channels), part.blocks, share)
     return table
 
 
@@ -152,44 +119,38 @@ def _bar(side: int, whole: int, channels: int, every: list[int]) -> str:
     return shade * max(1, round(_BAR * side / whole))
 
 
-def _side_by_side(ones: list[_Part], others: list[_Part]) -> Table:
+def _side_by_side(one: list[_Part], other: list[_Part]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for _ in range(2):
+    for _ in (one, other):
         table.add_column("blocks")
-        table.add_column("px", justify="right", no_wrap=True)
-        table.add_column("ch", justify="right", no_wrap=True)
-        table.add_column("MACs", justify="right", no_wrap=True)
-    heads = (ones.pop(), others.pop())
-    pairs = [*zip_longest(ones, others), heads]
-    for pair in pairs:
+        for header in ("px", "ch", "MACs"):
+            table.add_column(header, justify="right", no_wrap=True)
+    for pair in [*zip_longest(one[:-1], other[:-1]), (one[-1], other[-1])]:
         name = next(part.name for part in pair if part)
         differ = len({part and part._replace(cost=Cost(0, 0, 0)) for part in pair}) > 1
         cells = [cell for part in pair for cell in _cells(part)]
         table.add_row(name, *cells, style="bold" if differ else "dim")
     table.add_section()
-    sums = [
-        sum(part.cost.macs for part in [*table_, head])
-        for table_, head in zip((ones, others), heads, strict=True)
-    ]
-    totals = [cell for total in sums for cell in ("", "", "", count(total))]
-    table.add_row("total", *totals)
+    totals = [count(sum(part.cost.macs for part in found)) for found in (one, other)]
+    table.add_row("total", *("", "", "", totals[0]), *("", "", "", totals[1]))
     return table
 
 
 def _cells(part: _Part | None) -> tuple[str, str, str, str]:
     if part is None:
         return ("", "", "", "")
-    repeats = f"{part.repeats} × " if part.repeats > 1 else ""
-    return (repeats + part.what, str(part.pixels), str(part.channels), count(part.cost.macs))
+    return (part.blocks, str(part.pixels), str(part.channels), count(part.cost.macs))
 
 
-def _as_data(name: str, network: Architecture, pixels: int, found: list[_Part]) -> dict[str, Any]:
+def _as_data(name: str, network: Architecture, pixels: int) -> dict[str, Any]:
     return {
         "name": name,
         "resolution": pixels,
         "key": network.key,
         "cost": cost(network, pixels)._asdict(),
-        "parts": [part._asdict() | {"cost": part.cost._asdict()} for part in found],
+        "parts": [
+            part._asdict() | {"cost": part.cost._asdict()} for part in _parts(network, pixels)
+        ],
         "architecture": network.to_dict(),
     }

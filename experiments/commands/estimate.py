@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments.commands.shared_options import AsJson, Set, Target
-from experiments.commands.terminal import out, print_json, print_rows
+from experiments.commands.terminal import out, print_json, print_rows, say
 from experiments.progress import log
 from reports.formatting import count, duration, size
 
@@ -38,7 +38,7 @@ def estimate(
     from experiments.planning.estimate import Estimator
 
     saved = Path(recipe) / "recipe.yaml"
-    loaded = config.load(str(saved) if saved.is_file() else recipe, tuple(changes or ()))
+    loaded = config.load(str(saved) if saved.is_file() else recipe, changes or ())
     estimator = Estimator(loaded, log.note)
     found = estimator.estimate(machines=machines)
     fit = time_limit.fit(estimator, hours) if hours else None
@@ -64,7 +64,7 @@ def _print_estimate(found: Estimate) -> None:
     ]
     at_once = f", {found.workers} at a time" if found.workers > 1 else ""
     print_rows((f"measured here{at_once}", "MACs", "pixels", "training", "validation"), rows)
-    totals = ("all", 0, found.seconds, found.shared, found.bytes)
+    stages = [(s.name, s.training_runs, s.seconds, s.shared, s.bytes) for s in found.stages]
     rows = [
         [
             name,
@@ -75,8 +75,8 @@ def _print_estimate(found: Estimate) -> None:
             size(written),
         ]
         for name, training_runs, here, shared, written in [
-            *((s.name, s.training_runs, s.seconds, s.shared, s.bytes) for s in found.stages),
-            totals,
+            *stages,
+            ("all", 0, found.seconds, found.shared, found.bytes),
         ]
     ]
     out.print()
@@ -94,6 +94,8 @@ def _print_estimate(found: Estimate) -> None:
 def _print_fit(
     recipe: str, found: Estimate, hours: float, fit: Fit | None, enough: int | None
 ) -> None:
+    from experiments.planning.time_limit import shown
+
     limit = duration(3600 * hours)
     out.print()
     if fit and not fit.changes:
@@ -103,7 +105,8 @@ def _print_fit(
     if fit:
         low, middle, high = map(duration, fit.estimate.seconds)
         out.print(f"to fit into {limit} ({middle}, between {low} and {high}):")
-        out.print(f"  {_command(recipe, fit)}", markup=False, soft_wrap=True)
+        sets = [shlex.quote(f"{key}={shown(value)}") for key, value in fit.changes.items()]
+        say("  " + " --set ".join([f"phiscale run {recipe}", *sets]))
     if enough is not None:
         prefix = "or " if fit else ""
         out.print(f"{prefix}use {enough} machines like this one (executor.kind: ray)")
@@ -111,30 +114,29 @@ def _print_fit(
         out.print(f"nothing makes it fit into {limit}: lower objective.bounds and resolution")
 
 
-def _command(recipe: str, fit: Fit) -> str:
-    from experiments.planning.time_limit import shown
-
-    sets = [shlex.quote(f"{key}={shown(value)}") for key, value in fit.changes.items()]
-    return " --set ".join([f"phiscale run {recipe}", *sets])
-
-
 def _as_data(
     found: Estimate, hours: float | None, fit: Fit | None, enough: int | None
 ) -> dict[str, Any]:
-    speeds = [
-        {name: value for name, value in speed._asdict().items() if name != "architecture"}
-        for speed in found.speeds
-    ]
+    speeds = [speed._asdict() for speed in found.speeds]
+    for speed in speeds:
+        del speed["architecture"]
     stages = [
-        vars(stage) | {name: getattr(stage, name)._asdict() for name in ("seconds", "shared")}
+        vars(stage) | {"seconds": stage.seconds._asdict(), "shared": stage.shared._asdict()}
         for stage in found.stages
     ]
-    totals = {"seconds": found.seconds._asdict(), "shared": found.shared._asdict()}
-    data = vars(found) | {"speeds": speeds, "stages": stages, "bytes": found.bytes, **totals}
-    data["under_load"] = found.under_load
+    data = vars(found) | {
+        "speeds": speeds,
+        "stages": stages,
+        "bytes": found.bytes,
+        "seconds": found.seconds._asdict(),
+        "shared": found.shared._asdict(),
+        "under_load": found.under_load,
+    }
     if hours:
-        changes = fit and dict(fit.changes)
-        seconds = fit and fit.estimate.seconds._asdict()
-        fitted = {"hours": hours, "set": changes, "seconds": seconds, "machines": enough}
-        data["fit"] = fitted
+        data["fit"] = {
+            "hours": hours,
+            "set": fit and dict(fit.changes),
+            "seconds": fit and fit.estimate.seconds._asdict(),
+            "machines": enough,
+        }
     return data

@@ -10,8 +10,9 @@ import typer
 
 from experiments.commands.resolve import existing_family, find_family, load_architecture
 from experiments.commands.shared_options import AsJson
-from experiments.commands.terminal import out, print_json, print_rows
+from experiments.commands.terminal import print_json, print_rows, say
 from experiments.progress import log
+from experiments.studies.recipes import is_json
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def export(
     else:
         if int8:
             raise InvalidInput("--int8: needs a run, for the images that calibrate and test it")
-        architecture, name = load_architecture(source), _named(source)
-        target = folder or Path("exported") / name
-        beside = Path(source).with_name("model.safetensors")
-        if weights is None and source.lower().endswith(".json") and beside.is_file():
+        architecture, path = load_architecture(source), Path(source)
+        name = path.absolute().parent.name if is_json(source) else path.name.replace(":", "-")
+        beside = path.with_name("model.safetensors")
+        if weights is None and is_json(source) and beside.is_file():
             weights = beside
         if (weights is None) is not untrained:
             raise InvalidInput(
@@ -73,46 +74,34 @@ def export(
                 else f"{source}: has no trained weights; give them as --weights FILE, or export "
                 "random ones with --untrained"
             )
+        target = folder or Path("exported") / name
         family = exporting.export_architecture(name, architecture, weights, target, formats)
     files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
+    quantised = {each.name: each.int8 for each in family.members if int8 and each.int8}
     if as_json:
-        quantised = {m.name: asdict(m.int8) for m in family.members if int8 and m.int8}
-        more = {"int8": quantised} if int8 else {}
+        more = {"int8": {name: asdict(lost) for name, lost in quantised.items()}} if int8 else {}
         print_json({"folder": str(target), "members": files, **more})
         return
     for name, names in files.items():
-        out.print(f"{target / name}: {', '.join(names)}", markup=False, soft_wrap=True)
-    for member in family.members:
-        if int8 and (lost := member.int8):
-            out.print(
-                f"{member.name}: {lost.accuracy:.2%} of {lost.images:,} test images with 8 bits, "
-                f"{lost.full_accuracy:.2%} with 32",
-                soft_wrap=True,
-            )
-
-
-def _named(source: str) -> str:
-    """The name of a preset, or of the folder that an architecture.json lies in."""
-    if source.lower().endswith(".json"):
-        return Path(source).absolute().parent.name
-    return source.replace(":", "-").rpartition("/")[2]
+        say(f"{target / name}: {', '.join(names)}")
+    for name, lost in quantised.items():
+        say(
+            f"{name}: {lost.accuracy:.2%} of {lost.images:,} test images with 8 bits, "
+            f"{lost.full_accuracy:.2%} with 32"
+        )
 
 
 def _formats(given: str, int8: bool) -> set[Format]:
     """The formats of `--to`; `--int8` is made from ONNX."""
     from scaling.formats import Format, onnx
 
-    found = set()
-    for name in filter(None, (word.strip() for word in given.split(","))):
-        if name not in list(Format):
-            raise one_of("--to", name, [each.value for each in Format])
-        found.add(Format(name))
-    asked = given != _EVERY and Format.ONNX in found
-    if int8:
-        found.add(Format.ONNX)
-    if int8 or asked:
+    known = {each.value: each for each in Format}
+    names = list(filter(None, (word.strip() for word in given.split(","))))
+    if unknown := [name for name in names if name not in known]:
+        raise one_of("--to", unknown[0], known)
+    if int8 or (given != _EVERY and Format.ONNX in names):
         onnx.require()
-    return found
+    return {known[name] for name in names} | ({Format.ONNX} if int8 else set())
 
 
 def predict(
@@ -143,10 +132,8 @@ def predict(
         raise one_of("--format", format_, chosen)
     saved, files = load_member(existing_family(member).member_folder), list(image_files(images))
     facts: list[dict[str, object]] = []
-    unreadable = False
     for each in predictions(saved, files, chosen[format_], top=top, trust=trust):
         if isinstance(each, Unpredicted):
-            unreadable = True
             log.trouble(each.reason)
             facts.append({"image": str(each.image), "error": each.reason})
             continue
@@ -155,10 +142,10 @@ def predict(
         facts.append({"image": str(each.image), "top": best})
         if not as_json:
             answers = "   ".join(f"{_printable(name)} {odds:.1%}" for name, odds in pairs)
-            out.print(f"{each.image}   {answers}", markup=False, soft_wrap=True)
+            say(f"{each.image}   {answers}")
     if as_json:
         print_json(facts)
-    if unreadable:
+    if any("error" in fact for fact in facts):
         raise typer.Exit(1)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.prompt import Prompt
 
 from experiments.commands.shared_options import AsJson, Set
-from experiments.commands.terminal import err, out, print_json, wrote
+from experiments.commands.terminal import err, out, print_json, say, wrote
 from experiments.config import DataConfig, override, quantity
 from experiments.progress import log
 from reports.formatting import duration
@@ -49,17 +49,17 @@ def init(
     from experiments.data.survey import described, survey
     from experiments.planning import draft as drafts
 
-    asked = _macs(budget)
-    target = file or Path(f"{drafts.run_name(images.absolute())}.yaml")
+    name = drafts.run_name(images.absolute())
+    asked, target = _macs(budget), file or Path(f"{name}.yaml")
     _refuse_overwriting(target, force)
     with bar() as progress:
         found = survey(_data_config(images, changes or []), progress)
     if not as_json:
         for line in described(found.tree):
-            out.print(line, markup=False, soft_wrap=True)
+            say(line)
         out.print()
         for line in drafts.facts(found):
-            out.print(line, markup=False)
+            out.print(line)
     for line in found.remarks():
         log.remark(line)
     chosen = device or _ask_device()
@@ -67,7 +67,6 @@ def init(
     if asked is None:
         suggested = drafts.suggested_budget(found, gpu=gpu)
         asked = _ask_budget(suggested) or suggested
-    name = drafts.run_name(images.absolute())
     draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name)
     made, seconds = draft_of(asked), None
     if hours is not None:
@@ -79,27 +78,25 @@ def init(
         seconds = estimate.seconds
     write_file(target, made.text)
     if as_json:
-        network = made.network._asdict()
         facts = {"recipe": str(target), "budget": made.budget, "candidates": made.candidates}
         took = {"seconds": seconds and seconds._asdict()}
-        print_json({**facts, **network, **took} | found.to_dict())
+        print_json(facts | made.network._asdict() | took | found.to_dict())
         return
     out.print(
         f"search   {made.network.space} at {made.network.resolution} pixels, up to "
-        f"{drafts.written(made.budget)} MACs",
-        markup=False,
+        f"{drafts.written(made.budget)} MACs"
     )
-    out.print(f"grid     at least {made.candidates} candidates for α, β, γ", markup=False)
+    out.print(f"grid     at least {made.candidates} candidates for α, β, γ")
     if seconds is not None:
         low, middle, high = map(duration, seconds)
         out.print(f"time     {middle}, between {low} and {high}")
     wrote(target)
-    out.print(f"to estimate:    phiscale estimate {target}", markup=False, soft_wrap=True)
-    out.print(f"to run:         phiscale run {target}", markup=False, soft_wrap=True)
+    say(f"to estimate:    phiscale estimate {target}")
+    say(f"to run:         phiscale run {target}")
 
 
 def _data_config(images: Path, changes: list[str]) -> DataConfig:
-    """The section `data` of the recipe to be written, as the command line has it."""
+    """The section `data` of the recipe, as the command line gives it."""
     keys: dict[str, Any] = {"data": {"source": str(images)}}
     for change in changes:
         override(keys, change)
@@ -140,7 +137,7 @@ def _ask_device() -> Device:
     if not _asks():
         return "auto"
     choice: Device = Prompt.ask(  # type: ignore[assignment]
-        "Train on which device?", choices=["auto", "cpu", "cuda"], default="auto", console=err
+        "Train on which device?", choices=[*get_args(Device)], default="auto", console=err
     )
     return choice
 
@@ -149,11 +146,8 @@ def _ask_budget(suggested: int) -> int | None:
     from experiments.planning.draft import written
 
     while _asks():
-        answer = Prompt.ask(
-            "How many multiply–adds may the baseline cost?",
-            default=written(suggested),
-            console=err,
-        )
+        question = "How many multiply–adds may the baseline cost?"
+        answer = Prompt.ask(question, default=written(suggested), console=err)
         try:
             return _macs(answer)
         except InvalidInput as error:

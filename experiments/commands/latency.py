@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.commands.resolve import find_family, load_architecture
-from experiments.commands.shared_options import AsJson
-from experiments.commands.terminal import err, out, print_json, print_rows, wrote
+from experiments.commands.shared_options import AsJson, Resolution
+from experiments.commands.terminal import err, out, print_json, print_rows, say, shown, wrote
 from scaling.saved_family import ARCHITECTURE, SavedFamily, load_family
 from space import choices
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
-    from experiments.latency.timing import Backend, LatencyRow, Subject
+    from experiments.latency.tables import LatencyTable
+    from experiments.latency.timing import LatencyRow, Subject
 
 
 def latency(
@@ -36,7 +37,7 @@ def latency(
         typer.Option(help="eager, compile, graph or onnxruntime; may be repeated (eager)."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")] = None,
+    resolution: Resolution = None,
     table: Annotated[
         Path | None, typer.Option(help="A latency table; shows its prediction as well.")
     ] = None,
@@ -58,7 +59,19 @@ def latency(
             raise InvalidInput(
                 "--build-table: a table holds for one --batch and one --backend; give one of each"
             )
-        _build(build_table, target, resolution, device, batches[0], backends[0], threads, as_json)
+        space = choices.load(target)
+        base = replace(space.base, resolution=resolution or space.base.resolution)
+        with err.status("Timing parts") as status:
+            built = tables.measure(
+                replace(space, base=base),
+                device=device,
+                batch=batches[0],
+                backend=backends[0],
+                threads=threads,
+                progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
+            )
+        built.save(build_table)
+        _print_table(built, build_table, f"{target} at {base.resolution} pixels", as_json)
         return
     family, subjects = _subjects(target, resolution)
     predictor = tables.load(table) if table else None
@@ -67,18 +80,19 @@ def latency(
         timing.survey(subjects, device=device, batches=batches, backends=backends, threads=threads)
     )
     if as_json:
-        facts = [row._asdict() for row in rows]
-        seconds = [
-            {"predicted_seconds": predicted[row.member]} if predicted else {} for row in rows
-        ]
-        print_json([fact | more for fact, more in zip(facts, seconds, strict=True)])
+        print_json(
+            [
+                row._asdict() | ({"predicted_seconds": predicted[row.member]} if predicted else {})
+                for row in rows
+            ]
+        )
     else:
         _print(rows, predicted)
     if family is not None:
         from experiments.latency.family_latency import save_latencies
 
         names = ", ".join(str(path) for path in save_latencies(family, rows))
-        err.print(f"wrote {names} and the cards", markup=False, soft_wrap=True)
+        err.print(f"wrote {names} and the cards", soft_wrap=True)
 
 
 def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, list[Subject]]:
@@ -91,18 +105,18 @@ def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, 
             raise InvalidInput("--resolution: each member of a family has its own; leave it out")
         family = load_family(found.folder)
         return family, members(family)
-    path = Path(target)
-    saved = path / ARCHITECTURE
+    saved = Path(target) / ARCHITECTURE
     network = load_architecture(str(saved) if saved.is_file() else target)
     return None, [Subject(target, replace(network, resolution=resolution or network.resolution))]
 
 
 def _print(rows: list[LatencyRow], predicted: dict[str, float]) -> None:
     headers = ["network", "accuracy", "backend", "batch", "median", "quartiles", "images/s"]
+    headers += ["predicted"] if predicted else []
     cells = [
         [
             row.member,
-            "–" if row.accuracy is None else f"{row.accuracy:.1%}",
+            shown(row.accuracy, "{:.1%}".format, "–"),
             row.backend,
             f"{row.batch}",
             _milliseconds(row.median_seconds),
@@ -112,8 +126,6 @@ def _print(rows: list[LatencyRow], predicted: dict[str, float]) -> None:
         ]
         for row in rows
     ]
-    if predicted:
-        headers.append("predicted")
     print_rows(tuple(headers), cells, numeric=(1, *range(3, len(headers))))
     out.print(f"float32 on {rows[0].device}, threads: {rows[0].threads}")
 
@@ -122,41 +134,15 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def _build(
-    path: Path,
-    name: str,
-    resolution: int | None,
-    device: str,
-    batch: int,
-    backend: Backend,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Measures the table of a space, writes it, and prints how far its predictions are off."""
-    from experiments.latency import tables
-
-    space = choices.load(name)
-    base = replace(space.base, resolution=resolution or space.base.resolution)
-    with err.status("Timing parts") as status:
-        built = tables.measure(
-            replace(space, base=base),
-            device=device,
-            batch=batch,
-            backend=backend,
-            threads=threads,
-            progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
-        )
-    built.save(path)
-    if as_json:
-        print_json({"table": str(path), "parts": len(built.seconds), **asdict(built.judged)})
-        return
+def _print_table(built: LatencyTable, path: Path, of: str, as_json: bool) -> None:
+    """Prints how far the predictions of a new table are off."""
     judged = built.judged
-    out.print(
-        f"{len(built.seconds):,} parts of {name} at {base.resolution} pixels; on "
-        f"{judged.networks} other networks the prediction is {judged.median_error:.1%} off "
-        f"(median; at most {judged.largest_error:.1%}), rank correlation τ = "
-        f"{judged.rank_correlation:.2f}",
-        markup=False,
-        soft_wrap=True,
+    if as_json:
+        print_json({"table": str(path), "parts": len(built.seconds), **asdict(judged)})
+        return
+    say(
+        f"{len(built.seconds):,} parts of {of}; on {judged.networks} other networks the "
+        f"prediction is {judged.median_error:.1%} off (median; at most "
+        f"{judged.largest_error:.1%}), rank correlation τ = {judged.rank_correlation:.2f}"
     )
     wrote(path)

@@ -16,7 +16,7 @@ import typer
 from packaging.requirements import Requirement
 
 from experiments.commands.shared_options import AsJson
-from experiments.commands.terminal import out, print_json, print_rows
+from experiments.commands.terminal import out, print_json, print_rows, say
 from experiments.config import RUN_NAME
 from experiments.runs.environment import environment
 from space.validation import InvalidInput
@@ -58,7 +58,7 @@ def doctor(
         out.print()
         for finding in findings:
             mark = {"well": "well   ", "warning": "WARNING", "problem": "PROBLEM"}[finding.level]
-            out.print(f"{mark}  {finding.about}: {finding.sentence}", markup=False, soft_wrap=True)
+            say(f"{mark}  {finding.about}: {finding.sentence}")
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
 

@@ -11,14 +11,17 @@ import typer
 from experiments.commands.resolve import existing_run, find_run
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
-from experiments.commands.terminal import err, out, wrote
+from experiments.commands.terminal import err, say, wrote
 from experiments.runs.opening import open_run
 from reports import figure_style, figures, search_figures, trial_tables
+from reports.load import load
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")]
 
 
 def report(
@@ -35,60 +38,45 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Stage 4: the page, figures and tables of a run, finished or not; of several; of a study."""
-    if len(runs) == 1 and page is not None:
-        from reports.page import write
+    from reports import run_comparison, scaling_study
+    from reports.page import write
 
-        found = existing_run(folder or Path(runs[0]))
-        wrote(write(found.folder, found.storage, page))
+    if len(runs) > 1:
+        wrote(run_comparison.write(runs, folder or Path("comparison")))
         return
-    if len(runs) == 1 and (Path(runs[0]) / "study.json").is_file():
-        from reports import scaling_study
-
-        scaling_study.write(Path(runs[0]))
-        wrote(Path(runs[0]) / "report" / "index.html")
-        return
-    if len(runs) == 1:
-        saved = None if changes else find_run(folder or Path(runs[0]))
-        opened = saved or open_run(runs[0], folder, tuple(changes or ()))
+    run = Path(runs[0])
+    if page is not None:
+        wrote(write(existing_run(folder or run).folder, folder=page))
+    elif (run / "study.json").is_file():
+        scaling_study.write(run)
+        wrote(run / "report" / "index.html")
+    else:
+        saved = None if changes else find_run(folder or run)
+        opened = saved or open_run(runs[0], folder, changes or ())
         if not os.access(opened.folder, os.W_OK):
             raise InvalidInput(
                 f"{opened.folder}: cannot be written to; write the page to another folder with "
                 "--page DIR"
             )
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
-        return
-    from reports import run_comparison
-
-    wrote(run_comparison.write(runs, folder or Path("comparison")))
 
 
-def watch(
-    run: RunFolder,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
-) -> None:
+def watch(run: RunFolder, port: Port = 0) -> None:
     """Serve the report of a run on this machine while it runs."""
     from reports.server import serve
 
     opened = existing_run(run)
     err.print("Ctrl-C stops the server; the run continues.")
-    serve(
-        opened.folder,
-        opened.storage,
-        port=port,
-        ready=lambda address: out.print(address, soft_wrap=True),
-    )
+    serve(opened.folder, opened.storage, port=port, ready=say)
 
 
-def dashboard(
-    run: RunFolder,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8080,
-) -> None:
+def dashboard(run: RunFolder, port: Port = 8080) -> None:
     """Open Optuna's dashboard on a run, on this machine alone."""
     from experiments.progress.dashboard import serve
 
     opened = existing_run(run)
     err.print("Ctrl-C stops the server; the run continues.")
-    serve(opened.storage, port, ready=lambda address: out.print(address, soft_wrap=True))
+    serve(opened.storage, port, ready=say)
 
 
 def plot(
@@ -124,13 +112,11 @@ def plot(
 
 def _figure(kind: str, runs: list[Path]) -> Figure:
     from reports import scaling_study, scaling_study_figures, tables
-    from reports.load import load
 
     if kind == "scaling":
         study = scaling_study.load(runs[0])
         return scaling_study_figures.accuracy(study, scaling_study.points(study))
-    opened = [existing_run(run) for run in runs]
-    loaded = [load(each.folder, each.storage) for each in opened]
+    loaded = [load(existing_run(run).folder) for run in runs]
     if len(loaded) == 1:
         found = tables.collect(loaded[0])
         if kind not in figures.drawable(found):

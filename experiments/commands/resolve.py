@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments import config
 from experiments.runs.folder import OpenRun, RecipeFolder
-from experiments.studies.recipes import read_recipe
+from experiments.studies.recipes import is_json, read_architecture, read_recipe
+from reports.load import load
 from scaling.saved_family import ARCHITECTURE, FAMILY, load_record
 from space import presets
 from space.architecture import Architecture
-from space.files import read_text
 from space.validation import InvalidInput, one_of
 
 #: The folder of runs, unless `--out` names another.
@@ -25,22 +24,16 @@ def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
-def complete_target(incomplete: str) -> list[str]:
-    """Completes the name of a recipe, or the path of a run or a YAML file."""
-    here = [*map(str, runs_in(RUNS)), *map(str, sorted(Path().glob("*.yaml")))]
-    return [name for name in [*config.names(), *here] if name.startswith(incomplete)]
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of the runs in `folder`."""
+    return sorted(path.parent for path in folder.glob("*/recipe.yaml"))
 
 
-def complete_set(incomplete: str) -> list[str]:
-    """Completes a key of `--set`."""
-    keys = [f"{key}=" for key in config.value_keys()]
-    return [key for key in keys if key.startswith(incomplete)]
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Completes the path of a run."""
-    found = [str(folder) for folder in runs_in(RUNS)]
-    return [name for name in found if name.startswith(incomplete)]
+complete_run = completed(lambda: [*map(str, runs_in(RUNS))])
+complete_set = completed(lambda: [f"{key}=" for key in config.value_keys()])
+complete_target = completed(
+    lambda: [*config.names(), *map(str, [*runs_in(RUNS), *sorted(Path().glob("*.yaml"))])]
+)
 
 
 def find_run(folder: Path) -> OpenRun | None:
@@ -85,11 +78,6 @@ def _existing(folder: Path) -> Path:
             "with: phiscale run RECIPE"
         )
     raise one_of(f"runs in {parent}", folder.name, names)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of the runs in `folder`."""
-    return sorted(path.parent for path in folder.glob("*/recipe.yaml"))
 
 
 class FamilyTarget(NamedTuple):
@@ -161,16 +149,13 @@ def load_architecture(name: str) -> Architecture:
         return _of_run(found, run, part)
     if name not in presets.names() and (found := find_run(Path(name))):
         return _of_run(found, name, "baseline")
-    if not name.lower().endswith(".json"):
-        return presets.load(name)
-    return _read(Path(name))
+    return read_architecture(Path(name)) if is_json(name) else presets.load(name)
 
 
 def _of_run(run: OpenRun, name: str, part: str) -> Architecture:
-    from reports.load import load
     from reports.tables import networks
 
-    loaded = load(run.folder, run.storage)
+    loaded = load(run.folder)
     found = networks(loaded)
     if part in found:
         return found[part]
@@ -182,15 +167,3 @@ def _of_run(run: OpenRun, name: str, part: str) -> Architecture:
     if part not in jobs:
         raise one_of(f"networks of {name}", part, [*found, *jobs])
     return Architecture.from_dict(jobs[part], source=f"{name}: {part}")
-
-
-def _read(path: Path) -> Architecture:
-    text = read_text(path)
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{path}: is not valid JSON ({error}); give an architecture.json, or the name of a "
-            "preset (phiscale presets)"
-        ) from None
-    return Architecture.from_dict(data, source=str(path))

@@ -18,7 +18,6 @@ Target = Annotated[
         autocompletion=complete_target,
     ),
 ]
-
 RunFolder = Annotated[
     Path,
     typer.Argument(
@@ -27,7 +26,6 @@ RunFolder = Annotated[
         autocompletion=complete_run,
     ),
 ]
-
 Network = Annotated[
     str,
     typer.Argument(
@@ -36,7 +34,7 @@ Network = Annotated[
         autocompletion=completed(presets.names),
     ),
 ]
-
+Resolution = Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run (default: runs/NAME).")]
 Set = Annotated[
     list[str] | None,
@@ -47,18 +45,14 @@ Set = Annotated[
         autocompletion=complete_set,
     ),
 ]
-
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only results and errors.")]
-
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Take the run over from another process.")
 ]
-
 Fork = Annotated[
     str | None,
     typer.Option(
         metavar="NAME", help="Start a new run that learns from this one; every key may change."
     ),
 ]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

@@ -1,22 +1,27 @@
-"""How far a run is."""
+"""How far runs are: one in detail, or all in a folder."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from experiments.commands.resolve import existing_folder
+import typer
+
+from experiments.commands.resolve import RUNS, existing_folder, runs_in
 from experiments.commands.shared_options import AsJson, RunFolder
-from experiments.commands.terminal import out, print_json, print_rows, typed
+from experiments.commands.terminal import out, print_json, print_rows, say, shown, typed
 from experiments.commands.trials import result
 from experiments.config import Recipe
+from experiments.progress import log
 from experiments.progress.time_left import Done, Left, left
 from experiments.runs.folder import RecipeFolder
 from experiments.studies.recipes import StudyRecipe, TransferRecipe
 from reports.formatting import count, duration, number, percent, printable
 from reports.load import Run as Loaded
-from reports.load import Trial
+from reports.load import Trial, load
+from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     from search.lease import Driver
@@ -39,12 +44,10 @@ class _Stage(NamedTuple):
 
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """How far a run is, while it works or afterwards."""
-    from reports.load import load
     from search.lease import driver_of
 
     opened = existing_folder(run)
-    loaded = load(opened.folder, opened.storage)
-    driver = driver_of(opened.storage)
+    loaded, driver = load(opened.folder), driver_of(opened.storage)
     stages = [_stage(opened, loaded, name) for name in _names(opened, loaded)]
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
@@ -60,32 +63,30 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         _print_running(running, "running" if driver else "interrupted")
     for reason, times in failures.most_common(5):
         text = f"failed {times} ×: {printable(reason)}"
-        out.print(text, style="red", markup=False, overflow="ellipsis", no_wrap=True)
+        out.print(text, style="red", overflow="ellipsis", no_wrap=True)
 
 
 def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
-    trials = loaded.study(name)
-    done = [trial for trial in trials if trial.state in ("complete", "pruned")]
-    running = [trial for trial in trials if trial.state == "running"]
-    planned = _planned(opened, loaded, name)
-    over = _is_over(loaded, name) or (not running and len(done) >= (planned or len(done) + 1))
-    state = "done" if over else "running" if running else "started" if trials else ""
+    trials, planned = loaded.study(name), _planned(opened, loaded, name)
+    states = Counter(trial.state for trial in trials)
+    done, running = states["complete"] + states["pruned"], states["running"]
+    over = _is_over(loaded, name) or (not running and done >= (planned or done + 1))
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    own = [trial for trial in done if trial.finished and trial.seconds]
-    missing = max(0, (planned or 0) - len(done) - len(running))
-    remaining = [1.0] * missing + [1 - _share(trial) for trial in running]
-    pace = [Done(1.0, trial.seconds or 0.0) for trial in own]
+    own = [trial.seconds for trial in trials if trial.finished and trial.seconds]
+    missing = max(0, (planned or 0) - done - running)
+    remaining = [1 - _share(trial) for trial in trials if trial.state == "running"]
+    pace = [Done(1.0, seconds) for seconds in own]
     return _Stage(
-        name,
-        state,
-        len(done),
-        planned,
-        sum(trial.state == "pruned" for trial in trials),
-        sum(trial.state == "failed" for trial in trials),
-        len(running),
-        max(complete, key=lambda trial: trial.value or 0.0, default=None),
-        sum(trial.seconds or 0.0 for trial in own),
-        left(pace, remaining, max(1, len(running))) if running else None,
+        name=name,
+        state="done" if over else "running" if running else "started" if trials else "",
+        done=done,
+        planned=planned,
+        pruned=states["pruned"],
+        failed=states["failed"],
+        running=running,
+        best=max(complete, key=lambda trial: trial.value or 0.0, default=None),
+        seconds=sum(own),
+        left=left(pace, [1.0] * missing + remaining, running) if running else None,
     )
 
 
@@ -111,12 +112,12 @@ def _foreseen(opened: RecipeFolder) -> dict[str, int | None]:
 
 
 def _planned(opened: RecipeFolder, loaded: Loaded, name: str) -> int | None:
-    """What the stage itself has noted when it began, or what the recipe says."""
-    noted = loaded.manifest.get("planned", {}).get(name)
-    return _foreseen(opened).get(name) if noted is None else int(noted)
+    """What the stage itself noted when it started, or what the recipe says."""
+    noted: dict[str, int] = loaded.manifest.get("planned", {})
+    return noted.get(name, _foreseen(opened).get(name))
 
 
-def is_finished(opened: RecipeFolder, loaded: Loaded) -> bool:
+def _is_finished(opened: RecipeFolder, loaded: Loaded) -> bool:
     """Whether a run has its family; whether a study or transfer has all that it planned."""
     if isinstance(opened.recipe, Recipe):
         return loaded.family is not None
@@ -147,26 +148,22 @@ def _print_status(
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
     again = f" and continued {number(len(starts) - 1, 'time')}" if len(starts) > 1 else ""
-    out.print(f"{opened.recipe.name}{since}{again}", style="bold", markup=False)
-    out.print(_sentence(opened, loaded, driver), markup=False, soft_wrap=True)
-    rows = []
-    for stage in stages:
-        planned = "" if stage.planned is None else f"/{stage.planned}"
-        best = stage.best
-        state = stage.state if driver or stage.state != "running" else "stopped"
-        rows.append(
-            [
-                stage.name,
-                state,
-                f"{stage.done}{planned}",
-                *(str(number or "") for number in (stage.pruned, stage.failed, stage.running)),
-                percent(best.measurement.get("accuracy") or 0.0) if best else "",
-                count(best.cost.get("macs", 0)) if best else "",
-                duration(stage.seconds) if stage.seconds else "",
-            ]
-        )
-    headers = ("stage", "", "done", "pruned", "failed", "running", "best", "MACs", "seconds")
-    print_rows((*headers[:-1], "trained for"), rows, numeric=(2, 3, 4, 5, 6, 7, 8))
+    out.print(f"{opened.recipe.name}{since}{again}", style="bold")
+    say(_sentence(opened, loaded, driver))
+    rows = [
+        [
+            stage.name,
+            stage.state if driver or stage.state != "running" else "stopped",
+            f"{stage.done}{shown(stage.planned, '/{}'.format)}",
+            *(str(number or "") for number in (stage.pruned, stage.failed, stage.running)),
+            shown(stage.best, lambda best: percent(best.measurement.get("accuracy") or 0.0)),
+            shown(stage.best, lambda best: count(best.cost.get("macs", 0))),
+            duration(stage.seconds) if stage.seconds else "",
+        ]
+        for stage in stages
+    ]
+    headers = ("stage", "", "done", "pruned", "failed", "running", "best", "MACs", "trained for")
+    print_rows(headers, rows, numeric=(2, 3, 4, 5, 6, 7, 8))
     for stage in stages:
         if stage.left and driver:
             out.print(f"{stage.name}: {stage.left}", style="cyan")
@@ -175,7 +172,7 @@ def _print_status(
 def _sentence(opened: RecipeFolder, loaded: Loaded, driver: Driver | None) -> str:
     if driver is not None:
         return f"working: {driver}"
-    if is_finished(opened, loaded):
+    if _is_finished(opened, loaded):
         what = "family" if loaded.family is not None else "report"
         return f"finished; the {what} is in {typed(opened.folder / what)}"
     begun = "stopped; continue" if loaded.all_trials else "nothing is recorded yet; start it"
@@ -184,27 +181,27 @@ def _sentence(opened: RecipeFolder, loaded: Loaded, driver: Driver | None) -> st
 
 def _command(opened: RecipeFolder) -> str:
     """What continues the run, study or transfer."""
+    folder = typed(opened.folder)
     match opened.recipe:
         case StudyRecipe():
-            return f"phiscale study {typed(opened.folder)}"
-        case TransferRecipe() as recipe:
-            run, out = recipe.family.parent, typed(opened.folder)
-            return f"phiscale transfer {typed(run)} --data {recipe.data.source} --out {out}"
+            return f"phiscale study {folder}"
+        case TransferRecipe(family=family, data=data):
+            return f"phiscale transfer {typed(family.parent)} --data {data.source} --out {folder}"
         case _:
-            return f"phiscale run {typed(opened.folder)}"
+            return f"phiscale run {folder}"
 
 
 def _print_running(running: list[Trial], header: str) -> None:
     rows = []
     for trial in running:
         since = (datetime.now() - trial.started).total_seconds() if trial.started else 0.0
-        last = trial.reports[max(trial.reports)] if trial.reports else None
+        epoch = max(trial.reports, default=0)
         rows.append(
             [
                 printable(trial.job) or f"trial {trial.number}",
                 count(trial.cost.get("macs", 0)),
-                f"{max(trial.reports, default=0)}/{trial.budget.get('epochs', '?')}",
-                "" if last is None else f"{last:.4f}",
+                f"{epoch}/{trial.budget.get('epochs', '?')}",
+                shown(trial.reports.get(epoch), "{:.4f}".format),
                 duration(since),
             ]
         )
@@ -221,7 +218,7 @@ def _as_data(
     return {
         "name": opened.recipe.name,
         "folder": str(opened.folder),
-        "finished": is_finished(opened, loaded),
+        "finished": _is_finished(opened, loaded),
         "driver": driver and {"host": driver.host, "process": driver.process},
         "stages": [
             stage._asdict()
@@ -233,4 +230,58 @@ def _as_data(
             for stage in stages
         ],
         "failures": dict(failures),
+    }
+
+
+def list_runs(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look.")] = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """The runs in a folder, the latest first."""
+    if not folder.is_dir():
+        raise InvalidInput(
+            f"{folder}: not found; give the folder that contains your runs, or start one with: "
+            "phiscale run demo"
+        )
+    rows = []
+    for place in runs_in(folder):
+        try:
+            rows.append(_run_row(place))
+        except InvalidInput as error:
+            log.remark(f"{place}: skipped: {error}")
+    rows.sort(key=lambda row: row["started"] or "", reverse=True)
+    if as_json:
+        print_json(rows)
+        return
+    cells = [
+        [
+            row["folder"],
+            (row["started"] or "")[:16].replace("T", "\N{NO-BREAK SPACE}"),
+            row["state"],
+            str(row["trials"]),
+            shown(row["baseline_macs"], count),
+            shown(row["accuracy"], percent),
+        ]
+        for row in rows
+    ]
+    headers = ("run", "started (UTC)", "state", "trials", "baseline", "best member")
+    print_rows(headers, cells, numeric=(3, 4, 5))
+
+
+def _run_row(place: Path) -> dict[str, Any]:
+    opened = existing_folder(place)
+    loaded = load(opened.folder)
+    begun = [name for name, trials in loaded.trials.items() if trials]
+    stage = begun[-1] if begun else "nothing yet"
+    stopped = "finished" if _is_finished(opened, loaded) else f"stopped: {stage}"
+    members = (loaded.family or {}).get("members", ())
+    starts = loaded.manifest.get("starts", [])
+    return {
+        "folder": str(place),
+        "name": opened.recipe.name,
+        "started": starts[0]["time"] if starts else None,
+        "state": f"working: {stage}" if loaded.driven else stopped,
+        "trials": sum(trial.finished for trial in loaded.all_trials),
+        "baseline_macs": loaded.baseline["cost"]["macs"] if loaded.baseline else None,
+        "accuracy": max((m["accuracy"] for m in members), default=None),
     }

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from experiments.commands.running import ending
 from experiments.commands.shared_options import AsJson, Quiet, Set, TakeOver
-from experiments.commands.terminal import out, print_json, print_rows, typed, wrote
+from experiments.commands.terminal import out, print_json, print_rows, shown, typed, wrote
 from experiments.progress import log
 from reports.formatting import count, percent
 from reports.schema import rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def study(
@@ -34,7 +31,7 @@ def study(
     from experiments.studies import scaling_study as studies
     from reports import scaling_study
 
-    opened = studies.open_study_run(recipe, folder, tuple(changes or ()), take_over=take_over)
+    opened = studies.open_study_run(recipe, folder, changes or (), take_over=take_over)
     again = f"phiscale study {typed(opened.folder)}"
     with log.recorded(opened.folder, quiet=quiet), ending(again):
         found = studies.run(opened, take_over=take_over)
@@ -42,10 +39,29 @@ def study(
     if as_json:
         print_json(found | {"findings": sentences})
         return
-    _show(scaling_study.points(scaling_study.load(opened.folder)))
+    points = scaling_study.points(scaling_study.load(opened.folder))
+    headers = ("baseline", "rule", "MACs", "parameters", "resolution", "test accuracy")
+    cells = [
+        [
+            str(row["baseline"]),
+            str(row["rule"]),
+            count(row["macs"]),
+            count(row["params"]),
+            f"{row['resolution']} px",
+            _accuracy(row),
+        ]
+        for row in rows(points)
+    ]
+    print_rows(headers, cells, numeric=(2, 3, 4, 5))
     for sentence in sentences:
-        out.print(sentence, markup=False)
+        out.print(sentence)
     wrote(opened.folder / "report")
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    """The mean over seeds, with half its interval."""
+    half = shown(row["low"], lambda low: f" ± {100 * (row['high'] - low) / 2:.1f}")
+    return shown(row["accuracy"], lambda mean: f"{100 * mean:.1f}{half} %")
 
 
 def transfer(
@@ -64,7 +80,7 @@ def transfer(
     from experiments.studies import transfer as transfers
     from reports import transfer as reported
 
-    opened = transfers.open_transfer(run, data, folder, tuple(changes or ()), take_over=take_over)
+    opened = transfers.open_transfer(run, data, folder, changes or (), take_over=take_over)
     again = f"phiscale transfer {run} --data {data}"
     with log.recorded(opened.folder, quiet=quiet), ending(again):
         found = transfers.run(opened, take_over=take_over)
@@ -84,29 +100,5 @@ def transfer(
         for member in found["members"]
     ]
     print_rows(headers, cells)
-    out.print(sentence, markup=False)
+    out.print(sentence)
     wrote(opened.folder / "report")
-
-
-def _show(points: pd.DataFrame) -> None:
-    headers = ("baseline", "rule", "MACs", "parameters", "resolution", "test accuracy")
-    cells = [
-        [
-            str(row["baseline"]),
-            str(row["rule"]),
-            count(row["macs"]),
-            count(row["params"]),
-            f"{row['resolution']} px",
-            _accuracy(row),
-        ]
-        for row in rows(points)
-    ]
-    print_rows(headers, cells, numeric=(2, 3, 4, 5))
-
-
-def _accuracy(row: Mapping[str, Any]) -> str:
-    """The mean over seeds, with half its interval."""
-    if row["accuracy"] is None:
-        return ""
-    half = "" if row["low"] is None else f" ± {100 * (row['high'] - row['low']) / 2:.1f}"
-    return f"{100 * row['accuracy']:.1f}{half} %"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from experiments.commands.resolve import existing_folder, existing_run
 from experiments.commands.shared_options import AsJson, RunFolder
-from experiments.commands.terminal import err, out, print_json, print_rows
+from experiments.commands.terminal import err, out, print_json, print_rows, say, shown
 from reports.formatting import count, duration, percent, printable
 from reports.load import Run as Loaded
-from reports.load import Trial
+from reports.load import Trial, load
 from reports.schema import rows
 from space.validation import InvalidInput, one_of
 
@@ -29,15 +28,13 @@ def best(
 ) -> None:
     """The member to take, and the best networks of a run: searched, the baseline, the family."""
     from reports import predictions, tables
-    from reports.load import load
     from reports.recommendation import compare_members, recommend
 
-    opened = existing_run(run)
-    loaded = load(opened.folder, opened.storage)
+    loaded = load(existing_run(run).folder)
     ranked = _ranked(loaded)[:most]
     if not ranked:
         raise InvalidInput(
-            f"{opened.folder}: no training run has finished yet; see its progress with: "
+            f"{loaded.path}: no training run has finished yet; see its progress with: "
             f"phiscale status {run}"
         )
     members = list((loaded.family or {}).get("members", ()))
@@ -50,9 +47,9 @@ def best(
         decision = asdict(advice) | {"comparisons": rows(comparisons)} if advice else None
         print_json({"recommendation": decision} | found)
         return
-    for line in (advice.headline, *advice.alternatives, *advice.undecided) if advice else ():
-        out.print(line, markup=False, soft_wrap=True)
     if advice:
+        for line in (advice.headline, *advice.alternatives, *advice.undecided):
+            say(line)
         out.print()
     cells = [
         [
@@ -65,12 +62,11 @@ def best(
         ]
         for trial in ranked
     ]
-    headers = ("trial", "accuracy", "reward", "MACs", "parameters", "epochs")
-    print_rows(headers, cells)
+    print_rows(("trial", "accuracy", "reward", "MACs", "parameters", "epochs"), cells)
     if loaded.baseline:
-        out.print(f"\nbaseline: {_described(loaded.baseline)}; phiscale show {run}", markup=False)
+        out.print(f"\nbaseline: {_described(loaded.baseline)}; phiscale show {run}")
     for member in members:
-        out.print(f"{member['name']}: {_described(member)}", markup=False)
+        out.print(f"{member['name']}: {_described(member)}")
 
 
 def _ranked(loaded: Loaded) -> list[Trial]:
@@ -114,16 +110,16 @@ def trials(
 ) -> None:
     """All trials of a run as a table."""
     from reports.formatting import to_csv
-    from reports.load import load
     from reports.trial_tables import trials as every
 
-    opened = existing_folder(run)
-    loaded = load(opened.folder, opened.storage)
+    loaded = load(existing_folder(run).folder)
     table = every(loaded)
+    if study and not loaded.trials:
+        raise InvalidInput(f"--study {study}: {loaded.path} has recorded nothing yet")
     if study and study not in loaded.trials:
-        raise _no_study(opened.folder, study, list(loaded.trials))
+        raise one_of("--study", study, loaded.trials)
     if sort and sort not in table.columns:
-        raise one_of("--sort", sort, list(table.columns))
+        raise one_of("--sort", sort, table.columns)
     table = table[table["study"] == study] if study else table
     table = table[table["state"] == state.value] if state else table
     if sort:
@@ -132,15 +128,9 @@ def trials(
     if as_csv:
         typer.echo(to_csv(table), nl=False)
     elif as_json:
-        typer.echo(table.to_json(orient="records", indent=2, force_ascii=False))
+        print_json(rows(table))
     else:
         _print_trials(table)
-
-
-def _no_study(folder: Path, name: str, known: list[str]) -> InvalidInput:
-    if not known:
-        return InvalidInput(f"--study {name}: {folder} has recorded nothing yet")
-    return one_of("--study", name, known)
 
 
 def _print_trials(table: pd.DataFrame) -> None:
@@ -149,12 +139,12 @@ def _print_trials(table: pd.DataFrame) -> None:
             row["study"],
             str(row["trial"]),
             row["state"],
-            _shown(row["reward"], "{:.4f}".format),
-            _shown(row["accuracy"], percent),
-            _shown(row["macs"], count),
-            _shown(row["params"], count),
-            _shown(row["epochs"], "{:.0f}".format),
-            _shown(row["seconds"], duration),
+            shown(row["reward"], "{:.4f}".format),
+            shown(row["accuracy"], percent),
+            shown(row["macs"], count),
+            shown(row["params"], count),
+            shown(row["epochs"], "{:.0f}".format),
+            shown(row["seconds"], duration),
         ]
         for row in table.to_dict("records")
     ]
@@ -163,13 +153,8 @@ def _print_trials(table: pd.DataFrame) -> None:
     err.print(f"{len(table)} trials; --csv has all columns", style="dim")
 
 
-def _shown(value: Any, form: Any) -> str:
-    missing = value is None or value != value  # NaN
-    return "" if missing else str(form(value))
-
-
 def result(trial: Trial) -> dict[str, Any]:
-    """What `--json` says of a trial."""
+    """A trial as `--json` prints it."""
     return {
         "study": trial.study,
         "trial": trial.number,

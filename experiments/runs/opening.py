@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import config
@@ -45,7 +46,7 @@ _MAY_CHANGE = (
 def open_run(
     target: str,
     out: Path | None = None,
-    overrides: tuple[str, ...] = (),
+    overrides: Sequence[str] = (),
     *,
     take_over: bool = False,
     fork: str | None = None,

@@ -21,6 +21,7 @@ from scaling.rules import Rule
 from scaling.study_design import StudyPoint, grown, narrowed, sized, small_image_form
 from space import presets
 from space.architecture import Architecture
+from space.files import read_text
 from space.validation import InvalidInput
 
 #: The two ways in which each member is trained, each a study in the storage.
@@ -84,13 +85,12 @@ class BaselineConfig(Section):
         where = f"baselines: {self.name}: network"
         if isinstance(self.network, dict):
             return Architecture.from_dict(self.network, source=where)
-        if not self.network.lower().endswith(".json"):
+        if not is_json(self.network):
             return presets.load(self.network)
         try:
-            data = json.loads(Path(self.network).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{where}: {self.network} cannot be read ({error})") from None
-        return Architecture.from_dict(data, source=self.network)
+            return read_architecture(Path(self.network))
+        except InvalidInput as error:
+            raise InvalidInput(f"{where}: {error}") from None
 
 
 class StudyRecipe(Common, BudgetConfig):
@@ -186,3 +186,21 @@ def read_recipe(path: Path) -> Common:
     if "fine_tuning_rate" in keys:
         return config.load_as(TransferRecipe, str(path))
     return config.load(str(path))
+
+
+def is_json(name: str) -> bool:
+    """Whether a network's name is the path of a JSON file; others are names of presets."""
+    return name.lower().endswith(".json")
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The network in a JSON file; raises `InvalidInput` where there is none."""
+    text = read_text(path)
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{path}: is not valid JSON ({error}); give an architecture.json, or the name of a "
+            "preset (phiscale presets)"
+        ) from None
+    return Architecture.from_dict(data, source=str(path))

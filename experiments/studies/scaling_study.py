@@ -28,7 +28,7 @@ from experiments.runs.recipe_changes import (
     with_absolute_paths,
     write_recipe,
 )
-from experiments.studies.recipes import StudyRecipe
+from experiments.studies.recipes import StudyRecipe, is_json
 from experiments.training import machine
 from scaling import study_design
 from scaling.jobs import InOrder
@@ -94,7 +94,7 @@ def _with_absolute_networks(recipe: StudyRecipe) -> StudyRecipe:
     """Paths are relative to where the command is typed; a study may be continued from anywhere."""
     baselines = tuple(
         each.model_copy(update={"network": str(Path(each.network).resolve())})
-        if isinstance(each.network, str) and each.network.lower().endswith(".json")
+        if isinstance(each.network, str) and is_json(each.network)
         else each
         for each in recipe.baselines
     )

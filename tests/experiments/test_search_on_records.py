@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments import stages
-from experiments.commands import search_output
+from experiments.commands import stage_output
 from experiments.config import load
 from experiments.evaluators.records import RecordsEvaluator
 from experiments.runs.folder import OpenRun
@@ -89,7 +89,7 @@ def test_baseline_is_the_best_trial_and_is_compared_with_b0(run: OpenRun) -> Non
 
 
 def test_user_sees_accuracy_error_and_comparison(run: OpenRun, capsys: Any) -> None:
-    search_output.show(run.read("baseline.json"))
+    stage_output.show_baseline(run.read("baseline.json"))
     said = capsys.readouterr().out
     for part in ("surrogate accuracy", "Kendall τ", "R²", "RMSE", "efficientnet_b0", "points"):
         assert part in said
@@ -99,7 +99,7 @@ def test_user_sees_accuracy_error_and_comparison(run: OpenRun, capsys: Any) -> N
 def test_user_is_told_loudly_of_an_extrapolated_baseline(run: OpenRun, capsys: Any) -> None:
     found = run.read("baseline.json")
     found["lookup"]["expected"]["extrapolated"] = True
-    search_output.show(found)
+    stage_output.show_baseline(found)
     assert "EXTRAPOLATED" in capsys.readouterr().out
 
 
@@ -170,7 +170,7 @@ def test_front_is_written_shown_and_reported(archive: Path, tmp_path: Path, caps
     assert 0 < front["hypervolume"] < 1
     assert front["objectives"] == ["accuracy", "macs", "params"]
     assert found["key"] in {each["key"] for each in front["front"]}
-    search_output.show(found)
+    stage_output.show_baseline(found)
     assert "hypervolume" in capsys.readouterr().out
     loaded = reports.load(run.folder)
     rewards = [trial.value for trial in loaded.study("search")]
@@ -213,7 +213,7 @@ def test_latency_by_a_table_is_cost_bound_and_objective(
         assert 0.003 <= trial.user_attrs["latency"] <= 0.004
     assert 0.003 <= found["cost"]["latency"] <= 0.004
     assert found["pareto"]["most"] == {"latency": 0.004}
-    search_output.show(found)
+    stage_output.show_baseline(found)
     assert "ms, surrogate accuracy" in capsys.readouterr().out
     assert Path(stages.run(run, ["report"])["report"]).is_file()
 

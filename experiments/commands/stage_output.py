@@ -1,0 +1,115 @@
+"""What the stages of a run found, for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.commands.terminal import out, print_rows, say, shown, typed
+from reports.formatting import count, percent
+from reports.summary.coefficients import evidence
+
+
+def show(found: dict[str, Any]) -> None:
+    """The baseline, the coefficients, the family, and where the report is; what there is of it."""
+    if baseline := found.get("search"):
+        show_baseline(baseline)
+    if grid := found.get("coefficients"):
+        accuracy = shown(grid["accuracy"], lambda each: f", accuracy {percent(each)}")
+        out.print(
+            f"coefficients  α {grid['alpha']:g} (depth)  β {grid['beta']:g} (width)  "
+            f"γ {grid['gamma']:g} (resolution): nominal {grid['nominal_product']:.2f}, "
+            f"realised {grid['realised_ratio']:.2f} × the baseline's MACs{accuracy}",
+        )
+        for sentence in evidence(grid):
+            out.print(sentence)
+    if grown := found.get("family"):
+        _show_family(grown)
+    if page := found.get("report"):
+        say(f"report        {typed(Path(page))}")
+
+
+def show_baseline(baseline: dict[str, Any]) -> None:
+    """The baseline; the surrogate that judged it, where one did; the front, where there is one."""
+    cost, lookup = baseline["cost"], baseline.get("lookup")
+    latency = f"{1e3 * cost['latency']:.2f} ms, " if "latency" in cost else ""
+    kind, accuracy = "held-out", baseline["accuracy"]
+    if lookup:
+        kind = "recorded" if lookup["expected"]["recorded"] else "surrogate"
+        accuracy = lookup["expected"]["accuracy"]
+    out.print(
+        f"baseline      {count(cost['macs'])} MACs, {count(cost['params'])} parameters, "
+        f"{latency}{kind} accuracy {percent(accuracy)}"
+    )
+    if lookup:
+        _show_lookup(baseline, lookup)
+    if pareto := baseline.get("pareto"):
+        _show_front(pareto)
+
+
+def _show_lookup(baseline: dict[str, Any], lookup: dict[str, Any]) -> None:
+    expected, judged = lookup["expected"], lookup["cross_validation"]
+    if judged:
+        say(
+            f"surrogate     {lookup['surrogate']} of {lookup['records']:,} records: in "
+            f"{judged['folds']}-fold cross-validation Kendall τ {judged['kendall_tau']:.3f}, "
+            f"R² {judged['r2']:.3f}, RMSE {100 * judged['rmse']:.2f} points"
+        )
+    counted = f"{lookup['looked_up']} looked up, {lookup['predicted']} predicted"
+    if lookup["extrapolated"]:
+        counted += f", {lookup['extrapolated']} of them outside the range of recorded costs"
+    if not expected["recorded"]:
+        counted += f"; the baseline is {expected['changes']} choices from the nearest record"
+        counted += ", and EXTRAPOLATED: do not trust it" * expected["extrapolated"]
+    say(f"trials        {counted}")
+    if reference := lookup["reference"]:
+        gain = 100 * (expected["accuracy"] - reference["accuracy"])
+        less = baseline["cost"]["macs"] / reference["cost"]["macs"] - 1
+        error = f" (RMSE {100 * judged['rmse']:.2f})" if judged else ""
+        say(
+            f"against       {reference['name']}: {count(reference['cost']['macs'])} MACs, "
+            f"{percent(reference['accuracy'])}; the baseline has {gain:+.2f} points{error} at "
+            f"{100 * less:+.1f} % MACs"
+        )
+
+
+def _show_front(pareto: dict[str, Any]) -> None:
+    def amount(name: str, value: float) -> str:
+        return f"{1e3 * value:.2f} ms" if name == "latency" else count(int(value))
+
+    costs = pareto["objectives"][1:]
+    most = [f"{amount(n, pareto['most'][n])} {'MACs' if n == 'macs' else n}" for n in costs]
+    say(
+        f"front         {len(pareto['front'])} networks, hypervolume {pareto['hypervolume']:.4f} "
+        f"of accuracy 0 to 1 by {' by '.join(most)}"
+    )
+    cells = [
+        [
+            str(each["trial"]),
+            percent(each["accuracy"]),
+            *(amount(name, each[name]) for name in costs),
+            f"{each['reward']:.4f}",
+        ]
+        for each in pareto["front"]
+    ]
+    headers = ("trial", "accuracy", *costs, "reward")
+    print_rows(headers, cells, numeric=tuple(range(len(headers))))
+
+
+def _show_family(family: dict[str, Any]) -> None:
+    """The members, how far each is from the cost it was made for, and the rivals at their MACs."""
+    headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy", "off target")
+    cells = [
+        [
+            each["name"],
+            shown(each.get("phi"), "{:.3g}".format),
+            f"{each['resolution']} px",
+            count(each["cost"]["macs"]),
+            count(each["cost"]["params"]),
+            shown(each["accuracy"], percent, "failed"),
+            shown(each.get("miss"), lambda miss: f"{100 * miss:+.1f} %"),
+        ]
+        for each in (*family["members"], *family["rivals"])
+    ]
+    columns = len(headers) if any(row[-1] for row in cells) else len(headers) - 1
+    print_rows(headers[:columns], [row[:columns] for row in cells])
