@@ -22,7 +22,6 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -37,15 +36,8 @@ from numpy.typing import NDArray
 from experiments.config import DataConfig
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
-from experiments.data.inspection import (
-    Inspected,
-    changed,
-    digest,
-    inspect,
-    quiet_pillow,
-    two_splits,
-)
-from experiments.data.parallel import Progress, counted, in_order
+from experiments.data.inspection import Inspected, in_two_splits, inspect, quiet_pillow, two_splits
+from experiments.data.parallel import Progress, changed, counted, in_order
 from experiments.data.source import (
     ImageSource,
     Item,
@@ -53,7 +45,6 @@ from experiments.data.source import (
     OpenedSource,
     Skipped,
     Unreadable,
-    check,
 )
 from space.files import write_file
 from space.validation import InvalidInput
@@ -107,8 +98,7 @@ def store(
     remembered = cache / "sources" / f"{known_by}.json"
     recalled = _recall(remembered, cache / "images")
     if recalled is None:
-        source = opened.scan()
-        check(opened.path, source.classes, source.labels, source.splits)
+        source = opened.read()
         try:
             with quiet_pillow():
                 folder = _ingest(source, config, resolution, cache / "images", progress)
@@ -175,38 +165,27 @@ def _sweep(images: Path) -> None:
 
 def _examined(source: ImageSource, max_pixels: int, progress: Progress) -> KnownContent:
     """The identity of the source's images, and their largest side and value."""
-    contents: list[bytes] = []
+    identity = _identity(source)
     side = largest = 0
-    work = partial(_examine, max_pixels=max_pixels)
-    results = in_order(work, source.items(), lambda item: item.size)
-    for content, found in counted("Reading images", results, len(source.labels), progress):
-        contents.append(content)
+    look = partial(inspect, max_pixels=max_pixels)
+    results = in_order(look, source.items(), lambda item: item.size)
+    for found in counted("Reading images", results, len(source.labels), progress):
+        identity.update(_image(found))
         side, largest = max(side, found.side), max(largest, found.peak)
-    return KnownContent(_identity(source, contents), side, decode.white_of(largest or decode.WHITE))
+    return KnownContent(identity.hexdigest(), side, decode.white_of(largest or decode.WHITE))
 
 
-def _examine(item: Item, max_pixels: int) -> tuple[bytes, Inspected]:
-    found = inspect(item, max_pixels)
-    return _named(item, found.content), found
+def _identity(source: ImageSource) -> hashlib.blake2b:
+    """A hash of a source's classes, labels and splits, to be updated with its images (`_image`)."""
+    identity = hashlib.blake2b(repr((source.classes, source.skipped)).encode(), digest_size=16)
+    identity.update(source.labels.tobytes())
+    identity.update(source.splits.tobytes())
+    return identity
 
 
-def _named(item: Item, content: bytes) -> bytes:
-    """What of an image enters a source's identity: its name, and a hash of its bytes."""
-    return item.name.encode("utf-8", "surrogateescape") + b"\0" + content
-
-
-def _identity(source: ImageSource, contents: list[bytes]) -> str:
-    """A hash of a source: its classes, splits and labels, and the images that it gave.
-
-    Raises `InvalidInput` where there were more or fewer images than labels.
-    """
-    if len(contents) != len(source.labels):
-        raise changed(f"{len(source.labels):,} images became {len(contents):,}")
-    content = hashlib.blake2b(digest_size=16)
-    content.update(repr((source.classes, source.skipped)).encode())
-    for each in (source.labels.tobytes(), source.splits.tobytes(), *contents):
-        content.update(each)
-    return content.hexdigest()
+def _image(found: Inspected | _Prepared) -> bytes:
+    """What of an image enters its source's identity: its name, and a digest of its bytes."""
+    return found.name.encode("utf-8", "surrogateescape") + b"\0" + found.content
 
 
 def _hash(*parts: object) -> str:
@@ -225,41 +204,38 @@ class _Plan(NamedTuple):
     white: int
     compressed: bool
 
-    @property
-    def file(self) -> str:
-        """Name of the file that holds the images."""
-        return _COMPRESSED if self.compressed else _PIXELS
-
 
 class _Prepared(NamedTuple):
-    """An image that was decoded: its part of the source's identity, a hash of its full-size pixels
-    (or why it cannot be used), and the bytes to store."""
+    """An image that was decoded: its name, a digest of its content, a digest of its full-size
+    pixels, and the bytes to store; or why it cannot be used."""
 
+    name: str
     content: bytes
-    outcome: bytes | Skipped
+    pixels: bytes = b""
     stored: bytes = b""
+    broken: str = ""
 
 
 def _prepare(item: Item, plan: _Plan) -> _Prepared:
-    content: bytes | NDArray[np.uint8] = b""
+    content: bytes | decode.Pixels = b""
     try:
         content = item.fetch()
-        found = digest(content)
-        if isinstance(content, bytes):
-            pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
-        else:
-            pixels = decode.from_array(content, plan.channels, plan.max_pixels)
-            content = decode.encode(pixels) if plan.compressed else b""
+        pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
     except Unreadable as error:
-        return _Prepared(_named(item, digest(content)), Skipped(item.name, str(error)))
-    if not plan.compressed and isinstance(content, bytes) and content:
-        fitted = decode.decode_fitted(
-            content, plan.channels, plan.resolution, plan.white, whole=pixels
+        return _Prepared(item.name, decode.digest(content), broken=str(error))
+    if isinstance(content, bytes):
+        stored = (
+            content
+            if plan.compressed
+            else decode.decode_fitted(
+                content, plan.channels, plan.resolution, plan.white, whole=pixels
+            ).tobytes()
         )
-        content = fitted.tobytes()
-    elif not plan.compressed:
-        content = decode.fit(pixels, plan.resolution).tobytes()
-    return _Prepared(_named(item, found), decode.digest(pixels), content)
+    elif plan.compressed:
+        stored = decode.encode(pixels)
+    else:
+        stored = decode.fit(pixels, plan.resolution).tobytes()
+    return _Prepared(item.name, decode.digest(content), decode.digest(pixels), stored)
 
 
 def _write(
@@ -270,10 +246,10 @@ def _write(
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
     try:
-        contents, outcomes, names = _write_images(source, unfinished, plan, progress)
-        if _identity(source, contents) != identity and not source.known:
+        found, images = _write_images(source, unfinished, plan, progress)
+        if found != identity and not source.known:
             raise changed("some have other content")
-        _write_facts(source, unfinished, plan, outcomes, names)
+        _write_facts(source, unfinished, plan, images)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -282,40 +258,33 @@ def _write(
 
 def _write_images(
     source: ImageSource, folder: Path, plan: _Plan, progress: Progress
-) -> tuple[list[bytes], list[bytes | Skipped], list[str]]:
+) -> tuple[str, list[_Prepared]]:
     """Writes all images, a blank row of pixels for one that cannot be used.
 
-    Gives their parts of the source's identity, their outcomes and their names.
+    Gives the identity of the source as it was read now, and the images without what is stored.
     """
     count = len(source.labels)
     shape = (count, plan.resolution, plan.resolution, plan.channels)
     blank = b"" if plan.compressed else bytes(math.prod(shape[1:]))
-    contents: list[bytes] = []
-    outcomes: list[bytes | Skipped] = []
-    names: list[str] = []
+    identity = _identity(source)
+    images: list[_Prepared] = []
     offsets = [0]
-
-    def items() -> Iterator[Item]:
-        for item in source.items():
-            names.append(item.name)
-            yield item
-
-    with (folder / plan.file).open("wb") as file:
+    with (folder / (_COMPRESSED if plan.compressed else _PIXELS)).open("wb") as file:
         if not plan.compressed:
             _need_room(folder, math.prod(shape))
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        results = in_order(partial(_prepare, plan=plan), items(), lambda item: item.size)
-        for result in counted("Decoding images", results, count, progress):
-            contents.append(result.content)
-            outcomes.append(result.outcome)
-            file.write(blank if isinstance(result.outcome, Skipped) else result.stored)
+        results = in_order(partial(_prepare, plan=plan), source.items(), lambda item: item.size)
+        for image in counted("Decoding images", results, count, progress):
+            identity.update(_image(image))
+            file.write(image.stored or blank)
             offsets.append(file.tell())
+            images.append(image._replace(content=b"", stored=b""))
         file.flush()
         os.fsync(file.fileno())
     if plan.compressed:
         np.save(folder / _OFFSETS, np.array(offsets, np.int64))
-    return contents, outcomes, names
+    return identity.hexdigest(), images
 
 
 def _need_room(folder: Path, size: int) -> None:
@@ -325,26 +294,19 @@ def _need_room(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
-def _write_facts(
-    source: ImageSource,
-    folder: Path,
-    plan: _Plan,
-    outcomes: list[bytes | Skipped],
-    names: list[str],
-) -> None:
+def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_Prepared]) -> None:
     """Writes which rows are usable, in their order, and, last, the manifest."""
-    rows = np.array([i for i, out in enumerate(outcomes) if isinstance(out, bytes)], np.int64)
-    digests = b"".join(out for out in outcomes if isinstance(out, bytes))
-    high, low = np.frombuffer(digests, ">u8").reshape(-1, 2).T
+    rows = np.array([row for row, image in enumerate(images) if not image.broken], np.int64)
+    digests = [images[row].pixels for row in rows]
+    high, low = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).T
     labels, splits = source.labels[rows], source.splits[rows]
     order = np.lexsort((labels, low, high, splits))
     np.save(folder / _ROWS, rows[order])
     np.save(folder / _LABELS, labels[order])
     np.save(folder / _SPLITS, splits[order])
     with (folder / _NAMES).open("w", encoding="utf-8") as lines:
-        lines.writelines(f"{json.dumps(names[row])}\n" for row in rows[order])
+        lines.writelines(f"{json.dumps(images[row].name)}\n" for row in rows[order])
     content = np.stack([splits, labels, high, low], axis=1, dtype=">u8", casting="unsafe")[order]
-    skipped = [*source.skipped, *(out for out in outcomes if isinstance(out, Skipped))]
     manifest = {
         "version": _VERSION,
         "classes": source.classes,
@@ -355,21 +317,11 @@ def _write_facts(
         "channels": plan.channels,
         "compressed": plan.compressed,
         "white": plan.white,
-        "skipped": skipped,
-        "notes": list(_in_two_splits(content)),
+        "skipped": [*source.skipped, *((each.name, each.broken) for each in images if each.broken)],
+        "notes": two_splits(in_two_splits(digests, splits)),
         "sizes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     write_file(folder / _MANIFEST, json.dumps(manifest))
-
-
-def _in_two_splits(content: NDArray[np.uint64]) -> Iterator[str]:
-    """A note where the same pixels are in two splits; `content` has a row per image: its split, its
-    label, and its digest in two halves."""
-    _, group = np.unique(content[:, 2:], axis=0, return_inverse=True)
-    pairs = np.unique(np.stack([group.ravel(), content[:, 0].astype(np.int64)], axis=1), axis=0)
-    twice = int(np.count_nonzero(np.bincount(pairs[:, 0], minlength=1) > 1))
-    if twice:
-        yield two_splits(twice)
 
 
 # -------------------------------------------------------------------------------- opening a store

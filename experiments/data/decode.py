@@ -52,37 +52,51 @@ _GREY_ALPHA = "LA;16B"
 #: The first bytes of HEIF files, from the fifth on; Pillow reads AVIF itself.
 _HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"))
 
-
 #: How many pixels a JPEG is decoded to for each that is needed, along a side, at least.
 _DETAIL = 2
 
 
 class Header(NamedTuple):
-    """What an image is before it is decoded: its shorter side in pixels, Pillow's mode, and whether
-    it has more than 8 bits a channel."""
+    """What an image is before it is converted: its shorter side in pixels, Pillow's mode (`array`
+    for pixels without a file), and its largest value if it has more than 8 bits a channel, else 0
+    (transparency aside)."""
 
     side: int
     mode: str
-    deep: bool
+    peak: int
 
 
-def header(encoded: bytes, max_pixels: int = MOST_PIXELS) -> Header:
-    """What an encoded image is. Raises `Unreadable` where `decode` would, for its header."""
-    with _opened(encoded, max_pixels) as image:
-        return Header(min(image.size), image.mode, _is_deep(image))
+def header(content: bytes | Pixels, max_pixels: int = MOST_PIXELS) -> Header:
+    """What an image is. Only an image of more than 8 bits is decoded for that.
+
+    Raises `Unreadable` where `decode` would, so far as this was found out.
+    """
+    if not isinstance(content, bytes):
+        _check_size(content.shape[1], content.shape[0], max_pixels)
+        return Header(min(content.shape[:2]), "array", 0)
+    with _opened(content, max_pixels) as image:
+        side, mode = min(image.size), image.mode
+        if not _is_deep(image):
+            return Header(side, mode, 0)
+        values = _deep_values(content, image)
+        return Header(side, mode, int((values[..., :3] if values.ndim == 3 else values).max()))
 
 
 def decode(
-    encoded: bytes, channels: int, max_pixels: int = MOST_PIXELS, white: int = WHITE
+    content: bytes | Pixels, channels: int, max_pixels: int = MOST_PIXELS, white: int = WHITE
 ) -> Pixels:
-    """The pixels of an encoded image, upright: uint8 (height, width, channels).
+    """The pixels of an image, upright: uint8 (height, width, channels).
 
+    `content` is an encoded image, or pixels (height, width) or (height, width, 1, 3 or 4).
     `channels` is 3 (RGB) or 1 (grey: ITU-R 601 luma). `white` is the value of an image of more than
     8 bits that becomes 255. Raises `Unreadable` where there are no bytes, more than `max_pixels`
     pixels (found out before decoding), or no image that decodes.
     """
-    with _opened(encoded, max_pixels) as image:
-        return _decoded(encoded, image, channels, white)
+    if not isinstance(content, bytes):
+        _check_size(content.shape[1], content.shape[0], max_pixels)
+        return _pixels(_as_image(content), channels)
+    with _opened(content, max_pixels) as image:
+        return _decoded(content, image, channels, white)
 
 
 def decode_fitted(
@@ -107,7 +121,7 @@ def decode_fitted(
     return fit(whole, resolution)
 
 
-def _decoded(encoded: bytes, image: Image.Image, channels: int, white: int) -> Pixels:
+def _decoded(encoded: bytes, image: ImageFile.ImageFile, channels: int, white: int) -> Pixels:
     if not _is_deep(image):
         _turn_upright(image)
         return _pixels(image, channels)
@@ -116,30 +130,19 @@ def _decoded(encoded: bytes, image: Image.Image, channels: int, white: int) -> P
     return _pixels(Image.fromarray(eight_bits), channels)
 
 
-def peak(encoded: bytes, max_pixels: int = MOST_PIXELS) -> int:
-    """The largest value of an image of more than 8 bits, transparency aside.
-
-    Raises `Unreadable` as `decode` does.
-    """
-    with _opened(encoded, max_pixels) as image:
-        values = _deep_values(encoded, image)
-        colours = values[..., :3] if values.ndim == 3 else values
-        return int(colours.max())
-
-
 def white_of(largest: int) -> int:
     """The white of a set of images of more than 8 bits whose largest value is `largest`."""
     return next((1 << bits) - 1 for bits in _BITS if largest < 1 << bits)
 
 
 @contextmanager
-def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(encoded: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """The image, its header read; any error inside becomes `Unreadable`."""
     if not encoded:
         raise Unreadable("it has zero bytes")
     try:
         with Image.open(io.BytesIO(encoded), formats=_formats()) as image:
-            check_size(image.width, image.height, max_pixels)
+            _check_size(image.width, image.height, max_pixels)
             yield image
     except Unreadable:
         raise
@@ -155,7 +158,7 @@ def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise Unreadable(f"it does not decode ({reason_of(error)})") from None
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     """Raises `Unreadable` where an image has no pixels or more than `max_pixels`."""
     if width * height > max_pixels:
         raise Unreadable(
@@ -193,19 +196,12 @@ def fit(pixels: Pixels, resolution: int) -> Pixels:
     return np.asarray(square).reshape(resolution, resolution, channels)
 
 
-def from_array(pixels: Pixels, channels: int, max_pixels: int) -> Pixels:
-    """(height, width) or (height, width, 1, 3 or 4) as (height, width, `channels`).
-
-    Raises `Unreadable` as `decode` does.
-    """
-    check_size(pixels.shape[1], pixels.shape[0], max_pixels)
-    return _pixels(_as_image(pixels), channels)
-
-
-def digest(pixels: Pixels) -> bytes:
-    """16 bytes that are the same for the same pixels and shape."""
-    shape = np.array(pixels.shape, np.int64)
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=shape.tobytes()).digest()
+def digest(content: bytes | Pixels) -> bytes:
+    """16 bytes that are the same for the same bytes, or the same pixels in the same shape."""
+    if isinstance(content, bytes):
+        return hashlib.blake2b(content, digest_size=16).digest()
+    shape = np.array(content.shape, np.int64).tobytes()
+    return hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=16, key=shape).digest()
 
 
 def _as_image(pixels: Pixels) -> Image.Image:
@@ -252,7 +248,7 @@ def _flat(image: Image.Image) -> Image.Image:
 # ------------------------------------------------------------------------- more than 8 bits
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     if image.mode in _DEEP_GREY or any(";16" in raw for raw in _raw_modes(image)):
         return True
     # Pillow reads planes of 16 bits as if they had 8.
@@ -260,15 +256,14 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode != "F" and max(bits) > 8
 
 
-def _raw_modes(image: Image.Image) -> list[str]:
+def _raw_modes(image: ImageFile.ImageFile) -> list[str]:
     """How the file stores its pixels, in the words of Pillow's decoders."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    arguments = [tile.args for tile in tiles]
+    arguments = [tile.args for tile in image.tile]
     firsts = [args[0] if isinstance(args, tuple) and args else args for args in arguments]
     return [first for first in firsts if isinstance(first, str)]
 
 
-def _deep_values(encoded: bytes, image: Image.Image) -> NDArray[np.int32]:
+def _deep_values(encoded: bytes, image: ImageFile.ImageFile) -> NDArray[np.int32]:
     """The values of an image of more than 8 bits, upright: (h, w) or (h, w, 3 or 4)."""
     modes = _raw_modes(image)
     if image.mode in _DEEP_GREY:

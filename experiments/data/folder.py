@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.config import DataConfig
 from experiments.data.decode import SUFFIXES
-from experiments.data.source import ImageSource, OpenedSource, Split, listed, plural, printable
-from experiments.data.split_names import HOW_TO_NAME, GivenSplits, matches, split_of
-from experiments.data.tree import File, Parts, Tree, file_items, walk, without_huge
+from experiments.data.source import (
+    ImageSource,
+    OpenedSource,
+    Split,
+    left_out,
+    listed,
+    plural,
+    printable,
+)
+from experiments.data.split_names import HOW_TO_NAME, GivenSplits, split_of, splits_of_paths
+from experiments.data.tree import File, Parts, Tree, file_items, walk
 from space.validation import InvalidInput
 
 #: Archives by suffix, and the command that unpacks one.
@@ -30,7 +39,6 @@ _UNPACK = {
     ".7z": "7z x {0} -o{1}",
     ".rar": "unrar x {0} {1}/",
 }
-
 
 #: What a folder of unlabelled images in a split is called (test/images, as in Tiny ImageNet).
 _UNLABELLED = ("images", "imgs", "photos", "unlabeled", "unlabelled", "unknown")
@@ -47,7 +55,7 @@ def has_classes(root: Path, config: DataConfig) -> bool:
     """Whether folders below `root` tell at least two classes apart."""
     tree = walk(root, SUFFIXES, follow=config.follow_links)
     try:
-        return len(_Layout.of(root, tree, config.splits).trained) > 1
+        return len(_layout(root, tree, config.splits).classes) > 1
     except InvalidInput:
         return False
 
@@ -60,12 +68,60 @@ def unpacking(path: str) -> str | None:
     return None
 
 
+class _Layout(NamedTuple):
+    """The split of each folder with class folders in it, the class folder of each image that lies
+    in one, and the names of the classes."""
+
+    splits: dict[Parts, Split]
+    placed: dict[File, Parts]
+    classes: list[str]
+
+
+def _layout(root: Path, tree: Tree, given: GivenSplits) -> _Layout:
+    """As `given`, else recognised. Raises `InvalidInput` if that leaves a doubt."""
+    if not any(file.parts[1:] for file in tree.files):
+        raise InvalidInput(_nothing_found(root, tree))
+    if given is None:
+        splits = _recognised(root, _Filled(tree.files))
+    else:
+        splits = splits_of_paths(root, "folder", [(), *tree.folders], given)
+    placed = {}
+    for file in tree.files:
+        above = [depth for depth in range(len(file.parts) - 1) if file.parts[:depth] in splits]
+        if above:
+            placed[file] = file.parts[: above[-1] + 1]
+    found = set(placed.values())
+    classes = sorted({at[-1] for at in found if splits[at[:-1]] is Split.TRAIN})
+    strangers = sorted(at for at in found if at[-1] not in classes)
+    if strangers and classes:
+        raise InvalidInput(
+            f"{root}: every class needs a folder with images in train/, but "
+            f"{'/'.join(strangers[0])!r} has no such folder; add it or move this one away"
+        )
+    return _Layout(splits, placed, classes)
+
+
+def _scan(root: Path, tree: Tree, given: GivenSplits) -> ImageSource:
+    _refuse_archives(root, tree)
+    layout = _layout(root, tree, given)
+    number = {name: index for index, name in enumerate(layout.classes)}
+    at = layout.placed.values()
+    return ImageSource(
+        classes=tuple(map(printable, layout.classes)),
+        labels=np.array([number[parts[-1]] for parts in at], np.int64),
+        splits=np.array([layout.splits[parts[:-1]] for parts in at], np.uint8),
+        items=partial(file_items, root, list(layout.placed)),
+        skipped=tuple(tree.skipped),
+        notes=tuple(_notes(tree, layout)),
+    )
+
+
 class _Filled:
     """The folders that have images in them: which of their subfolders have, by their parts."""
 
-    def __init__(self, files: Iterable[File]) -> None:
+    def __init__(self, files: list[File]) -> None:
         self.below: dict[Parts, set[str]] = defaultdict(set)
-        self.images: Counter[Parts] = Counter(file.parts[:-1] for file in files)
+        self.images = {file.parts[:-1] for file in files}
         for parts in self.images:
             for depth in range(len(parts)):
                 self.below[parts[:depth]].add(parts[depth])
@@ -82,54 +138,6 @@ class _Filled:
                 return at
             at = (*at, only)
         return at if len(self.below[at]) > 1 else start
-
-
-class _Layout:
-    """Where class folders stand: the split of each folder that has some in it."""
-
-    def __init__(self, root: Path, tree: Tree, splits: dict[Parts, Split]) -> None:
-        self.splits = splits
-        self.placed = [(file, at) for file in tree.files if (at := self._class_of(file.parts))]
-        found = {at for _, at in self.placed}
-        self.trained = sorted({at[-1] for at in found if splits[at[:-1]] is Split.TRAIN})
-        strangers = sorted(at for at in found if at[-1] not in self.trained)
-        if strangers and self.trained:
-            raise InvalidInput(
-                f"{root}: every class needs a folder with images in train/, but "
-                f"{'/'.join(strangers[0])!r} has no such folder; add it or move this one away"
-            )
-
-    @classmethod
-    def of(cls, root: Path, tree: Tree, given: GivenSplits) -> _Layout:
-        """As `given`, else recognised; raises `InvalidInput` where that leaves a doubt."""
-        filled = _Filled(tree.files)
-        if not filled.below[()]:
-            raise InvalidInput(_nothing_found(root, tree))
-        splits = _recognised(root, filled) if given is None else _given(root, tree, given)
-        return cls(root, tree, splits)
-
-    def _class_of(self, parts: Parts) -> Parts | None:
-        """The class folder that a file lies in; None where it lies in none."""
-        for depth in range(len(parts) - 2, -1, -1):
-            if parts[:depth] in self.splits:
-                return parts[: depth + 1]
-        return None
-
-
-def _scan(root: Path, tree: Tree, given: GivenSplits) -> ImageSource:
-    _refuse_archives(root, tree)
-    layout = _Layout.of(root, tree, given)
-    at = dict(layout.placed)
-    files, huge = without_huge(at)
-    number = {name: index for index, name in enumerate(layout.trained)}
-    return ImageSource(
-        classes=tuple(map(printable, layout.trained)),
-        labels=np.array([number[at[file][-1]] for file in files], np.int64),
-        splits=np.array([layout.splits[at[file][:-1]] for file in files], np.uint8),
-        items=partial(file_items, root, files),
-        skipped=(*tree.skipped, *huge),
-        notes=tuple(_notes(tree, layout)),
-    )
 
 
 def _recognised(root: Path, filled: _Filled) -> dict[Parts, Split]:
@@ -184,7 +192,9 @@ def _refuse_doubtful(root: Path, filled: _Filled, base: Parts) -> None:
             f"these may be the classes and those splits; {HOW_TO_NAME}, or `{{train: .}}` where "
             f"{holders[0]!r} is a class"
         )
-    grouped = [n for n, names in inner.items() if len(names) > 1 and not filled.images[(*base, n)]]
+    grouped = [
+        n for n, names in inner.items() if len(names) > 1 and (*base, n) not in filled.images
+    ]
     plain = [name for name, names in inner.items() if not names]
     if grouped and plain:
         group, count = grouped[0], len(inner[grouped[0]])
@@ -193,22 +203,6 @@ def _refuse_doubtful(root: Path, filled: _Filled, base: Parts) -> None:
             f"they are hardly two classes; give {root.joinpath(*base, group)}, or "
             f"`data.splits: {{train: {group}}}`, or `{{train: .}}` where both are classes"
         )
-
-
-def _given(root: Path, tree: Tree, given: GivenSplits) -> dict[Parts, Split]:
-    """The folders that `data.splits` names."""
-    found: dict[Parts, Split] = {}
-    for name, patterns in (given or {}).items():
-        for pattern in patterns:
-            named = [each for each in ((), *tree.folders) if matches(pattern, each)]
-            if not named:
-                top = ["/".join(each) for each in tree.folders]
-                raise InvalidInput(
-                    f"{root}: data.splits.{name}: no folder matches {pattern!r}; "
-                    f"found {listed(top) or 'none'}"
-                )
-            found |= dict.fromkeys(named, Split[name.upper()])
-    return found
 
 
 def _refuse_archives(root: Path, tree: Tree) -> None:
@@ -223,37 +217,28 @@ def _refuse_archives(root: Path, tree: Tree) -> None:
 
 
 def _nothing_found(root: Path, tree: Tree) -> str:
-    links = tree.skipped[0] if tree.skipped else None
-    other = printable("/".join(tree.others[0])) if tree.others else None
+    links = [f"; {link.name!r} is not used: {link.reason}" for link in tree.skipped]
+    others = [printable("/".join(parts)) for parts in tree.others]
     return (
-        f"{root}: one folder per class with images in it is needed, but there "
-        f"{'is' if len(tree.files) == 1 else 'are'} {plural(len(tree.files), 'image')} and none in "
-        f"a folder (known: {' '.join(sorted(SUFFIXES))})"
-        + (f"; {links.name!r} is not used: {links.reason}" if links else "")
-        + (
-            f"; {plural(len(tree.others), 'file')} without such a suffix: {other!r} …"
-            if other
-            else ""
-        )
+        f"{root}: one folder per class with images in it is needed, but found "
+        f"{plural(len(tree.files), 'image')}, none in a folder "
+        f"(known: {' '.join(sorted(SUFFIXES))})"
+        + "".join(links[:1])
+        + (f"; {plural(len(others), 'other file')}: {listed(others, 1)}" if others else "")
     )
 
 
-def _notes(tree: Tree, layout: _Layout) -> Iterator[str]:
-    if tree.runs:
-        names = listed(["/".join(parts) for parts in tree.runs], 3)
-        yield f"{plural(len(tree.runs), 'run folder')} of phiscale left out: {names}."
-    classes = {at for _, at in layout.placed} | {parts[:-1] for parts in tree.runs}
+def _notes(tree: Tree, layout: _Layout) -> list[str]:
+    classes = {*layout.placed.values(), *(parts[:-1] for parts in tree.runs)}
     empty = [
-        "/".join(parts)
+        parts
         for parts in tree.folders
         if parts[:-1] in layout.splits and parts not in classes and parts not in layout.splits
     ]
-    if empty:
-        yield f"{plural(len(empty), 'folder')} without images left out: {listed(empty, 3)}."
-    if tree.others:
-        names = listed(["/".join(parts) for parts in tree.others], 3)
-        yield f"{plural(len(tree.others), 'file')} left out (no image's suffix): {names}."
-    placed = {file for file, _ in layout.placed}
-    stray = [file.name for file in tree.files if file not in placed]
-    if stray:
-        yield f"{plural(len(stray), 'image')} left out (in no class folder): {listed(stray, 3)}."
+    stray = [file.name for file in tree.files if file not in layout.placed]
+    return [
+        *left_out("folder", "a run of phiscale", [*map("/".join, tree.runs)]),
+        *left_out("folder", "no images", [*map("/".join, empty)]),
+        *left_out("file", "no image's suffix", [*map("/".join, tree.others)]),
+        *left_out("image", "in no class folder", stray),
+    ]

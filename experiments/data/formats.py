@@ -27,6 +27,9 @@ _CONVERTED = {
 }
 
 
+_READERS = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet, "npz": open_npz}
+
+
 def recognised(config: DataConfig) -> OpenedSource:
     """The source that `config` names, by its reader, not yet read."""
     if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
@@ -38,35 +41,21 @@ def recognised(config: DataConfig) -> OpenedSource:
             "CSV of labels, of Parquet files or of an .npz file, or `glyphs`"
         )
     format_ = _recognised(path, config) if config.format == "auto" else config.format
-    if path.is_file() if format_ == "folder" else format_ == "npz" and path.is_dir():
+    if (format_ == "folder" and path.is_file()) or (format_ == "npz" and path.is_dir()):
         kind = "folder" if path.is_dir() else "file"
         raise InvalidInput(f"data.format: {format_!r} does not fit {path}, which is a {kind}")
-    if format_ == "npz":
-        if config.splits is not None:
-            raise InvalidInput(
-                f"data.splits: the arrays of {path} name their splits (train_images, test_images); "
-                "rename them and leave this key out"
-            )
-        opened = open_npz(path)
-    else:
-        readers = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet}
-        opened = readers[format_](path, config)
+    opened = _READERS[format_](path, config)
     splits = json.dumps(config.splits)
     return replace(opened, stamp=f"{splits} {opened.stamp}") if config.splits else opened
 
 
 def _recognised(path: Path, config: DataConfig) -> str:
     """By a file's suffix; for a folder, by the first Parquet file, or image in a subfolder."""
-    if path.is_dir():
-        if not any(path.iterdir()):
-            raise _not_a_source(path)
-        return _recognised_folder(path, config)
-    if path.suffix.lower() in (PARQUET, NPZ, CSV):
-        return path.suffix.lower().removeprefix(".")
-    raise _not_a_source(path)
-
-
-def _recognised_folder(path: Path, config: DataConfig) -> str:
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in (PARQUET, NPZ, CSV):
+        return suffix.removeprefix(".")
+    if not path.is_dir() or not any(path.iterdir()):
+        raise _not_a_source(path, suffix)
     for folder, below, files in os.walk(path):
         below.sort()
         suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
@@ -81,13 +70,13 @@ def _recognised_folder(path: Path, config: DataConfig) -> str:
     return "folder"  # which says what it misses
 
 
-def _not_a_source(path: Path, suffix: str = "") -> InvalidInput:
-    """The error for a path that cannot be read; `suffix` is that of files found in it."""
+def _not_a_source(path: Path, suffix: str) -> InvalidInput:
+    """The error for a path that cannot be read; `suffix` is its own, or of files found in it."""
     if command := unpacking(str(path)):
         return InvalidInput(f"data.source: {path} is an archive; unpack it first: {command}")
-    hint = _CONVERTED.get(suffix or path.suffix.lower())
+    hint = f" ({_CONVERTED[suffix]})" if suffix in _CONVERTED else ""
     return InvalidInput(
         f"data.source: {path} must be a folder with one subfolder of images per class, a folder of "
         "Parquet files, or a .csv, .parquet or .npz file; choose another, or name its data.format"
-        + (f" ({hint})" if hint else "")
+        + hint
     )

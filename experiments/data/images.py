@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,45 +26,13 @@ Indices = NDArray[np.int64]
 _DECODED_AT_ONCE = 32
 
 
-class Images(Protocol):
-    """N labelled square images of equal size.
-
-    Image i is `pixels[rows[i]]` where there are `pixels`, so a trainer may put these on a device
-    once, for all splits.
-    """
-
-    @property
-    def labels(self) -> Indices:
-        """The class of each image: int64 (N,)."""
-
-    @property
-    def rows(self) -> Indices:
-        """Where each image lies in `pixels`: int64 (N,)."""
-
-    @property
-    def resolution(self) -> int:
-        """The side in pixels."""
-
-    @property
-    def channels(self) -> int:
-        """3 (RGB) or 1 (grey)."""
-
-    @property
-    def pixels(self) -> Pixels | None:
-        """The whole memory map, of which these images are `rows`; None where compressed."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: Indices) -> Pixels:
-        """The images at `indices`: uint8 (n, resolution, resolution, channels), a new array."""
-
-    def subset(self, indices: Indices) -> Self:
-        """The images at `indices`, in that order; nothing is read."""
-
-
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """Images that are rows of `pixels`, uint8 (M, resolution, resolution, channels)."""
+    """N labelled square images: rows of `pixels`, uint8 (M, resolution, resolution, channels).
+
+    Image i is `pixels[rows[i]]`, so a trainer may put the memory map on a device once, for all
+    splits. `rows` and `labels` are (N,).
+    """
 
     pixels: Pixels
     rows: Indices
@@ -104,10 +72,10 @@ def _open_decoded(path: Path, rows: Indices, labels: Indices) -> DecodedImages:
 
 @dataclass(frozen=True, eq=False)
 class CompressedImages:
-    """Images that are rows of an indexed file of encoded images, decoded by threads when read.
+    """N labelled square images: rows of an indexed file of encoded images, decoded when read.
 
-    Row r lies in `path` from byte `offsets[r]` to `offsets[r + 1]`. `white` is the value of images
-    of more than 8 bits that becomes 255.
+    Row r lies in `path` from byte `offsets[r]` to `offsets[r + 1]`. `rows` and `labels` are (N,).
+    `white` is the value of images of more than 8 bits that becomes 255.
     """
 
     path: Path
@@ -116,7 +84,7 @@ class CompressedImages:
     labels: Indices
     resolution: int
     channels: int
-    white: int = decode.WHITE
+    white: int
 
     @property
     def pixels(self) -> None:
@@ -127,7 +95,7 @@ class CompressedImages:
         return len(self.labels)
 
     def read(self, indices: Indices) -> Pixels:
-        """The images at `indices`: uint8 (n, resolution, resolution, channels), a new array."""
+        """As `DecodedImages.read`; threads decode."""
         rows = self.rows[indices]
         out = np.empty((len(rows), self.resolution, self.resolution, self.channels), np.uint8)
 
@@ -142,7 +110,7 @@ class CompressedImages:
         return out
 
     def subset(self, indices: Indices) -> CompressedImages:
-        """The images at `indices`, in that order; nothing is read."""
+        """As `DecodedImages.subset`."""
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     @cached_property
@@ -156,3 +124,6 @@ class CompressedImages:
     def __reduce__(self) -> tuple[Any, ...]:
         """The open file and the threads stay in their process."""
         return CompressedImages, tuple(getattr(self, field.name) for field in fields(self))
+
+
+Images = DecodedImages | CompressedImages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,60 +9,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from experiments.data import decode
-from experiments.data.source import Item, Skipped, Unreadable
+from experiments.data.source import Item, Skipped, Splits, Unreadable
 from space.validation import InvalidInput
 
 
 class Inspected(NamedTuple):
-    """What an image is.
+    """What an image is: its name, a digest of its content, and its header.
 
-    `content` is a hash of its bytes. `side` is the shorter side in pixels and `mode` Pillow's
-    (`array`: pixels without a file); where it cannot be used, these are 0 and empty, and `broken`
-    says why. `peak` is the largest value of an image of more than 8 bits, else 0; `colour` says
-    whether it has any (None: not asked).
+    `colour` says whether it has any (None: not asked), `broken` why it cannot be used.
     """
 
+    name: str
     content: bytes
     side: int = 0
     mode: str = ""
     peak: int = 0
     colour: bool | None = None
-    broken: Skipped | None = None
+    broken: str = ""
 
 
 def inspect(item: Item, max_pixels: int, *, colour: bool = False) -> Inspected:
     """What an image is; `colour` makes it decode the image, and look for some."""
+    content: bytes | decode.Pixels = b""
+    coloured = None
     try:
         content = item.fetch()
+        header = decode.header(content, max_pixels)
+        if colour:
+            pixels = decode.decode(content, 3, max_pixels)
+            coloured = bool((pixels[..., :1] != pixels[..., 1:]).any())
     except Unreadable as error:
-        return Inspected(digest(b""), broken=Skipped(item.name, str(error)))
-    found = digest(content)
-    try:
-        if not isinstance(content, bytes):
-            height, width = content.shape[:2]
-            decode.check_size(width, height, max_pixels)
-            pixels = decode.from_array(content, 3, max_pixels) if colour else None
-            return Inspected(found, min(height, width), "array", 0, _has_colour(pixels))
-        side, mode, deep = decode.header(content, max_pixels)
-        peak = decode.peak(content, max_pixels) if deep else 0
-        pixels = decode.decode(content, 3, max_pixels) if colour else None
-        return Inspected(found, side, mode, peak, _has_colour(pixels))
-    except Unreadable as error:
-        return Inspected(found, broken=Skipped(item.name, str(error)))
-
-
-def _has_colour(pixels: decode.Pixels | None) -> bool | None:
-    return None if pixels is None else bool((pixels[..., :1] != pixels[..., 1:]).any())
-
-
-def digest(content: bytes | NDArray[np.uint8]) -> bytes:
-    """16 bytes that differ where the contents do."""
-    if not isinstance(content, bytes):
-        content = repr(content.shape).encode() + content.tobytes()
-    return hashlib.blake2b(content, digest_size=16).digest()
+        return Inspected(item.name, decode.digest(content), broken=str(error))
+    return Inspected(item.name, decode.digest(content), *header, coloured)
 
 
 def refuse_bad(where: Path | str, skipped: tuple[Skipped, ...], total: int, most: float) -> None:
@@ -83,24 +63,24 @@ def named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
     return first + (f"; and {rest:,} more" if rest > 0 else "")
 
 
-def changed(how: str) -> InvalidInput:
-    """The error for a source that was written to while it was read."""
-    return InvalidInput(
-        f"data.source: the images changed while they were read ({how}); start again when nothing "
-        "writes there"
-    )
+def in_two_splits(contents: list[bytes], splits: Splits) -> int:
+    """How many contents are those of images in more than one split."""
+    by_content = pd.Series(splits).groupby(np.array(contents, object))
+    return int((by_content.nunique() > 1).sum())
 
 
-def two_splits(count: int) -> str:
-    """The sentence about images that are in two splits."""
+def two_splits(count: int) -> list[str]:
+    """A note about images that are in two splits, if there are any."""
     are = "image is" if count == 1 else "images are"
-    return f"{count:,} {are} in two splits (same content), so accuracy may be too high."
+    note = f"{count:,} {are} in two splits (same content), so accuracy may be too high."
+    return [note] if count else []
 
 
-def white_said(white: int) -> str:
-    """The sentence about images of more than 8 bits that use fewer than 16."""
+def low_range(white: int) -> list[str]:
+    """A note about images of more than 8 bits, if they use fewer than 16."""
     bits = (white + 1).bit_length() - 1
-    return f"Images of 16 bits use {bits} of them: {white:,} is white."
+    note = f"Images of 16 bits use {bits} of them: {white:,} is white."
+    return [note] if white != decode.WHITE else []
 
 
 @contextmanager

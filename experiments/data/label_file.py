@@ -22,15 +22,15 @@ from experiments.data.source import (
     ImageSource,
     OpenedSource,
     Skipped,
-    listed,
+    left_out,
     numbered,
     plural,
     printable,
     reason_of,
     stamp_of,
 )
-from experiments.data.split_names import GivenSplits, left_out, splits_of_files, splits_of_values
-from experiments.data.tree import File, Tree, file_items, walk, without_huge
+from experiments.data.split_names import GivenSplits, splits_of_tables
+from experiments.data.tree import File, Tree, file_items, walk
 from space.validation import InvalidInput
 
 SUFFIX = ".csv"
@@ -39,6 +39,7 @@ SUFFIX = ".csv"
 _FILE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagename", "imageid", "id")
 _LABEL = ("label", "labels", "class", "classname", "target", "category", "y")
 _SPLIT = ("split", "partition", "subset", "usage")
+_COLUMNS = {"file": _FILE, "label": _LABEL, "split": _SPLIT}
 
 
 def listings(folder: Path) -> list[Path]:
@@ -65,36 +66,29 @@ def open_label_file(path: Path, config: DataConfig) -> OpenedSource:
 
 def _scan(path: Path, files: list[Path], tree: Tree, given: GivenSplits) -> ImageSource:
     tables = {file: _table(file) for file in files}
-    in_column = any(table["split"].any() for table in tables.values())
-    by_file = splits_of_files(path, files, None if in_column else given)
-    for file, split in by_file.items():
-        words = tables[file]["split"]
-        named = words.any()
-        tables[file]["part"] = splits_of_values(file, "split", words, given) if named else split
-    rows = pd.concat([tables[file] for file in by_file], ignore_index=True)
-    usable, huge = without_huge(tree.files)
-    rows["image"] = _found(rows["file"], usable)
-    missing = rows["image"].isna()
-    used = rows[~missing]
-    reason = f"there is no such image below {files[0].parent}"
-    images = [usable[int(index)] for index in used["image"]]
-    unlisted = sorted({file.name for file in usable} - {file.name for file in images})
-    notes = left_out(files, by_file)
-    if unlisted:
-        images_left = f"{plural(len(unlisted), 'image')} left out (not listed)"
-        notes.append(f"{images_left}: {listed(unlisted, 3)}.")
+
+    def split_names(file: Path) -> list[str] | None:
+        names = tables[file]["split"]
+        return names.tolist() if names.any() else None
+
+    splits, notes = splits_of_tables(path, files, split_names, given)
+    rows = pd.concat(
+        [tables[file].assign(split=splits[file]) for file in splits], ignore_index=True
+    )
+    image = _found(rows["file"], tree.files)
+    used, missing = rows[image.notna()], rows["file"][image.isna()]
+    images = [tree.files[int(index)] for index in image.dropna()]
+    unlisted = sorted({file.name for file in tree.files} - {file.name for file in images})
     classes, labels = numbered(path, _labels(path, used["label"]))
+    folder = files[0].parent
+    reason = f"there is no such image below {folder}"
     return ImageSource(
         classes=classes,
         labels=labels,
-        splits=used["part"].to_numpy(np.uint8),
-        items=partial(file_items, files[0].parent, images),
-        skipped=(
-            *tree.skipped,
-            *(Skipped(printable(name), reason) for name in rows["file"][missing]),
-            *huge,
-        ),
-        notes=tuple(notes),
+        splits=used["split"].to_numpy(np.uint8),
+        items=partial(file_items, folder, images),
+        skipped=(*tree.skipped, *(Skipped(printable(name), reason) for name in missing)),
+        notes=(*notes, *left_out("image", "not listed", unlisted)),
     )
 
 
@@ -147,24 +141,21 @@ def _table(path: Path, rows: int | None = None) -> pd.DataFrame:
             nrows=rows,
             encoding="utf-8-sig",
             index_col=False,
-        )
+        ).fillna("")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise InvalidInput(
             f"{path}: this CSV file cannot be read ({reason_of(error)}); save it again as UTF-8"
         ) from None
-    plain = [re.sub(r"[^a-z0-9]", "", str(name).lower()) for name in found.columns]
-    order = ["file", "label", "split"][: len(plain)] if bare else plain
-    columns = {
-        wanted: next((order.index(name) for name in known if name in order), None)
-        for wanted, known in (("file", _FILE), ("label", _LABEL), ("split", _SPLIT))
-    }
-    if columns["file"] is None or columns["label"] is None:
-        raise InvalidInput(
-            f"{path}: a CSV file must have columns `file` and `label`, and may have `split`, but "
-            "its first line has not"
-        )
-    cells = {
-        wanted: "" if index is None else found.iloc[:, index].fillna("").str.strip()
-        for wanted, index in columns.items()
-    }
-    return pd.DataFrame(cells, index=found.index)
+    names = [re.sub(r"[^a-z0-9]", "", str(name).lower()) for name in found.columns]
+    if bare:
+        names = list(_COLUMNS)[: len(names)]
+    columns = {}
+    for column, known in _COLUMNS.items():
+        at = next((names.index(name) for name in known if name in names), None)
+        columns[column] = "" if at is None else found.iloc[:, at].str.strip()
+        if at is None and column != "split":
+            raise InvalidInput(
+                f"{path}: a CSV file must have columns `file` and `label`, and may have `split`, "
+                "but its first line has not"
+            )
+    return pd.DataFrame(columns, index=found.index)

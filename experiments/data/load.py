@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
 from experiments.data.cache import Stored, store
-from experiments.data.decode import MOST_PIXELS, WHITE
+from experiments.data.decode import MOST_PIXELS
 from experiments.data.formats import recognised
 from experiments.data.images import Images
-from experiments.data.inspection import named, refuse_bad, white_said
+from experiments.data.inspection import low_range, named, refuse_bad
 from experiments.data.parallel import Progress
 from experiments.data.source import OpenedSource, Skipped, plural
 from experiments.data.splits import divide
@@ -126,40 +126,47 @@ def _summary(
     parts: dict[str, Images],
     remarks: tuple[str, ...],
 ) -> DataSummary:
+    classes, images, skipped = stored.classes, stored.images, stored.skipped
     per_class = {
-        name: tuple(np.bincount(part.labels, minlength=len(stored.classes)).tolist())
+        name: tuple(np.bincount(part.labels, minlength=len(classes)).tolist())
         for name, part in parts.items()
     }
-    trained = np.add(per_class["train"], per_class["held_out"])
-    imbalance = float(trained.max() / trained.min())
-    warnings = [*stored.notes, *remarks]
-    if stored.white != WHITE:
-        warnings.append(white_said(stored.white))
-    if stored.skipped:
-        skipped = plural(len(stored.skipped), "image")
-        warnings.append(f"{skipped} left out: {named(stored.skipped)}.")
-    if imbalance >= HEAVY_IMBALANCE:
-        most, least = stored.classes[trained.argmax()], stored.classes[trained.argmin()]
-        warnings.append(
-            f"The classes are heavily imbalanced: {most!r} has {trained.max():,} training images, "
-            f"{least!r} {trained.min():,}."
-        )
+    trained = np.add(per_class["train"], per_class["held_out"]).tolist()
+    warnings = [*stored.notes, *remarks, *low_range(stored.white)]
+    if skipped:
+        warnings.append(f"{plural(len(skipped), 'image')} left out: {named(skipped)}.")
     return DataSummary(
         source=config.source,
         format=opened.format,
         fingerprint=stored.fingerprint,
-        classes=stored.classes,
-        resolution=stored.images.resolution,
-        channels=stored.images.channels,
+        classes=classes,
+        resolution=images.resolution,
+        channels=images.channels,
         white=stored.white,
-        compressed=stored.images.pixels is None,
+        compressed=images.pixels is None,
         bytes=stored.size,
         images={name: len(part) for name, part in parts.items()},
         per_class=per_class,
-        imbalance=imbalance,
-        skipped=stored.skipped,
-        warnings=tuple(warnings),
+        imbalance=imbalance(trained),
+        skipped=skipped,
+        warnings=(*warnings, *imbalanced(classes, trained)),
     )
+
+
+def imbalance(counts: Sequence[int]) -> float:
+    """The largest class over the smallest, from the training images of each class."""
+    return max(counts) / min(counts)
+
+
+def imbalanced(classes: tuple[str, ...], counts: Sequence[int], consequence: str = "") -> list[str]:
+    """A note about classes of very different sizes, if they are."""
+    if imbalance(counts) < HEAVY_IMBALANCE:
+        return []
+    most, least = classes[int(np.argmax(counts))], classes[int(np.argmin(counts))]
+    return [
+        f"The classes are heavily imbalanced: {most!r} has {max(counts):,} training images, "
+        f"{least!r} {min(counts):,}{consequence}."
+    ]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from experiments.config import DataConfig
 from experiments.data.decode import MOST_PIXELS
 from experiments.data.source import (
     ImageSource,
@@ -28,6 +30,7 @@ from experiments.data.source import (
     OpenedSource,
     Split,
     numbered,
+    plain_labels,
     printable,
     reason_of,
     stamp_of,
@@ -49,35 +52,33 @@ class _Array(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
     fortran: bool
+    dtype: np.dtype[Any]
 
 
-class _Part(NamedTuple):
-    """The images of a split and their labels."""
-
-    split: Split
-    images: _Array
-    labels: _Array
+#: The images and the labels of each split.
+_Parts = dict[Split, tuple[_Array, _Array]]
 
 
-def open_npz(path: Path) -> OpenedSource:
-    """The file `path`."""
+def open_npz(path: Path, config: DataConfig) -> OpenedSource:
+    """The file `path`. Raises `InvalidInput` for `data.splits`, as the arrays name their splits."""
+    if config.splits is not None:
+        raise InvalidInput(
+            f"data.splits: the arrays of {path} name their splits (train_images, test_images); "
+            "rename them and leave this key out"
+        )
     return OpenedSource("npz", path, stamp_of([path]), partial(_scan, path))
 
 
 def _scan(path: Path) -> ImageSource:
     with _reading(path) as archive:
         arrays = {array.name: array for array in _arrays(archive)}
-        parts = list(_parts(path, arrays))
-        labels = np.concatenate([_labels(path, archive, part) for part in parts])
-        if "classes" in arrays:
-            classes = _classes(path, archive, arrays["classes"])
-            labels = _numbers(path, labels)
-        else:
-            classes, labels = numbered(path, labels)
-    counts = [part.images.shape[0] for part in parts]
-    splits = np.repeat([part.split.value for part in parts], counts).astype(np.uint8)
+        parts = _parts(path, arrays)
+        found = np.concatenate([_labels(path, archive, *part) for part in parts.values()])
+        names = _classes(path, archive, arrays["classes"]) if "classes" in arrays else None
+        classes, labels = numbered(path, found, names)
+    counts = [images.shape[0] for images, _ in parts.values()]
+    splits = np.repeat(np.array(list(parts), np.uint8), counts)
     return ImageSource(classes, labels, splits, partial(_items, path, parts))
 
 
@@ -100,43 +101,41 @@ def _arrays(archive: zipfile.ZipFile) -> Iterator[_Array]:
     for info in archive.infolist():
         if info.filename.endswith(".npy"):
             with archive.open(info) as stream:
-                shape, fortran, dtype = _header(stream)
-                size = stream.tell() + math.prod(shape) * dtype.itemsize
-            if min(shape, default=0) < 0 or (not dtype.hasobject and size != info.file_size):
+                array = _Array(info.filename.removesuffix(".npy"), *_header(stream))
+                size = stream.tell() + math.prod(array.shape) * array.dtype.itemsize
+            sized = array.dtype.hasobject or size == info.file_size
+            if min(array.shape, default=0) < 0 or not sized:
                 raise ValueError(f"the header of {info.filename} does not fit its size")
-            yield _Array(info.filename.removesuffix(".npy"), shape, dtype, fortran)
+            yield array
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    read = (
-        npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(stream)
-    return shape, fortran, dtype
+    """Shape, whether in Fortran order, and type."""
+    if npy.read_magic(stream) == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    return npy.read_array_header_2_0(stream)
 
 
-def _parts(path: Path, arrays: dict[str, _Array]) -> Iterator[_Part]:
+def _parts(path: Path, arrays: dict[str, _Array]) -> _Parts:
     """Images and labels that belong together. Raises `InvalidInput` where one is missing."""
-    images: dict[Split, _Array] = {}
-    labels: dict[Split, _Array] = {}
-    twice = False
+    images: dict[Split, list[_Array]] = defaultdict(list)
+    labels: dict[Split, list[_Array]] = defaultdict(list)
     for array in arrays.values():
-        found = _NAME.fullmatch(array.name)
-        words = [word for word in (found[1], found[3]) if word] if found else ["", ""]
+        name = _NAME.fullmatch(array.name)
+        words = [word for word in (name[1], name[3]) if word] if name else ["", ""]
         split = split_of(words[0]) if words else Split.TRAIN
-        if found and len(words) < 2 and split is not None:
-            of_kind = images if found[2] else labels
-            twice |= split in of_kind
-            of_kind[split] = array
-    if not images or images.keys() != labels.keys() or twice:
+        if name and len(words) < 2 and split is not None:
+            (images if name[2] else labels)[split].append(array)
+    alone = all(len(each) == 1 for each in (*images.values(), *labels.values()))
+    if not images or images.keys() != labels.keys() or not alone:
         raise InvalidInput(
             f"{path}: arrays `images` and `labels` are needed (or `train_images`, `train_labels`, "
             "`test_images` …, or `x_train`, `y_train`, `x_test` …), but it has: "
             f"{', '.join(map(printable, arrays)) or 'nothing'}"
         )
-    for split in sorted(images):
-        _check_images(path, images[split])
-        yield _Part(split, images[split], labels[split])
+    for [array] in images.values():
+        _check_images(path, array)
+    return {split: (images[split][0], labels[split][0]) for split in sorted(images)}
 
 
 def _check_images(path: Path, array: _Array) -> None:
@@ -159,22 +158,14 @@ def _check_images(path: Path, array: _Array) -> None:
         )
 
 
-def _labels(path: Path, archive: zipfile.ZipFile, part: _Part) -> NDArray[Any]:
-    count, array = part.images.shape[0], part.labels
+def _labels(path: Path, archive: zipfile.ZipFile, images: _Array, array: _Array) -> NDArray[Any]:
+    count = images.shape[0]
     if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in "iuUS":
         raise InvalidInput(
             f"{path}: `{array.name}` must be {count:,} integers or strings, one for each image, "
             f"but got {array.dtype} {array.shape}"
         )
-    return _read(archive, array).reshape(count)
-
-
-def _numbers(path: Path, labels: NDArray[Any]) -> NDArray[np.int64]:
-    if labels.dtype.kind not in "iu" or (labels > np.iinfo(np.int64).max).any():
-        raise InvalidInput(
-            f"{path}: labels must be integers that index `classes`, but got {labels.dtype}"
-        )
-    return labels.astype(np.int64)
+    return plain_labels(path, array.name, _read(archive, array).reshape(count))
 
 
 def _classes(path: Path, archive: zipfile.ZipFile, array: _Array) -> tuple[str, ...]:
@@ -183,7 +174,7 @@ def _classes(path: Path, archive: zipfile.ZipFile, array: _Array) -> tuple[str, 
             f"{path}: `classes` must be a list of strings, but got {array.dtype} {array.shape}; "
             "save numpy.array(names, dtype=str)"
         )
-    return tuple(printable(str(name)) for name in _read(archive, array))
+    return tuple(map(printable, _read(archive, array).tolist()))
 
 
 def _read(archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
@@ -192,26 +183,21 @@ def _read(archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
     if size > _MOST_BYTES:
         raise ValueError(f"`{array.name}` has {size:,} bytes")
     with archive.open(f"{array.name}.npy") as stream:
-        _header(stream)
-        found = np.frombuffer(stream.read(size), array.dtype).reshape(array.shape)
+        found: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
     return np.char.decode(found, "utf-8") if found.dtype.kind == "S" else found
 
 
-def _items(path: Path, parts: list[_Part]) -> Iterator[Item]:
+def _items(path: Path, parts: _Parts) -> Iterator[Item]:
     with _reading(path) as archive:
-        for part in parts:
-            count, *shape = part.images.shape
-            size, prefix = math.prod(shape), "" if len(parts) == 1 else f"{part.images.name} "
-            with archive.open(f"{part.images.name}.npy") as stream:
-                if _header(stream)[0] != part.images.shape:
+        for images, _ in parts.values():
+            count, *shape = images.shape
+            size, prefix = math.prod(shape), "" if len(parts) == 1 else f"{images.name} "
+            with archive.open(f"{images.name}.npy") as stream:
+                if _header(stream)[0] != images.shape:
                     raise ValueError("it has changed")
                 for index in range(count):
                     data = stream.read(size)
                     if len(data) < size:
-                        raise ValueError(f"`{part.images.name}` ends too early")
+                        raise ValueError(f"`{images.name}` ends too early")
                     name = f"{path.name} {prefix}image {index}"
-                    yield Item(name, partial(_image, data, shape), size)
-
-
-def _image(data: bytes, shape: list[int]) -> NDArray[np.uint8]:
-    return np.frombuffer(data, np.uint8).reshape(shape)
+                    yield Item(name, partial(np.frombuffer(data, np.uint8).reshape, shape), size)

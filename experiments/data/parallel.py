@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from space.validation import InvalidInput
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -85,8 +87,22 @@ def _apply(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 
 def counted(what: str, results: Iterable[R], total: int, progress: Progress) -> Iterator[R]:
-    """Passes `results` on unchanged and reports them to `progress`."""
+    """Passes `results` on unchanged and reports them to `progress`.
+
+    Raises `InvalidInput` if there are more or fewer than `total`.
+    """
+    done = 0
     for done, result in enumerate(results, 1):
         yield result
         if done % _REPORTED == 0 or done == total:
             progress(what, done, total)
+    if done != total:
+        raise changed(f"{total:,} images became {done:,}")
+
+
+def changed(how: str) -> InvalidInput:
+    """The error for a source that was written to while it was read."""
+    return InvalidInput(
+        f"data.source: the images changed while they were read ({how}); start again when nothing "
+        "writes there"
+    )

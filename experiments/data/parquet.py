@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from os.path import realpath
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +28,14 @@ from experiments.data.source import (
     Split,
     Unreadable,
     numbered,
+    plain_labels,
     plural,
     printable,
     reason_of,
     stamp_of,
 )
-from experiments.data.split_names import left_out, splits_of_files, splits_of_values
-from experiments.data.tree import MOST_BYTES, read_file, walk
+from experiments.data.split_names import splits_of_tables
+from experiments.data.tree import read_file, walk
 from space.validation import InvalidInput
 
 SUFFIX = ".parquet"
@@ -50,8 +50,7 @@ _LABEL_NAMES = ("label", "labels", "class", "cls", "category", "target")
 _PATH_NAMES = ("image", "img", "file", "file_name", "filename", "path", "image_path")
 
 
-@dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
     """Names of the columns (`split`: None where there is none), and the class names where the
     schema knows them."""
 
@@ -87,31 +86,29 @@ def _files_below(folder: Path, follow: bool) -> list[Path]:
 
 
 def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
-    columns = _same_columns(files)
-    named = config.splits if columns.split is None else None
-    splits = splits_of_files(path, files, named)
-    notes = left_out(files, splits)
-    files = [file for file in files if file in splits]
-    raw = {file: _labels(file, columns.label) for file in files}
-    parts = {file: np.full(len(raw[file]), splits[file], np.uint8) for file in files}
-    if columns.split is not None:
-        for file in files:
-            values = _values(file, columns.split).to_pylist()
-            parts[file] = splits_of_values(file, columns.split, map(str, values), config.splits)
-    tests = [file for file in files if np.all(parts[file] == Split.TEST)]
-    if len(tests) < len(files) and tests and all(np.all(raw[file] == -1) for file in tests):
-        files = [file for file in files if file not in tests]
+    columns = _columns(files[0])
+    for file in files[1:]:
+        if _columns(file) != columns:
+            raise InvalidInput(
+                f"{file}: all files must have the same columns and class names, but "
+                f"{files[0].name} has others; move one away"
+            )
+    split_names = partial(_split_names, columns.split)
+    splits, notes = splits_of_tables(path, files, split_names, config.splits)
+    raw = {file: _labels(file, columns.label) for file in splits}
+    tests = [file for file in splits if np.all(splits[file] == Split.TEST)]
+    if 0 < len(tests) < len(splits) and all(np.all(raw[file] == -1) for file in tests):
+        raw = {file: raw[file] for file in splits if file not in tests}
         notes.append("The test files are not used: they have no labels (all are -1).")
-    found = np.concatenate([raw[file] for file in files])
-    classes, labels = (columns.classes, found) if columns.classes else numbered(path, found)
+    classes, labels = numbered(path, np.concatenate([*raw.values()]), columns.classes)
     border = path if path.is_dir() else path.parent
     return ImageSource(
         classes=classes,
         labels=labels,
-        splits=np.concatenate([parts[file] for file in files]),
-        items=partial(_items, files, columns.image, "/" if config.follow_links else str(border)),
+        splits=np.concatenate([np.full(len(raw[file]), splits[file], np.uint8) for file in raw]),
+        items=partial(_items, [*raw], columns.image, "/" if config.follow_links else str(border)),
         notes=tuple(notes),
-        stamped=not any(_names_files(file, columns.image) for file in files),
+        stamped=not any(_names_files(file, columns.image) for file in raw),
     )
 
 
@@ -129,19 +126,6 @@ def _reading(file: Path) -> Iterator[Any]:
         raise InvalidInput(
             f"{file}: this Parquet file cannot be read ({reason_of(error)}); fetch it again"
         ) from None
-
-
-def _same_columns(files: list[Path]) -> _Columns:
-    """The columns of all files. Raises `InvalidInput` where one has others."""
-    columns = _columns(files[0])
-    for file in files[1:]:
-        other = _columns(file)
-        if other != columns:
-            raise InvalidInput(
-                f"{file}: all files must have the same columns and class names, but "
-                f"{files[0].name} has others; move one away"
-            )
-    return columns
 
 
 def _columns(file: Path) -> _Columns:
@@ -178,10 +162,16 @@ def _names_files(file: Path, column: str) -> bool:
     with _reading(file) as opened:
         if _is_text(opened.schema_arrow.field(column).type):
             return True
-        groups = (opened.metadata.row_group(n) for n in range(opened.metadata.num_row_groups))
-        chunks = (group.column(n) for group in groups for n in range(group.num_columns))
-        known = [c.statistics for c in chunks if c.path_in_schema == f"{column}.bytes"]
+        known = [chunk.statistics for chunk in _chunks(opened, f"{column}.bytes")]
         return any(each is not None and each.null_count for each in known)
+
+
+def _chunks(opened: Any, column: str) -> Iterator[Any]:
+    """What the metadata of a file say of each piece of a column (or of the fields of a struct)."""
+    for group in range(opened.num_row_groups):
+        row_group = opened.metadata.row_group(group)
+        chunks = map(row_group.column, range(row_group.num_columns))
+        yield from (c for c in chunks if f"{c.path_in_schema}.".startswith(f"{column}."))
 
 
 def _is_binary(kind: Any) -> bool:
@@ -237,16 +227,18 @@ def _values(file: Path, column: str) -> Any:
     return values
 
 
-def _labels(file: Path, column: str) -> NDArray[Any]:
+def _split_names(column: str | None, file: Path) -> list[str] | None:
+    return None if column is None else [*map(str, _values(file, column).to_pylist())]
+
+
+def _labels(file: Path, column: str) -> NDArray[np.int64 | np.str_]:
     """The labels of a file: int64 or strings, (rows,)."""
     import pyarrow as pa
 
     values = _values(file, column)
     kind = values.type
-    if pa.types.is_unsigned_integer(kind) and len(values) and values.to_numpy().max() >= 2**63:
-        raise InvalidInput(f"{file}: labels must be below 2^63, but {column!r} has larger ones")
     if pa.types.is_integer(kind):
-        return np.asarray(values.to_numpy(), np.int64)
+        return plain_labels(file, column, values.to_numpy())
     if pa.types.is_boolean(kind) or _is_text(kind):
         return np.array([str(value) for value in values.to_pylist()], np.str_)
     raise InvalidInput(
@@ -269,16 +261,8 @@ def _rows_at_once(opened: Any, column: str) -> int:
 
     A dictionary may repeat a long cell in every row, so a mean over the rows would say nothing.
     """
-    metadata = opened.metadata
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    chunks = (group.column(index) for group in groups for index in range(group.num_columns))
-    sizes = [
-        chunk.total_uncompressed_size
-        for chunk in chunks
-        if chunk.path_in_schema.split(".")[0] == column
-    ]
-    rows: int = _BATCH_BYTES // max([1, *sizes])
-    return max(1, min(_BATCH, rows))
+    largest: int = max((c.total_uncompressed_size for c in _chunks(opened, column)), default=1)
+    return max(1, min(_BATCH, _BATCH_BYTES // max(1, largest)))
 
 
 def _item(file: Path, row: int, value: Any, border: str) -> Item:
@@ -299,11 +283,9 @@ def _named_file(folder: Path, path: str, border: str) -> bytes:
     if not found.startswith(realpath(border).rstrip("/") + "/"):
         raise Unreadable("it has no bytes, only a path that leads out of the data's folder")
     try:
-        size = Path(found).stat().st_size
+        Path(found).stat()
     except OSError:
         raise Unreadable(
             "it has no bytes, only a path, and there is no such file beside the table"
         ) from None
-    if size > MOST_BYTES:
-        raise Unreadable(f"its file has {size:,} bytes, more than any image")
     return read_file(Path(found))

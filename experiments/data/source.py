@@ -52,10 +52,10 @@ class Skipped(NamedTuple):
 
 
 class KnownContent(NamedTuple):
-    """What a content is, in a string that differs where the content does.
+    """What is known of a source before it is read.
 
-    `side` is the shorter side of its largest image in pixels (0: none is usable), `white` the value
-    of images of more than 8 bits that is white.
+    `identity` differs where the content does. `side` is the shorter side of its largest image in
+    pixels (0: none is usable), `white` the value of images of more than 8 bits that is white.
     """
 
     identity: str
@@ -68,8 +68,8 @@ class ImageSource:
     """Images as a reader finds them.
 
     `labels` index `classes`; `splits` holds a `Split` for each image; `items()` gives the images
-    in the same order, and may be called again. `known` stands where nothing need be read for it.
-    `stamped` is false where files take part that the stamp does not cover.
+    in the same order, and may be called again. `stamped` is false if some images lie in files
+    that the stamp does not cover.
     """
 
     classes: tuple[str, ...]
@@ -86,14 +86,21 @@ class ImageSource:
 class OpenedSource:
     """A source that was found, not yet read.
 
-    `path` is what to call it in errors. `stamp` changes whenever the files do (paths, sizes, times
-    of change), and costs no reading.
+    `path` is its name in errors. `stamp` changes whenever the files do (paths, sizes, times of
+    change), and costs no reading.
     """
 
     format: str
     path: Path | str
     stamp: str
     scan: Callable[[], ImageSource]
+
+    def read(self) -> ImageSource:
+        """What `scan` gives. Raises `InvalidInput` unless there are at least two classes, with
+        different names and with training images, and every label is one of them."""
+        found = self.scan()
+        _check(self.path, found)
+        return found
 
 
 def stamp_of(files: list[Path]) -> str:
@@ -114,11 +121,31 @@ def reason_of(error: Exception) -> str:
     return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
 
 
-def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]:
-    """Class names and labels 0 … n − 1 for labels that come without class names: sorted.
+def plain_labels(where: Path, name: str, found: NDArray[Any]) -> NDArray[np.int64 | np.str_]:
+    """The labels of a column or an array: integers of any type as int64, strings as they are.
 
-    Raises `InvalidInput` where a label is negative.
+    Raises `InvalidInput` if an integer does not fit.
     """
+    if found.dtype.kind == "u" and found.size and found.max() >= 2**63:
+        raise InvalidInput(f"{where}: labels must be below 2^63, but {name!r} has larger ones")
+    return found.astype(np.int64) if found.dtype.kind in "iu" else found
+
+
+def numbered(
+    where: Path, found: NDArray[Any], classes: tuple[str, ...] | None = None
+) -> tuple[tuple[str, ...], Labels]:
+    """Class names and labels 0 … n − 1 of plain labels.
+
+    The labels index `classes`; if there are none, the classes are the labels, sorted. Raises
+    `InvalidInput` for strings beside class names, and for negative labels without them.
+    """
+    if classes is not None:
+        if found.dtype.kind != "i":
+            raise InvalidInput(
+                f"{where}: labels must be integers that index the class names, but they are "
+                "strings; leave the class names out"
+            )
+        return classes, found
     if found.dtype.kind == "i" and found.size and found.min() < 0:
         raise InvalidInput(
             f"{where}: labels must not be negative, but got {found.min()} "
@@ -128,36 +155,32 @@ def numbered(where: Path, found: NDArray[Any]) -> tuple[tuple[str, ...], Labels]
     return tuple(printable(str(name)) for name in names), labels.astype(np.int64)
 
 
-def check(where: Path | str, classes: tuple[str, ...], labels: Labels, splits: Splits) -> None:
-    """Raises `InvalidInput` unless there are at least two classes, with different names and with
-    training images, and every label is one of them."""
-    name, times = Counter(map(_normal, classes)).most_common(1)[0] if classes else ("", 0)
-    if times > 1:
-        raise InvalidInput(
-            f"{where}: class names must differ, but {times} classes are called {name!r}; "
-            "rename all but one"
-        )
+def _check(where: Path | str, found: ImageSource) -> None:
+    classes, labels = found.classes, found.labels
+    # Names that look the same are the same (NFKC).
+    names = Counter(unicodedata.normalize("NFKC", name).strip() for name in classes)
+    for name, times in names.most_common(1):
+        if times > 1:
+            raise InvalidInput(
+                f"{where}: class names must differ, but {times} classes are called {name!r}; "
+                "rename all but one"
+            )
     if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
-        raise InvalidInput(f"{where}: at least two classes are needed, but got {found}")
+        got = f"only {classes[0]!r}" if classes else "none"
+        raise InvalidInput(f"{where}: at least two classes are needed, but got {got}")
     outside = labels[(labels < 0) | (labels >= len(classes))]
     if len(outside):
         raise InvalidInput(
             f"{where}: labels must be 0 … {len(classes) - 1} for {len(classes)} classes, but got "
             f"{outside[0]} ({plural(len(outside), 'image')}); correct the labels or the class names"
         )
-    counts = np.bincount(labels[splits == Split.TRAIN], minlength=len(classes))
-    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    trained = labels[found.splits == Split.TRAIN]
+    empty = [classes[each] for each in np.setdiff1d(np.arange(len(classes)), trained)]
     if empty:
         raise InvalidInput(
             f"{where}: every class needs training images, but {len(empty)} of {len(classes)} "
             f"classes have none: {listed(empty)}; add images or remove the class"
         )
-
-
-def _normal(name: str) -> str:
-    """A name without differences that cannot be seen (case can be)."""
-    return unicodedata.normalize("NFKC", name).strip()
 
 
 def plural(count: int, noun: str) -> str:
@@ -169,3 +192,10 @@ def listed(names: list[str], most: int = 5) -> str:
     """The first names, quoted, and how many more there are."""
     rest = len(names) - most
     return ", ".join(map(repr, names[:most])) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def left_out(noun: str, why: str, names: list[str]) -> list[str]:
+    """A note about files that are not used; none if there are no such files."""
+    if not names:
+        return []
+    return [f"{plural(len(names), noun)} left out ({why}): {listed(names, 3)}."]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.config.data import SplitName
-from experiments.data.source import Split, Splits, listed, plural
+from experiments.data.source import Split, Splits, left_out, listed
+from experiments.data.tree import Parts
 from space.validation import InvalidInput
 
 #: Patterns of names by split, as `data.splits` gives them; None: splits are recognised by name.
@@ -25,7 +25,7 @@ _WORDS = {
     Split.TEST: ("test", "testing", "eval", "evaluation", "holdout"),
 }
 _KEYWORDS = {word: split for split, words in _WORDS.items() for word in words}
-_SUFFIXES = ("set", "data", "images", "imgs", "split")
+_SUFFIX = re.compile("(set|data|images|imgs|split)$")
 
 #: A run of letters; CamelCase starts a new one.
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -39,23 +39,41 @@ HOW_TO_NAME = (
 
 def split_of(name: str) -> Split | None:
     """The split that a name says in one of its words; None where it says none, or two."""
-    name = re.sub(r"hold[-_ ]?out", "holdout", name, flags=re.IGNORECASE)
-    tokens = (token.lower() for token in _TOKEN.findall(name))
-    found = {split for token in tokens if (split := _split_of_word(token)) is not None}
+    name = re.sub("(?i)hold[-_ ]?out", "holdout", name)
+    words = (_SUFFIX.sub("", token.lower()) for token in _TOKEN.findall(name))
+    found = {_KEYWORDS[word] for word in words if word in _KEYWORDS}
     return found.pop() if len(found) == 1 else None
 
 
-def _split_of_word(word: str) -> Split | None:
-    for suffix in _SUFFIXES:
-        if (stem := word.removesuffix(suffix)) in _KEYWORDS:
-            return _KEYWORDS[stem]
-    return None
-
-
-def matches(pattern: str, parts: Sequence[str]) -> bool:
+def matches(pattern: str, parts: Parts) -> bool:
     """Whether `pattern` (`fold[1-4]/images`; `.` for no parts) matches a path of these parts."""
     patterns = [part for part in pattern.split("/") if part not in ("", ".")]
     return len(patterns) == len(parts) and all(map(fnmatchcase, parts, patterns))
+
+
+def splits_of_paths(
+    root: Path,
+    kind: str,
+    paths: Sequence[Parts],
+    given: Mapping[SplitName, tuple[str, ...]],
+    match: Callable[[str, Parts], bool] = matches,
+) -> dict[Parts, Split]:
+    """The split of each path that a given pattern matches.
+
+    Raises `InvalidInput` if a pattern matches none; `kind` is what the error calls the paths.
+    """
+    found: dict[Parts, Split] = {}
+    for name, patterns in given.items():
+        for pattern in patterns:
+            matching = [path for path in paths if match(pattern, path)]
+            if not matching:
+                shown = ["/".join(path) for path in paths if path]
+                raise InvalidInput(
+                    f"{root}: data.splits.{name}: no {kind} matches {pattern!r}; "
+                    f"found {listed(shown) or 'none'}"
+                )
+            found |= dict.fromkeys(matching, Split[name.upper()])
+    return found
 
 
 def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> dict[Path, Split]:
@@ -72,68 +90,72 @@ def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> di
                 "file without that column"
             )
         return {root: Split.TRAIN}
-    parts = {file: file.relative_to(root).parts for file in files}
+    paths = [file.relative_to(root).parts for file in files]
     if given is not None:
-        found: dict[Path, Split] = {}
-        for name, patterns in given.items():
-            for pattern in patterns:
-                matching = [file for file in files if _below(pattern, parts[file])]
-                if not matching:
-                    raise InvalidInput(
-                        f"{root}: data.splits.{name}: no file or folder matches {pattern!r}; "
-                        f"found {listed(['/'.join(each) for each in parts.values()])}"
-                    )
-                found |= dict.fromkeys(matching, Split[name.upper()])
-        return found
-    named = {file: _nearest(parts[file]) for file in files}
-    known = {file: split for file, split in named.items() if split is not None}
-    if not known:
-        return dict.fromkeys(files, Split.TRAIN)
-    if silent := [file for file in files if file not in known]:
-        first = next(iter(known))
-        raise InvalidInput(
-            f"{root}: {'/'.join(parts[first])!r} names a split, but {'/'.join(parts[silent[0]])!r} "
-            f"names none; {HOW_TO_NAME}"
-        )
-    return known
+        known = splits_of_paths(root, "file or folder", paths, given, _matches_above)
+    else:
+        known = {path: split for path in paths if (split := _nearest(path)) is not None}
+        silent = [path for path in paths if path not in known]
+        if not known:
+            return dict.fromkeys(files, Split.TRAIN)
+        if silent:
+            raise InvalidInput(
+                f"{root}: {'/'.join(next(iter(known)))!r} names a split, but "
+                f"{'/'.join(silent[0])!r} names none; {HOW_TO_NAME}"
+            )
+    return {file: known[path] for file, path in zip(files, paths, strict=True) if path in known}
 
 
-def left_out(files: Sequence[Path], named: Mapping[Path, Split]) -> list[str]:
-    """A note about the files that `splits_of_files` leaves out."""
-    left = [file.name for file in files if file not in named]
-    if not left:
-        return []
-    return [f"{plural(len(left), 'file')} left out (not in data.splits): {listed(left, 3)}."]
-
-
-def _below(pattern: str, parts: Sequence[str]) -> bool:
+def _matches_above(pattern: str, parts: Parts) -> bool:
     """Whether a pattern matches a file or a folder that it lies in."""
     return any(matches(pattern, parts[:depth]) for depth in range(len(parts) + 1))
 
 
-def _nearest(parts: Sequence[str]) -> Split | None:
-    found = (split_of(part) for part in reversed(parts))
+def _nearest(parts: Parts) -> Split | None:
+    found = map(split_of, reversed(parts))
     return next((split for split in found if split is not None), None)
 
 
-def splits_of_values(where: Path, column: str, values: Iterable[str], given: GivenSplits) -> Splits:
-    """The split of each row from a column of split names.
+def splits_of_values(where: Path, values: Sequence[str], given: GivenSplits) -> Splits:
+    """The split of each row from the values of its column `split`.
 
-    Raises `InvalidInput` where a value names none.
+    Raises `InvalidInput` if a value names none.
     """
-    rows: NDArray[np.str_] = np.array(list(values), np.str_)
-    names, index = np.unique(rows, return_inverse=True)
-    splits = [_split_of_value(str(name), given) for name in names]
+    names, index = np.unique(np.array(values, np.str_), return_inverse=True)
+    splits = [_split_of_value(name, given) for name in names.tolist()]
     if None in splits:
         raise InvalidInput(
-            f"{where}: column {column!r} must name splits, but {str(names[splits.index(None)])!r} "
-            f"names none (found {listed(list(map(str, names)))}); {HOW_TO_NAME}"
+            f"{where}: column 'split' must name splits, but {str(names[splits.index(None)])!r} "
+            f"names none (found {listed(names.tolist())}); {HOW_TO_NAME}"
         )
     return np.array(splits, np.uint8)[index]
 
 
 def _split_of_value(value: str, given: GivenSplits) -> Split | None:
-    for name, patterns in (given or {}).items():
-        if any(fnmatchcase(value, pattern) for pattern in patterns):
-            return Split[name.upper()]
-    return split_of(value) if given is None else None
+    if given is None:
+        return split_of(value)
+    matching = (n for n, patterns in given.items() if any(fnmatchcase(value, p) for p in patterns))
+    return next((Split[name.upper()] for name in matching), None)
+
+
+def splits_of_tables(
+    root: Path,
+    files: Sequence[Path],
+    values_of: Callable[[Path], Sequence[str] | None],
+    given: GivenSplits,
+) -> tuple[dict[Path, Split | Splits], list[str]]:
+    """The split of each table, or of each of its rows, and a note about tables left out.
+
+    `values_of` gives the values of a table's column `split`; the name of a table without one (None)
+    says its split. Raises `InvalidInput` as `splits_of_files` and `splits_of_values` do.
+    """
+    found: dict[Path, Split | Splits] = {}
+    for file in files:
+        if (values := values_of(file)) is not None:
+            found[file] = splits_of_values(file, values, given)
+    if silent := [file for file in files if file not in found]:
+        found |= splits_of_files(root, silent, None if found else given)
+    note = left_out(
+        "file", "not in data.splits", [file.name for file in files if file not in found]
+    )
+    return {file: found[file] for file in files if file in found}, note

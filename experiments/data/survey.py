@@ -8,32 +8,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.config import DataConfig
 from experiments.data.decode import WHITE, white_of
 from experiments.data.formats import recognised
 from experiments.data.inspection import (
     Inspected,
-    changed,
+    in_two_splits,
     inspect,
+    low_range,
     named,
     quiet_pillow,
     refuse_bad,
     two_splits,
-    white_said,
 )
-from experiments.data.load import HEAVY_IMBALANCE
+from experiments.data.load import imbalance, imbalanced
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import (
-    ImageSource,
-    Item,
-    Labels,
-    Skipped,
-    Split,
-    Splits,
-    check,
-    plural,
-)
+from experiments.data.source import ImageSource, Item, Labels, Skipped, Split, Splits, plural
 from experiments.data.splits import divide
 
 #: Images that are looked at, and those among them that are decoded, at most; spread evenly over
@@ -95,7 +87,7 @@ class Survey:
     @property
     def imbalance(self) -> float:
         """The largest class over the smallest, in training images."""
-        return max(self.per_class) / max(1, min(self.per_class))
+        return imbalance(self.per_class)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -107,27 +99,17 @@ class Survey:
         plain = {name: value for name, value in vars(self).items() if name != "config"}
         return {**plain, "tree": tree, "sides": self.sides._asdict(), "broken": broken}
 
-    def remarks(self) -> Iterator[str]:
+    def remarks(self) -> list[str]:
         """Remarks for the user, a sentence each."""
-        yield from self.notes
-        if self.white != WHITE:
-            yield white_said(self.white)
-        if self.twice:
-            yield two_splits(self.twice)
+        found = [*self.notes, *low_range(self.white), *two_splits(self.twice)]
         if self.broken:
-            yield (
+            found.append(
                 f"{len(self.broken):,} of {self.looked_at:,} images cannot be used: "
                 f"{named(self.broken, 3)}. They are left out; a run stops where they are more than "
                 "data.max_bad."
             )
-        if self.imbalance >= HEAVY_IMBALANCE:
-            most = self.classes[int(np.argmax(self.per_class))]
-            least = self.classes[int(np.argmin(self.per_class))]
-            yield (
-                f"The classes are heavily imbalanced: {most!r} has {max(self.per_class):,} "
-                f"training images, {least!r} {min(self.per_class):,}; so accuracy is the mean "
-                "over classes."
-            )
+        consequence = "; so accuracy is the mean over classes"
+        return [*found, *imbalanced(self.classes, self.per_class, consequence)]
 
 
 def survey(config: DataConfig, progress: Progress) -> Survey:
@@ -136,32 +118,28 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
     Raises `InvalidInput` if the source or more than `most_bad` of its images cannot be used.
     """
     opened = recognised(config)
-    found = opened.scan()
-    check(opened.path, found.classes, found.labels, found.splits)
-    count = len(found.labels)
-    chosen, decoded = _spread(count, _LOOKED_AT), _spread(count, _DECODED)
+    found = opened.read()
+    chosen = _spread(np.arange(len(found.labels)), _LOOKED_AT)
+    decoded = set(_spread(chosen, _DECODED).tolist())
 
     def look(numbered: tuple[int, Item]) -> Inspected:
         return inspect(numbered[1], config.max_pixels, colour=numbered[0] in decoded)
 
     names: dict[tuple[int, int], list[str]] = defaultdict(list)
     with quiet_pillow():
-        items = _chosen(found, chosen, names)
+        items = _chosen(found, set(chosen.tolist()), names)
         results = in_order(look, items, lambda numbered: numbered[1].size)
         looks = list(counted("Looking at images", results, len(chosen), progress))
-    if len(looks) != len(chosen):
-        raise changed(f"{len(chosen):,} images became {len(looks):,}")
-    good = [look for look in looks if look.broken is None]
-    broken = (*found.skipped, *(look.broken for look in looks if look.broken))
+    usable = np.array([not look.broken for look in looks])
+    good = [look for look in looks if not look.broken]
+    bad = (Skipped(look.name, look.broken) for look in looks if look.broken)
+    broken = (*found.skipped, *bad)
     refuse_bad(opened.path, broken, len(found.skipped) + len(looks), most_bad(config))
-    used = np.ones(count, bool)
-    used[[n for n, look in zip(sorted(chosen), looks, strict=True) if look.broken]] = False
+    used = np.ones(len(found.labels), bool)
+    used[chosen] = usable
     labels, splits = found.labels[used], found.splits[used]
     parts = divide(opened.path, found.classes, labels, splits, config, seed=0)
     sides = sorted(look.side for look in good)
-    places = defaultdict(set)
-    for index, seen in zip(sorted(chosen), looks, strict=True):
-        places[seen.content].add(found.splits[index])
     trained = np.bincount(labels[splits == Split.TRAIN], minlength=len(found.classes))
     return Survey(
         config=config,
@@ -179,7 +157,7 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
         looked_at=len(looks),
         decoded=len(decoded),
         broken=broken,
-        twice=sum(len(each) > 1 for each in places.values()),
+        twice=in_two_splits([look.content for look in good], found.splits[chosen[usable]]),
         notes=(*found.notes, *parts.remarks),
     )
 
@@ -189,18 +167,20 @@ def most_bad(config: DataConfig) -> float:
     return config.max_bad if "max_bad" in config.model_fields_set else MOST_BAD
 
 
-def _spread(count: int, most: int) -> frozenset[int]:
-    return frozenset(np.linspace(0, count - 1, min(count, most)).astype(int).tolist())
+def _spread(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of `indices`, evenly."""
+    at = np.linspace(0, len(indices) - 1, min(len(indices), most))
+    return indices.take(at.astype(int))
 
 
 def _chosen(
-    found: ImageSource, chosen: frozenset[int], names: dict[tuple[int, int], list[str]]
+    found: ImageSource, chosen: set[int], names: dict[tuple[int, int], list[str]]
 ) -> Iterator[tuple[int, Item]]:
     """The chosen images by number; the first names of each split and class go into `names`."""
-    for index, item in enumerate(found.items()):
-        first = names[int(found.splits[index]), int(found.labels[index])]
-        if len(first) < _NAMES:
-            first.append(item.name)
+    rows = zip(found.items(), found.splits.tolist(), found.labels.tolist(), strict=False)
+    for index, (item, split, label) in enumerate(rows):
+        if len(names[split, label]) < _NAMES:
+            names[split, label].append(item.name)
         if index in chosen:
             yield index, item
 

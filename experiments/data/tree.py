@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.data.source import Item, Skipped, printable
+from experiments.data.source import Item, Skipped, Unreadable, printable
 from space.validation import InvalidInput
 
 #: What macOS leaves in archives, beside hidden files.
@@ -20,14 +20,14 @@ _LITTER = "__MACOSX"
 _RUN_FILES = frozenset({"manifest.json", "recipe.yaml"})
 
 #: Bytes that no image needs (assumed: 5 for each of the most pixels that are ever decoded).
-MOST_BYTES = 1_000_000_000
+_MOST_BYTES = 1_000_000_000
 
 Parts = tuple[str, ...]
 
 
 class File(NamedTuple):
-    """A file by the names that lead to it, its size in bytes, and the times in nanoseconds at which
-    its content and anything of it changed (the latter cannot be set back)."""
+    """A file by the names that lead to it, its size in bytes, and when its content and anything of
+    it changed, in nanoseconds (the latter cannot be set back)."""
 
     parts: Parts
     size: int
@@ -64,7 +64,7 @@ def walk(
     unless given; everywhere where `follow`), and skipped where they lead out of it, in a circle, or
     to nothing. Raises `InvalidInput` where a folder cannot be listed.
     """
-    tree = Tree()
+    tree, endings = Tree(), tuple(suffixes)
     inside = os.sep if follow else realpath(border or root)
     pending: list[tuple[Parts, Parts]] = [((), (realpath(root),))]
     while pending:
@@ -76,7 +76,7 @@ def walk(
         if parts:
             tree.folders.append(parts)
         for entry in entries:
-            path, wanted = (*parts, entry.name), _suffix(entry.name) in suffixes
+            path, wanted = (*parts, entry.name), entry.name.lower().endswith(endings)
             linked = realpath(entry.path) if entry.is_symlink() else None
             if linked and (reason := _trouble(linked, inside, above)):
                 if entry.is_dir() or wanted:
@@ -89,21 +89,9 @@ def walk(
                 tree.files.append(File(path, status.st_size, *times))
             else:
                 tree.others.append(path)
-    for found in (tree.files, tree.folders, tree.others, tree.skipped, tree.runs):
+    for found in vars(tree).values():
         found.sort()
     return tree
-
-
-def without_huge(files: Iterable[File]) -> tuple[list[File], list[Skipped]]:
-    """The files that may be images, and those too large for one."""
-    usable: list[File] = []
-    skipped: list[Skipped] = []
-    for file in files:
-        if file.size <= MOST_BYTES:
-            usable.append(file)
-        else:
-            skipped.append(Skipped(file.name, f"it has {file.size:,} bytes, more than any image"))
-    return usable, skipped
 
 
 def file_items(root: Path, files: list[File]) -> Iterator[Item]:
@@ -113,8 +101,15 @@ def file_items(root: Path, files: list[File]) -> Iterator[Item]:
 
 
 def read_file(path: Path) -> bytes:
-    """Raises `InvalidInput` where that fails: unlike a broken image, such a file may be whole."""
+    """The bytes of an image file.
+
+    Raises `Unreadable` if it is too large for one, and `InvalidInput` if it cannot be read: unlike
+    a broken image, such a file may be whole.
+    """
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise Unreadable(f"it has {size:,} bytes, more than any image")
         return path.read_bytes()
     except OSError as error:
         raise InvalidInput(
@@ -132,11 +127,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             f"{printable(str(folder))}: this folder cannot be listed ({error.strerror}); "
             "make it readable or move it away"
         ) from None
-
-
-def _suffix(name: str) -> str:
-    """`Path(name).suffix` in small letters, without a Path for each of a million files."""
-    return name[name.rfind(".") :].lower()
 
 
 def _trouble(target: str, inside: str, above: Parts) -> str | None:

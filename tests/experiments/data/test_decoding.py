@@ -18,7 +18,6 @@ from experiments.data.decode import (
     digest,
     encode,
     fit,
-    from_array,
     header,
 )
 from experiments.data.source import Unreadable
@@ -288,12 +287,12 @@ def test_encoding_is_lossless(height: int, width: int, channels: int, random: An
 
 def test_arrays_become_the_channels_asked_for() -> None:
     grey = np.array([[1, 2]], np.uint8)
-    assert from_array(grey, 3, 100).tolist() == [[[1] * 3, [2] * 3]]
-    assert from_array(grey[..., None], 1, 100).tolist() == [[[1], [2]]]
+    assert decode(grey, 3, 100).tolist() == [[[1] * 3, [2] * 3]]
+    assert decode(grey[..., None], 1, 100).tolist() == [[[1], [2]]]
     transparent = np.array([[[9, 9, 9, 0]]], np.uint8)
-    assert from_array(transparent, 3, 100).tolist() == [[[255] * 3]]
+    assert decode(transparent, 3, 100).tolist() == [[[255] * 3]]
     with pytest.raises(Unreadable, match=r"2 × 1 = 2 pixels"):
-        from_array(grey, 3, 1)
+        decode(grey, 3, 1)
 
 
 def test_a_digest_tells_pixels_and_shapes_apart() -> None:

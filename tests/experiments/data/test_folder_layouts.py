@@ -113,7 +113,7 @@ def test_run_folders_among_the_classes_are_left_out_and_said(tree, loaded) -> No
     run_folder(root / "runs/photos")
     summary = loaded(root).summary
     assert summary.classes == ("a", "b")
-    assert summary.warnings == ("1 run folder of phiscale left out: 'runs/photos'.",)
+    assert summary.warnings == ("1 folder left out (a run of phiscale): 'runs/photos'.",)
 
 
 def test_a_run_inside_does_not_make_the_images_be_read_again(tree, loaded, monkeypatch) -> None:
@@ -132,7 +132,7 @@ def test_a_folder_without_any_image_is_left_out_and_said(tree, loaded) -> None:
     (root / "notes/x.txt").write_text("x")
     summary = loaded(root).summary
     assert summary.classes == ("a", "b")
-    assert "2 folders without images left out: 'none', 'notes'." in summary.warnings
+    assert "2 folders left out (no images): 'none', 'notes'." in summary.warnings
 
 
 # ------------------------------------------------------------------------------ what is not read
@@ -149,7 +149,7 @@ def test_links_out_of_the_folder_are_followed_where_the_recipe_says_so(
     (root / "train/b").mkdir()
     for file in (store / "b").iterdir():
         (root / "train/b" / file.name).symlink_to(file)
-    with pytest.raises(InvalidInput, match=r"there are 0 images .*`data.follow_links: true`"):
+    with pytest.raises(InvalidInput, match=r"but found 0 images, none .*`data.follow_links: true`"):
         loaded(root)
     assert len(loaded(root, follow_links=True).full_train) == 10
 

@@ -105,7 +105,7 @@ def test_a_folder_name_that_is_not_unicode_is_escaped(tree, loaded) -> None:
             {"train/a": 3, "train/b": 3, "test/c": 3},
             r"every class needs a folder with images in train/, but 'test/c' has no such folder",
         ),
-        ({"a": 0, "b": 0}, r"one folder per class with images in it is needed, but there are 0"),
+        ({"a": 0, "b": 0}, r"one folder per class with images in it is needed, but found 0 images"),
     ],
 )
 def test_a_tree_that_is_no_data_set_is_told_why(

@@ -60,12 +60,12 @@ def test_given_patterns_replace_the_names_and_leave_out_the_rest() -> None:
 
 
 def test_values_of_a_column_name_splits_or_are_refused() -> None:
-    rows = splits_of_values(Path("x"), "split", ["train", "PrivateTest", "val"], None)
+    rows = splits_of_values(Path("x"), ["train", "PrivateTest", "val"], None)
     assert rows.tolist() == [Split.TRAIN, Split.TEST, Split.VALIDATION]
     with pytest.raises(InvalidInput, match=r"column 'split' must name splits, but '1' names none"):
-        splits_of_values(Path("x"), "split", ["1", "train"], None)
+        splits_of_values(Path("x"), ["1", "train"], None)
     given = {"train": ("1", "2"), "test": ("3",)}
-    assert splits_of_values(Path("x"), "split", ["3", "2", "1"], given).tolist() == [2, 0, 0]
+    assert splits_of_values(Path("x"), ["3", "2", "1"], given).tolist() == [2, 0, 0]
 
 
 def test_the_recipe_must_say_which_are_training_images() -> None:

@@ -78,6 +78,13 @@ def test_a_column_says_the_split_of_each_row(tmp_path, loaded, table) -> None:
         loaded(file)
 
 
+def test_a_column_counts_before_the_names_of_files(tmp_path, loaded, table) -> None:
+    rows = table(split=["train"] * 8 + ["test"] * 4)
+    write(rows, tmp_path / "set/train.parquet")
+    write(rows, tmp_path / "set/more.parquet")
+    assert len(loaded(tmp_path / "set").test) == 8
+
+
 def test_splits_that_could_name_nothing_are_refused(tmp_path, loaded, table, arrays) -> None:
     splits = {"train": "a", "test": "b"}
     file = write(table(), tmp_path / "set.parquet")
@@ -103,6 +110,18 @@ def test_splits_that_could_name_nothing_are_refused(tmp_path, loaded, table, arr
 )
 def test_labels_of_any_kind_are_read(tmp_path, loaded, table, labels, classes) -> None:
     assert loaded(write(table(label=labels), tmp_path / "set.parquet")).classes == classes
+
+
+def test_names_of_classes_beside_labels_that_are_strings_are_refused(
+    tmp_path, loaded, table
+) -> None:
+    features = {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    file = write(
+        table(label=["a", "b"] * 6).replace_schema_metadata(metadata), tmp_path / "x.parquet"
+    )
+    with pytest.raises(InvalidInput, match=r"must be integers that index the class names, but the"):
+        loaded(file)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
@@ -221,6 +240,12 @@ def test_arrays_are_known_by_the_names_of_medmnist_and_keras(
     data = loaded(tmp_path / "set.npz")
     assert data.summary.images == {"train": 6, "held_out": 2, "test": 4}
     assert data.classes == ("0", "1")
+
+
+def test_labels_of_two_types_of_integers_are_integers(tmp_path, loaded, arrays) -> None:
+    parts = {"x_train": arrays[0], "y_train": arrays[1].astype(np.uint64)}
+    np.savez(tmp_path / "set.npz", **parts, x_test=arrays[0][:2], y_test=arrays[1][:2])
+    assert loaded(tmp_path / "set.npz").classes == ("0", "1")
 
 
 def test_labels_may_be_names(tmp_path, loaded, arrays) -> None:
