@@ -1,4 +1,4 @@
-"""What the page's scripts in `templates/` draw, as plain JSON data: they read exactly this."""
+"""The data of the page's charts, as plain JSON; the scripts in `templates/` read exactly this."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from reports import published
 from reports.formatting import number, printable
-from reports.load import Run
+from reports.load import Run, Trial
 from reports.schema import frame, rows
+from reports.search_analysis import TESTED
 from reports.statistics import interval
 from reports.tables import Tables, collect, stage_rows
 from space.architecture import Architecture
@@ -28,37 +29,49 @@ _POINT = (
 
 
 class StageIndex:
-    """Every network of a run once, its stages as indices into rows that many networks share."""
+    """The networks of some trials and of a baseline, each once.
 
-    def __init__(self, architectures: Mapping[str, Mapping[str, Any]]) -> None:
-        self.index: dict[str, int] = {}
+    A network is a list of indices into `rows`, the stages that the networks share; `index` gives
+    the place of a network by its key.
+    """
+
+    def __init__(self, trials: Iterable[Trial], baseline: Mapping[str, Any] | None = None) -> None:
+        architectures = {t.key: t.architecture for t in trials if t.key and t.architecture}
+        if baseline:
+            architectures.setdefault(baseline["key"], baseline["architecture"])
+        self.index = {key: place for place, key in enumerate(architectures)}
         self.networks: list[list[int]] = []
         places: dict[tuple[Any, ...], int] = {}
         for key, data in architectures.items():
             stages = stage_rows(Architecture.from_dict(data, source=f"trial of {key}"))
             named = [tuple(stage.get(name) for name in _STAGE) for stage in stages]
-            self.index[key] = len(self.networks)
             self.networks.append([places.setdefault(row, len(places)) for row in named])
         self.rows = list(places)
 
+    def chart_data(
+        self, points: list[dict[str, Any]], columns: tuple[str, ...] = _POINT
+    ) -> dict[str, Any]:
+        """The networks, and points that refer to them by `key`."""
+        found = [point | {"network": self.index.get(point.get("key", ""))} for point in points]
+        return {
+            "stage_columns": _STAGE,
+            "stage_rows": self.rows,
+            "networks": self.networks,
+            "points": {
+                "columns": columns,
+                "rows": [[_json(point.get(name)) for name in columns] for point in found],
+            },
+        }
+
 
 def chart_data(run: Run, tables: Tables, networks: StageIndex) -> dict[str, Any]:
-    """The points of all charts and the stages of all networks."""
+    """The data of all charts of a run's page."""
     points = _points(run, tables)
     place = {(point["layer"], point.get("trial")): i for i, point in enumerate(points)}
-    for point in points:
-        point["network"] = networks.index.get(point.get("key", ""))
-    return {
-        "stage_columns": _STAGE,
-        "stage_rows": networks.rows,
-        "networks": networks.networks,
-        "points": {
-            "columns": _POINT,
-            "rows": [[_json(point.get(name)) for name in _POINT] for point in points],
-        },
+    return networks.chart_data(points) | {
         "curves": list(_curves(tables, place)),
         "latency": _latencies(tables),
-        "front": [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)],
+        "front": _front(tables),
         "progress": [
             [row["trial"], _json(row["best_reward"]), place[row["state"], row["trial"]]]
             for row in rows(tables.search_progress)
@@ -67,8 +80,23 @@ def chart_data(run: Run, tables: Tables, networks: StageIndex) -> dict[str, Any]
     }
 
 
+def comparison_data(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """The families of several runs and the Pareto fronts of their searches."""
+    networks = StageIndex(trial for run in runs.values() for trial in run.study("family"))
+    collected = [collect(run) for run in runs.values()]
+    points = [
+        point | {"run": place}
+        for place, tables in enumerate(collected)
+        for point in _family_points(tables)
+    ]
+    return networks.chart_data(points, (*_POINT, "run")) | {
+        "runs": [printable(name) for name in runs],
+        "fronts": [_front(tables) for tables in collected],
+    }
+
+
 def points_table(run: Run, tables: Tables) -> pd.DataFrame:
-    """Exactly the points of the figure of accuracy against MACs, a row a point."""
+    """The points of the chart of accuracy against MACs, a row for each."""
     return frame(_points(run, tables), [*(name for name in _POINT if name != "network"), "key"])
 
 
@@ -82,47 +110,19 @@ def _points(run: Run, tables: Tables) -> list[dict[str, Any]]:
     ]
 
 
-def comparison_data(runs: Mapping[str, Run]) -> dict[str, Any]:
-    """The families of several runs and the fronts of their searches."""
-    collected = {name: collect(run) for name, run in runs.items()}
-    networks = StageIndex(
-        {
-            trial.key: trial.architecture
-            for run in runs.values()
-            for trial in run.study("family")
-            if trial.architecture
-        }
-    )
-    points = [
-        point | {"run": place, "network": networks.index.get(point["key"])}
-        for place, tables in enumerate(collected.values())
-        for point in _family_points(tables)
-    ]
-    return {
-        "stage_columns": _STAGE,
-        "stage_rows": networks.rows,
-        "networks": networks.networks,
-        "points": {
-            "columns": (*_POINT, "run"),
-            "rows": [[_json(point.get(name)) for name in (*_POINT, "run")] for point in points],
-        },
-        "runs": [printable(name) for name in runs],
-        "fronts": [
-            [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)]
-            for tables in collected.values()
-        ],
-    }
-
-
 def _json(cell: Any) -> Any:
-    """A value short and safe enough for the page's data."""
+    """A value that is short and safe enough for the page's data."""
     if isinstance(cell, float):
         return round(cell, 6) if math.isfinite(cell) else None
     return printable(cell) if isinstance(cell, str) else cell
 
 
+def _front(tables: Tables) -> list[list[Any]]:
+    return [[row["macs"], _json(row["accuracy"])] for row in rows(tables.pareto)]
+
+
 def _curves(tables: Tables, place: Mapping[tuple[str, Any], int]) -> Iterable[list[Any]]:
-    """For each training with a point: the index of its point, and its accuracy after each epoch."""
+    """The index of the point and the accuracy after each epoch, of each training run drawn."""
     for (study, trial, state), epochs in tables.learning_curves.groupby(
         ["study", "trial", "state"], sort=False
     ):
@@ -131,51 +131,35 @@ def _curves(tables: Tables, place: Mapping[tuple[str, Any], int]) -> Iterable[li
             yield [place[layer, trial], [_json(accuracy) for accuracy in epochs["accuracy"]]]
 
 
-def networks_of(run: Run) -> StageIndex:
-    """The networks of all trials and of the baseline."""
-    found = {
-        trial.key: trial.architecture
-        for trial in run.all_trials
-        if trial.key and trial.architecture
-    }
-    if run.baseline:
-        found.setdefault(run.baseline["key"], run.baseline["architecture"])
-    return StageIndex(found)
-
-
 def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:
     trials = tables.trials
-    seen = trials[trials["accuracy"].notna() & trials["answered_from"].isna()]
-    for row in rows(seen):
-        if row["study"] in ("family", "rivals") or row["state"] not in ("complete", "pruned"):
-            continue
-        layer = row["state"] if row["study"] == "search" else row["study"]
-        name = f"trial {row['trial']}" if row["study"] == "search" else row["job"]
-        made = f"{row['epochs_trained']} of {row['epochs']} epochs"
-        note = made if row["state"] == "pruned" else f"{row['epochs']} epochs"
-        yield row | {"layer": layer, "name": name, "note": f"held-out images, {note}"}
+    shown = trials["accuracy"].notna() & trials["answered_from"].isna()
+    shown &= ~trials["study"].isin(TESTED) & trials["state"].isin(["complete", "pruned"])
+    for row in rows(trials[shown]):
+        searched, pruned = row["study"] == "search", row["state"] == "pruned"
+        made = f"{row['epochs_trained']} of " if pruned else ""
+        yield row | {
+            "layer": row["state"] if searched else row["study"],
+            "name": f"trial {row['trial']}" if searched else row["job"],
+            "note": f"held-out images, {made}{row['epochs']} epochs",
+        }
 
 
 def _baseline_points(run: Run) -> Iterable[dict[str, Any]]:
-    if not run.baseline or run.baseline.get("accuracy") is None:
+    baseline = run.baseline
+    if not baseline or baseline.get("accuracy") is None:
         return
-    images = next(
-        (
-            trial.measurement.get("images")
-            for trial in run.study(run.baseline.get("study", "finalists"))
-            if trial.key == run.baseline["key"]
-        ),
-        None,
-    )
+    trials = run.study(baseline.get("study", "finalists"))
+    own = (t.measurement.get("images") for t in trials if t.key == baseline["key"])
     yield {
         "layer": "baseline",
         "name": "baseline",
         "note": "held-out images",
-        **interval(run.baseline["accuracy"], images),
-        "reward": run.baseline.get("reward"),
-        "resolution": run.baseline["architecture"].get("resolution"),
-        "key": run.baseline["key"],
-        **run.baseline["cost"],
+        **interval(baseline["accuracy"], next(own, None)),
+        "reward": baseline.get("reward"),
+        "resolution": baseline["architecture"].get("resolution"),
+        "key": baseline["key"],
+        **baseline["cost"],
     }
 
 
@@ -199,8 +183,14 @@ def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
         yield row | {"layer": "rivals", "name": name, "note": note}
 
 
+def _published_points(run: Run) -> Iterable[dict[str, Any]]:
+    note = "published, ImageNet validation images, its authors' training"
+    for network in published.for_classes(run.num_classes):
+        yield network._asdict() | {"layer": "published", "note": note}
+
+
 def _latencies(tables: Tables) -> list[dict[str, Any]]:
-    """How long the members took, a list a setting: member, milliseconds of a call, quartiles."""
+    """For each setting: the members with the median and quartiles of a call in milliseconds."""
     settings: dict[str, list[list[Any]]] = {}
     for row in rows(tables.latency):
         times = [row[f"{name}_seconds"] for name in ("median", "low", "high")]
@@ -210,12 +200,6 @@ def _latencies(tables: Tables) -> list[dict[str, Any]]:
 
 
 def latency_setting(row: Mapping[str, Any]) -> str:
-    """How a latency was measured, in a few words."""
+    """How a latency was measured: `eager on cpu, one thread, batch 1`."""
     threads = f", {number(row['threads'], 'thread')}" if row["device"] == "cpu" else ""
     return f"{row['backend']} on {row['device']}{threads}, batch {row['batch']}"
-
-
-def _published_points(run: Run) -> Iterable[dict[str, Any]]:
-    note = "published, ImageNet validation images, its authors' training"
-    for network in published.for_classes(run.num_classes):
-        yield network._asdict() | {"layer": "published", "note": note}

@@ -1,9 +1,13 @@
-"""How figures for print look and are written: one style, and the same bytes for the same data."""
+"""One style for all printed figures; the same data give the same bytes.
+
+Figures are readable in grey and by the colour-blind: shapes, dashes and lightness differ, not hue
+alone.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,21 +24,28 @@ if TYPE_CHECKING:
 
 INK, QUIET, FAINT = "#1f2933", "#66727f", "#e4e7eb"
 TRIAL, PRUNED, FRONT = "#9aa5b1", "#c3cad2", "#52606d"
-#: Okabe and Ito's vermilion and a darkened blue of theirs: apart in hue and in lightness.
+#: Okabe and Ito's vermilion, and their blue darkened: apart in hue and in lightness.
 BASELINE, FAMILY = "#d55e00", "#0b5fa5"
+
+MACS = "MACs (multiply–adds)"
 
 DPI = 200
 
+#: The width of a column and of a page of a paper, in inches (assumed: two columns on A4).
+COLUMN, PAGE = 3.4, 6.8
+#: Length of a label above which a column has no room for two side by side (measured).
+_LONG = 20
+
 
 class LineStyle(NamedTuple):
-    """How a line is drawn: apart from others in shape and lightness, not in hue alone."""
+    """How a line is drawn."""
 
     marker: str
     colour: str
     dashes: str
 
 
-#: For each format, what keeps the time and the versions out of the file.
+#: The formats, each with the metadata that keeps dates and versions out of the file.
 _UNDATED: Mapping[str, Any] = {
     "svg": {"Date": None},
     "png": {"Software": None},
@@ -68,6 +79,54 @@ _STYLE: Mapping[Any, Any] = {
     "svg.hashsalt": "phiscale",
 }
 
+# ---------------------------------------------------------------------------------------- figures
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Applies the style to what matplotlib draws inside the block."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+@contextmanager
+def new_figure(
+    title: str, width: float, height: float, legend_columns: int = 3
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of `width` × `height` inches with one pair of axes; adds the legend at the end."""
+    with new_grid((1, 1), width, height, legend_columns) as (figure, (axes,)):
+        axes.set_title(title)
+        yield figure, axes
+
+
+@contextmanager
+def new_grid(
+    shape: tuple[int, int], width: float, height: float, legend_columns: int = 3
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with rows × columns axes, row by row; adds the legend at the end."""
+    from matplotlib.figure import Figure
+
+    with applied():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, list(figure.subplots(*shape, squeeze=False).flat)
+        _add_legend(figure, legend_columns)
+
+
+def _add_legend(figure: Figure, columns: int) -> None:
+    """Places each label of any axes once below all axes, where it hides no point."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        figure.legend(
+            found.values(), found, loc="outside lower left", ncols=columns, labelcolor=QUIET
+        )
+
 
 def encode(figure: Figure, suffix: str) -> bytes:
     """`figure` as png, svg or pdf: the same bytes for the same figure."""
@@ -77,16 +136,23 @@ def encode(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-#: The width of a column and of a page of a paper, in inches (assumed: two columns on A4).
-COLUMN, PAGE = 3.4, 6.8
-#: Letters of a legend's name of which a column does not hold two (measured).
-_LONG = 20
+def save(figure: Figure, *paths: Path) -> None:
+    """Writes `figure` to each of `paths`, in the format of its suffix, atomically.
+
+    Raises `InvalidInput` for a suffix other than .png, .svg and .pdf.
+    """
+    for path in paths:
+        suffix = path.suffix[1:].lower()
+        if suffix not in _UNDATED:
+            raise InvalidInput(f"{path}: a figure's file must end in .png, .svg or .pdf")
+        write_file(path, encode(figure, suffix))
 
 
 def at_width(figure: Figure, width: float) -> Figure:
-    """`figure` made `width` inches wide; its text keeps its size, and it loses less of its height.
+    """Resizes `figure` to `width` inches; text keeps its size, and height shrinks less than width.
 
-    In a column it has no title, which a paper says in its caption, and a narrow legend.
+    A figure for a column loses its title, which belongs in the paper's caption, and gets a narrow
+    legend.
     """
     own, height = figure.get_size_inches()
     figure.set_size_inches(width, height * (width / own) ** 0.4)
@@ -98,91 +164,64 @@ def at_width(figure: Figure, width: float) -> Figure:
         for each in tuple(figure.legends):
             longest = max(len(text.get_text()) for text in each.get_texts())
             each.remove()
-            legend(figure, figure.axes[0], 1 if longest > _LONG else 2)
+            _add_legend(figure, 1 if longest > _LONG else 2)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` in the format of `path`'s suffix, whole or not at all.
-
-    Raises `InvalidInput` for a suffix that is none of .png, .svg and .pdf.
-    """
-    if path.suffix[1:].lower() not in _UNDATED:
-        raise InvalidInput(f"{path}: a figure's file must end in .png, .svg or .pdf")
-    write_file(path, encode(figure, path.suffix[1:].lower()))
+# ------------------------------------------------------------------------------------ axes, labels
 
 
-def plain(text: str) -> str:
-    """`text` without what matplotlib would read as mathematics."""
-    return printable(text).replace("$", r"\$")
+def accuracy_axes(
+    axes: Axes, x: str, y: str, margins: tuple[float, float], tick: Callable[[float], str] = short
+) -> None:
+    """Labels the axes: x logarithmic with ticks at 1, 2, 5, 10 …, y in percent."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-
-@contextmanager
-def applied() -> Iterator[None]:
-    """Inside, matplotlib draws in this style; afterwards as before."""
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
-
-
-@contextmanager
-def new_figure(title: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """One figure of `width` × `height` inches with one pair of axes, in this style."""
-    from matplotlib.figure import Figure
-
-    with applied():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title)
-        yield figure, axes
+    axes.set(xscale="log", xlabel=x, ylabel=y)
+    axes.margins(*margins)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: tick(value))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    percent_axis(axes.yaxis)
 
 
 def percent_axis(axis: Axis) -> None:
     """Labels fractions as percent."""
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g} %"))
+    axis.set_major_formatter(lambda value, _: f"{round(100 * value, 2):g} %")
 
 
-def count_axis(axes: Axes) -> None:
-    """Labels a logarithmic axis of counts: 1M, 2M, 5M."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def plain(text: str) -> str:
+    """`text` with what matplotlib would read as mathematics escaped."""
+    return printable(text).replace("$", r"\$")
 
 
-def short_axis(axes: Axes) -> None:
-    """Labels a logarithmic axis of small numbers: 0.5, 1, 2, 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def annotate(axes: Axes, text: str, point: Any, offset: tuple[float, float], **look: Any) -> None:
+    """Writes `text` at `offset`, in points, from `point`."""
+    axes.annotate(plain(text), point, xytext=offset, textcoords="offset points", **look)
 
 
-def legend(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Below the axes, where no point can lie under it."""
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside lower left", ncols=columns, labelcolor=QUIET)
+def name_members(axes: Axes, line: Sequence[Mapping[str, Any]], x: str, colour: str) -> None:
+    """Writes each member's name above its point or error bar."""
+    for row in line:
+        high = row.get("high")
+        point = (row[x], row["accuracy"] if high is None else high)
+        name = str(row["name"]).upper()
+        annotate(
+            axes, name, point, (0, 4), ha="center", va="bottom", color=colour, fontweight="bold"
+        )
 
 
-def dots(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, label: str) -> None:
-    """Draws points; nothing where there are none."""
+# ----------------------------------------------------------------------------------------- points
+
+
+def dots(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> None:
+    """Draws trials as points, if there are any."""
     if len(x):
-        axes.scatter(x.astype(float), y, s=13, c=colour, linewidths=0.8, label=label)
+        axes.scatter(x.astype(float), y, s=13, c=TRIAL, linewidths=0.8, label=label)
 
 
 def crosses(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> None:
-    """Draws pruned trials over what is drawn already, which they do not squash.
-
-    The y axis stays as it is; what lies outside is not seen.
-    """
+    """Draws pruned trials without changing the range of the y axis; what lies outside is cut."""
     if axes.has_data():
         axes.set_ylim(axes.get_ylim())
     if len(x):
@@ -190,21 +229,21 @@ def crosses(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> Non
 
 
 def accuracy_line(
-    axes: Axes, way: Sequence[Mapping[str, Any]], x: str, look: LineStyle, label: str | None
+    axes: Axes, line: Sequence[Mapping[str, Any]], x: str, style: LineStyle, label: str | None
 ) -> None:
-    """Draws accuracy against `x`, a point a row, as a line in the order of the rows.
+    """Draws accuracy against `x` as a line through the rows in their order.
 
-    With error bars from `low` to `high`, and from `x_low` to `x_high`, where all rows have them.
+    Error bars from `low` to `high` and from `x_low` to `x_high` are drawn where all rows have them.
     """
     axes.errorbar(
-        [row[x] for row in way],
-        [row["accuracy"] for row in way],
-        xerr=_bars(way, x, "x_low", "x_high"),
-        yerr=_bars(way, "accuracy", "low", "high"),
-        color=look.colour,
-        marker=look.marker,
+        [row[x] for row in line],
+        [row["accuracy"] for row in line],
+        xerr=_bars(line, x, "x_low", "x_high"),
+        yerr=_bars(line, "accuracy", "low", "high"),
+        color=style.colour,
+        marker=style.marker,
         markersize=5,
-        linestyle=look.dashes,
+        linestyle=style.dashes,
         linewidth=1.5,
         elinewidth=0.9,
         capsize=2,
@@ -212,24 +251,8 @@ def accuracy_line(
     )
 
 
-def _bars(way: Sequence[Mapping[str, Any]], middle: str, low: str, high: str) -> Any:
-    """The lengths of error bars below and above; None where they are not known."""
-    if any(row.get(low) is None for row in way):
+def _bars(line: Sequence[Mapping[str, Any]], middle: str, low: str, high: str) -> Any:
+    """The lengths of error bars below and above the points; None where a row lacks them."""
+    if any(row.get(low) is None for row in line):
         return None
-    return [[row[middle] - row[low] for row in way], [row[high] - row[middle] for row in way]]
-
-
-def name_members(axes: Axes, way: Sequence[Mapping[str, Any]], x: str, colour: str) -> None:
-    """Writes each member's name above its point, or above its error bar."""
-    for row in way:
-        high = row.get("high")
-        axes.annotate(
-            plain(str(row["name"])).upper(),
-            (row[x], row["accuracy"] if high is None else high),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=colour,
-            fontweight="bold",
-        )
+    return [[row[middle] - row[low] for row in line], [row[high] - row[middle] for row in line]]

@@ -1,13 +1,9 @@
-"""Figures for print, drawn with matplotlib from the frames of `reports.tables`.
-
-Every figure is readable in grey and by the colour-blind (shapes and lightness differ, not hue
-alone), names its lines beside them, and is the same file to the byte for the same data.
-"""
+"""Printed figures of a run, drawn with matplotlib from the frames of `reports.tables`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.chart_data import latency_setting
 from reports.coefficient_figures import coefficient_grid, coefficient_surface
@@ -15,18 +11,16 @@ from reports.figure_style import (
     BASELINE,
     FAMILY,
     FRONT,
-    TRIAL,
+    MACS,
     LineStyle,
+    accuracy_axes,
     accuracy_line,
-    count_axis,
+    annotate,
     crosses,
     dots,
-    legend,
     name_members,
     new_figure,
-    percent_axis,
     plain,
-    short_axis,
 )
 from reports.load import Run
 from reports.schema import rows
@@ -40,40 +34,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: The costs that accuracy is drawn against, as an axis names them.
+#: The costs that accuracy is drawn against, with the label of the axis.
 COSTS = {
-    "macs": "MACs (multiply–adds)",
+    "macs": MACS,
     "params": "parameters",
     "activations": "activations (convolution outputs)",
 }
-#: How rivals, and ways to measure latency, are told apart: marker and dashes.
+#: How rivals, and settings of a latency, are told apart: marker and dashes.
 _RIVALS = (("s", "--"), ("^", ":"), ("v", "-."), ("P", "--"), ("X", ":"))
-_WAYS = (
+_SETTINGS = (
     *(("o", "-"), ("s", "--"), ("^", ":"), ("v", "-.")),
     *(("D", "-"), ("P", "--"), ("X", ":"), ("<", "-.")),
 )
-#: What else the family's accuracy is drawn against.
-SECONDS = "seconds of training"
-LATENCY = "milliseconds of one call"
-THROUGHPUT = "images per second"
 
 
-def accuracy(
-    trials: pd.DataFrame,
-    baseline: Mapping[str, Any] | None,
-    family: pd.DataFrame,
-    cost: str = "macs",
-) -> Figure:
-    """Accuracy against a cost: the search's trials, their Pareto front, the baseline, the family.
+def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
+    """Accuracy against a cost: the search's trials and Pareto front, baseline, family and rivals.
 
-    The search's accuracy is on held-out images after its short training, the family's on the test
-    images after its long one; the intervals are 95 % Wilson. `cost` is one of `COSTS`.
+    The search's accuracy is on held-out images after short training runs, the family's on the test
+    images after long ones; intervals are 95 % Wilson. `cost` is one of `COSTS`.
     """
+    trials, baseline = tables.trials, run.baseline
     with new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
+        accuracy_axes(axes, COSTS[cost], "accuracy", (0.08, 0.09))
         searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
         complete, pruned = (searched[searched["state"] == name] for name in ("complete", "pruned"))
-        axes.margins(x=0.08, y=0.09)
-        dots(axes, complete[cost], complete["accuracy"], TRIAL, "trials of the search")
+        dots(axes, complete[cost], complete["accuracy"], "trials of the search")
         front = pareto(trials, cost)
         if len(front) > 1:
             axes.plot(
@@ -94,106 +80,97 @@ def accuracy(
                 linestyle="none",
                 label="baseline, trained longer",
             )
-        _draw_rivals(axes, trials, family, cost)
-        _draw_family(axes, family, cost)
+        members = tables.family[tables.family["accuracy"].notna()].sort_values("macs")
+        for place, (rule, own) in enumerate(tables.rivals.groupby("rule", sort=False)):
+            _draw_rivals(axes, str(rule), own, members, cost, _RIVALS[place % len(_RIVALS)])
+        if line := rows(members):
+            style = LineStyle("o", FAMILY, "-")
+            accuracy_line(axes, line, cost, style, "family, on the test images")
+            name_members(axes, line, cost, FAMILY)
         crosses(axes, pruned[cost], pruned["accuracy"], "pruned trials")
-        axes.set_xscale("log")
-        axes.set(xlabel=COSTS[cost], ylabel="accuracy")
-        count_axis(axes)
-        percent_axis(axes.yaxis)
-        legend(figure, axes)
     return figure
 
 
-def _draw_family(axes: Axes, family: pd.DataFrame, cost: str) -> None:
-    way = rows(family[family["accuracy"].notna()])
-    if way:
-        accuracy_line(axes, way, cost, LineStyle("o", FAMILY, "-"), "family, on the test images")
-        name_members(axes, way, cost, FAMILY)
+def _draw_rivals(
+    axes: Axes,
+    rule: str,
+    rivals: pd.DataFrame,
+    members: pd.DataFrame,
+    cost: str,
+    look: tuple[str, str],
+) -> None:
+    """A thin line for a rule, with its name at the end; a point for a preset.
 
-
-def _draw_rivals(axes: Axes, trials: pd.DataFrame, family: pd.DataFrame, cost: str) -> None:
-    """A thin line a rule, named at its end; a point a preset.
-
-    A line begins at the smallest member, unless it has a rival of that one's MACs.
+    A line begins at the smallest member, unless the rule has a rival with that member's MACs.
     """
-    trained = trials[(trials["study"] == "rivals") & trials["accuracy"].notna()]
-    if trained.empty:
-        return
-    start = family[family["accuracy"].notna()].sort_values("macs").head(1)
-    for place, (rule, own) in enumerate(trained.groupby(_rules(trained), sort=False)):
-        beside = own["job"].str.partition(" ")[2]
-        first = start[~start["name"].isin(beside)] if beside.all() else start[:0]
-        way = [*rows(first), *rows(own.sort_values("macs"))]
-        marker, dashes = _RIVALS[place % len(_RIVALS)]
-        axes.plot(
-            [row[cost] for row in way],
-            [row["accuracy"] for row in way],
-            color=FRONT,
-            marker=marker,
-            markersize=4,
-            linestyle=dashes,
-            linewidth=1,
-        )
-        end = way[-1]
-        cheaper = family[family[cost] <= end[cost]]["accuracy"].max()
-        axes.annotate(
-            plain(str(rule)),
-            (end[cost], end["accuracy"]),
-            xytext=(0, 6 if end["accuracy"] > cheaper else -6),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if end["accuracy"] > cheaper else "top",
-            color=FRONT,
-            fontsize=7.5,
-        )
-
-
-def _rules(trained: pd.DataFrame) -> pd.Series[Any]:
-    return trained["job"].str.partition(" ")[0]
+    start = members.head(1) if rivals["member"].notna().all() else members[:0]
+    start = start[~start["name"].isin(rivals["member"])]
+    line = [*rows(start), *rows(rivals.sort_values("macs"))]
+    marker, dashes = look
+    axes.plot(
+        [row[cost] for row in line],
+        [row["accuracy"] for row in line],
+        color=FRONT,
+        marker=marker,
+        markersize=4,
+        linestyle=dashes,
+        linewidth=1,
+    )
+    end = line[-1]
+    above = end["accuracy"] > members[members[cost] <= end[cost]]["accuracy"].max()
+    annotate(
+        axes,
+        rule,
+        (end[cost], end["accuracy"]),
+        (0, 6 if above else -6),
+        ha="center",
+        va="bottom" if above else "top",
+        color=FRONT,
+        fontsize=7.5,
+    )
 
 
 def family_accuracy(title: str, lines: Mapping[str, list[dict[str, Any]]], label: str) -> Figure:
-    """The members' accuracy against what they take, a line each way of measuring it.
+    """The members' accuracy against what they take, a line for each way of measuring it.
 
-    A row of a line has name, accuracy, low, high and x, and, where it varies, x_low and x_high.
+    A row of a line has name, accuracy, low, high and x, and, where x varies, x_low and x_high.
     """
-    with new_figure(f"Accuracy against {title}", 6.8, 3.8) as (figure, axes):
-        for place, (name, way) in enumerate(lines.items()):
-            _draw_way(axes, name if len(lines) > 1 else "", way, place)
-        if len(lines) > 1:
-            _name_aside(axes, lines)
-        axes.set_xscale("log")
-        axes.margins(x=0.1, y=0.12)
-        axes.set(xlabel=label, ylabel="test accuracy")
-        short_axis(axes)
-        percent_axis(axes.yaxis)
-        legend(figure, axes, 2)
+    with new_figure(f"Accuracy against {title}", 6.8, 3.8, 2) as (figure, axes):
+        accuracy_axes(axes, label, "test accuracy", (0.1, 0.12), "{:g}".format)
+        several = len(lines) > 1
+        for place, (name, line) in enumerate(lines.items()):
+            marker, dashes = _SETTINGS[place % len(_SETTINGS)]
+            style = LineStyle(marker, FRONT if place else FAMILY, dashes)
+            accuracy_line(axes, line, "x", style, plain(name) if several else None)
+            if not several:
+                name_members(axes, line, "x", FAMILY)
+        if several:  # each name once, at the right: a member is as accurate on every line
+            heights = {row["name"]: row["accuracy"] for line in lines.values() for row in line}
+            for name, height in heights.items():
+                annotate(
+                    axes,
+                    str(name).upper(),
+                    (1, height),
+                    (3, 0),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    color=FAMILY,
+                    fontweight="bold",
+                )
     return figure
 
 
-def _name_aside(axes: Axes, lines: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Names each member once, at the right of its points: it is as accurate on every line."""
-    heights = {row["name"]: row["accuracy"] for way in lines.values() for row in way}
-    for name, height in heights.items():
-        axes.annotate(
-            plain(str(name)).upper(),
-            (1, height),
-            xycoords=("axes fraction", "data"),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center",
-            color=FAMILY,
-            fontweight="bold",
-        )
-
-
-def _draw_way(axes: Axes, name: str, way: list[dict[str, Any]], place: int) -> None:
-    marker, dashes = _WAYS[place % len(_WAYS)]
-    colour = FAMILY if place == 0 else FRONT
-    accuracy_line(axes, way, "x", LineStyle(marker, colour, dashes), plain(name) or None)
-    if not name:
-        name_members(axes, way, "x", colour)
+def latency(
+    latencies: Iterable[Mapping[str, Any]],
+    members: Iterable[Mapping[str, Any]],
+    *,
+    throughput: bool = False,
+) -> Figure:
+    """The members' accuracy against milliseconds of one call, or against images per second."""
+    lines = latency_lines(latencies, members, throughput=throughput)
+    if throughput:
+        return family_accuracy("throughput", lines, "images per second")
+    return family_accuracy("latency", lines, "milliseconds of one call")
 
 
 def latency_lines(
@@ -202,10 +179,7 @@ def latency_lines(
     *,
     throughput: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The members' accuracy and milliseconds of one call, by how they were measured.
-
-    With `throughput`, images per second instead.
-    """
+    """The lines of `latency`, by the setting that was measured; members of known accuracy only."""
     known = {row["name"]: row for row in members if row["accuracy"] is not None}
     found: dict[str, list[dict[str, Any]]] = {}
     for row in latencies:
@@ -213,61 +187,67 @@ def latency_lines(
             continue
         low, median, high = (row[f"{name}_seconds"] for name in ("low", "median", "high"))
         if throughput:
-            times = [row["batch"] / each for each in (high, median, low)]
+            low, median, high = (row["batch"] / each for each in (high, median, low))
         else:
-            times = [1000 * each for each in (low, median, high)]
-        place = dict(zip(("x_low", "x", "x_high"), times, strict=True))
+            low, median, high = (1000 * each for each in (low, median, high))
+        place = {"x_low": low, "x": median, "x_high": high}
         found.setdefault(latency_setting(row), []).append({**known[row["member"]], **place})
     return found
 
 
-def _latency(tables: Tables, *, throughput: bool) -> Figure:
-    lines = latency_lines(rows(tables.latency), rows(tables.family), throughput=throughput)
-    title, label = ("throughput", THROUGHPUT) if throughput else ("latency", LATENCY)
-    return family_accuracy(title, lines, label)
+def _latency(*, throughput: bool) -> Callable[[Run, Tables], Figure]:
+    return lambda _, tables: latency(
+        rows(tables.latency), rows(tables.family), throughput=throughput
+    )
 
 
-def _against_seconds(_: Run, tables: Tables) -> Figure:
+def _training_time(_: Run, tables: Tables) -> Figure:
     trained = [row for row in rows(tables.family) if row["accuracy"] and row["train_seconds"]]
-    way = [row | {"x": row["train_seconds"]} for row in trained]
-    return family_accuracy("training time", {"": way} if way else {}, SECONDS)
+    line = [row | {"x": row["train_seconds"]} for row in trained]
+    return family_accuracy("training time", {"": line} if line else {}, "seconds of training")
 
 
 def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
-    return lambda run, tables: accuracy(tables.trials, run.baseline, tables.family, cost)
+    return lambda run, tables: accuracy(run, tables, cost)
+
+
+class FigureKind(NamedTuple):
+    """A figure, and the table without which it has nothing to show ("": it always has)."""
+
+    draw: Callable[[Run, Tables], Figure]
+    needs: str = ""
 
 
 #: Every kind of figure, by the name of its file.
-KINDS: Mapping[str, Callable[[Run, Tables], Figure]] = {
-    **{f"accuracy_{cost}": _accuracy(cost) for cost in COSTS},
-    "accuracy_latency": lambda _, tables: _latency(tables, throughput=False),
-    "accuracy_throughput": lambda _, tables: _latency(tables, throughput=True),
-    "accuracy_seconds": _against_seconds,
-    "pareto": lambda run, tables: pareto_front(tables.trials, tables.pareto, run.pareto or {}),
-    "search_progress": lambda _, tables: search_progress(tables.search_progress),
-    "coefficients": lambda _, tables: coefficient_grid(tables.coefficients),
-    "coefficient_surface": lambda _, tables: coefficient_surface(tables.coefficients),
-}
-
-#: The table that a figure has nothing to show without.
-_NEEDS = {
-    "accuracy_latency": "latency",
-    "accuracy_throughput": "latency",
-    "accuracy_seconds": "family",
-    "pareto": "pareto",
-    "search_progress": "search_progress",
-    "coefficients": "coefficients",
-    "coefficient_surface": "coefficients",
+KINDS: Mapping[str, FigureKind] = {
+    **{f"accuracy_{cost}": FigureKind(_accuracy(cost)) for cost in COSTS},
+    "accuracy_latency": FigureKind(_latency(throughput=False), "latency"),
+    "accuracy_throughput": FigureKind(_latency(throughput=True), "latency"),
+    "accuracy_seconds": FigureKind(_training_time, "family"),
+    "pareto": FigureKind(
+        lambda run, found: pareto_front(found.trials, found.pareto, run.pareto or {}), "pareto"
+    ),
+    "search_progress": FigureKind(
+        lambda _, found: search_progress(found.search_progress), "search_progress"
+    ),
+    "coefficients": FigureKind(
+        lambda _, found: coefficient_grid(found.coefficients), "coefficients"
+    ),
+    "coefficient_surface": FigureKind(
+        lambda _, found: coefficient_surface(found.coefficients), "coefficients"
+    ),
 }
 
 
 def drawable(tables: Tables) -> list[str]:
-    """The kinds that have something to show, and accuracy against each cost in any case."""
-    return [kind for kind in KINDS if kind not in _NEEDS or len(getattr(tables, _NEEDS[kind]))]
+    """The kinds of figures that have something to show."""
+    return [
+        name for name, kind in KINDS.items() if not kind.needs or len(getattr(tables, kind.needs))
+    ]
 
 
-def draw(kind: str, run: Run, tables: Tables) -> Figure:
-    """The figure of one of `KINDS`; raises `InvalidInput` for another name."""
-    if kind not in KINDS:
-        raise one_of("figure", kind, KINDS)
-    return KINDS[kind](run, tables)
+def draw(name: str, run: Run, tables: Tables) -> Figure:
+    """The figure of that kind; raises `InvalidInput` for a name that is not in `KINDS`."""
+    if name not in KINDS:
+        raise one_of("figure", name, KINDS)
+    return KINDS[name].draw(run, tables)

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 #: A password in a storage's URL, wherever it stands in a text.
 _PASSWORD = re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@(?!\S*@)")
 
-#: A URL with several @, of which any may belong to a password.
+#: A URL with several @, any of which may belong to a password.
 _AMBIGUOUS = re.compile(r"(\w://)[^\s/:@]*:[^\s@]*@\S*@\S*")
 
 _NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?")
 
-#: What lays out text, and the joiners that some scripts and emoji are written with.
+#: Control characters that stay: line breaks, tabs, and the joiners of some scripts and emoji.
 _SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 _WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
 
 
 def count(value: float) -> str:
-    """A count as people say it: 41.2M, 1.2G."""
+    """A count with three digits and a unit: 41.2M, 1.20G."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= 0.9995 * size:
             return f"{value / size:#.3g}".rstrip(".") + unit
@@ -33,7 +33,7 @@ def count(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """A count for an axis, without zeros that say nothing: 40K, 2.5M."""
+    """A count without trailing zeros, for an axis: 40K, 2.5M."""
     return re.sub(r"\.0+(?=\D|$)|(\.\d*?)0+(?=\D|$)", r"\1", count(value))
 
 
@@ -43,26 +43,29 @@ def percent(value: float) -> str:
 
 
 def half_width(low: float, high: float) -> str:
-    """Half of an interval of fractions, in percentage points: ± 0.8."""
+    """Half of an interval of fractions in percentage points: ± 0.8."""
     return f"±\N{NO-BREAK SPACE}{50 * (high - low):.1f}"
 
 
 def points(difference: float, *, signed: bool = False, unit: bool = True) -> str:
-    """A difference of fractions in percentage points: 1.2 points; with its sign: −1.2, +1.2."""
+    """A difference of fractions: 1.2 points; signed: +1.2 points; without its unit: +1.2."""
     amount = f"{100 * difference:+.1f}" if signed or not unit else f"{100 * difference:.1f}"
-    return amount.replace("-", "−") + (" points" if unit else "")
+    return minus(amount) + (" points" if unit else "")
+
+
+def minus(number: str) -> str:
+    """A formatted number with a minus sign in place of the hyphen."""
+    return number.replace("-", "−")
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: 4.2 MB (millions)."""
-    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= 0.9995 * bytes_:
-            return f"{count / bytes_:.3g} {unit}"
-    return f"{count:.0f} bytes"
+    """Bytes: 4.2 MB (millions)."""
+    shown = short(count)
+    return f"{shown[:-1]} {shown[-1]}B" if shown[-1].isalpha() else f"{shown} bytes"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as the two largest of days, hours, minutes and seconds."""
+    """Seconds in the two largest units of days, hours, minutes and seconds: 1 h 30 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     left = round(seconds)
@@ -75,19 +78,24 @@ def duration(seconds: float) -> str:
 
 
 def word(count: int) -> str:
-    """A number as text has it: in words up to twelve."""
+    """A number for running text: in words up to twelve, then in digits."""
     return _WORDS[count] if count < len(_WORDS) else f"{count:,}"
 
 
 def number(count: int, noun: str) -> str:
     """`three networks`, `one network`, `48 networks`."""
-    return f"{word(count)} {noun}" + ("" if count == 1 else "s")
+    return f"{word(count)} {plural(count, noun)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`epoch` for one, `epochs` for any other number."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def printable(text: str) -> str:
-    """`text` with control and direction-changing characters spelled out: ⟨U+202E⟩.
+    """`text` with control and direction-changing characters as ⟨U+202E⟩, without passwords.
 
-    They could otherwise make a name look like another, or reverse what stands beside it.
+    Such characters could make a name look like another, or reverse the text beside it.
     """
     return "".join(
         f"⟨U+{ord(letter):04X}⟩" if _hidden(letter) else letter for letter in without_password(text)
@@ -95,7 +103,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """`text`, of which the end is left out where it has more than `most` letters."""
+    """`text`, cut off with an ellipsis if it has more than `most` characters."""
     shown = printable(text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
@@ -105,12 +113,12 @@ def _hidden(letter: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """`text` with *** for the password of any URL in it, and for all of a URL with several @."""
+    """`text` with *** for the password of any URL, and for all of a URL with several @."""
     return _PASSWORD.sub(r"\1:***@", _AMBIGUOUS.sub(r"\1***", text))
 
 
 def cell(value: object) -> object:
-    """`value` as a CSV cell that no spreadsheet takes for a formula."""
+    """`value` as a CSV cell that a spreadsheet does not take for a formula."""
     if not isinstance(value, str):
         return value
     shown = printable(value)
@@ -119,10 +127,10 @@ def cell(value: object) -> object:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV; what a spreadsheet would take for a formula begins with an apostrophe.
+    """A table as CSV; text that a spreadsheet would take for a formula gets an apostrophe.
 
-    A column of text that this or `printable` changes is followed by NAME_json, its text as JSON
-    strings, for programs that need it as it was. Passwords are hidden there too.
+    A text column NAME that this or `printable` changes is followed by NAME_json, the original text
+    as JSON strings, for programs. Passwords are hidden there too.
     """
     shown = table.map(cell)
     for name in table.columns[::-1]:

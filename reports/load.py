@@ -1,14 +1,16 @@
-"""A run directory, read into frozen data: its JSON and YAML files and every trial of its studies.
+"""Reads a run directory into frozen data: its JSON and YAML files and every trial of its studies.
 
-Reading never changes a run: no study and no table is created, and what an unfinished run does not
-have yet is simply absent. All numbers keep the run's vocabulary and units: MACs (multiply–adds),
+Reading never changes a run: it creates no study and no table, and what an unfinished run does not
+have yet is None or empty. All numbers keep the run's vocabulary and units: MACs (multiply–adds),
 params, activations, accuracy as a fraction in [0, 1], resolution in pixels, times in seconds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,23 +23,20 @@ from space.validation import InvalidInput
 if TYPE_CHECKING:
     import optuna
 
-#: Optuna's trial states in the words of `space.evaluation.Status`, and the two of unfinished ones.
-_STATES = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "waiting",
-}
+#: The user attributes of Optuna's trials that a `Trial` keeps under the same names.
+_ATTRIBUTES = (
+    "job", "key", "architecture", "cost", "budget", "measurement", "environment",
+    "answered_from", "retries", "rejected", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One evaluation, as the storage has it; mappings are empty where nothing was recorded.
+    """One evaluation; mappings are empty where the storage has recorded nothing.
 
-    `value` is on the study's scale: the reward (search, finalists) or the accuracy (coefficients,
-    family). `reports` holds that value after each epoch. `seconds` is wall-clock time from asking
-    for the trial to telling its result.
+    `state` is complete, pruned, failed, running or waiting. `value` is on the study's scale: the
+    reward (search, finalists) or the accuracy (coefficients, family); `reports` holds it after each
+    epoch. `seconds` is wall-clock time from asking for the trial to telling its result.
     """
 
     study: str
@@ -58,21 +57,20 @@ class Trial:
     rejected: int = 0
     seconds: float | None = None
     started: datetime | None = None
-    ended: datetime | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether a training run ended with a result: complete or pruned, not answered."""
+        """Whether a training run ended with a result: complete or pruned, but not answered."""
         return self.state in ("complete", "pruned") and self.answered_from is None
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run directory holds; None or empty where a stage has not ended yet.
+    """The contents of a run directory; None or empty where a stage has not ended yet.
 
-    `trials` are those of each study by its name, in the order in which the studies were begun;
-    `stages` and `titles` are what the storage says that the studies are; `driven`, whether a
-    process works on the run.
+    `trials` holds the trials of each study by its name, in the order in which the studies were
+    created; `stages` and `titles` are the studies' attributes of these names; `driven` says whether
+    a process is working on the run.
     """
 
     path: Path
@@ -90,17 +88,17 @@ class Run:
 
     @property
     def all_trials(self) -> tuple[Trial, ...]:
-        """The trials of all studies, in the order in which the studies were begun."""
+        """The trials of all studies, in the order in which the studies were created."""
         return tuple(trial for study in self.trials.values() for trial in study)
 
     @property
     def name(self) -> str:
-        """The recipe's name, or the directory's where there is no recipe."""
+        """The recipe's name, or the directory's if there is no recipe."""
         return str(self.recipe.get("name") or self.path.resolve().name)
 
     @property
     def num_classes(self) -> int:
-        """The classes that the run's networks tell apart; 0 where there is no network yet."""
+        """The number of classes of the run's networks; 0 if there is no network yet."""
         every = (trial.architecture for trial in self.all_trials)
         return next((each["num_classes"] for each in every if "num_classes" in each), 0)
 
@@ -109,34 +107,38 @@ class Run:
         """What accuracy means: `top1`, or `balanced` (the mean over classes)."""
         return str(self.recipe.get("objective", {}).get("metric", "top1"))
 
+    @property
+    def looked_up(self) -> bool:
+        """Whether the search looked up recorded training runs and trained nothing."""
+        return bool(self.recipe.get("evaluator", {}).get("kind") == "records")
+
     def study(self, name: str) -> tuple[Trial, ...]:
-        """The trials of one study in the order of their numbers; none where it has not begun."""
+        """The trials of one study in the order of their numbers; empty if it has not begun."""
         return self.trials.get(name, ())
 
     def stage_of(self, study: str) -> str:
-        """The stage that a study belongs to; one of that name where the storage says none."""
+        """The stage that a study belongs to; its own name if the storage does not say."""
         return self.stages.get(study, study)
 
 
 def load(run_dir: Path | str, storage: str | None = None) -> Run:
-    """Everything that is known of a run, finished or not.
+    """Reads a run, finished or not.
 
     `storage` is the URL of its Optuna storage; None for the one that its recipe names, or else
-    `study.db` in the directory. Raises `space.validation.InvalidInput` where the directory is none
-    of a run or a file of it cannot be read.
+    `study.db` in the directory. Raises `space.validation.InvalidInput` if the directory does not
+    exist or a file of it cannot be read.
     """
-    path = Path(run_dir)
-    if not path.is_dir():
-        raise InvalidInput(f"{path}: run directory not found")
-    recipe_text = _text(path / "recipe.yaml")
-    recipe = _recipe(recipe_text, path / "recipe.yaml")
     from search.lease import driver_of
     from search.storage import storage_url
 
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise InvalidInput(f"{path}: run directory not found")
+    recipe = _mapping(path / "recipe.yaml", "YAML", yaml.safe_load) or {}
     url = storage or storage_url(path, recipe.get("storage"))
     return Run(
         path=path,
-        recipe_text=recipe_text,
+        recipe_text=_text(path / "recipe.yaml"),
         recipe=recipe,
         manifest=_json(path / "manifest.json") or {},
         baseline=_json(path / "baseline.json"),
@@ -148,6 +150,15 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
     )
 
 
+@contextmanager
+def readable(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Raises `InvalidInput` with `advice` if the block cannot read `what` from `path`."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise InvalidInput(f"{path}: cannot read {what} ({error}); {advice}") from None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -157,75 +168,53 @@ def _text(path: Path) -> str:
         raise InvalidInput(f"{path}: must be readable UTF-8 text: {error}") from None
 
 
-def _recipe(text: str, path: Path) -> Mapping[str, Any]:
-    try:
-        recipe = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(recipe, dict):
-        raise InvalidInput(f"{path}: must be a mapping, but got {type(recipe).__name__}")
-    return recipe
-
-
 def _json(path: Path) -> Mapping[str, Any] | None:
+    return _mapping(path, "JSON", json.loads)
+
+
+def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> Mapping[str, Any] | None:
+    """The data in a file; None if the file does not exist or is empty."""
     text = _text(path)
-    if not text:
-        return None
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise InvalidInput(f"{path}: must be a JSON object, but got {type(data).__name__}")
+        data = parse(text) if text else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidInput(f"{path}: not valid {form}: {error}") from None
+    if not isinstance(data, dict | None):
+        raise InvalidInput(f"{path}: must be a mapping, but got {type(data).__name__}")
     return data
 
 
 def _studies(url: str) -> dict[str, dict[str, Any]]:
-    """The trials, the stage and the title of each study that the storage holds, by its name."""
+    """The stage, the title and the trials of each study in the storage, by its name."""
     from search.optuna_internals import id_of_study
     from search.storage import reading
     from search.study import DRIVERS
 
+    stages, titles, trials = {}, {}, {}
     with reading(url) as storage:
-        every = [] if storage is None else storage.get_all_studies()
-        studies = sorted(every, key=id_of_study)
-        own = {study.study_name: study for study in studies if study.study_name != DRIVERS}
-        return {
-            "stages": {name: study.user_attrs.get("stage", name) for name, study in own.items()},
-            "titles": {name: study.user_attrs.get("title", name) for name, study in own.items()},
-            "trials": {
-                name: tuple(
-                    _trial(name, trial)
-                    for trial in storage.get_all_trials(id_of_study(study), deepcopy=False)
-                )
-                for name, study in own.items()
-                if storage is not None
-            },
-        }
+        studies = [] if storage is None else storage.get_all_studies()
+        for study in sorted(studies, key=id_of_study):
+            name = study.study_name
+            if storage is None or name == DRIVERS:
+                continue
+            stages[name] = study.user_attrs.get("stage", name)
+            titles[name] = study.user_attrs.get("title", name)
+            found = storage.get_all_trials(id_of_study(study), deepcopy=False)
+            trials[name] = tuple(_trial(name, trial) for trial in found)
+    return {"stages": stages, "titles": titles, "trials": trials}
 
 
 def _trial(study: str, trial: optuna.trial.FrozenTrial) -> Trial:
     from search.study import value_of
 
-    attributes = trial.user_attrs
+    known = trial.user_attrs
     return Trial(
         study=study,
         number=trial.number,
-        state=_STATES[trial.state.name],
+        state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
         value=value_of(trial) if trial.state.name == "COMPLETE" else None,
         choices=dict(trial.params),
         reports=dict(trial.intermediate_values),
-        job=attributes.get("job", ""),
-        key=attributes.get("key", ""),
-        architecture=attributes.get("architecture", {}),
-        cost=attributes.get("cost", {}),
-        budget=attributes.get("budget", {}),
-        measurement=attributes.get("measurement", {}),
-        environment=attributes.get("environment", {}),
-        answered_from=attributes.get("answered_from"),
-        retries=attributes.get("retries", 0),
-        rejected=attributes.get("rejected", 0),
-        seconds=attributes.get("seconds"),
         started=trial.datetime_start,
-        ended=trial.datetime_complete,
+        **{name: known[name] for name in _ATTRIBUTES if name in known},
     )

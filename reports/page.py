@@ -1,4 +1,4 @@
-"""Stage 4: the report of a run: one HTML page, with its figures and tables as files beside it."""
+"""Stage 4: the report of a run, one HTML page with its figures and tables as files beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports import (
     tables,
     templating,
 )
-from reports.chart_data import chart_data, networks_of, points_table
+from reports.chart_data import StageIndex, chart_data, points_table
 from reports.load import Run, load
 from reports.schema import glossary, rows
 from reports.summary import summarise
@@ -31,22 +31,29 @@ _SUFFIXES = ("png", "svg", "pdf")
 #: Candidates of the coefficient grid that the page lists; the CSV has all.
 _MOST_CANDIDATES = 60
 
+#: Tables that are made for a file only.
+_MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
+    "points": points_table,
+    "facts": page_tables.facts,
+    "statements": page_tables.statements,
+    "columns": lambda *_: glossary(),
+}
+
 
 def write(run_dir: Path | str, storage: str | None = None, folder: Path | None = None) -> Path:
-    """Writes the report of a run, finished or not, and gives the path of its page.
+    """Writes the report of a run, finished or not, and returns the path of its page.
 
-    `storage` is the URL of the run's Optuna storage, None for the one that its recipe names. Into
-    `folder`, by default the run's `report/`, go `index.html`, a CSV of every table and the figures
-    as PNG, SVG and PDF, each whole or not at all; what an earlier report left there is replaced.
-    Raises `space.validation.InvalidInput` where the run cannot be read.
+    `storage` is the URL of the run's Optuna storage; None for the one that its recipe names.
+    `folder`, by default the run's `report/`, gets `index.html`, a CSV of every table, and the
+    figures as PNG, SVG and PDF; each file is written atomically and replaces an earlier one. Raises
+    `space.validation.InvalidInput` if the run cannot be read.
     """
     run = load(run_dir, storage)
     found = tables.collect(run)
     folder = folder or run.path / "report"
     for kind in figures.drawable(found):
-        figure = figures.draw(kind, run, found)
-        for suffix in _SUFFIXES:
-            write_file(folder / f"{kind}.{suffix}", figure_style.encode(figure, suffix))
+        paths = [folder / f"{kind}.{suffix}" for suffix in _SUFFIXES]
+        figure_style.save(figures.draw(kind, run, found), *paths)
     for name in (*_tables(), "index.html"):
         write_file(folder / name, content(name, run, found))
     return folder / "index.html"
@@ -60,12 +67,11 @@ def file_names(found: Tables) -> list[str]:
 
 
 def _tables() -> list[str]:
-    names = [*(field.name for field in fields(Tables)), *_MORE_TABLES]
-    return [f"{name}.csv" for name in names]
+    return [f"{name}.csv" for name in (*(each.name for each in fields(Tables)), *_MORE_TABLES)]
 
 
 def content(name: str, run: Run, found: Tables) -> bytes:
-    """The file of the report that has this name: the page, or one of `file_names`."""
+    """The content of a file of the report: `index.html`, or one of `file_names`."""
     stem, _, suffix = name.rpartition(".")
     if name == "index.html":
         return render(run, found).encode()
@@ -75,22 +81,14 @@ def content(name: str, run: Run, found: Tables) -> bytes:
     return formatting.to_csv(more(run, found) if more else getattr(found, stem)).encode()
 
 
-#: Tables that are made for a file alone.
-_MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
-    "points": points_table,
-    "facts": page_tables.table,
-    "statements": page_tables.statements,
-    "columns": lambda *_: glossary(),
-}
-
-
 def render(run: Run, found: Tables) -> str:
     """The page, with links to the files beside it."""
-    networks = networks_of(run)
+    networks = StageIndex(run.all_trials, run.baseline)
     family = rows(found.family)
     candidates = rows(found.coefficients.head(_MOST_CANDIDATES))
     search = page_context.search_counts(found)
-    there = {
+    curves = found.learning_curves
+    sections = {
         "search": search,
         "coefficients": run.coefficients,
         "family": family,
@@ -102,11 +100,11 @@ def render(run: Run, found: Tables) -> str:
         title=run.name,
         run=run,
         summary=summarise(run, found),
-        sections=[(name, name.capitalize()) for name, shown in there.items() if shown],
+        sections=[(name, name.capitalize()) for name, shown in sections.items() if shown],
         family=family,
         best=rows(found.best),
         search=search,
-        curves=page_context.longest_curve(found, "search") > 1,
+        curves=bool((curves["study"].eq("search") & curves["epoch"].gt(1)).any()),
         shares=page_context.shares(found),
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
         failures=page_context.failures(found),

@@ -1,4 +1,4 @@
-"""The frames of a run, arranged as the report's template shows them."""
+"""The frames of a run, arranged for the report's template."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reports.tables import Tables
 
 #: Pixels of a side of the triangle of shares.
 _SIDE = 300
-#: Trials that the page lists beside a reason for failing.
+#: Trials that the page lists for each reason for failing.
 _MOST_LISTED = 40
 
 
 def search_counts(found: Tables) -> list[tuple[str, int]]:
-    """What became of the search's trials, as titles and numbers."""
+    """How the search's trials ended, as titles and numbers."""
     titles = {
         "complete": "trained to the end",
         "pruned": "stopped early",
@@ -38,7 +38,7 @@ def search_counts(found: Tables) -> list[tuple[str, int]]:
 
 
 def failures(found: Tables) -> list[dict[str, Any]]:
-    """The reasons of failed trials, the most frequent first, with the trials that they ended."""
+    """The reasons of failed trials, the most frequent first, with the numbers of these trials."""
     groups: dict[tuple[str, str], list[int]] = {}
     for row in rows(found.failures):
         reason = row["reason"] or "no reason recorded"
@@ -55,14 +55,8 @@ def failures(found: Tables) -> list[dict[str, Any]]:
     ]
 
 
-def longest_curve(found: Tables, study: str) -> int:
-    """The epochs of a study's longest training; 0 where none was measured by epochs."""
-    curves = found.learning_curves
-    return max((row["epoch"] for row in rows(curves[curves["study"] == study])), default=0)
-
-
 def shares(found: Tables) -> dict[str, Any]:
-    """The table of choices: a row for each kind, a column for each stage of the space."""
+    """The table of choices: a row for each kind of choice, a column for each stage."""
     weights = {row["choice"]: row["importance"] for row in rows(found.importance)}
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows(found.choices):
@@ -94,41 +88,27 @@ def chosen(coefficients: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def triangle(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     """The triangle of shares in pixels, y downwards; shades from 0 to 4 rise with accuracy."""
-    known = [row for row in candidates if row["accuracy"] is not None]
+    known = ternary.placed(candidates)
     if len(known) < 3:
         return {}
 
     def at(place: ternary.TernaryPoint) -> dict[str, float]:
-        return {
-            "x": round(_SIDE * place.x, 1),
-            "y": round(_SIDE * (ternary.HEIGHT - place.y), 1),
-        }
+        return {"x": round(_SIDE * place.x, 1), "y": round(_SIDE * (ternary.HEIGHT - place.y), 1)}
 
-    low, high = (end(row["accuracy"] for row in known) for end in (min, max))
-    known.sort(key=lambda row: (not row["winner"], -row["accuracy"]))
-    places = [
-        ternary.place(row["depth_share"], row["width_share"], row["resolution_share"])
-        for row in known
-    ]
     points = [
-        at(place)
-        | {
-            "shade": int(4.999 * (row["accuracy"] - low) / ((high - low) or 1)),
-            "row": row,
-            "named": named,
-        }
-        for row, place, named in zip(known, places, ternary.with_room(places), strict=True)
+        at(each.at) | {"shade": int(4.999 * each.level), "row": each.row, "named": each.numbered}
+        for each in known
     ]
     return {
         "lines": [(at(begin), at(end)) for begin, end in ternary.GRID],
         "corners": [at(corner) | {"name": name} for name, corner in ternary.CORNERS],
-        "points": points[::-1],  # the foremost is drawn over the others
+        "points": points[::-1],  # the most important are drawn over the others
     }
 
 
 @dataclass(frozen=True)
 class ForestPlot:
-    """Where accuracies stand in the drawn column of the table of candidates."""
+    """The scale of the drawn column of the table of candidates."""
 
     low: float
     high: float
@@ -136,7 +116,7 @@ class ForestPlot:
 
     @classmethod
     def around(cls, candidates: list[dict[str, Any]]) -> ForestPlot:
-        """The range that holds all intervals of `candidates`; the band is the winner's."""
+        """A scale that holds all intervals of `candidates`; the band is the winner's interval."""
         ends = [row[name] for row in candidates for name in ("accuracy", "low", "high")]
         known = [end for end in ends if end is not None] or [0.0, 1.0]
         bands = [(row["low"], row["high"]) for row in candidates if row["winner"]]
@@ -145,7 +125,7 @@ class ForestPlot:
         return cls(min(known) - margin, max(known) + margin, band)
 
     def place(self, accuracy: float) -> str:
-        """The place of an accuracy, in percent of the width."""
+        """The position of an accuracy, in percent of the width."""
         return self.length(self.low, accuracy)
 
     def length(self, low: float, high: float) -> str:
@@ -154,9 +134,9 @@ class ForestPlot:
 
 
 def networks(run: Run, found: Tables, networks: StageIndex) -> Iterator[dict[str, Any]]:
-    """The chosen networks with their stages, the whole cost and their place in the data.
+    """The baseline and the family, each with its stages, its cost and its index in the page's data.
 
-    A member that is the baseline itself stands for both.
+    A member that is the baseline itself is listed once, for both.
     """
     keys = {member["name"]: member["key"] for member in (run.family or {}).get("members", ())}
     baseline = str((run.baseline or {}).get("key", ""))

@@ -1,9 +1,8 @@
-"""What a run has found and how, as names with values and as sentences: all that its page says."""
+"""All that a run's page says outside its tables: names with values, and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from reports.load import Run
@@ -20,71 +19,73 @@ if TYPE_CHECKING:
 _MOST_LISTED = 40
 
 
-def table(run: Run, found: Tables) -> pd.DataFrame:
-    """Every number and setting that the page states outside its tables, by where it stands."""
-    chosen = run.coefficients or {}
-    evidence = {
-        name: chosen.get(name) for name in ("finalists", "race", "surface", "guest", "design")
-    }
-    plain = {
-        name: value
-        for name, value in chosen.items()
-        if name not in ("candidates", "trainings", *evidence)
-    }
+def facts(run: Run, found: Tables) -> pd.DataFrame:
+    """Every number and setting that the page states outside its tables, by section."""
+    chosen, pareto = run.coefficients or {}, run.pareto or {}
+    agreement = "agreement of {} (Kendall's tau)".format
+    evidence = ("finalists", "race", "surface", "guest", "design")
+    left_out = ("candidates", "trainings", *evidence)
+    plain = {name: value for name, value in chosen.items() if name not in left_out}
     search = {
-        "agreement of short and long training (Kendall's tau)": kendall_tau(found.ranks),
+        agreement("short and long training"): kendall_tau(found.ranks),
         **{
-            f"agreement of epoch {epoch} and the last (Kendall's tau)": tau
+            agreement(f"epoch {epoch} and the last"): tau
             for epoch, tau in epoch_agreement(found.learning_curves).items()
         },
-        **{f"pareto · {name}": (run.pareto or {}).get(name) for name in ("hypervolume", "most")},
+        "pareto": {name: pareto.get(name) for name in ("hypervolume", "most")},
     }
     sections = {
-        "search": _flat(search),
-        "coefficients": _flat(plain | evidence),
+        "search": _named(search),
+        "coefficients": _named(plain | {name: chosen.get(name) for name in evidence}),
         "provenance": provenance(run.manifest),
-        "recipe": _flat(run.recipe),
+        "recipe": _named(run.recipe),
     }
     rows = [
         {"section": section, "fact": name, "value": value}
-        for section, facts in sections.items()
-        for name, value in facts
+        for section, named in sections.items()
+        for name, value in named
     ]
     return frame(rows, ["section", "fact", "value"])
 
 
 def statements(run: Run, found: Tables) -> pd.DataFrame:
     """Every sentence of the page, by its name in `reports.summary`."""
-    told = summarise(run, found)
-    rows = []
-    for each in fields(told):
-        value = getattr(told, each.name)
-        rows += [(each.name, line) for line in (value if isinstance(value, tuple) else (value,))]
-    rows += [("mistakes", line) for line in sentences(found)]
-    return frame(
-        [{"section": name, "statement": line} for name, line in rows if line],
-        ["section", "statement"],
-    )
+    told = {**summarise(run, found), "mistakes": tuple(sentences(found))}
+    rows = [
+        {"section": name, "statement": line}
+        for name, value in told.items()
+        for line in (value if isinstance(value, tuple) else (value,))
+        if line
+    ]
+    return frame(rows, ["section", "statement"])
 
 
 def provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The manifest as rows: nested names joined, each start's command, the last one's machine."""
+    """The manifest as names and values: each start's command, the last start's machine."""
     facts = dict(manifest)
     starts = facts.pop("starts", None) or [{}]
     facts.pop("seconds", None)  # a table of its own
-    yield from _flat(facts)
+    yield from _named(facts)
     for place, start in enumerate(starts, start=1):
         told = " · ".join(str(start[name]) for name in ("time", "command") if name in start)
         yield f"start {place}", told
-    yield from _flat(starts[-1].get("environment") or {})
+    yield from _named(starts[-1].get("environment") or {})
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} · ")
-        elif isinstance(value, list):
+def _named(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values in words; None is left out, long lists are cut."""
+    for name, value in flat(facts, " · "):
+        if isinstance(value, list):
             more = f" and {len(value) - _MOST_LISTED:,} more" if len(value) > _MOST_LISTED else ""
-            yield f"{prefix}{name}", ", ".join(map(str, value[:_MOST_LISTED])) + more
+            yield name, ", ".join(map(str, value[:_MOST_LISTED])) + more
         elif value is not None:
-            yield f"{prefix}{name}", str(value)
+            yield name, str(value)
+
+
+def flat(nested: Mapping[str, Any], separator: str) -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, with the names on the way to each joined."""
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}{separator}{rest}", leaf) for rest, leaf in flat(value, separator))
+        else:
+            yield str(name), value

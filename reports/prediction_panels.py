@@ -1,8 +1,9 @@
-"""The members' predictions, arranged as the report's template shows them: a panel a member."""
+"""The members' predictions, arranged for the report's template: a panel for each member."""
 
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,39 +17,35 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Classes of the drawn matrix; of more, those that are most often mistaken are drawn.
+#: Classes of the drawn matrix; if there are more, those that are most often confused.
 MOST_CLASSES = 20
-#: Classes up to which each cell of the matrix says its number.
+#: Classes up to which the cells of the matrix show their numbers.
 _NUMBERED = 14
 #: Classes listed with their accuracy: the hardest.
 _HARDEST = 12
-#: Pixels of a cell, and about those of a letter of a name; letters of a name at most.
+#: Pixels of a cell, about those of a letter, and letters of a name at most.
 _CELL, _LETTER, _LONGEST = 26, 6.5, 14
 
 
 def panels(run: Run, found: Tables) -> list[dict[str, Any]]:
-    """What each member mistook, in the order of the family; empty where no member was asked."""
-    if found.confusions.empty:
-        return []
-    kept = pictures(run)
-    return [
-        _panel(str(member), found, kept) for member in dict.fromkeys(found.confusions["member"])
-    ]
+    """Each member's mistakes, in the order of the family; empty if there are no predictions."""
+    kept = pictures(run.path)
+    return [_panel(member, found, kept) for member in found.confusions["member"].unique()]
 
 
 def sentences(found: Tables) -> list[str]:
-    """What each member mistook most often, a sentence each."""
-    members = dict.fromkeys(found.confusions["member"])
+    """Each member's most frequent mistake, in a sentence."""
     return [
-        _sentence(str(member), rows(found.confusions[found.confusions["member"] == member]))
-        for member in members
+        _sentence(str(member), rows(pairs))
+        for member, pairs in found.confusions.groupby("member", sort=False)
     ]
 
 
 def _panel(member: str, found: Tables, kept: PredictionImages) -> dict[str, Any]:
-    pairs = rows(found.confusions[found.confusions["member"] == member])
-    classes = rows(found.class_accuracy[found.class_accuracy["member"] == member])
-    wrong = rows(found.confused[found.confused["member"] == member])
+    pairs, classes, wrong = (
+        rows(table[table["member"] == member])
+        for table in (found.confusions, found.class_accuracy, found.confused)
+    )
     return {
         "member": member,
         "sentence": _sentence(member, pairs),
@@ -64,10 +61,9 @@ def _panel(member: str, found: Tables, kept: PredictionImages) -> dict[str, Any]
 
 
 def _sentence(member: str, pairs: list[dict[str, Any]]) -> str:
-    mistakes = sum(row["images"] for row in pairs if row["label"] != row["predicted"])
-    images = sum(row["images"] for row in pairs)
-    told = f"{member.upper()} gets {mistakes:,} of {images:,} test images wrong"
     wrong = [row for row in pairs if row["label"] != row["predicted"]]
+    mistakes, images = (sum(row["images"] for row in some) for some in (wrong, pairs))
+    told = f"{member.upper()} gets {mistakes:,} of {images:,} test images wrong"
     if not wrong:
         return f"{told}."
     most = max(wrong, key=lambda row: row["images"])
@@ -78,36 +74,37 @@ def _sentence(member: str, pairs: list[dict[str, Any]]) -> str:
 
 
 def _matrix(pairs: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
-    """The confusion matrix in pixels: rows are what images show, columns what they were taken for.
+    """The confusion matrix in pixels: rows are true classes, columns predicted ones.
 
-    Shades from 0 to 8 are parts of the class's images.
+    Shades from 0 to 8 rise with the part of the true class's images.
     """
     shown = _most_mistaken(pairs, classes)
-    place = {name: index for index, name in enumerate(shown)}
-    totals = dict.fromkeys(classes, 0)
+    place = {name: _CELL * index for index, name in enumerate(shown)}
+    names = [shortened(name, _LONGEST) for name in shown]
+    totals: Counter[str] = Counter()
     for row in pairs:
         totals[row["label"]] += row["images"]
-    cells = [
-        {
-            "x": _CELL * place[row["predicted"]],
-            "y": _CELL * place[row["label"]],
-            "right": row["label"] == row["predicted"],
-            "shade": min(8, int(9 * (row["images"] / totals[row["label"]]) ** 0.5)),
-            "text": count(row["images"]) if len(shown) <= _NUMBERED else "",
-            "title": f"{row['label']} predicted as {row['predicted']}: {row['images']:,} of "
-            f"{totals[row['label']]:,} ({percent(row['images'] / totals[row['label']])})",
-        }
-        for row in pairs
-        if row["label"] in place and row["predicted"] in place
-    ]
+    cells = []
+    for row in pairs:
+        label, predicted, images = row["label"], row["predicted"], row["images"]
+        if label in place and predicted in place:
+            part = images / totals[label]
+            cells.append(
+                {
+                    "x": place[predicted],
+                    "y": place[label],
+                    "right": label == predicted,
+                    "shade": min(8, int(9 * part**0.5)),
+                    "text": count(images) if len(shown) <= _NUMBERED else "",
+                    "title": f"{label} predicted as {predicted}: {images:,} of "
+                    f"{totals[label]:,} ({percent(part)})",
+                }
+            )
     return {
         "cells": cells,
-        "names": [
-            {"at": _CELL * index + _CELL / 2, "name": shortened(name, _LONGEST)}
-            for index, name in enumerate(shown)
-        ],
+        "names": [{"at": _CELL * (i + 0.5), "name": name} for i, name in enumerate(names)],
         "side": _CELL * len(shown),
-        "margin": 16 + _LETTER * max(len(shortened(name, _LONGEST)) for name in shown),
+        "margin": 16 + _LETTER * max(map(len, names)),
         "cell": _CELL,
         "left_out": len(classes) - len(shown),
     }
@@ -116,13 +113,13 @@ def _matrix(pairs: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
 def _most_mistaken(pairs: list[dict[str, Any]], classes: list[str]) -> list[str]:
     if len(classes) <= MOST_CLASSES:
         return classes
-    wrong = dict.fromkeys(classes, 0)
+    wrong: Counter[str] = Counter()
     for row in pairs:
         if row["label"] != row["predicted"]:
             wrong[row["label"]] += row["images"]
             wrong[row["predicted"]] += row["images"]
     most = sorted(classes, key=lambda name: -wrong[name])[:MOST_CLASSES]
-    return [name for name in classes if name in set(most)]
+    return [name for name in classes if name in most]
 
 
 def _embedded(pixels: NDArray[np.uint8], evidence: NDArray[np.float32] | None = None) -> str:
@@ -130,8 +127,8 @@ def _embedded(pixels: NDArray[np.uint8], evidence: NDArray[np.float32] | None = 
 
 
 def activation_rows(run: Run, found: Tables) -> Iterator[dict[str, Any]]:
-    """Some test images, each as every member sees it: lit where the evidence for its class is."""
-    kept = pictures(run)
+    """Some test images with the class activation maps and the answers of all members."""
+    kept = pictures(run.path)
     for image, answers in found.activation_maps.groupby("image", sort=False):
         index = int(str(image))
         asked = rows(answers)

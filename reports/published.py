@@ -1,6 +1,6 @@
-"""Published ImageNet results, for runs on ImageNet's thousand classes to be drawn beside.
+"""Published ImageNet results, drawn beside runs on ImageNet's thousand classes.
 
-Each network was trained by its authors' own recipe, so the accuracies are not a comparison under
+Each network was trained with its authors' own recipe, so the accuracies were not measured under
 equal conditions. Parameters and MACs (the papers' "FLOPS") are rounded as printed.
 """
 
@@ -16,7 +16,7 @@ SOURCES = "EfficientNet, table 2 (Tan and Le 2019); MnasNet, table 1 (Tan and ot
 
 
 class PublishedNetwork(NamedTuple):
-    """One network: parameters, MACs of one image, top-1 accuracy on the validation images."""
+    """A network: parameters, MACs for one image, top-1 accuracy on the validation images."""
 
     name: str
     params: int
@@ -59,12 +59,12 @@ NETWORKS = tuple(
 
 
 def for_classes(classes: int) -> tuple[PublishedNetwork, ...]:
-    """The networks that a run with so many classes may be drawn beside: all, or none."""
+    """The networks to draw beside a run with this number of classes: all, or none."""
     return NETWORKS if classes == IMAGENET_CLASSES else ()
 
 
 class PublishedScaling(NamedTuple):
-    """A network grown by `rule` (`baseline`: not at all), as the EfficientNet paper prints it."""
+    """A network scaled by `rule` (`baseline`: not scaled), as the EfficientNet paper prints it."""
 
     base: str
     rule: str
@@ -104,7 +104,7 @@ def scaled(base: str) -> tuple[PublishedScaling, ...]:
     return tuple(row for row in SCALED if row.base == base)
 
 
-#: How the names of a base network's family begin in `NETWORKS`.
+#: The prefix in `NETWORKS` of the names of a base network's family.
 _FAMILIES = {
     "efficientnet_b0": "EfficientNet-",
     "mnasnet_a1": "MnasNet-",
@@ -114,6 +114,6 @@ _FAMILIES = {
 
 
 def family(base: str) -> tuple[PublishedNetwork, ...]:
-    """The published networks of a base network's family, in order of MACs; none of some."""
+    """The published networks of a base network's family, by rising MACs; may be empty."""
     own = (each for each in NETWORKS if base in _FAMILIES and each.name.startswith(_FAMILIES[base]))
     return tuple(sorted(own, key=lambda network: network.macs))

@@ -1,4 +1,4 @@
-"""Which member of a family to take: the cheapest one that no other is shown to be better than."""
+"""Which member of a family to take: the cheapest one that no other is shown to beat."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import count, half_width, percent, points
+from reports.predictions import right
 from reports.schema import frame, names, rows
 from reports.statistics import LEVEL, paired_difference, unpaired_difference
 
@@ -16,26 +17,26 @@ if TYPE_CHECKING:
 
 _COMPARISONS = names("member other difference low high p_value told_apart images macs_ratio")
 
-#: The difference of accuracy of which the price in test images is said.
+#: The difference of accuracy for which the number of test images that it takes is stated.
 _WORTHWHILE = 0.005
-#: The possible gain from which on a member is not said to suffice (assumed).
+#: The gain which, if it is possible, makes a member not suffice (assumed).
 _MATTERS = 0.02
 
 
 def compare_members(
     family: pd.DataFrame, answers: pd.DataFrame, metric: str = "top1"
 ) -> pd.DataFrame:
-    """Each pair of members on the test images, a row a pair: the cheaper is `member`.
+    """A row for each pair of members, compared on the test images; `member` is the cheaper one.
 
-    `difference` is the accuracy of `other` less that of `member`. The comparisons of one member
-    with all others hold together at 95 %, so that the truly most accurate member is told apart from
-    another as the worse one with at most that error. Where the members' answers are known the pairs
-    are compared image by image. `family` and `answers` are `tables.family` and
-    `predictions.answers`.
+    `difference` is the accuracy of `other` minus that of `member`. The comparisons of one member
+    with all others hold together at 95 %, so the truly most accurate member is called worse than
+    another with at most 5 % error. Members are compared image by image if their answers are known.
+    `family` is `tables.family`, `answers` is `predictions.answers`.
     """
-    members = rows(family[family["accuracy"].notna()].sort_values("macs", kind="stable"))
-    right = answers.assign(right=answers["label"].astype(str) == answers["predicted"].astype(str))
-    known = right.pivot(index="image", columns="member", values="right")
+    members = _measured(family)
+    known = answers.assign(right=right(answers)).pivot(
+        index="image", columns="member", values="right"
+    )
     labels = answers.drop_duplicates("image").set_index("image")["label"].reindex(known.index)
     classes = labels.astype("category").cat.codes.to_numpy() if metric == "balanced" else None
     found = []
@@ -64,9 +65,9 @@ def compare_members(
 class Recommendation:
     """The member to take, and why.
 
-    `headline` says the decision, `alternatives` what more and fewer MACs would change, and
-    `undecided` what the test images cannot show. `rivals` are the names of the members that are
-    not told apart from `member`.
+    `headline` states the decision, `alternatives` what more and fewer MACs would change, and
+    `undecided` what the test images cannot show. `rivals` names the members that are not told apart
+    from `member`.
     """
 
     member: str
@@ -77,11 +78,11 @@ class Recommendation:
 
 
 def recommend(family: pd.DataFrame, comparisons: pd.DataFrame) -> Recommendation | None:
-    """The cheapest member that no other is shown to be more accurate than; None without members.
+    """Recommends the cheapest member that no other is shown to beat; None without members.
 
-    `comparisons` are of `compare_members`.
+    `comparisons` comes from `compare_members`.
     """
-    members = rows(family[family["accuracy"].notna()].sort_values("macs", kind="stable"))
+    members = _measured(family)
     if not members:
         return None
     pairs = [*rows(comparisons), *map(_reversed, rows(comparisons))]
@@ -89,11 +90,9 @@ def recommend(family: pd.DataFrame, comparisons: pd.DataFrame) -> Recommendation
     best = max(members, key=lambda member: member["accuracy"])
     chosen = next((member for member in members if member["name"] not in beaten), best)
     own = [pair for pair in pairs if pair["member"] == chosen["name"]]
-    place = members.index(chosen)
-    cheaper, larger = (
-        [pair for pair in own if pair["other"] in {each["name"] for each in some}]
-        for some in (members[:place], members[place + 1 :])
-    )
+    before = [member["name"] for member in members[: members.index(chosen)]]
+    cheaper = [pair for pair in own if pair["other"] in before]
+    larger = [pair for pair in own if pair["other"] not in before]
     return Recommendation(
         member=str(chosen["name"]),
         rivals=tuple(str(pair["other"]) for pair in own if not pair["told_apart"]),
@@ -103,8 +102,13 @@ def recommend(family: pd.DataFrame, comparisons: pd.DataFrame) -> Recommendation
     )
 
 
+def _measured(family: pd.DataFrame) -> list[dict[str, Any]]:
+    """The members with an accuracy, by rising MACs."""
+    return rows(family[family["accuracy"].notna()].sort_values("macs", kind="stable"))
+
+
 def _reversed(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """The same comparison seen from the other member."""
+    """The same comparison from the view of the other member."""
     return dict(pair) | {
         "member": pair["other"],
         "other": pair["member"],

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from reports import figure_style, page_tables, scaling_study_figures, templating
 from reports.formatting import number, percent, short, to_csv
+from reports.load import readable
 from reports.schema import frame, glossary, names, rows
+from reports.statistics import LEVEL
 from scaling.comparison import compare, half_widths
 from scaling.study_design import UNSCALED
 from space.files import write_file
-from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,13 +35,10 @@ _POINTS = names(
 )
 _TRAININGS = names("baseline rule factor macs resolution seed accuracy seconds")
 
-#: The level of all intervals and comparisons.
-LEVEL = 0.95
-
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """What study.json says."""
+    """The content of study.json."""
 
     name: str
     description: str
@@ -54,14 +52,10 @@ class ScalingStudy:
 
 
 def load(folder: Path) -> ScalingStudy:
-    """The study in a folder; raises `InvalidInput` where it has none."""
+    """The study in a folder; raises `InvalidInput` if it cannot be read."""
     path = folder / "study.json"
-    try:
+    with readable(path, "the study", "write it again with `phiscale study`"):
         return ScalingStudy(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(
-            f"{path}: cannot read the study ({error}); write it again with `phiscale study`"
-        ) from None
 
 
 # --------------------------------------------------------------------------------------- tables
@@ -71,34 +65,28 @@ def points(study: ScalingStudy) -> pd.DataFrame:
     """A row for each network: mean accuracy over its seeds, `low` to `high` its 95 % interval.
 
     The interval is Student's, with the deviation of one training run pooled over the networks that
-    are drawn together: of one baseline where rules are compared, else all.
+    are drawn together: those of one baseline if rules are compared, else all.
     """
-    measured: dict[str, list[Mapping[str, Any]]] = {}
-    for point in study.points:
-        if _accuracies(point):
-            together = point["baseline"] if study.compared == "rules" else ""
-            measured.setdefault(together, []).append(point)
-    half: dict[tuple[str, str, float], float] = {}
-    for some in measured.values():
-        widths = half_widths([_accuracies(point) for point in some], LEVEL)
-        half |= {_place(point): width for point, width in zip(some, widths, strict=True)}
-    return frame([_row(point, half.get(_place(point))) for point in study.points], _POINTS)
+    found = [_row(point) for point in study.points]
+    groups: dict[str, list[tuple[dict[str, Any], list[float]]]] = {}
+    for row, point in zip(found, study.points, strict=True):
+        if values := _accuracies(point):
+            group = row["baseline"] if study.compared == "rules" else ""
+            groups.setdefault(group, []).append((row, values))
+    for measured in groups.values():
+        halves = half_widths([values for _, values in measured], LEVEL)
+        for (row, values), half in zip(measured, halves, strict=True):
+            row["accuracy"] = mean = fmean(values)
+            if math.isfinite(half):
+                row["low"], row["high"] = max(0.0, mean - half), min(1.0, mean + half)
+    return frame(found, _POINTS)
 
 
-def _place(point: Mapping[str, Any]) -> tuple[str, str, float]:
-    return point["baseline"], point["rule"], point["target"]
-
-
-def _row(point: Mapping[str, Any], half: float | None) -> dict[str, Any]:
-    row = {name: point.get(name) for name in _POINTS}
-    values = _accuracies(point)
-    row["seeds"] = len(values)
-    row["seconds"] = sum(each["seconds"] or 0.0 for each in point["trainings"])
-    if values:
-        row["accuracy"] = mean = fmean(values)
-        if half is not None and math.isfinite(half):
-            row["low"], row["high"] = max(0.0, mean - half), min(1.0, mean + half)
-    return row
+def _row(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: point.get(name) for name in _POINTS} | {
+        "seeds": len(_accuracies(point)),
+        "seconds": sum(each["seconds"] or 0.0 for each in point["trainings"]),
+    }
 
 
 def _accuracies(point: Mapping[str, Any]) -> list[float]:
@@ -106,7 +94,7 @@ def _accuracies(point: Mapping[str, Any]) -> list[float]:
 
 
 def trainings(study: ScalingStudy) -> pd.DataFrame:
-    """A row for each training."""
+    """A row for each training run."""
     found = [
         {name: point.get(name) for name in _TRAININGS} | training
         for point in study.points
@@ -123,8 +111,8 @@ def trainings(study: ScalingStudy) -> pd.DataFrame:
 class EqualCostComparison:
     """Networks of equal MACs compared over the same seeds (`scaling.comparison.compare`).
 
-    `means` are their accuracies, `tied` those that cannot be told from the best at `LEVEL`, and
-    `verdict` what that says of the claimed one: best, tied or behind; `unknown` with one seed.
+    `means` are their accuracies by name; `tied` names those that are not told apart from the best
+    at `LEVEL`.
     """
 
     where: str
@@ -135,7 +123,11 @@ class EqualCostComparison:
 
     @property
     def verdict(self) -> str:
-        """`best`: told apart from all others; `tied`: from some; `behind`: another is better."""
+        """On the claim that `claimed` is the best.
+
+        `best`: it is told apart from all others; `tied`: from some or none; `behind`: another one
+        is better; `unknown`: one seed tells nothing apart.
+        """
         if self.seeds < 2:
             return "unknown"
         if self.claimed not in self.tied:
@@ -144,11 +136,14 @@ class EqualCostComparison:
 
     @property
     def told(self) -> str:
-        """The verdict with what it rests on."""
-        if self.verdict in ("behind", "unknown"):
-            return "behind" if self.verdict == "behind" else "one seed: no statement"
-        ties = [label for label in self.tied if label != self.claimed]
-        return f"not told apart from {', '.join(ties)}" if ties else "told apart from all"
+        """The verdict in words."""
+        ties = ", ".join(label for label in self.tied if label != self.claimed)
+        return {
+            "unknown": "one seed: no statement",
+            "behind": "behind",
+            "best": "told apart from all",
+            "tied": f"not told apart from {ties}",
+        }[self.verdict]
 
     @property
     def rival(self) -> str:
@@ -158,37 +153,28 @@ class EqualCostComparison:
 
 
 def standings(study: ScalingStudy) -> tuple[EqualCostComparison, ...]:
-    """One for each cost at which all seeds of at least two networks, the claimed one too, ended."""
+    """A comparison for each cost at which at least two networks, the claimed one too, are complete.
+
+    A network is complete if all its seeds were trained.
+    """
     groups: dict[tuple[str, float], dict[str, list[float]]] = {}
     for point in study.points:
         values = _accuracies(point)
         if point["rule"] == UNSCALED or len(values) < study.seeds:
             continue
         if study.compared == "rules":
-            group, label = (point["baseline"], point["factor"]), point["rule"]
+            where, label = f"{point['baseline']} × {point['factor']:.3g}", point["rule"]
         else:
-            group, label = ("", point["target"]), point["baseline"]
-        groups.setdefault(group, {})[label] = values
-    return tuple(
-        _standing(study, *group, accuracies)
-        for group, accuracies in groups.items()
-        if study.best in accuracies and len(accuracies) > 1
-    )
-
-
-def _standing(
-    study: ScalingStudy, baseline: str, cost: float, accuracies: Mapping[str, list[float]]
-) -> EqualCostComparison:
-    found = compare(list(accuracies.values()), LEVEL)
-    labels = list(accuracies)
-    rules = study.compared == "rules"
-    return EqualCostComparison(
-        where=f"{baseline} × {cost:.3g}" if rules else f"{short(cost)} MACs",
-        claimed=study.best,
-        means=dict(zip(labels, found.means, strict=True)),
-        tied=tuple(labels[index] for index in found.tied),
-        seeds=study.seeds,
-    )
+            where, label = f"{short(point['target'])} MACs", point["baseline"]
+        groups.setdefault((where, point["target"]), {})[label] = values
+    found = []
+    for (where, _), accuracies in groups.items():
+        if study.best in accuracies and len(accuracies) > 1:
+            labels, compared = list(accuracies), compare(list(accuracies.values()), LEVEL)
+            means = dict(zip(labels, compared.means, strict=True))
+            tied = tuple(labels[index] for index in compared.tied)
+            found.append(EqualCostComparison(where, study.best, means, tied, study.seeds))
+    return tuple(found)
 
 
 def sentence(study: ScalingStudy) -> str:
@@ -223,8 +209,8 @@ def sentence(study: ScalingStudy) -> str:
 def gains(study: ScalingStudy) -> str | None:
     """What a doubling of MACs gains, in one sentence; None for a study of one cost.
 
-    Where rules are compared, whether the gain from each dimension alone falls as it grows (figure
-    3), which takes two costs beside the baseline's; else each baseline's gain (figure 4).
+    Where rules are compared: whether the gain from each single dimension falls as it grows (figure
+    3), which takes two costs beside the baseline's. Else: the gain of each baseline (figure 4).
     """
     found: dict[str, list[float]] = {}
     table = points(study)
@@ -237,7 +223,10 @@ def gains(study: ScalingStudy) -> str | None:
             way = [*rows(start), *way]
         if len(way) > 1 and all(each["accuracy"] is not None for each in way):
             label = f"{rule} of {baseline}" if study.compared == "rules" else str(baseline)
-            found[label] = [_gain(*pair) for pair in pairwise(way)]
+            found[label] = [
+                (after["accuracy"] - before["accuracy"]) / math.log2(after["macs"] / before["macs"])
+                for before, after in pairwise(way)
+            ]
     if not found:
         return None
     numbers = "; ".join(
@@ -253,31 +242,28 @@ def gains(study: ScalingStudy) -> str | None:
     )
 
 
-def _gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """Accuracy gained per doubling of MACs."""
-    gain: float = after["accuracy"] - before["accuracy"]
-    return gain / math.log2(after["macs"] / before["macs"])
-
-
 # ----------------------------------------------------------------------------------------- files
 
 
 def write(folder: Path) -> tuple[str, ...]:
-    """The study's page, tables, figure and sentences in `folder`/report; gives the sentences."""
+    """Writes the study's page, tables, figures and README to `folder`/report.
+
+    Returns the sentences that say what was found.
+    """
     study = load(folder)
     report = folder / "report"
     table = points(study)
     files = {"points.csv": table, "trainings.csv": trainings(study), "columns.csv": glossary()}
     for name, each in files.items():
         write_file(report / name, to_csv(each))
-    figure = scaling_study_figures.accuracy(study, table)
-    for suffix in ("png", "svg"):
-        figure_style.save(figure, report / f"accuracy.{suffix}")
-    if (maps := scaling_study_figures.activation_maps(folder)) is not None:
-        figure_style.save(maps, report / "activation_maps.png")
+    pictures = {"accuracy.png": scaling_study_figures.accuracy(study, table)}
+    if maps := scaling_study_figures.activation_maps(folder):
+        pictures["activation_maps.png"] = maps
+    for name, figure in pictures.items():
+        figure_style.save(figure, report / name)
+    figure_style.save(pictures["accuracy.png"], report / "accuracy.svg")
     told = tuple(each for each in (sentence(study), gains(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
-    pictures = {"accuracy.png": figure} | ({"activation_maps.png": maps} if maps else {})
     write_file(report / "index.html", render(folder, study, told, pictures, list(files)))
     return told
 
@@ -290,7 +276,6 @@ def render(
     files: Sequence[str],
 ) -> str:
     """The study's page, with links to the `files` beside it."""
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     recipe = folder / "recipe.yaml"
     return templating.page(
         "study.html",
@@ -303,7 +288,7 @@ def render(
             name: base64.b64encode(figure_style.encode(figure, "png")).decode()
             for name, figure in pictures.items()
         },
-        provenance=list(page_tables.provenance(manifest)),
+        provenance=list(page_tables.provenance(_manifest(folder))),
         recipe_text=recipe.read_text("utf-8") if recipe.is_file() else "",
         sections=[("result", "Result"), ("networks", "Networks"), ("provenance", "Provenance")],
         files=[*files, *pictures, "accuracy.svg", "README.md"],
@@ -311,25 +296,29 @@ def render(
     )
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "manifest.json").read_text("utf-8")))
+
+
 def _readme(folder: Path, study: ScalingStudy, told: Sequence[str]) -> str:
-    """Where the numbers are from: command, hardware, date, seconds; then what they say."""
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    start = manifest["starts"][0]
+    """The findings, and where the numbers are from: command, hardware, date, seconds."""
+    start = _manifest(folder)["starts"][0]
     machine = start["environment"]
+    gpus = machine["gpus"] if machine["gpus"] != "none" else "no GPU"
     table = points(study)
     made = int(table["seeds"].sum())
     left = study.seeds * len(study.points) - made
-    lines = [
-        f"# {study.name}",
-        "",
-        f"{study.description}.",
-        "",
-        *(f"{each}\n" for each in told),
-        f"`{start['command']}` on {start['time'][:10]}; {machine['processor']}, {machine['cores']} "
-        f"cores, {machine['gpus'] if machine['gpus'] != 'none' else 'no GPU'}, torch "
-        f"{machine['torch']}; {made} training runs of {number(study.epochs, 'epoch')} took "
-        f"{table['seconds'].sum() / 60:.0f} minutes in all"
-        + (f", {left} more were not made." if left else "."),
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        (
+            f"# {study.name}",
+            "",
+            f"{study.description}.",
+            "",
+            *(f"{each}\n" for each in told),
+            f"`{start['command']}` on {start['time'][:10]}; {machine['processor']}, "
+            f"{machine['cores']} cores, {gpus}, torch {machine['torch']}; {made} training runs of "
+            f"{number(study.epochs, 'epoch')} took {table['seconds'].sum() / 60:.0f} minutes in all"
+            + (f", {left} more were not made." if left else "."),
+            "",
+        )
+    )

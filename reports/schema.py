@@ -1,4 +1,4 @@
-"""The vocabulary of all tables: what each column means, in which unit, and how it is stored."""
+"""The vocabulary of all tables: each column's meaning, unit and type."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 with (resources.files("reports") / "columns.csv").open(encoding="utf-8") as _file:
     _ROWS = tuple(csv.DictReader(_file))
 
-#: What each column means, by its name.
+#: The meaning of each column, by its name.
 COLUMNS: Mapping[str, str] = {row["column"]: row["meaning"] for row in _ROWS}
-#: How columns of numbers are stored; whole numbers stay whole where some are missing.
+#: The types of numeric columns; whole numbers stay whole if some are missing.
 _DTYPES = {"whole": "Int64", "real": "float64"}
 _TYPES = {row["column"]: _DTYPES[row["type"]] for row in _ROWS if row["type"]}
 
 
 def names(text: str) -> list[str]:
-    """The names in a text, which stand apart by spaces."""
+    """The names in a text, separated by spaces."""
     return text.split()
 
 
 def frame(rows: Iterable[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """A frame of exactly these columns, each with its own type, even where there is no row."""
+    """A frame with exactly these columns, each with its own type, even if there are no rows."""
     import pandas as pd
 
     made = pd.DataFrame(list(rows), columns=columns)
@@ -36,7 +36,7 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame as plain values, None for what is missing."""
+    """The rows of a frame as plain Python values, with None for missing ones."""
     return [
         {str(name): _plain(cell) for name, cell in row.items()} for row in table.to_dict("records")
     ]

@@ -1,4 +1,4 @@
-"""Tables that say why the search found what it found: curves, choices, importance, ranks."""
+"""Tables that explain the search: learning curves, choices, importance, ranks of the finalists."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _CHOICES = names("choice value among_best among_all")
 _IMPORTANCE = names("choice importance")
 _RANKS = names("trial job short_reward long_reward short_rank long_rank macs accuracy key")
 
-#: The part of the search's complete trials that counts as its best, and how many at least.
+#: The part of the search's complete trials that counts as its best, and their least number.
 BEST_SHARE, BEST_AT_LEAST = 0.05, 5
 #: The studies whose networks are measured on the test images.
 TESTED = ("family", "rivals")
-#: Learning curves below which the agreement of their epochs says nothing (assumed).
+#: Learning curves below which the agreement of their epochs means nothing (assumed).
 _FEW_CURVES = 5
-#: Complete trials below which frequencies and importances say nothing (assumed).
+#: Complete trials below which frequencies and importances mean nothing (assumed).
 _FEW_TRIALS = 20
 
 
 def learning_curves(run: Run) -> pd.DataFrame:
-    """What every training run measured on held-out images after each of its epochs.
+    """What every training run measured on held-out images, a row for each of its epochs.
 
-    A row an epoch. The family and its rivals are left out: they are tested once, after the last.
+    The family and its rivals are left out: they are tested once, after the last epoch.
     """
     return frame(
         [
@@ -48,19 +48,16 @@ def learning_curves(run: Run) -> pd.DataFrame:
 def choices(run: Run) -> pd.DataFrame:
     """How often the search's best complete trials made each choice, beside how often all did.
 
-    The best are the `BEST_SHARE` with the highest rewards, and at least `BEST_AT_LEAST`. Empty
-    where there are too few trials to say.
+    The best are the `BEST_SHARE` with the highest rewards, but at least `BEST_AT_LEAST`. Empty if
+    there are too few trials.
     """
     every = _complete(run)
     if len(every) < _FEW_TRIALS:
         return frame([], _CHOICES)
     ordered = sorted(every, key=lambda trial: (-(trial.value or 0.0), trial.number))
     top = ordered[: best_count(len(every))]
-    offered = dict.fromkeys(
-        (name, value) for trial in every for name, value in sorted(trial.choices.items())
-    )
     made, best = (Counter(p for t in group for p in t.choices.items()) for group in (every, top))
-    listed = sorted(offered, key=lambda pair: (pair[0], isinstance(pair[1], str), pair[1]))
+    listed = sorted(made, key=lambda pair: (pair[0], isinstance(pair[1], str), pair[1]))
     return frame(
         [
             {
@@ -76,7 +73,7 @@ def choices(run: Run) -> pd.DataFrame:
 
 
 def best_count(complete: int) -> int:
-    """How many of so many complete trials, of 20 or more, `choices` calls the best."""
+    """How many of `complete` trials `choices` calls the best."""
     return max(BEST_AT_LEAST, math.ceil(BEST_SHARE * complete))
 
 
@@ -89,10 +86,10 @@ def _complete(run: Run) -> list[Trial]:
 
 
 def importance(run: Run) -> pd.DataFrame:
-    """How much each choice decides whether a trial is among the best tenth, adding up to 1.
+    """How much each choice decides whether a trial is among the best tenth; adds up to 1.
 
-    Empty where there are too few trials to say. Source: PED-ANOVA (Watanabe and others, 2023), as
-    Optuna has it.
+    Empty if there are too few trials. Source: PED-ANOVA (Watanabe et al. 2023), as Optuna
+    implements it.
     """
     every = _complete(run)
     if len(every) < _FEW_TRIALS or len({trial.value for trial in every}) < 2:
@@ -115,7 +112,7 @@ def _ped_anova(complete: Sequence[Trial]) -> dict[str, float]:
         name: optuna.distributions.CategoricalDistribution(list(values))
         for name, values in tried.items()
     }
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study in memory is nobody's news
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # of a study that exists in memory only
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         optuna.trial.create_trial(
@@ -161,16 +158,16 @@ def ranks(run: Run) -> pd.DataFrame:
 
 
 def kendall_tau(ranks: pd.DataFrame) -> float | None:
-    """Kendall's τ of the two rankings: 1 the same order, −1 reversed; None below two finalists."""
+    """Kendall's τ of the two rankings: 1 for the same order, −1 reversed; None for one finalist."""
     if len(ranks) < 2:
         return None
     return float(ranks["short_rank"].corr(ranks["long_rank"], method="kendall"))
 
 
 def epoch_agreement(curves: pd.DataFrame) -> dict[int, float]:
-    """By epoch, Kendall's τ of the search's accuracies then with those after the last epoch.
+    """For each epoch, Kendall's τ of the search's accuracies then with those after the last one.
 
-    Of complete trials that were trained for as long as the longest; empty below `_FEW_CURVES`.
+    Over the complete trials with the most epochs; empty below `_FEW_CURVES` of them.
     """
     complete = curves[(curves["study"] == "search") & (curves["state"] == "complete")]
     table = complete.pivot(index="trial", columns="epoch", values="accuracy").dropna()

@@ -1,4 +1,4 @@
-"""Figures of the search: its progress, over repeats too, and its Pareto front."""
+"""Figures of the search: its progress, also over repeats, and its Pareto front."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reports.figure_style import (
+    BASELINE,
     FAMILY,
     FRONT,
     INK,
+    MACS,
     QUIET,
     TRIAL,
-    count_axis,
+    accuracy_axes,
+    annotate,
     crosses,
     dots,
-    legend,
     new_figure,
-    percent_axis,
     plain,
 )
+from reports.formatting import plural
 from reports.schema import frame, names, rows
 
 if TYPE_CHECKING:
@@ -29,35 +31,28 @@ if TYPE_CHECKING:
 _BANDS = names("made runs median lower_quartile upper_quartile")
 
 #: How the lines of several searches are told apart: colour and dashes.
-_LOOKS = ((FAMILY, "-"), ("#d55e00", "--"), (FRONT, "-."), (TRIAL, ":"))
+_LOOKS = ((FAMILY, "-"), (BASELINE, "--"), (FRONT, "-."), (TRIAL, ":"))
 
 
 def search_progress(progress: pd.DataFrame) -> Figure:
-    """The reward of each finished training of the search, and the best so far."""
+    """The reward of each finished training run of the search, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
     with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
         axes.margins(x=0.03, y=0.12)
         rewarded = progress[progress["reward"].notna()]
         complete, pruned = (rewarded[rewarded["state"] == name] for name in ("complete", "pruned"))
-        dots(axes, complete["trial"], complete["reward"], TRIAL, "complete")
+        dots(axes, complete["trial"], complete["reward"], "complete")
         best = progress[progress["best_reward"].notna()]
         if len(best):
             x, y = best["trial"].astype(int), best["best_reward"]
             axes.plot(x, y, color=FAMILY, linewidth=1.6, drawstyle="steps-post")
-            axes.annotate(
-                f"best so far {y.iloc[-1]:.3f}",
-                (x.iloc[-1], y.iloc[-1]),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="right",
-                color=FAMILY,
-                fontweight="bold",
-            )
+            end = (x.iloc[-1], y.iloc[-1])
+            told = f"best so far {end[1]:.3f}"
+            annotate(axes, told, end, (0, 5), ha="right", color=FAMILY, fontweight="bold")
         crosses(axes, pruned["trial"], pruned["reward"], "pruned")
         axes.set(xlabel="trial", ylabel="reward")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend(figure, axes)
     return figure
 
 
@@ -65,8 +60,8 @@ def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The best reward over repeats of a search, by the number of finished training runs.
 
     A row for each number that all repeats have reached: `made` (from 1), how many `runs` there are,
-    and the median and both quartiles of their best rewards (linear interpolation). `repeats` are of
-    `trial_tables.progress`.
+    and the median and both quartiles of their best rewards (linear interpolation). `repeats` come
+    from `trial_tables.progress`.
     """
     import pandas as pd
 
@@ -78,95 +73,63 @@ def bands(repeats: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
-    """The median of the best rewards so far, with the quartiles as a band: a line a group of runs.
+    """The median of the best rewards so far with the quartiles as a band, a line for each group.
 
-    `groups` are `bands`, by what the line is to be called.
+    `groups` maps the name of a group of runs to its `bands`.
     """
-    with new_figure("Search over repeats: median and quartiles", 6.8, 3.6) as (
-        figure,
-        axes,
-    ):
-        for place, (name, band) in enumerate(groups.items()):
-            if len(band):
-                _draw_band(axes, f"{plain(name)}, {_repeats(band)}", band, place)
+    with new_figure("Search over repeats: median and quartiles", 6.8, 3.6) as (figure, axes):
+        shown = {name: band for name, band in groups.items() if len(band)}
+        for place, (name, band) in enumerate(shown.items()):
+            colour, dashes = _LOOKS[place % len(_LOOKS)]
+            made, runs = band["made"].astype(int), int(band["runs"].max())
+            low, high = band["lower_quartile"], band["upper_quartile"]
+            axes.fill_between(made, low, high, step="post", color=colour, alpha=0.18, linewidth=0)
+            axes.plot(
+                made,
+                band["median"],
+                color=colour,
+                linestyle=dashes,
+                linewidth=1.6,
+                drawstyle="steps-post",
+                label=f"{plain(name)}, {runs} {plural(runs, 'run')}",
+            )
         axes.margins(x=0.02, y=0.12)
         axes.set(xlabel="finished training runs", ylabel="best reward so far")
     return figure
 
 
-def _repeats(band: pd.DataFrame) -> str:
-    runs = int(band["runs"].max())
-    return f"{runs} run" + ("" if runs == 1 else "s")
-
-
-def _draw_band(axes: Axes, label: str, band: pd.DataFrame, place: int) -> None:
-    colour, dashes = _LOOKS[place % len(_LOOKS)]
-    made = band["made"].astype(int)
-    low, high = band["lower_quartile"], band["upper_quartile"]
-    axes.fill_between(made, low, high, step="post", color=colour, alpha=0.18, linewidth=0)
-    axes.plot(
-        made, band["median"], color=colour, linestyle=dashes, linewidth=1.6, drawstyle="steps-post"
-    )
-    axes.annotate(
-        label,
-        (made.iloc[-1], band["median"].iloc[-1]),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="right",
-        color=colour,
-        fontweight="bold",
-    )
-
-
 def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str, Any]) -> Figure:
-    """The search's trials and their Pareto front of accuracy and MACs; the shade is what it beats.
+    """The search's trials and their Pareto front of accuracy and MACs; what it beats is shaded.
 
-    `several` is what a search of several objectives found (`pareto.json`): its hypervolume is told.
+    `several` is `pareto.json`, from a search of several objectives: its hypervolume is written
+    into the figure.
     """
     with new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
+        accuracy_axes(axes, MACS, "held-out accuracy", (0.06, 0.16))
         own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
-        dots(axes, own["macs"], own["accuracy"], TRIAL, "trials of the search")
+        dots(axes, own["macs"], own["accuracy"], "trials of the search")
         if len(front):
             x, y = front["macs"].astype(float), front["accuracy"]
-            end = float(own["macs"].max())
-            steps = ([*x, end], [*y, y.iloc[-1]])
+            steps = ([*x, float(own["macs"].max())], [*y, y.iloc[-1]])
             axes.plot(*steps, color=FAMILY, linewidth=1.4, drawstyle="steps-post")
             floor = float(own["accuracy"].min())
             axes.fill_between(*steps, floor, step="post", color=FAMILY, alpha=0.09, linewidth=0)
             axes.scatter(x, y, s=26, color=FAMILY, zorder=3, label="not beaten in both")
-            _name_front(axes, front)
+            if len(front) < 20:
+                _number_trials(axes, front)
         if several:
-            _tell_hypervolume(axes, several)
-        axes.set_xscale("log")
-        axes.margins(x=0.06, y=0.16)
-        axes.set(xlabel="MACs (multiply–adds)", ylabel="held-out accuracy")
-        count_axis(axes)
-        percent_axis(axes.yaxis)
-        legend(figure, axes)
+            objectives = " and ".join(several["objectives"])
+            axes.annotate(
+                f"hypervolume {several['hypervolume']:.3f} ({objectives}; 1: all)",
+                (0.99, 0.03),
+                xycoords="axes fraction",
+                ha="right",
+                color=INK,
+            )
     return figure
 
 
-def _name_front(axes: Axes, front: pd.DataFrame) -> None:
-    if len(front) >= 20:
-        return
+def _number_trials(axes: Axes, front: pd.DataFrame) -> None:
     for row in rows(front):
-        axes.annotate(
-            str(row["trial"]),
-            (row["macs"], row["accuracy"]),
-            xytext=(-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7,
-            color=QUIET,
-        )
-
-
-def _tell_hypervolume(axes: Axes, several: Mapping[str, Any]) -> None:
-    objectives = " and ".join(several["objectives"])
-    axes.annotate(
-        f"hypervolume {several['hypervolume']:.3f} ({objectives}; 1: all)",
-        (0.99, 0.03),
-        xycoords="axes fraction",
-        ha="right",
-        color=INK,
-    )
+        point = (row["macs"], row["accuracy"])
+        annotate(axes, str(row["trial"]), point, (-4, 4), ha="right", fontsize=7, color=QUIET)

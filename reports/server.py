@@ -1,7 +1,7 @@
-"""A run's report while it runs: served on loopback, made anew as the run goes on.
+"""Serves the report of a run on the loopback interface while the run goes on.
 
-What is served is what `reports.page.write` would write at that moment; nothing is written. The
-browser is told to ask again after some seconds until the family is complete.
+Serves what `reports.page.write` would write at that moment, and writes nothing. The browser reloads
+the page every few seconds until the family is complete.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from reports.load import Run, load
 from reports.tables import Tables
 from space.validation import InvalidInput
 
-#: Seconds for which a page is served again before the run is read anew.
+#: Seconds after which the run is read again.
 FRESH = 5.0
-#: Seconds after which a connection that says nothing is closed, and how many are open at most
-#: (assumed: ample for a browser, which opens six).
+#: Seconds after which a silent connection is closed, and the most connections at a time (assumed:
+#: ample for a browser, which opens six).
 _SILENCE = 10.0
 _CONNECTIONS = 16
 _TYPES = {
@@ -36,7 +36,7 @@ _TYPES = {
 
 @dataclass
 class _Reader:
-    """The run as it was read last; one thread reads, the others wait for it."""
+    """The run as last read; one thread reads while the others wait."""
 
     run_dir: Path
     storage: str | None
@@ -58,10 +58,10 @@ def serve(
     port: int = 0,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serves the report of a run on this machine alone until it is interrupted.
+    """Serves the report of a run to this machine until interrupted.
 
-    `ready` is told the page's address; port 0 takes a free one. Raises
-    `space.validation.InvalidInput` where the run cannot be read.
+    `ready` is called with the page's address; port 0 takes a free port. Raises
+    `space.validation.InvalidInput` if the run cannot be read.
     """
     with server(run_dir, storage, port) as made:
         ready(f"http://127.0.0.1:{made.server_address[1]}/")
@@ -71,7 +71,7 @@ def serve(
 def server(run_dir: Path | str, storage: str | None = None, port: int = 0) -> ThreadingHTTPServer:
     """The server of `serve`, bound to the loopback interface and not yet serving."""
     reader = _Reader(Path(run_dir), storage)
-    reader.now()  # what is wrong with the run is said now, not to the browser
+    reader.now()  # a run that cannot be read raises here, not in the browser
 
     class Handler(BaseHTTPRequestHandler):
         timeout = _SILENCE
@@ -106,7 +106,7 @@ class _BoundedServer(ThreadingHTTPServer):
 def _answer(request: BaseHTTPRequestHandler, reader: _Reader) -> None:
     port = request.connection.getsockname()[1]
     if request.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
-        # Another site whose name was pointed at this machine may not read the run.
+        # DNS rebinding: another site's name that points to this machine may not read the run.
         request.send_error(403)
         return
     try:

@@ -1,8 +1,9 @@
-"""How certain a measured accuracy is, and whether images tell two networks apart."""
+"""How certain a measured accuracy is, and whether test images tell two networks apart."""
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,17 +15,14 @@ LEVEL = 0.95
 
 
 def quantile(level: float) -> float:
-    """The z between whose negative and itself a normal variable lies with probability `level`."""
-    from scipy.stats import norm
-
-    return float(norm.ppf((1 + level) / 2))
+    """The z for which a normal variable lies between −z and z with probability `level`."""
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def wilson(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """The binomial interval of an accuracy measured on `images` images.
+    """The binomial interval of an accuracy measured on `images` images (Wilson 1927).
 
-    It covers the choice of images alone, not the variation between training runs. Source: Wilson
-    1927.
+    It covers the choice of images only, not the variation between training runs.
     """
     z = quantile(level)
     centre = accuracy + z * z / (2 * images)
@@ -34,7 +32,7 @@ def wilson(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, f
 
 
 def interval(accuracy: float | None, images: int | None) -> dict[str, float | int | None]:
-    """The columns accuracy, images, low and high of a row; the ends only where both are known."""
+    """The columns accuracy and images of a row and, if both are known, low and high."""
     row: dict[str, float | int | None] = {"accuracy": accuracy, "images": images}
     if accuracy is None or not images:
         return row
@@ -42,11 +40,11 @@ def interval(accuracy: float | None, images: int | None) -> dict[str, float | in
     return row | {"low": low, "high": high}
 
 
-class Difference(NamedTuple):
-    """The accuracy of a second network less that of a first one, with its interval.
+class AccuracyDifference(NamedTuple):
+    """The accuracy of a second network minus that of a first one, with its interval.
 
-    `p_value` is None where no test was made beside the interval. `told_apart`: the interval
-    excludes 0, and so does the test.
+    `p_value` is None if there is only an interval and no test. `told_apart`: the interval excludes
+    0, and the test rejects equality.
     """
 
     difference: float
@@ -62,12 +60,13 @@ def paired_difference(
     *,
     classes: NDArray[np.integer] | None = None,
     comparisons: int = 1,
-) -> Difference:
-    """How two networks differ on the same images, of which each was right on some.
+) -> AccuracyDifference:
+    """Compares two networks by whether each was right on each of the same images.
 
-    Of `comparisons` made together, all statements hold with probability `LEVEL` (Bonferroni). The
-    test is McNemar's exact one, the interval Bonett and Price's (2012). With `classes` the
-    difference is of balanced accuracy, the mean over classes, and both are large-sample.
+    The statements of `comparisons` comparisons hold together with probability `LEVEL` (Bonferroni).
+    The test is McNemar's exact one, the interval Bonett and Price's (2012). With the `classes` of
+    the images, the difference is of balanced accuracy (the mean over classes), and both are
+    large-sample.
     """
     import numpy as np
 
@@ -84,29 +83,26 @@ def paired_difference(
         middle = up - down
         half = z * math.sqrt((up + down - middle**2) / (images + 2))
     else:
-        from scipy.stats import norm
-
         _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
         change = (better.astype(float) - worse) / (len(sizes) * sizes[place])
         by_class = np.bincount(place, weights=change)
         difference = middle = float(change.sum())
         spread = math.sqrt(float((change**2).sum()))
-        p_value = 2 * float(norm.sf(abs(difference) / spread)) if spread else 1.0
+        p_value = 2 * NormalDist().cdf(-abs(difference) / spread) if spread else 1.0
         half = z * math.sqrt(max(0.0, spread**2 - float((by_class**2 / sizes).sum())))
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     told_apart = p_value <= tail and not low <= 0 <= high
     if not told_apart:  # the interval never says more than the test
         low, high = min(low, 0.0), max(high, 0.0)
-    return Difference(difference, low, high, p_value, told_apart)
+    return AccuracyDifference(difference, low, high, p_value, told_apart)
 
 
 def unpaired_difference(
     first: tuple[float, int], second: tuple[float, int], *, comparisons: int = 1
-) -> Difference:
-    """How two accuracies differ, each given with its number of images, without their answers.
+) -> AccuracyDifference:
+    """Compares two accuracies, each with its number of images (Newcombe 1998, method 10).
 
-    Conservative where the images are the same, which it treats as two independent draws. Source:
-    Newcombe 1998, method 10.
+    Conservative if the images are the same: they are treated as two independent draws.
     """
     level = 1 - (1 - LEVEL) / comparisons
     (one, _), (other, _) = first, second
@@ -116,4 +112,4 @@ def unpaired_difference(
     difference = other - one
     low = difference - math.hypot(other - other_low, one_high - one)
     high = difference + math.hypot(other_high - other, one - one_low)
-    return Difference(difference, low, high, None, not low <= 0 <= high)
+    return AccuracyDifference(difference, low, high, None, not low <= 0 <= high)

@@ -1,7 +1,7 @@
-"""What a run has measured, as data frames, each of which is written as a CSV.
+"""What a run has measured, as data frames; each of them is written as a CSV.
 
 `reports.schema` says what each column means and in which unit; the figures and the page draw these
-frames. A frame of a stage that has not begun is empty and has its columns all the same.
+frames. The frame of a stage that has not begun is empty, but has its columns.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports import predictions, recommendation, search_analysis, trial_tables
-from reports.load import Run, Trial
+from reports.load import Run, Trial, readable
 from reports.schema import frame, names, rows
 from reports.statistics import interval, unpaired_difference
 from scaling.coefficients import Coefficients
 from scaling.rules import compound
 from space.architecture import Architecture, Block, Stage
 from space.cost import parts
-from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +75,9 @@ class Tables:
 def collect(run: Run) -> Tables:
     """All tables of a run."""
     every = trial_tables.trials(run)
-    answers = predictions.answers(run)
     members = family(run)
+    answers = predictions.answers(run)
+    mapped = predictions.mapped(answers, predictions.pictures(run.path))
     return Tables(
         trials=every,
         pareto=trial_tables.pareto(every),
@@ -94,21 +94,19 @@ def collect(run: Run) -> Tables:
         importance=search_analysis.importance(run),
         ranks=search_analysis.ranks(run),
         member_comparisons=recommendation.compare_members(members, answers, run.metric),
-        rivals=rivals(run, every),
+        rivals=rivals(members, every),
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),
         confusions=predictions.confusions(answers),
         confused=predictions.with_files(run, predictions.confused(answers)),
-        activation_maps=predictions.with_files(
-            run, predictions.mapped(answers, predictions.pictures(run))
-        ),
+        activation_maps=predictions.with_files(run, mapped),
     )
 
 
 def coefficients(run: Run) -> pd.DataFrame:
     """The candidates of the coefficient grid, the longest trained and most accurate first.
 
-    A candidate stands once, for all combinations of α, β, γ that round to its network.
+    All combinations of α, β, γ that round to the same network share a row.
     """
     stage = run.coefficients or {}
     finalists = stage.get("finalists")
@@ -131,35 +129,37 @@ def coefficients(run: Run) -> pd.DataFrame:
 def _candidate(candidate: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
     own, chosen = ([float(each[name]) for name in _LETTERS] for each in (candidate, stage))
     combinations = [[float(value) for value in name] for name in candidate.get("names", ())]
-    shares = compound(Coefficients(*own)).shares if candidate["nominal_product"] > 1 else None
+    shares = {}
+    if candidate["nominal_product"] > 1:
+        shares = compound(Coefficients(*own)).shares._asdict()
     return {
         **{name: candidate.get(name) for name in _COEFFICIENTS},
         **candidate.get("cost", {}),
-        **{f"{name}_share": share for name, share in (shares._asdict() if shares else {}).items()},
+        **{f"{name}_share": share for name, share in shares.items()},
         "combinations": "; ".join(" × ".join(f"{v:g}" for v in names) for names in combinations),
         "winner": chosen == own or chosen in combinations,
     }
 
 
 def _trained(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
-    """For each network: its longest training's epochs, how many there were, and the images."""
-    complete = [trial for trial in trials if trial.state == "complete"]
+    """For each network, the number of its longest training runs, their epochs and their images."""
     found: dict[str, dict[str, Any]] = {}
-    for trial in complete:
-        epochs = trial.budget.get("epochs", 0)
-        row = found.setdefault(trial.key, {"epochs": 0, "trainings": 0, "images": None})
-        if epochs > row["epochs"]:
-            row |= {"epochs": epochs, "trainings": 0}
-        if epochs == row["epochs"]:
-            row["trainings"] += 1
-            row["images"] = trial.measurement.get("images")
+    for trial in trials:
+        if trial.state == "complete":
+            epochs = trial.budget.get("epochs", 0)
+            row = found.setdefault(trial.key, {"epochs": 0, "trainings": 0, "images": None})
+            if epochs > row["epochs"]:
+                row |= {"epochs": epochs, "trainings": 0}
+            if epochs == row["epochs"]:
+                row["trainings"] += 1
+                row["images"] = trial.measurement.get("images")
     return found
 
 
 def _tied(*two: Mapping[str, Any]) -> bool | None:
-    """Whether the images do not tell two accuracies apart; None where they are not known.
+    """Whether the images do not tell two accuracies of single training runs apart.
 
-    For what was trained once; the coefficient stage says itself which candidates are tied.
+    None if an accuracy or its number of images is unknown.
     """
     if not all(row.get("accuracy") is not None and row.get("images") for row in two):
         return None
@@ -178,17 +178,18 @@ def family(run: Run) -> pd.DataFrame:
     return frame(rows, _FAMILY)
 
 
-def rivals(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
-    """What others would have made, trained as the family: by rule, at the MACs of a member.
+def rivals(members: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Networks of other rules at the MACs of a member, and presets, trained like the family.
 
-    `difference` is its accuracy less the member's; `told_apart` whether the images tell the two
-    accuracies apart (see `_tied`). Presets have no member beside them, and are never told apart.
+    `difference` is the rival's accuracy minus the member's; `told_apart` says whether the images
+    tell the two apart. Presets have no member to be compared with. `members` is `family`, `trials`
+    is `trial_tables.trials`.
     """
-    members = {str(row["name"]): row for row in rows(family(run))}
+    by_name = {str(row["name"]): row for row in rows(members)}
     found = []
     for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]):
         rule, _, name = row["job"].partition(" ")
-        member = members.get(name, {})
+        member = by_name.get(name, {})
         known = member.get("accuracy") is not None
         found.append(
             row
@@ -203,25 +204,21 @@ def rivals(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def latency(run: Run) -> pd.DataFrame:
-    """How long the members took to answer, by backend, device and batch, as far as it was measured.
+    """The members' latencies by backend, device and batch, as far as they were measured.
 
-    Raises `InvalidInput` where `family/latency.csv` is not the table that it is to be.
+    Raises `InvalidInput` if `family/latency.csv` cannot be read.
     """
     import pandas as pd
 
     path = run.path / "family" / "latency.csv"
     if not path.is_file():
         return frame([], _LATENCY)
-    try:
+    with readable(path, "latencies", "measure them again: phiscale latency"):
         return frame(rows(pd.read_csv(path)[_LATENCY]), _LATENCY)
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(
-            f"{path}: cannot read latencies ({error}); measure them again: phiscale latency"
-        ) from None
 
 
 def networks(run: Run) -> dict[str, Architecture]:
-    """The networks that a run has chosen, by name: the baseline, then the family's members."""
+    """The networks that a run has found, by name: the baseline, then the family's members."""
     found = {}
     if run.baseline and run.baseline.get("architecture"):
         found["baseline"] = run.baseline["architecture"]
@@ -248,24 +245,27 @@ def stages(networks: Mapping[str, Architecture]) -> pd.DataFrame:
 def stage_rows(architecture: Architecture) -> list[dict[str, Any]]:
     """A row for the stem, each stage and the head; their costs add up to the network's."""
     stem, head = architecture.stem, architecture.head
-    first = {"stage": "stem", "operator": "conv", "kernel": stem.kernel, "stride": stem.stride}
-    named: list[dict[str, Any]] = [first]
-    for number, (stage, blocks) in enumerate(
-        zip(architecture.stages, architecture.blocks(), strict=True), start=1
-    ):
-        named.append({"stage": str(number)} | _stage_row(stage, blocks[0]))
-    named.append({"stage": "head", "operator": "conv" if head.channels else "linear"})
-    channels = [stem.channels, *(stage.channels for stage in architecture.stages)]
+    stages = zip(architecture.stages, architecture.blocks(), strict=True)
+    named: list[dict[str, Any]] = [
+        {"stage": "stem", "operator": "conv", "kernel": stem.kernel, "stride": stem.stride},
+        *(
+            {"stage": str(n)} | _stage_row(stage, blocks[0])
+            for n, (stage, blocks) in enumerate(stages, 1)
+        ),
+        {
+            "stage": "head",
+            "operator": "conv" if head.channels else "linear",
+            "channels": architecture.out_channels,
+        },
+    ]
     return [
-        row | {"channels": width, "resolution": part.resolution} | part.cost._asdict()
-        for row, width, part in zip(
-            named, [*channels, architecture.out_channels], parts(architecture), strict=True
-        )
+        {"channels": part.channels, "resolution": part.resolution} | part.cost._asdict() | row
+        for row, part in zip(named, parts(architecture), strict=True)
     ]
 
 
 def _stage_row(stage: Stage, block: Block) -> dict[str, Any]:
-    """What a stage is made of; what has no effect on its blocks is left out."""
+    """The choices of a stage; those without effect on its blocks are None."""
     return {
         "operator": str(block.operator),
         "start_kernel": block.start_kernel or None,

@@ -1,7 +1,7 @@
-"""Pages of one file: templates with the style, the script and the data inside.
+"""HTML pages of one file: Jinja templates with the style, the script and the data inside.
 
-A page needs nothing but itself, and its content-security policy admits exactly its own style and
-script by their hashes, so a name that slipped through escaping would still not run.
+The content-security policy of a page admits exactly its own style and script, by their hashes, so
+a name that slipped through escaping would still not run.
 """
 
 from __future__ import annotations
@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 
 
 def page(template: str, **values: Any) -> str:
-    """The page that `template` makes of `values`; `data` among them is what the script draws."""
+    """Renders `template` with `values`; the one named `data` is what the page's script draws."""
+    from markupsafe import Markup
+
     style, script = _file("report.css"), _script()
+    # Nothing is loaded from elsewhere: only this style, this script and pictures in the page.
+    policy = (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
     return (
         _environment()
         .get_template(template)
         .render(
             values,
             version=metadata.version("phiscale"),
-            policy=_policy(style, script),
-            style=_safe(style),
-            script=_safe(script),
+            policy=policy,
+            style=Markup(style),
+            script=Markup(script),
         )
     )
 
@@ -47,39 +54,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (
-        formatting.count,
-        formatting.percent,
-        formatting.half_width,
-        formatting.duration,
-    ):
-        environment.globals[function.__name__] = function
+    for name in ("count", "percent", "half_width", "duration", "plural"):
+        environment.globals[name] = getattr(formatting, name)
     return environment
 
 
 def _script() -> str:
-    """The page's script: its files as one function, so that none of their names is global."""
+    """The page's script: its files in one function, so that their names are not global."""
     parts = "\n".join(_file(f"{name}.js") for name in ("chart", "network", "report"))
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _file(name: str) -> str:
     return (resources.files("reports") / "templates" / name).read_text("utf-8")
-
-
-def _safe(own: str) -> Any:
-    """A file of ours, to stand in the page as it is."""
-    from markupsafe import Markup
-
-    return Markup(own)
-
-
-def _policy(style: str, script: str) -> str:
-    """Loads nothing from elsewhere: only this style, this script and pictures in the page."""
-    return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _hash(content: str) -> str:

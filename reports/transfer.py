@@ -8,12 +8,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports import figure_style
+from reports.figure_style import (
+    FAMILY,
+    QUIET,
+    LineStyle,
+    accuracy_axes,
+    accuracy_line,
+    name_members,
+    new_figure,
+    save,
+)
 from reports.formatting import to_csv
+from reports.load import readable
 from reports.schema import frame, names, rows
+from reports.statistics import LEVEL
 from scaling.comparison import half_widths
 from space.files import write_file
-from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,61 +31,48 @@ if TYPE_CHECKING:
 
 _COLUMNS = names("name way params macs resolution accuracy low high seeds")
 
-#: The level of the intervals.
-_LEVEL = 0.95
-
-_LOOKS = {
-    "fine-tuned": figure_style.LineStyle("o", figure_style.FAMILY, "-"),
-    "from scratch": figure_style.LineStyle("s", figure_style.QUIET, "--"),
+_STYLES = {
+    "fine-tuned": LineStyle("o", FAMILY, "-"),
+    "from scratch": LineStyle("s", QUIET, "--"),
 }
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """What transfer.json says; raises `InvalidInput` where there is none."""
+    """The content of transfer.json; raises `InvalidInput` if it cannot be read."""
     path = folder / "transfer.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"{path}: cannot read the transfer ({error}); run `phiscale transfer` again"
-        ) from None
-    return found
+    with readable(path, "the transfer", "run `phiscale transfer` again"):
+        return dict(json.loads(path.read_text("utf-8")))
 
 
 def table(found: dict[str, Any]) -> pd.DataFrame:
-    """A row for each member and way; accuracy is the mean over seeds, on the test images.
+    """A row for each member and way of training; accuracy is the mean over seeds on test images.
 
-    `low` to `high` is its 95 % interval, Student's with a deviation pooled over all rows; none of
-    one seed.
+    `low` to `high` is its 95 % interval, Student's with a deviation pooled over all rows; None for
+    a single seed.
     """
     trained = [
         (member, way, values)
         for member in found["members"]
         for way, values in member["accuracies"].items()
     ]
-    halves = half_widths([values for *_, values in trained], _LEVEL)
-    return frame(
-        (
-            {name: member.get(name) for name in _COLUMNS}
-            | {"way": way, "accuracy": fmean(values), "seeds": len(values)}
-            | (
-                {"low": fmean(values) - half, "high": fmean(values) + half}
-                if math.isfinite(half)
-                else {}
-            )
-            for (member, way, values), half in zip(trained, halves, strict=True)
-        ),
-        _COLUMNS,
-    )
+    halves = half_widths([values for *_, values in trained], LEVEL)
+    made = []
+    for (member, way, values), half in zip(trained, halves, strict=True):
+        mean = fmean(values)
+        row = {name: member.get(name) for name in _COLUMNS}
+        row |= {"way": way, "accuracy": mean, "seeds": len(values)}
+        if math.isfinite(half):
+            row |= {"low": mean - half, "high": mean + half}
+        made.append(row)
+    return frame(made, _COLUMNS)
 
 
 def sentence(found: dict[str, Any]) -> str:
     """By how much fine-tuning is ahead of training from scratch, member by member."""
-    ahead = {
-        member["name"]: fmean(member["accuracies"]["fine-tuned"])
-        - fmean(member["accuracies"]["from scratch"])
-        for member in found["members"]
-    }
+    ahead = {}
+    for member in found["members"]:
+        means = {way: fmean(values) for way, values in member["accuracies"].items()}
+        ahead[member["name"]] = means["fine-tuned"] - means["from scratch"]
     better = sum(gain > 0 for gain in ahead.values())
     numbers = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in ahead.items())
     return (
@@ -86,30 +83,20 @@ def sentence(found: dict[str, Any]) -> str:
 
 def draw(found: dict[str, Any]) -> Figure:
     """Accuracy against parameters, fine-tuned and from scratch."""
-    every = table(found)
-    with figure_style.new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (
-        figure,
-        axes,
-    ):
-        for way, look in _LOOKS.items():
-            own = sorted(rows(every[every["way"] == way]), key=lambda row: row["params"])
-            figure_style.accuracy_line(axes, own, "params", look, way)
+    every = table(found).sort_values("params")
+    with new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (figure, axes):
+        accuracy_axes(axes, "parameters", "test accuracy", (0.08, 0.12))
+        for way, style in _STYLES.items():
+            own = rows(every[every["way"] == way])
+            accuracy_line(axes, own, "params", style, way)
             if way == "fine-tuned":
-                figure_style.name_members(axes, own, "params", look.colour)
-        axes.set_xscale("log")
-        axes.margins(x=0.08, y=0.12)
-        axes.set(xlabel="parameters", ylabel="test accuracy")
-        figure_style.count_axis(axes)
-        figure_style.percent_axis(axes.yaxis)
-        figure_style.legend(figure, axes)
+                name_members(axes, own, "params", style.colour)
     return figure
 
 
 def write(folder: Path) -> str:
-    """The table and the figure in `folder`/report; gives the sentence."""
+    """Writes the table and the figure to `folder`/report, and returns the sentence."""
     found, report = load(folder), folder / "report"
     write_file(report / "transfer.csv", to_csv(table(found)))
-    figure = draw(found)
-    for suffix in ("png", "svg"):
-        figure_style.save(figure, report / f"transfer.{suffix}")
+    save(draw(found), *(report / f"transfer.{suffix}" for suffix in ("png", "svg")))
     return sentence(found)

@@ -1,7 +1,8 @@
-"""Tables of trials, and what they say about the search: one function a table."""
+"""Tables of trials and of the search's progress: one function for each table."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from reports.load import Run, Trial
@@ -16,6 +17,8 @@ _TRIALS = names(
     "epochs_trained data_fraction seed train_seconds validation_seconds seconds peak_memory images "
     "device answered_from retries pieces rejected reason key"
 )
+_OWN = names("study job state seconds answered_from retries rejected key")
+_MEASURED = names("loss train_seconds validation_seconds peak_memory reason")
 _TIMES = names("stage wall_seconds trainings device_seconds device_hours")
 _COUNTS = names(
     "study complete pruned failed answered retried in_pieces rejected unfinished train_seconds "
@@ -36,43 +39,30 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     if trial.state == "pruned" and trial.reports:
         reward = trial.reports[max(trial.reports)]
     return {
-        "study": trial.study,
-        "trial": trial.number,
-        "job": trial.job,
-        "state": trial.state,
-        "reward": reward if trial.study in ("search", "finalists") else None,
-        **interval(measured.get("accuracy"), measured.get("images")),
-        "loss": measured.get("loss"),
+        **{name: getattr(trial, name) for name in _OWN},
         **{name: trial.cost.get(name) for name in ("macs", "params", "activations")},
+        **{name: budget.get(name) for name in ("epochs", "data_fraction", "seed")},
+        **{name: measured.get(name) for name in _MEASURED},
+        **interval(measured.get("accuracy"), measured.get("images")),
+        "trial": trial.number,
+        "reward": reward if trial.study in ("search", "finalists") else None,
         "resolution": budget.get("resolution") or trial.architecture.get("resolution"),
-        "epochs": budget.get("epochs"),
         "epochs_trained": len(measured.get("epochs", ())),
-        "data_fraction": budget.get("data_fraction"),
-        "seed": budget.get("seed"),
-        "train_seconds": measured.get("train_seconds"),
-        "validation_seconds": measured.get("validation_seconds"),
-        "seconds": trial.seconds,
-        "peak_memory": measured.get("peak_memory"),
         "device": trial.environment.get("device"),
-        "answered_from": trial.answered_from,
-        "retries": trial.retries,
         "pieces": _pieces(trial),
-        "rejected": trial.rejected,
-        "reason": measured.get("reason"),
-        "key": trial.key,
     }
 
 
 def _pieces(trial: Trial) -> int:
-    """In how many pieces batches were taken, where a whole one did not fit in memory."""
+    """The number of parts that batches were split into because they did not fit in memory."""
     return int((trial.measurement.get("details") or {}).get("pieces of a batch", 1))
 
 
 def pareto(trials: pd.DataFrame, cost: str = "macs") -> pd.DataFrame:
     """The search's trials that no other one beats in accuracy at no more cost, by rising cost.
 
-    Only complete trials of the search compete: they alone were trained on one budget. `cost` is
-    macs, params or activations.
+    Only complete trials of the search compete, because only they were trained on one budget. `cost`
+    is macs, params or activations.
     """
     competing = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
     ordered = competing.dropna(subset=["accuracy", cost]).sort_values(
@@ -99,56 +89,50 @@ def progress(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(run: Run) -> pd.DataFrame:
-    """How the trials of each study ended and what they took, a row a study that has begun."""
-    rows = []
+    """How the trials of each study ended and what they took, a row for each study with trials."""
+    found = []
     for study, made in run.trials.items():
-        answered = [trial for trial in made if trial.answered_from is not None]
         own = [trial for trial in made if trial.answered_from is None]
-        states = [trial.state for trial in own]
+        states = Counter(trial.state for trial in own)
         row = {
             "study": study,
-            "complete": states.count("complete"),
-            "pruned": states.count("pruned"),
-            "failed": states.count("failed"),
-            "answered": len(answered),
+            **{name: states[name] for name in ("complete", "pruned", "failed")},
+            "answered": len(made) - len(own),
             "retried": sum(trial.retries > 0 for trial in made),
             "in_pieces": sum(_pieces(trial) > 1 for trial in own),
             "rejected": sum(trial.rejected for trial in made),
-            "unfinished": states.count("running") + states.count("waiting"),
+            "unfinished": states["running"] + states["waiting"],
             "train_seconds": sum(t.measurement.get("train_seconds") or 0.0 for t in own),
             "seconds": sum(trial.seconds or 0.0 for trial in own),
         }
-        rows += [row] if made else []
-    return frame(rows, _COUNTS)
+        found += [row] if made else []
+    return frame(found, _COUNTS)
 
 
 def times(run: Run) -> pd.DataFrame:
-    """What each stage took: wall-clock over all starts, and the devices' time in its training runs.
+    """The wall-clock time of each stage over all starts, and the devices' time in training runs.
 
     A training run has one device; answered trials took no time.
     """
     wall = run.manifest.get("seconds", {})
-    rows = []
+    found = []
     for stage in dict.fromkeys([*map(run.stage_of, run.trials), *wall]):
         own = [
-            trial
+            trial.measurement
             for trial in run.all_trials
             if run.stage_of(trial.study) == stage and trial.answered_from is None
         ]
-        spent = [
-            trial.measurement.get(name) or 0.0
-            for trial in own
-            for name in ("train_seconds", "validation_seconds")
-        ]
+        kinds = ("train_seconds", "validation_seconds")
+        spent = sum(measured.get(kind) or 0.0 for measured in own for kind in kinds)
         row = {
             "stage": stage,
             "wall_seconds": wall.get(stage),
-            "trainings": sum(bool(trial.measurement.get("epochs")) for trial in own),
-            "device_seconds": sum(spent),
-            "device_hours": sum(spent) / 3600,
+            "trainings": sum(bool(measured.get("epochs")) for measured in own),
+            "device_seconds": spent,
+            "device_hours": spent / 3600,
         }
-        rows += [row] if own or stage in wall else []
-    return frame(rows, _TIMES)
+        found += [row] if own or stage in wall else []
+    return frame(found, _TIMES)
 
 
 def failures(trials: pd.DataFrame) -> pd.DataFrame:

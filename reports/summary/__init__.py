@@ -1,9 +1,8 @@
-"""What a run found, in sentences. Each holds for unfinished runs too, or is left empty."""
+"""What a run found, in sentences that also hold for unfinished runs, or are empty."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reports import published
@@ -12,68 +11,43 @@ from reports.load import Run
 from reports.recommendation import Recommendation, recommend
 from reports.schema import rows
 from reports.summary import coefficients, family, search
-from reports.summary.wording import images_of, looked_up, trained_for
+from reports.summary.wording import images_of, trained_for
 from reports.tables import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class PageSentences:
-    """The page's sentences, each named by where it stands."""
-
-    eyebrow: str
-    headline: str
-    alternatives: tuple[str, ...]
-    undecided: tuple[str, ...]
-    measured: str
-    chart: str
-    family: str
-    search: str
-    reward: str
-    curves: str
-    choices: str
-    ranks: str
-    coefficients: str
-    evidence: tuple[str, ...]
-    front: str
-    candidates: str
-    members: str
-    rivals: tuple[str, ...]
-
-
-def summarise(run: Run, tables: Tables) -> PageSentences:
-    """The sentences about a run."""
+def summarise(run: Run, tables: Tables) -> dict[str, str | tuple[str, ...]]:
+    """The sentences of a run's page, by the place where they stand."""
     starts = run.manifest.get("starts") or [{}]
     advice = recommend(tables.family, tables.member_comparisons)
     date = str(starts[-1].get("time", ""))[:10]
-    return PageSentences(
-        eyebrow=" · ".join(part for part in (run.name, _data(run), date) if part),
-        headline=_headline(run, tables, advice),
-        alternatives=advice.alternatives if advice else (),
-        undecided=advice.undecided if advice else (),
-        measured=_measured(run, tables.family),
-        chart=_chart(run, tables),
-        family=family.intervals(tables.family),
-        search=search.search(run, tables),
-        reward=search.reward(run),
-        curves=search.curves(tables.learning_curves),
-        choices=search.choices(tables),
-        ranks=search.ranks(tables.ranks),
-        coefficients=coefficients.coefficients(run, tables.coefficients),
-        evidence=tuple(coefficients.evidence(run.coefficients or {})),
-        front=search.front(run),
-        candidates=coefficients.candidates(run, tables.coefficients),
-        members=family.members(run),
-        rivals=tuple(family.rivals(tables)),
-    )
+    return {
+        "eyebrow": " · ".join(part for part in (run.name, _data(run), date) if part),
+        "headline": _headline(run, tables, advice),
+        "alternatives": advice.alternatives if advice else (),
+        "undecided": advice.undecided if advice else (),
+        "measured": _measured(run, tables.family),
+        "chart": _chart(run, tables),
+        "family": family.intervals(tables.family),
+        "search": search.search(run, tables),
+        "reward": search.reward(run),
+        "curves": search.curves(tables.learning_curves),
+        "choices": search.choices(tables),
+        "ranks": search.ranks(tables.ranks),
+        "coefficients": coefficients.coefficients(run, tables.coefficients),
+        "evidence": tuple(coefficients.evidence(run.coefficients or {})),
+        "front": search.front(run),
+        "candidates": coefficients.candidates(run, tables.coefficients),
+        "members": family.members(run),
+        "rivals": tuple(family.rivals(tables)),
+    }
 
 
 def _data(run: Run) -> str:
-    source = str(run.recipe.get("data", {}).get("source", ""))
-    if looked_up(run):
-        source = str(run.recipe["evaluator"].get("records", ""))
+    key, name = ("evaluator", "records") if run.looked_up else ("data", "source")
+    source = str(run.recipe.get(key, {}).get(name, ""))
     data = run.manifest.get("data", {})
     classes = data.get("classes") if isinstance(data, Mapping) else None
     amount = len(classes) if isinstance(classes, list) else classes
@@ -97,24 +71,23 @@ def _headline(run: Run, tables: Tables, advice: Recommendation | None) -> str:
 
 
 def _measured(run: Run, family: pd.DataFrame) -> str:
-    kind = "Balanced accuracy (the mean over classes)" if run.metric == "balanced" else "Accuracy"
-    images = images_of(family)
-    if looked_up(run):
+    macs = "MACs are multiply–adds for one image."
+    if run.looked_up:
         return (
             "Accuracy is that of recorded training runs, or what a surrogate of them predicts: "
-            "nothing was trained here. MACs are multiply–adds for one image."
+            f"nothing was trained here. {macs}"
         )
-    macs = "MACs are multiply–adds for one image."
-    if images:
-        return f"{kind} is on {images:,} test images that the search never saw. {macs}"
-    return f"{kind} is on images held out from training. {macs}"
+    kind = "Balanced accuracy (the mean over classes)" if run.metric == "balanced" else "Accuracy"
+    images = images_of(family)
+    where = f"{images:,} test images that the search never saw"
+    return f"{kind} is on {where if images else 'images held out from training'}. {macs}"
 
 
 def _chart(run: Run, tables: Tables) -> str:
-    epochs = trained_for(run, "search")
-    sentences = [f"Trials of the search: accuracy on held-out images after {epochs}."]
-    if looked_up(run):
-        sentences = ["Trials of the search: recorded or predicted accuracy."]
+    measured = f"accuracy on held-out images after {trained_for(run, 'search')}"
+    sentences = [
+        f"Trials of the search: {'recorded or predicted accuracy' if run.looked_up else measured}."
+    ]
     if tables.trials["study"].eq("finalists").any():
         longer = trained_for(run, "finalists")
         sentences.append(f"Finalists and baseline: the same images, {longer}.")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import number, percent
 from reports.load import Run
 from reports.schema import rows
-from reports.summary.wording import images_of
+from reports.summary.wording import LETTERS, images_of, letters
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def coefficients(run: Run, candidates: pd.DataFrame) -> str:
-    """The answer, and what it was chosen from."""
+    """The chosen coefficients, and what they were chosen from."""
     chosen = run.coefficients
     if chosen is None:
         return ""
-    letters = (("α", "alpha", "depth"), ("β", "beta", "width"), ("γ", "gamma", "resolution"))
-    names = ", ".join(f"{sign} {chosen[name]:.4g} ({what})" for sign, name, what in letters)
+    names = ", ".join(f"{sign} {chosen[name]:.4g} ({what})" for sign, name, what in LETTERS)
     cost = (
         f"The product α·β²·γ² is {chosen['nominal_product']:.3f}; the scaled network "
         f"costs {chosen['realised_ratio']:.2f} times the baseline's MACs after rounding."
@@ -33,7 +32,7 @@ def coefficients(run: Run, candidates: pd.DataFrame) -> str:
 
 
 def evidence(found: Mapping[str, Any]) -> Iterator[str]:
-    """What is known beside the answer: the decision first, and among what it holds."""
+    """What supports the choice: the decision, the race, the finalists, other methods."""
     race, surface, guest = (found.get(name) for name in ("race", "surface", "guest"))
     if "decision" in found:
         yield f"Decision: {found['decision']}."
@@ -48,14 +47,13 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
     if surface:
         yield _surface(surface)
     if guest and guest.get("difference") is not None:
-        points = 100 * guest["difference"]
-        side = "above" if points >= 0 else "below"
+        side = "above" if guest["difference"] >= 0 else "below"
         told = "" if guest["told_apart"] else ", which is not told apart"
         yield (
             f"The published coefficients ({guest['name']}), beside the chosen ones on seeds that "
-            f"were not used to choose: {percent(guest['accuracy'])}, {abs(points):.1f} "
-            f"± {100 * guest['half_width']:.1f} points {side} them{told}, at "
-            f"{guest['realised_ratio']:.2f} times the baseline's MACs."
+            f"were not used to choose: {percent(guest['accuracy'])}, "
+            f"{100 * abs(guest['difference']):.1f} ± {100 * guest['half_width']:.1f} points {side} "
+            f"them{told}, at {guest['realised_ratio']:.2f} times the baseline's MACs."
         )
     if design := found.get("design"):
         yield f"Before training: {design['sentence']}."
@@ -64,7 +62,7 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _finalists(found: Mapping[str, Any]) -> Iterator[str]:
-    """Which finalists cannot be told from the best of them, and what else was the best."""
+    """Which finalists are not told apart from the best of them, and other kinds of best."""
     finalists, raw = found["finalists"], found["raw_winner"]
     among, tied = finalists["tied_among"], finalists["tied"]
     if finalists["seeds"] > 1 and len(among) > 1:
@@ -73,7 +71,8 @@ def _finalists(found: Mapping[str, Any]) -> Iterator[str]:
         if len(among) < len(found["candidates"]):
             dropped = " The other candidates were dropped after one seed, without statistics."
         if len(tied) == 1:
-            yield f"Best of the finalists: told apart from {_others(among)} {level}.{dropped}"
+            others = f"the other {number(len(among) - 1, 'finalist')}"
+            yield f"Best of the finalists: told apart from {others} {level}.{dropped}"
         else:
             gap = finalists["gap"]
             by = f", by {100 * gap:.1f} points or less" if gap is not None else ""
@@ -84,21 +83,15 @@ def _finalists(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Most accurate: {raw['name']}, {percent(raw['accuracy'])}."
     if process := found.get("gaussian_process"):
         best = process["best"]
-        doubt = 100 * process["deviations"][best]
+        ahead, doubt = 100 * process["means"][best], 100 * process["deviations"][best]
         yield (
-            f"Highest expected at equal cost, by a Gaussian process through all training runs: "
-            f"{best}, {100 * process['means'][best]:+.1f} ± {doubt:.1f} points from the mean of "
-            "the candidates."
+            "Highest expected at equal cost, by a Gaussian process through all training runs: "
+            f"{best}, {ahead:+.1f} ± {doubt:.1f} points from the mean of the candidates."
         )
 
 
-def _others(among: Sequence[str]) -> str:
-    return f"the other {number(len(among) - 1, 'finalist')}"
-
-
 def _surface(surface: Mapping[str, Any]) -> str:
-    """The optimum of the quadratic surface, where the surface fits."""
-    letters = (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
+    """The optimum of the quadratic surface, if the surface fits."""
     if not surface["fits"]:
         return (
             "A quadratic surface through all training runs does not fit (lack of fit: p = "
@@ -107,7 +100,7 @@ def _surface(surface: Mapping[str, Any]) -> str:
     optimum = ", ".join(
         f"{sign} {surface[name]['value']:.3g} "
         f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
-        for sign, name in letters
+        for sign, name, _ in LETTERS
     )
     return (
         f"A quadratic surface through all training runs has its optimum at {optimum}; in brackets, "
@@ -116,21 +109,15 @@ def _surface(surface: Mapping[str, Any]) -> str:
 
 
 def _comparison(other: Mapping[str, Any]) -> str:
-    """Whether the answer carries over to another φ."""
-    letters = (("α", "alpha"), ("β", "beta"), ("γ", "gamma"))
-    names = ", ".join(f"{sign} {other[name]:.4g}" for sign, name in letters)
-    rank = other["correlation"]
-    ranked = f"; Spearman's correlation of the accuracies is {rank:.2f}" if rank is not None else ""
-    lost = other["regret"]
-    regret = (
-        f", and the larger grid would lose {100 * lost:.1f} points with the smaller one's winner"
-        if lost is not None
-        else ""
-    )
-    return (
-        f"The same grid at φ = {other['phi']:g}, of {number(other['shared'], 'combination')}, "
-        f"chose {names}{ranked}{regret}."
-    )
+    """Whether the choice carries over to another φ."""
+    combinations = number(other["shared"], "combination")
+    told = f"The same grid at φ = {other['phi']:g}, of {combinations}, chose {letters(other)}"
+    if (rank := other["correlation"]) is not None:
+        told += f"; Spearman's correlation of the accuracies is {rank:.2f}"
+    if (lost := other["regret"]) is not None:
+        points = f"{100 * lost:.1f} points"
+        told += f", and the larger grid would lose {points} with the smaller one's winner"
+    return f"{told}."
 
 
 def _rung(rung: Mapping[str, int]) -> str:
@@ -139,27 +126,18 @@ def _rung(rung: Mapping[str, int]) -> str:
 
 
 def candidates(run: Run, candidates: pd.DataFrame) -> str:
-    """What the marks and bars of the table mean: which candidates are tied, and by what."""
-    found = rows(candidates)
-    tied = sum(bool(row["tied"]) and not row["winner"] for row in found)
-    images = images_of(candidates)
-    if not images:
+    """What the marks and bars of the table of candidates mean."""
+    count = images_of(candidates)
+    if not count:
         return ""
-    bars = (
-        f"Bars are 95 % intervals by {images:,} held-out images; the shaded band is the chosen's."
-    )
+    images = f"{count:,} held-out images"
+    bars = f"Bars are 95 % intervals by {images}; the shaded band is the chosen's."
     finalists = (run.coefficients or {}).get("finalists")
     if finalists and finalists["seeds"] > 1:
-        tied = len(finalists["tied"])
-        return (
-            f"Marked at the left: the {number(tied, 'finalist')} left by the comparison over "
-            f"paired seeds. {bars}"
-        )
-    amount = f"{images:,} held-out images"
-    told = (
-        f"{amount} do not tell {number(tied, 'other candidate')} apart from the winner "
-        "(marked at the left)."
-        if tied
-        else f"{amount} tell the winner apart from every other candidate."
-    )
-    return f"{told} {bars}"
+        tied = number(len(finalists["tied"]), "finalist")
+        return f"Marked at the left: the {tied} left by the comparison over paired seeds. {bars}"
+    others = sum(bool(row["tied"]) and not row["winner"] for row in rows(candidates))
+    if not others:
+        return f"{images} tell the winner apart from every other candidate. {bars}"
+    told = f"{images} do not tell {number(others, 'other candidate')} apart from the winner"
+    return f"{told} (marked at the left). {bars}"

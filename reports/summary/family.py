@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reports.formatting import count, percent
+from reports.formatting import count, percent, points
 from reports.load import Run
 from reports.schema import rows
+from reports.summary.wording import LETTERS
 from reports.tables import Tables
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def intervals(family: pd.DataFrame) -> str:
     """What ± means."""
-    if all(member["low"] is None for member in rows(family)):
+    if family["low"].isna().all():
         return ""
     return (
         "± is half of the 95 % binomial (Wilson) interval. It covers the choice of test images, "
@@ -25,15 +26,12 @@ def intervals(family: pd.DataFrame) -> str:
 
 
 def members(run: Run) -> str:
-    """How members grow."""
-    family = run.family or {}
-    values = family.get("coefficients") or {}
+    """How the members grow."""
+    values = (run.family or {}).get("coefficients") or {}
     if not values:
         return ""
     powers = " · ".join(
-        f"{what} × {values[name]:.4g}ᵠ"
-        for what, name in (("depth", "alpha"), ("width", "beta"), ("resolution", "gamma"))
-        if name in values
+        f"{what} × {values[name]:.4g}ᵠ" for _, name, what in LETTERS if name in values
     )
     return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."
 
@@ -46,15 +44,14 @@ _BY = {name: f"{name} alone" for name in ("depth", "width", "resolution")} | {
 
 
 def rivals(tables: Tables) -> Iterator[str]:
-    """A sentence a rule: how its networks do beside the members of as many MACs."""
+    """How the networks of each rule do beside the members of as many MACs; presets on their own."""
     for rule, own in tables.rivals.groupby("rule", sort=False):
         beside = [row for row in rows(own) if row["difference"] is not None]
         for row in rows(own) if not beside else ():
             yield f"{rule} reaches {percent(row['accuracy'])} with {count(row['macs'])} MACs."
         if beside:
             told = ", ".join(
-                f"{100 * row['difference']:+.1f}".replace("-", "−")
-                + f" at {str(row['member']).upper()}'s MACs"
+                f"{points(row['difference'], unit=False)} at {str(row['member']).upper()}'s MACs"
                 + ("" if row["told_apart"] else " (not told apart)")
                 for row in beside
             )

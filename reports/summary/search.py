@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from reports.formatting import count, number, percent, word
+from reports.formatting import count, minus, number, percent, word
 from reports.load import Run
 from reports.schema import rows
 from reports.search_analysis import best_count, epoch_agreement, kendall_tau
-from reports.summary.wording import looked_up, trained_for
+from reports.summary.wording import trained_for
 from reports.tables import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Costs in sentences.
+_COSTS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "activations": "activations",
+    "latency": "latency",
+}
+
+
+def search(run: Run, tables: Tables) -> str:
+    """What was trained, and how the baseline was chosen."""
+    counts = _counts(tables)
+    if not counts:
+        return ""
+    if run.looked_up:
+        return _lookup(run, counts["complete"])
+    told = (
+        f"{number(counts['complete'], 'candidate').capitalize()} from the space "
+        f"{run.recipe.get('space', '')} trained for {trained_for(run, 'search')}"
+    )
+    if counts["pruned"]:
+        told += f"; {number(counts['pruned'], 'unpromising one')} stopped early"
+    finalists = sum(trial.state == "complete" for trial in run.study("finalists"))
+    if run.baseline and finalists:
+        cost, accuracy = run.baseline["cost"], run.baseline["accuracy"]
+        told += (
+            f". The best {word(finalists)} were trained again, for "
+            f"{trained_for(run, 'finalists')}; the one with the highest reward, of "
+            f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
+            "baseline"
+        )
+    return f"{told}."
+
+
+def _counts(tables: Tables) -> dict[str, Any]:
+    """The search's row of `tables.counts`; empty if the search has not begun."""
+    return next((row for row in rows(tables.counts) if row["study"] == "search"), {})
 
 
 def _lookup(run: Run, candidates: int) -> str:
@@ -42,59 +81,23 @@ def _lookup(run: Run, candidates: int) -> str:
     return f"{told}."
 
 
-#: Costs in sentences.
-_COSTS = {
-    "macs": "MACs",
-    "params": "parameters",
-    "activations": "activations",
-    "latency": "latency",
-}
-
-
-def search(run: Run, tables: Tables) -> str:
-    """What was trained, and how the baseline was chosen."""
-    found = [row for row in rows(tables.counts) if row["study"] == "search"]
-    if not found:
-        return ""
-    if looked_up(run):
-        return _lookup(run, found[0]["complete"])
-    complete, pruned = found[0]["complete"], found[0]["pruned"]
-    sentences = [
-        f"{number(complete, 'candidate').capitalize()} from the space "
-        f"{run.recipe.get('space', '')} trained for {trained_for(run, 'search')}"
-        + (f"; {number(pruned, 'unpromising one')} stopped early." if pruned else ".")
-    ]
-    finalists = [trial for trial in run.study("finalists") if trial.state == "complete"]
-    if run.baseline and finalists:
-        cost, accuracy = run.baseline["cost"], run.baseline["accuracy"]
-        sentences.append(
-            f"The best {word(len(finalists))} were trained again, for "
-            f"{trained_for(run, 'finalists')}; the one with the highest reward, of "
-            f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
-            "baseline."
-        )
-    return " ".join(sentences)
-
-
 def reward(run: Run) -> str:
     """The formula of the reward."""
     objective = run.recipe.get("objective", {})
     below, above = (objective.get(f"exponent_{side}", -0.07) for side in ("below", "above"))
     exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
-    exponent = exponent.replace("-", "−")
     target = objective.get("target")
     cost = _COSTS[objective.get("cost", "macs")]
     amount = f"{1e3 * target:g} ms" if target and cost == "latency" else count(target or 0)
     formula = f"accuracy · ({cost} / {amount})ʷ" if target else f"accuracy · {cost}ʷ"
-    return f"Reward: {formula}, w = {exponent}. Pruned trials: after their last epoch."
+    return f"Reward: {formula}, w = {minus(exponent)}. Pruned trials: after their last epoch."
 
 
 def choices(tables: Tables) -> str:
     """What the bars of choices show."""
-    complete = next((r["complete"] for r in rows(tables.counts) if r["study"] == "search"), 0)
-    amount = best_count(complete)
+    amount = word(best_count(_counts(tables).get("complete", 0)))
     sentence = (
-        f"Bars: how often the {word(amount)} trials with the highest rewards made a choice; "
+        f"Bars: how often the {amount} trials with the highest rewards made a choice; "
         "behind them, how often all trials did."
     )
     if len(tables.importance):
@@ -106,11 +109,11 @@ def choices(tables: Tables) -> str:
 
 
 def curves(learning_curves: pd.DataFrame) -> str:
-    """After which epoch the search's training runs are ranked as after their last one."""
+    """How well the ranks of the search's training runs agree between each epoch and the last."""
     found = epoch_agreement(learning_curves)
     if not found:
         return ""
-    agreed = ", ".join(f"{_signed(tau)} after epoch {epoch}" for epoch, tau in found.items())
+    agreed = ", ".join(f"{minus(f'{tau:.2f}')} after epoch {epoch}" for epoch, tau in found.items())
     return f"Kendall's τ between complete trials' accuracy then and after the last epoch: {agreed}."
 
 
@@ -121,12 +124,8 @@ def ranks(ranks: pd.DataFrame) -> str:
         return ""
     return (
         "The finalists by reward after the search's short training run and after the long one: "
-        f"Kendall's τ = {_signed(agreement)} (1: the same order, −1: reversed)."
+        f"Kendall's τ = {minus(f'{agreement:.2f}')} (1: the same order, −1: reversed)."
     )
-
-
-def _signed(tau: float) -> str:
-    return f"{tau:.2f}".replace("-", "−")
 
 
 def front(run: Run) -> str:

@@ -80,3 +80,11 @@ def test_passwords_of_urls_are_hidden_in_any_text():
         assert shown == f"cannot open {secret.partition('://')[0]}://*** refused"
     for harmless in ("sqlite:///study.db", "time 12:30 me@host", "https://host:80/a@b"):
         assert formatting.without_password(harmless) == harmless
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (4.2e6, "4.2 MB"), (2.5e12, "2.5 TB")],
+)
+def test_sizes_have_a_unit(count, words):
+    assert formatting.size(count) == words

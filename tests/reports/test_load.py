@@ -118,7 +118,7 @@ def test_the_recipe_may_name_the_storage(copied_run, tmp_path):
     ("name", "content", "sentence"),
     [
         ("baseline.json", "{", "baseline.json: not valid JSON"),
-        ("baseline.json", "[1]", "baseline.json: must be a JSON object, but got list"),
+        ("baseline.json", "[1]", "baseline.json: must be a mapping, but got list"),
         ("recipe.yaml", "a: [", "recipe.yaml: not valid YAML"),
         ("recipe.yaml", "- a", "recipe.yaml: must be a mapping, but got list"),
         ("manifest.json", b"\xff\xfe", "manifest.json: must be readable UTF-8 text"),

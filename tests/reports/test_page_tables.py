@@ -47,7 +47,7 @@ def test_every_sentence_of_the_page_is_in_a_table(run, found):
 
 def test_every_fact_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
-    stated = list(csv.DictReader(io.StringIO(to_csv(page_tables.table(run, found)))))
+    stated = list(csv.DictReader(io.StringIO(to_csv(page_tables.facts(run, found)))))
     (listed,) = re.findall(r'<dl class="columns">(.*?)</dl>', html, re.S)
     known = {(row["fact"], " ".join(row["value"].split())) for row in stated}
     shown = list(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reports import scaling_study, scaling_study_figures
+from reports import figure_style, scaling_study, scaling_study_figures
 from reports.scaling_study import ScalingStudy
 from space.validation import InvalidInput
 
@@ -165,3 +165,12 @@ def test_one_seed_tells_nothing_apart():
 def test_a_folder_without_a_study_is_said_to_have_none(tmp_path):
     with pytest.raises(InvalidInput, match=r"cannot read the study .*; write it again"):
         scaling_study.load(tmp_path)
+
+
+def test_the_legend_names_the_lines_of_all_panels_at_every_width():
+    rules = study(HOLDS | {("fast", 2.0): 0.6})
+    figure = scaling_study_figures.accuracy(rules, scaling_study.points(rules))
+    for width in (figure_style.PAGE, figure_style.COLUMN):
+        (legend,) = figure_style.at_width(figure, width).legends
+        named = {text.get_text() for text in legend.get_texts()}
+        assert named == {"depth", "width", "resolution", "compound", "fast"}
