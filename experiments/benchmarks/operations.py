@@ -85,8 +85,8 @@ def _new_line(x: torch.Tensor) -> torch.Tensor:
     return x.mul_(scale[:, None, None]).add_(shift[:, None, None])
 
 
-def _unchanged(_: torch.nn.Module) -> str:
-    return ""
+def _unchanged(_: torch.nn.Module) -> int:
+    return 0
 
 
 #: What takes a change back: an object, its attribute, and what stands there instead.
@@ -103,7 +103,7 @@ def _as_on_a_gpu() -> Iterator[None]:
     """Inside, learners on the CPU have the layers and the precision of a GPU."""
     gpu = torch.device("cuda")
 
-    def accelerate(network: torch.nn.Module, _: torch.device) -> acceleration.Accelerated:
+    def accelerate(network: torch.nn.Module, _: torch.device) -> tuple[str, ...]:
         return acceleration.accelerate(network, gpu)
 
     with (

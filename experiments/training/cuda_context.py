@@ -1,4 +1,4 @@
-"""What CUDA holds for a process and its threads: streams, the capture lock, and what broke it."""
+"""CUDA's state in this process and its threads: streams, the capture lock, and fatal errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
-#: torch allows one capture at a time in a process; packed training runs are threads of one. A
-#: library that makes its first handle in another thread would break the capture, so the threads
-#: make theirs under this lock, too.
+#: torch allows one capture at a time in a process; packed training runs are threads of one. If a
+#: library made its first handle in another thread meanwhile, it would break the capture, so threads
+#: make theirs under this lock too.
 capture_lock = threading.Lock()
 
-#: Set once a capture has failed. The allocator of this process may then believe for good that one
-#: is under way: it frees nothing when memory runs out, and emptying its cache may fail.
+#: Set by the first failed capture, after which there must be no other: the allocator may believe
+#: for good that a capture is under way; then it frees nothing when memory runs out, and emptying
+#: its cache may fail.
 _capture_failed = threading.Event()
 
 
@@ -31,7 +32,7 @@ _streams = _Streams()
 
 
 def note_failed_capture() -> None:
-    """Notes that a capture has failed in this process: none should follow."""
+    """Notes that a capture has failed in this process."""
     _capture_failed.set()
 
 
@@ -46,10 +47,8 @@ def is_replaceable() -> bool:
 
 
 def is_lost() -> bool:
-    """Whether CUDA answers every call of this process with an earlier error.
-
-    So it does after an illegal memory access or a failed device assertion (CUDA's "sticky" errors).
-    """
+    """Whether CUDA answers every call of this process with an earlier ("sticky") error, as it does
+    after an illegal memory access or a failed device assertion."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
     try:
@@ -61,10 +60,10 @@ def is_lost() -> bool:
 
 @contextmanager
 def thread_stream(device: torch.device) -> Iterator[None]:
-    """Inside, a GPU does this thread's work on the thread's own stream; all is done at the end.
+    """Runs the block's GPU work on this thread's own stream, and waits for it at the end.
 
-    A thread has one stream for each device for as long as it lives: cuBLAS keeps a workspace for
-    each stream, and the allocator keeps freed blocks for the stream that used them.
+    A thread keeps one stream per device for life: cuBLAS keeps a workspace for each stream, and the
+    allocator keeps freed blocks for the stream that used them.
     """
     if device.type != "cuda":
         yield
@@ -80,7 +79,7 @@ def thread_stream(device: torch.device) -> Iterator[None]:
 
 
 def start_libraries(device: torch.device) -> None:
-    """Has cuDNN and cuBLAS make their handles, by a small convolution and product, both ways."""
+    """Makes cuDNN's and cuBLAS's handles by a small convolution and product, both ways."""
     images = torch.zeros(2, 8, 4, 4, device=device, requires_grad=True)
     weight = torch.zeros(8, 8, 3, 3, device=device, requires_grad=True)
     result = F.linear(F.conv2d(images, weight, padding=1).mean((2, 3)), weight[:, :, 0, 0])

@@ -1,6 +1,6 @@
-"""A training step as one launch: captured as a CUDA graph once, replayed after that.
+"""A training step as one launch: captured as a CUDA graph once, then replayed.
 
-A small network's step is hundreds of kernels of microseconds each, and Python needs longer to
+A step of a small network is hundreds of kernels of microseconds each, and Python takes longer to
 launch one than the GPU to run it.
 """
 
@@ -18,11 +18,11 @@ from experiments.training.batches import Batch
 
 _logger = logging.getLogger(__name__)
 
-#: Steps before the one that is captured: libraries choose their kernels and the optimiser makes its
-#: state in them, which a graph must not contain (torch's notes on CUDA graphs: 3).
+#: Steps before the one that is captured: in them, libraries choose their kernels and the optimiser
+#: makes its state, which a graph must not contain (torch's notes on CUDA graphs: 3).
 _EAGER_STEPS = 3
 
-#: A training step: the loss of a batch.
+#: A training step: takes a batch, returns its loss.
 Step = Callable[[Batch], Tensor]
 
 
@@ -30,9 +30,9 @@ class Graph(Protocol):
     """A captured step, which reads and writes the same memory at every replay."""
 
     def capture(self, step: Callable[[], Tensor]) -> Tensor:
-        """Captures what `step` launches, without running it; gives the tensor of its result.
+        """Captures what `step` launches, without running it; returns the tensor of its result.
 
-        Raises where that cannot be captured.
+        Raises if `step` cannot be captured.
         """
         ...
 
@@ -42,11 +42,10 @@ class Graph(Protocol):
 
 
 class CapturedStep:
-    """A step that is captured and replayed; batches must all have the same names and shapes.
+    """`step`, replayed by `graph` after a few calls; all batches need the same names and shapes.
 
-    The device does the same as without a capture. Where the capture fails, a warning says why,
-    `fall_back` is called, and the step is launched anew each time, now and in later training runs
-    of this process.
+    The device does the same as without a capture. If the capture fails, a warning says why,
+    `fall_back` is called, and no step of this process is captured any more.
     """
 
     def __init__(self, step: Step, graph: Graph, fall_back: Callable[[], None]) -> None:
@@ -62,7 +61,7 @@ class CapturedStep:
         return self._loss is not None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Takes the step with `batch`; gives its loss."""
+        """Takes the step with `batch` and returns its loss."""
         if self._graph is None or self._eager_steps < _EAGER_STEPS:
             self._eager_steps += 1
             return self._step(batch)
@@ -93,22 +92,19 @@ class CapturedStep:
 
 
 class CudaGraph:
-    """A `Graph` on a GPU; `generator` draws the random numbers of the step."""
+    """A `Graph` of a GPU's current stream; `generator` draws the random numbers of the step."""
 
     def __init__(self, device: torch.device, generator: torch.Generator) -> None:
         self._device = device
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(generator)
+        self.replay = self._graph.replay
 
     def capture(self, step: Callable[[], Tensor]) -> Tensor:
-        """See `Graph.capture`; of the current stream."""
+        """See `Graph.capture`."""
         with torch.cuda.graph(
             self._graph,
             stream=torch.cuda.current_stream(self._device),
             capture_error_mode="thread_local",  # other threads may allocate meanwhile
         ):
             return step()
-
-    def replay(self) -> None:
-        """See `Graph.replay`."""
-        self._graph.replay()

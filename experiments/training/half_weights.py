@@ -1,4 +1,4 @@
-"""Weights in bfloat16, made by one operation a step instead of one for each layer."""
+"""Weights in bfloat16, made by one operation per step instead of one per layer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.func import functional_call
 class HalfWeights:
     """Calls a network with bfloat16 copies of its convolutions' and linear layers' parameters.
 
-    Autocast makes such copies layer by layer, and turns their gradients back one by one: half of
-    what a step casts. Here both are one operation for all layers, with the same numbers.
+    Autocast makes such copies layer by layer and casts their gradients back one by one: half of the
+    casts of a step. Here one operation does either for all layers, with the same numbers.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -30,7 +30,7 @@ class HalfWeights:
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Copies the weights, once they have changed."""
+        """Copies the weights after a step has changed them."""
         torch._foreach_copy_(list(self._halves.values()), self._weights)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -40,30 +40,29 @@ class HalfWeights:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Adds the gradients of the copies, after a backward pass, to those of the weights."""
-        pairs = [
-            (weight, half.grad)
-            for weight, half in zip(self._weights, self._halves.values(), strict=True)
-            if half.grad is not None
-        ]
-        fresh = [torch.empty_like(weight) for weight, _ in pairs]
-        _copy(fresh, [gradient for _, gradient in pairs])
-        added_to: list[Tensor] = []
+        """Adds the copies' gradients, after a backward pass, to those of the weights."""
+        weights, halves = [], []
+        for weight, copy in zip(self._weights, self._halves.values(), strict=True):
+            if copy.grad is not None:
+                weights.append(weight)
+                halves.append(copy.grad)
+                copy.grad = None
+        gradients = [torch.empty_like(weight) for weight in weights]
+        _copy(gradients, halves)
+        sums: list[Tensor] = []
         added: list[Tensor] = []
-        for (weight, _), gradient in zip(pairs, fresh, strict=True):
+        for weight, gradient in zip(weights, gradients, strict=True):
             if weight.grad is None:
                 weight.grad = gradient
             else:
-                added_to.append(weight.grad)
+                sums.append(weight.grad)
                 added.append(gradient)
         if added:
-            torch._foreach_add_(added_to, added)
-        for half in self._halves.values():
-            half.grad = None
+            torch._foreach_add_(sums, added)
 
 
 def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    """Copies all at once; those of other strides, which would hold all others up, one by one."""
+    """Copies all at once, but pairs of different strides, which would slow down all, one by one."""
     to: list[Tensor] = []
     of: list[Tensor] = []
     for target, source in zip(targets, sources, strict=True):

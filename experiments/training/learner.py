@@ -1,4 +1,4 @@
-"""A network in training: its weights, their moving average and the optimiser's state."""
+"""A network in training: its weights, their moving average, and the optimiser's state."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.training import distributed
 from experiments.training.acceleration import accelerate
+from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Step
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.half_weights import HalfWeights
 from experiments.training.optimizers import make_optimizer
@@ -23,13 +24,12 @@ from space.blocks import Dropout
 class Learner:
     """Takes training steps with `network`, on its device and channels last.
 
-    `averaged` is what is measured: a copy whose weights and batch norm statistics are moving
-    averages of the network's (or the network itself, where the configuration does not average).
-    `generator` draws what the network drops. What changes from step to step (rates, decays) is a
-    tensor on the device, so that a captured step can be replayed. Where several
-    processes learn together, each sees its share of a batch and takes the whole batch's step. A
-    batch in several `pieces`, whose gradients are added up, needs the memory of one of them; batch
-    norm then sees no more than a piece at a time.
+    `averaged` is what is measured: a copy whose weights and batch-norm statistics are moving
+    averages of the network's (the network itself if the configuration does not average).
+    `generator` draws what the network drops. What changes from step to step (rate, decays) is a
+    tensor on the device, so that a captured step can be replayed. Replicas each see their share of
+    a batch and take the whole batch's step. A batch in several `pieces`, whose gradients are added
+    up, needs the memory of one piece, but batch norm then sees only a piece at a time.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class Learner:
         replica: Replica = ALONE,
         pieces: int = 1,
     ) -> None:
-        network = distributed.with_synchronized_norms(network.to(device), replica, device)
-        self.network = accelerate(network, device).network
+        self.network = distributed.with_synchronized_norms(network.to(device), replica, device)
+        accelerate(self.network, device)
         self._averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.generator = _drawing(self.network, torch.Generator(device))
         self.steps = 0
-        self._config, self._device, self._pieces = config, device, pieces
+        self._config, self._device, self._replica = config, device, replica
+        self._pieces = pieces
         self._rate, self._decay, self._norm_decay = (
             torch.zeros((), device=device) for _ in range(3)
         )
@@ -68,17 +69,17 @@ class Learner:
         return self._averaged
 
     def turn_to(self, rate: float) -> None:
-        """Makes the next step the one after the last, at learning rate `rate`."""
+        """Prepares the next step, at learning rate `rate`."""
         self.steps += 1
         self._rate.fill_(rate)
         self._decay.fill_(warm_decay(self.steps, self._config.ema_decay))
         self._norm_decay.fill_(warm_decay(self.steps, 1 - self._norms.momentum))
 
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """One step of the optimiser; gives the mean loss, on the device.
+        """Takes one step of the optimiser and returns the mean loss, on the device.
 
-        `targets` are classes (N) or their probabilities (N × classes). Waits for nothing, so that a
-        graph can hold it.
+        `targets` are classes (N) or their probabilities (N × classes). Never waits for the device,
+        so a CUDA graph can capture it.
         """
         self.optimizer.zero_grad()
         total = torch.zeros((), device=images.device)
@@ -100,24 +101,28 @@ class Learner:
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
-        self._average()
+        if self._config.ema_decay:
+            _blend(self._averages, self._values, self._decay)
         return total
 
+    def captured(self, step: Step) -> Step:
+        """On a GPU, `step` (which calls `self.step`) as a CUDA graph.
+
+        Not if several processes train: a graph would hold their communication too, which has not
+        been tested on GPUs.
+        """
+        if self._device.type != "cuda" or self._replica.size > 1:
+            return step
+        return CapturedStep(step, CudaGraph(self._device, self.generator), self.renew_generator)
+
     def renew_generator(self) -> None:
-        """Goes on drawing with another generator in the same state: a generator
-        of a capture that failed cannot be used again."""
+        """Draws from another generator in the same state: that of a failed capture is unusable."""
         fresh = torch.Generator(self._device)
         fresh.set_state(self.generator.get_state())
         self.generator = _drawing(self.network, fresh)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        if not self._config.ema_decay:
-            return
-        _blend(self._averages, self._values, self._decay)
-
     def _count_batches(self) -> None:
-        """Writes how many steps batch norms have seen, which torch would count layer by layer."""
+        """Sets the counts of batches in batch norm, which torch would increment layer by layer."""
         for count in self._counts:
             count.fill_(self.steps)
 
@@ -132,11 +137,11 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continues from `state`, on this device, whichever it was taken on."""
+        """Continues from `state`, which may come from another kind of device."""
         self.network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
-        # The groups of this optimiser: those of another device say how to compute there (`fused`,
-        # `capturable`), and torch keeps the counts of steps where that needs them.
+        # Settings of this optimiser: those of another device say how to compute there (`fused`,
+        # `capturable`), which also decides where torch keeps its counts of steps.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         for group in self.optimizer.param_groups:
@@ -147,8 +152,8 @@ class Learner:
 class _Norms:
     """The batch norms of a network, whose statistics are averaged by a decay that is a tensor.
 
-    torch takes their momentum as a number, which a captured step would repeat for ever. At momentum
-    1 a step leaves its own statistics alone, which are then blended with those before it.
+    torch takes the momentum as a number, which a captured step would repeat for ever. At momentum 1
+    a step leaves only its own statistics, which are then blended with the earlier ones.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -170,8 +175,8 @@ class _Norms:
 
     @contextmanager
     def averaged(self, decay: Tensor) -> Iterator[None]:
-        """Inside, one pass forward and back, which then finds the statistics as it left them:
-        statistics ← decay · statistics + (1 − decay) · its own."""
+        """Averages the statistics of the passes in the block into those before it:
+        statistics ← decay · statistics + (1 − decay) · the block's."""
         if not self._norms:
             yield
             return
@@ -179,19 +184,20 @@ class _Norms:
         yield
         for norm in self._norms:
             norm.momentum = self.momentum
+        _blend(self._before, self._running, decay)
         with torch.no_grad():
-            _blend(self._before, self._running, decay)
             torch._foreach_copy_(self._running, self._before)
 
     def blend(self, number: int) -> None:
-        """Makes piece 1, 2 … of a step leave the mean of its statistics and those before it."""
+        """Has piece 1, 2 … of a step leave the mean of its statistics and those of earlier ones."""
         for norm in self._norms:
             norm.momentum = 1.0 / number
 
 
+@torch.no_grad()
 def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
     """averages ← decay · averages + (1 − decay) · values."""
-    if decay.is_cuda:  # a few launches for all tensors, of which `lerp` would need one for each
+    if decay.is_cuda:  # a few launches for all tensors; `lerp` by a tensor takes one for each
         torch._foreach_sub_(averages, values)
         torch._foreach_mul_(averages, decay)
         torch._foreach_add_(averages, values)
@@ -200,7 +206,7 @@ def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
 
 
 def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
-    """`generator`, with which the network draws what it drops from now on."""
+    """Has `network` draw what it drops from `generator`, which is returned."""
     for module in network.modules():
         if isinstance(module, Dropout):
             module.generator = generator
@@ -208,7 +214,7 @@ def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
 
 
 def _by_type(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and statistics, and the integers beside them (batch norm's counts of batches)."""
+    """Weights and statistics, and the integers (batch norm's counts of batches)."""
     tensors = list(network.state_dict().values())
     return (
         [tensor for tensor in tensors if tensor.is_floating_point()],
@@ -222,16 +228,16 @@ def mixes_precision(device: torch.device) -> bool:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where a GPU has it; on a CPU it halved the speed (measured: Zen 5, oneDNN)."""
+    """bfloat16 on a GPU that has it; on a CPU it halved the speed (measured: Zen 5, oneDNN)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=mixes_precision(device))
 
 
 def warm_decay(step: int, most: float) -> float:
     """The decay of a moving average at step 1, 2 …: min(most, (1 + step) / (10 + step)).
 
-    So an average reaches back over a part of the steps so far, and not to the initial weights.
-    Source: TensorFlow's `ExponentialMovingAverage` with `num_updates`. Batch norm's statistics are
-    such averages too: in 315 steps at momentum 0.01 they were still far from the images' (measured:
-    0.03 more accuracy, and 0.07 to 0.22 after the first of five epochs, CIFAR-10).
+    So an average covers a part of the steps so far, and not the initial weights. Source:
+    TensorFlow's `ExponentialMovingAverage` with `num_updates`. Batch norm's statistics need it too:
+    after 315 steps at momentum 0.01 they were still far from the images' (measured on CIFAR-10:
+    0.03 more accuracy, and 0.07 to 0.22 after the first of five epochs).
     """
     return min(most, (1 + step) / (10 + step))

@@ -10,36 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from experiments.config import TrainConfig
+from experiments.training.batches import StepPlan
 
-#: Of both forms of RMSprop. Source: EfficientNet, section 5.2, and the official code.
+#: For both forms of RMSprop. Source: EfficientNet, section 5.2, and the official code.
 RMSPROP_DECAY = 0.9
 RMSPROP_EPS = 1e-3
-#: Images per step to which a recipe's learning rate refers. Source: the official EfficientNet code.
+#: Images per step that a recipe's learning rate is for. Source: the official EfficientNet code.
 REFERENCE_BATCH = 256
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The network's parameters in two groups: with weight decay, and batch norm and biases without.
-
-    Those without are the ones of one dimension.
-    """
+    """The network's parameters in two groups; only those of several dimensions decay, so batch norm
+    and biases do not."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    decaying = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
     return [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig, rate: Tensor) -> torch.optim.Optimizer:
-    """The configured optimiser over `parameter_groups`; a step's rate is what `rate` holds then."""
+    """The configured optimiser, whose learning rate in each step is the value of `rate`."""
     groups = parameter_groups(network, config.weight_decay)
-    momentum, recordable = config.momentum, rate.is_cuda
+    momentum, capturable = config.momentum, rate.is_cuda
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
@@ -53,21 +48,21 @@ def make_optimizer(network: nn.Module, config: TrainConfig, rate: Tensor) -> tor
                 eps=RMSPROP_EPS,
                 momentum=momentum,
                 foreach=True,
-                capturable=recordable,
+                capturable=capturable,
             )
         case "rmsprop_tf":
             return RMSpropTF(groups, rate, momentum=momentum)
         case "adamw":
             return torch.optim.AdamW(
-                groups, rate, betas=(momentum, 0.999), fused=True, capturable=recordable
+                groups, rate, betas=(momentum, 0.999), fused=True, capturable=capturable
             )
 
 
 class RMSpropTF(torch.optim.Optimizer):
-    """RMSprop as TensorFlow computes it: epsilon inside the root, the rate inside the momentum.
+    """TensorFlow's RMSprop: epsilon inside the square root, the learning rate inside the momentum.
 
-    s ← decay·s + (1 − decay)·g², with s = 1 at the start; m ← momentum·m + rate·g / √(s + eps);
-    w ← w − m. Weight decay is added to g as L2. Source: `tf.train.RMSPropOptimizer`.
+    s ← decay·s + (1 − decay)·g², initially 1; m ← momentum·m + rate·g / √(s + eps); w ← w − m.
+    Weight decay is added to g (L2). Source: `tf.train.RMSPropOptimizer`.
     """
 
     def __init__(
@@ -79,8 +74,8 @@ class RMSpropTF(torch.optim.Optimizer):
         momentum: float = 0.9,
         eps: float = RMSPROP_EPS,
     ) -> None:
-        settings = {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps}
-        super().__init__(params, {**settings, "weight_decay": 0.0})
+        defaults = {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": 0.0}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -113,24 +108,22 @@ class RMSpropTF(torch.optim.Optimizer):
         torch._foreach_sub_(weights, moments)
 
 
-def learning_rate(
-    step: int, *, config: TrainConfig, batch_size: int, steps_per_epoch: int, epochs: int
-) -> float:
-    """The rate of step 0, 1 … of a training of `epochs` · `steps_per_epoch` steps.
+def learning_rate(step: int, config: TrainConfig, plan: StepPlan, epochs: int) -> float:
+    """The learning rate of step 0, 1 … in a training run of `epochs`, each as `plan` says.
 
-    The peak is `config.learning_rate` · batch_size / 256. It is reached linearly over the warm-up,
-    of at most a quarter of the training (assumed), after which a cosine (SGDR, equation 5, one
-    cycle) or a line falls to zero at the end; or the rate is the peak times `decay_rate` for every
-    whole `decay_epochs` passed since the start (the official EfficientNet code).
+    The peak is `config.learning_rate` · batch size / 256. The rate rises to it linearly during the
+    warm-up, which is limited to a quarter of the training run (assumed), then falls to 0 by a
+    cosine (SGDR, equation 5, one cycle) or linearly. The exponential schedule multiplies the peak
+    by `decay_rate` for every whole `decay_epochs` since the start (the official EfficientNet code).
     """
-    peak = config.learning_rate * batch_size / REFERENCE_BATCH
-    warmup = round(min(config.warmup_epochs, epochs / 4) * steps_per_epoch)
+    peak = config.learning_rate * plan.batch_size / REFERENCE_BATCH
+    warmup = round(min(config.warmup_epochs, epochs / 4) * plan.steps)
     if step < warmup:
         return peak * (step + 1) / warmup
     if config.schedule == "exponential":
-        decays = step // (config.decay_epochs * steps_per_epoch)
+        decays = step // (config.decay_epochs * plan.steps)
         return float(peak * config.decay_rate**decays)
-    progress = (step - warmup) / (epochs * steps_per_epoch - warmup)
+    progress = (step - warmup) / (epochs * plan.steps - warmup)
     if config.schedule == "linear":
         return peak * (1 - progress)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,21 +1,18 @@
 """How many training runs at a time are fastest: measured, on a CPU and on a GPU.
 
-Two threads of one training run wait for each other after every operation; two runs of one thread
-each share caches and memory. Replays of small networks leave most of a large GPU idle, and several
-of them share what it can do. Which is faster depends on the network and the machine.
+On a CPU, two threads of one training run wait for each other after every operation, while two runs
+of one thread each share caches and memory. On a large GPU, a small network leaves most of it idle.
+What is faster depends on the network and the machine.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from threading import Barrier
 from typing import NamedTuple
 
 import torch
@@ -23,9 +20,8 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.training import cuda_context, machine
-from experiments.training.batches import Batch
-from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Step
 from experiments.training.learner import Learner
+from search.executors.processes import variables
 from space.architecture import Architecture
 from space.network import build
 
@@ -33,16 +29,19 @@ _logger = logging.getLogger(__name__)
 
 #: Numbers of training runs at a time that are tried on a GPU.
 PACKS = (1, 2, 4, 8)
-#: Seconds for which each way trains (assumed: a hundred steps of a small network).
+#: Seconds of each measurement (assumed: a hundred steps of a small network).
 _SECONDS = 2.0
 #: Steps before the time is taken: on a GPU eager ones, the capture and a first replay.
 _WARM_UP_STEPS = 6
 #: Steps between two waits for the device, as in training.
 _WAIT_STEPS = 50
 
+#: In a process that is measured: where the threads of all processes wait until they are warm.
+_all_warm: Barrier
+
 
 class Throughput(NamedTuple):
-    """Images per second (`speed`) of `processes`, each with so many training `runs` at a time.
+    """Images per second (`speed`) of `processes`, each with `runs` training runs at a time.
 
     `threads` are the CPU's, of each process.
     """
@@ -58,13 +57,8 @@ def measure_cpu(architecture: Architecture, config: TrainConfig, cores: int) -> 
 
     From one run with all cores to one run per core, in steps of a factor of two.
     """
-    counts = {cores}
-    count = 1
-    while count < cores:
-        counts.add(count)
-        count *= 2
     found = []
-    for processes in sorted(counts):
+    for processes in (*(2**n for n in range((cores - 1).bit_length())), cores):
         threads = cores // processes
         speed = _speed(architecture, config, "cpu", processes=processes, threads=threads)
         found.append(Throughput(processes, 1, threads, speed))
@@ -80,8 +74,8 @@ def measure_gpu(
 ) -> list[Throughput]:
     """Numbers of training runs at a time in one process on one GPU, the fastest first.
 
-    One that fails, such as for lack of memory, ends the measurement; if all fail, it is one run at
-    speed 0.
+    The first that fails, such as for lack of memory, ends the measurement. If all fail, the result
+    is one run at speed 0.
     """
     threads, found = machine.cores(), []
     for runs in packs:
@@ -89,8 +83,8 @@ def measure_gpu(
             speed = _speed(
                 architecture, config, device, runs=runs, threads=threads, seconds=seconds
             )
-        except RuntimeError as error:
-            _logger.info("%d training runs at a time on one GPU failed: %s", runs, error)
+        except Exception as error:  # of a process, whatever it is
+            _logger.info("%d training runs at a time on one GPU failed: %r", runs, error)
             break
         found.append(Throughput(1, runs, threads, speed))
     return sorted(found, key=lambda each: -each.speed) or [Throughput(1, 1, threads, 0.0)]
@@ -106,129 +100,69 @@ def _speed(
     threads: int,
     seconds: float = _SECONDS,
 ) -> float:
-    """Images per second of all together; raises RuntimeError where a process fails.
-
-    Each is a process of its own, so that nothing stays taken of a GPU's memory.
-    """
-    variables = os.environ | machine.process_variables(threads)
-    given = {
-        "architecture": architecture.to_dict(),
-        "config": config.model_dump(mode="json"),
-        "device": device,
-        "runs": runs,
-        "seconds": seconds,
-    }
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", __name__],
-                    env=variables,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
+    """Images per second of all processes together; they are new ones, whose GPU memory is freed."""
+    context = get_context("spawn")
+    all_warm = context.Barrier(processes * runs)
+    with (
+        variables(machine.process_variables(threads)),
+        ProcessPoolExecutor(processes, context, _share, (all_warm,)) as pool,
+    ):
+        found = [
+            pool.submit(_train_side_by_side, architecture, config, device, runs, seconds)
             for _ in range(processes)
         ]
-        for process in started:
-            _send(process, json.dumps(given))
-        for process in started:
-            _receive(process)  # it is warm
-        for process in started:
-            _send(process, "start")
-        return sum(float(_receive(process)) for process in started)
+        return sum(future.result() for future in found)
 
 
-def _send(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{line}\n")
-    process.stdin.flush()
+def _share(all_warm: Barrier) -> None:
+    global _all_warm
+    _all_warm = all_warm
 
 
-def _receive(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    if line := process.stdout.readline():
-        return line
-    message = process.stderr.read().strip()
-    raise RuntimeError(message.splitlines()[-1] if message else "the process has died")
+def _train_side_by_side(
+    architecture: Architecture, config: TrainConfig, device: str, runs: int, seconds: float
+) -> float:
+    """Images per second of this process, which trains in as many threads as `runs`."""
+    chosen = machine.choose_device(device)
 
-
-def _main() -> None:
-    """One of the processes; it receives what to do and when on standard input."""
-    given = json.loads(sys.stdin.readline())
-    architecture = Architecture.from_dict(given["architecture"])
-    config = TrainConfig.model_validate(given["config"])
-    device, runs = machine.choose_device(given["device"]), given["runs"]
-    all_warm, speeds = threading.Barrier(runs + 1), list[float]()
-    failures: list[Exception] = []
-
-    def work() -> None:
+    def work(_: int) -> float:
         try:
-            with cuda_context.thread_stream(device):
-                speeds.append(_train(architecture, config, device, all_warm, given["seconds"]))
-        except Exception as error:
-            failures.append(error)
-            all_warm.abort()
+            return _train(architecture, config, chosen, seconds)
+        except Exception:
+            _all_warm.abort()
+            raise
 
-    with machine.prepared(None):
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(runs)]
-        for thread in threads:
-            thread.start()
-        try:
-            all_warm.wait()
-            print("warm", flush=True)
-            sys.stdin.readline()
-            all_warm.wait()
-        except threading.BrokenBarrierError:
-            sys.exit(f"{failures[0]}")
-        for thread in threads:
-            thread.join()
-    if failures:
-        sys.exit(f"{failures[0]}")
-    print(sum(speeds), flush=True)
+    with machine.prepared(None), ThreadPoolExecutor(runs) as threads:
+        return sum(threads.map(work, range(runs)))
 
 
 def _train(
-    architecture: Architecture,
-    config: TrainConfig,
-    device: torch.device,
-    all_warm: threading.Barrier,
-    seconds: float,
+    architecture: Architecture, config: TrainConfig, device: torch.device, seconds: float
 ) -> float:
-    """Images per second of this thread, from when all are ready."""
-    learner = Learner(build(architecture).train(), config, device)
-    side, size = architecture.resolution, config.batch_size
-    images = torch.randn(size, architecture.in_channels, side, side, device=device)
-    batch = {
-        "images": images.contiguous(memory_format=torch.channels_last),
-        "labels": torch.randint(architecture.num_classes, (size,), device=device),
-    }
-    step: Step = lambda batch: learner.step(batch["images"], batch["labels"])  # noqa: E731
-    if device.type == "cuda":
-        graph = CudaGraph(device, learner.generator)
-        step = CapturedStep(step, graph, learner.renew_generator)
-    for _ in range(_WARM_UP_STEPS):
-        loss = _take(learner, step, batch)
-    loss.item()
-    all_warm.wait()
-    all_warm.wait()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        loss = _take(learner, step, batch)
-        steps += 1
-        if steps % _WAIT_STEPS == 0:
-            loss.item()
-    loss.item()
-    return steps * size / (time.perf_counter() - start)
+    """Images per second of this thread, from when the threads of all processes are warm."""
+    with cuda_context.thread_stream(device):
+        learner = Learner(build(architecture).train(), config, device)
+        side, size = architecture.resolution, config.batch_size
+        images = torch.randn(size, architecture.in_channels, side, side, device=device)
+        batch = {
+            "images": images.contiguous(memory_format=torch.channels_last),
+            "labels": torch.randint(architecture.num_classes, (size,), device=device),
+        }
+        step = learner.captured(lambda batch: learner.step(batch["images"], batch["labels"]))
 
+        def take() -> Tensor:
+            learner.turn_to(1e-4)
+            return step(batch)
 
-def _take(learner: Learner, step: Step, batch: Batch) -> Tensor:
-    learner.turn_to(1e-4)
-    return step(batch)
-
-
-if __name__ == "__main__":
-    _main()
+        for _ in range(_WARM_UP_STEPS):
+            loss = take()
+        loss.item()
+        _all_warm.wait()
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            loss = take()
+            steps += 1
+            if steps % _WAIT_STEPS == 0:
+                loss.item()
+        loss.item()
+        return steps * size / (time.perf_counter() - start)

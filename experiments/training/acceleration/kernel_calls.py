@@ -1,4 +1,4 @@
-"""Calls of the loops in `kernels` with torch's memory, and where they can be used."""
+"""Calls the loops of `kernels` with torch's memory, where they can be used."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def available() -> bool:
-    """Whether a CPU can use the loops: torch has one thread, as they do, and numba works."""
+    """Whether the loops can be used: torch has one thread, as they do, and numba works."""
     return not why_not()
 
 
 def why_not() -> str:
-    """Why the loops cannot be used here, in words; empty where they can."""
+    """Why the loops cannot be used here; empty if they can."""
     if torch.get_num_threads() != 1:
         return f"torch has {torch.get_num_threads()} threads"
     _, problem = _kernels()
@@ -40,6 +40,6 @@ def _kernels() -> tuple[ModuleType | None, str]:
     """The loops, or why there are none; imported here, since numba takes half a second."""
     try:
         from experiments.training.acceleration import kernels
-    except (ImportError, RuntimeError) as error:  # a Python or a file system numba cannot work with
+    except (ImportError, RuntimeError) as error:  # numba does not know the Python or file system
         return None, f"numba cannot be used: {error}"
     return kernels, ""

@@ -1,8 +1,8 @@
 """Batch norm and ReLU as one, on a CPU: four passes over memory instead of torch's seven.
 
-Forward, torch goes over a map for its mean, its variance, the norm and ReLU. Here statistics are
-one pass, and ReLU comes with the norm. Backward, torch goes over it for ReLU, for sums and for the
-result; here what ReLU passed is computed again from the input of the norm.
+Forward, torch passes over a map for its mean, its variance, the norm and ReLU. Here statistics take
+one pass, and the norm and ReLU another. Backward, torch passes over it for ReLU, for sums and for
+the result; here what ReLU let through is computed again from the input of the norm.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 from experiments.training.acceleration import kernel_calls
 from space.blocks import ConvNorm
 
-#: Between what an activation clamps. Others than these follow the norm as they are.
+#: The range to which an activation clamps. Other activations stay separate layers.
 _CLAMPS: dict[type[nn.Module], tuple[float, float]] = {
     nn.ReLU: (0.0, math.inf),
     nn.ReLU6: (0.0, 6.0),
 }
 
 
-def stop_counting(network: nn.Module) -> str:
-    """Has the batch norms of `network` count no batches; says how many, if any."""
+def stop_counting(network: nn.Module) -> int:
+    """Stops the batch norms of `network` from counting batches; returns how many."""
     found = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
     for module in found:
         module.__class__ = UncountedNorm
-    return f"batch norm without counts of batches ({len(found)} layers)" if found else ""
+    return len(found)
 
 
-def accelerate(network: nn.Module) -> str:
-    """Joins the batch norms of `network` on a CPU with what clamps them; says how many, if any."""
+def accelerate(network: nn.Module) -> int:
+    """Joins the batch norms of `network` on a CPU with what clamps them; returns how many."""
     if not kernel_calls.available():
-        return ""
+        return 0
     count = 0
     for layer in network.modules():
         if isinstance(layer, ConvNorm) and type(layer.norm) is nn.BatchNorm2d:
@@ -45,11 +45,11 @@ def accelerate(network: nn.Module) -> str:
             if clamp:
                 layer.activation = nn.Identity()
             count += 1
-    return f"batch norm and ReLU as one compiled loop ({count} layers)" if count else ""
+    return count
 
 
 class UncountedNorm(nn.BatchNorm2d):
-    """Batch norm that does not count batches, which would be an operation for each layer."""
+    """Batch norm that does not count batches, which takes an operation per layer."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.BatchNorm2d`."""
@@ -73,7 +73,7 @@ class UncountedNorm(nn.BatchNorm2d):
 
 
 class _ClampedNorm(UncountedNorm):
-    """Batch norm, and its output between the two numbers of `clamp`."""
+    """Batch norm whose output is clamped to the range `clamp`."""
 
     clamp: tuple[float, float]
 

@@ -1,9 +1,9 @@
 """Squeeze-and-excite in fewer and smaller operations, on any device.
 
-torch writes the gradient of a mean to every pixel, channels first whatever the map, and adding that
-to gradients that are channels last reads memory in strides; here it is a view. The gates, which
-torch computes as convolutions of one pixel, are matrix products. On a CPU, one pass over memory
-gives both gradients of the product of map and gates.
+torch writes the gradient of a mean to every pixel, channels first whatever the map, so that adding
+it to gradients that are channels last reads memory in strides; here it is a view. Gates are matrix
+products instead of convolutions of one pixel. On a CPU, one pass over memory gives both gradients
+of the product of map and gates.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from experiments.training.acceleration import kernel_calls
 from space.blocks import SqueezeExcite
 
 
-def accelerate(network: nn.Module) -> str:
-    """Changes the squeeze-and-excite of `network`; says how many, if any."""
+def accelerate(network: nn.Module) -> int:
+    """Changes the squeeze-and-excite of `network`; returns how many."""
     found = [module for module in network.modules() if type(module) is SqueezeExcite]
     for module in found:
         module.__class__ = _Squeeze
-    return f"squeeze-and-excite as mean and linear layers ({len(found)} layers)" if found else ""
+    return len(found)
 
 
 class _Squeeze(SqueezeExcite):

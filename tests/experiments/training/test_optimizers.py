@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from experiments.config import TrainConfig
+from experiments.training.batches import StepPlan
 from experiments.training.optimizers import (
     RMSpropTF,
     learning_rate,
@@ -17,9 +18,7 @@ from experiments.training.optimizers import (
 
 def rate(step: int, steps_per_epoch: int = 10, epochs: int = 20, **settings: object) -> float:
     config = TrainConfig.model_validate({"learning_rate": 1.0, **settings})
-    return learning_rate(
-        step, config=config, batch_size=256, steps_per_epoch=steps_per_epoch, epochs=epochs
-    )
+    return learning_rate(step, config, StepPlan(steps_per_epoch, 256), epochs)
 
 
 def test_rmsprop_tf_computes_tensorflows_formula() -> None:
@@ -118,6 +117,5 @@ def test_warm_up_takes_a_quarter_of_a_short_training_at_most() -> None:
 
 def test_the_rate_is_proportional_to_the_batch() -> None:
     config = TrainConfig(learning_rate=0.016, warmup_epochs=0)
-    common = {"config": config, "steps_per_epoch": 10, "epochs": 10}
-    assert learning_rate(0, batch_size=256, **common) == pytest.approx(0.016)
-    assert learning_rate(0, batch_size=64, **common) == pytest.approx(0.004)
+    assert learning_rate(0, config, StepPlan(10, 256), epochs=10) == pytest.approx(0.016)
+    assert learning_rate(0, config, StepPlan(10, 64), epochs=10) == pytest.approx(0.004)
