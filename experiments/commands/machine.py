@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import typer
 from packaging.requirements import Requirement
@@ -34,12 +35,18 @@ _SHARED_MEMORY = Path("/dev/shm")
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "fuse.sshfs", "9p")
 
 
+Level = Literal["well", "warning", "problem"]
+
+
 class Finding(NamedTuple):
     """One thing that was checked; `sentence` says what was found, and what to do about it."""
 
-    level: Literal["well", "warning", "problem"]
+    level: Level
     about: str
     sentence: str
+
+
+well, warning, problem = (partial(Finding, level) for level in get_args(Level))
 
 
 def doctor(
@@ -57,8 +64,8 @@ def doctor(
         print_rows(("fact", "value"), [[name, value] for name, value in facts.items()], numeric=())
         out.print()
         for finding in findings:
-            mark = {"well": "well   ", "warning": "WARNING", "problem": "PROBLEM"}[finding.level]
-            say(f"{mark}  {finding.about}: {finding.sentence}")
+            mark = finding.level if finding.level == "well" else finding.level.upper()
+            say(f"{mark:7}  {finding.about}: {finding.sentence}")
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
 
@@ -67,16 +74,15 @@ def _torch(facts: dict[str, str]) -> Iterator[Finding]:
     import torch
 
     if torch.version.cuda and not torch.cuda.is_available():
-        yield Finding(
-            "warning",
+        yield warning(
             "GPU",
             f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but finds no GPU; "
             "check that there is one and that its driver is new enough (nvidia-smi)",
         )
     elif not torch.cuda.is_available():
-        yield Finding("well", "GPU", "torch finds none and trains on the CPU")
+        yield well("GPU", "torch finds none and trains on the CPU")
     else:
-        yield Finding("well", "GPU", f"torch finds {facts['gpus']}")
+        yield well("GPU", f"torch finds {facts['gpus']}")
     yield _torchvision()
 
 
@@ -85,21 +91,21 @@ def _torchvision() -> Finding:
     try:
         version = metadata.version("torchvision")
     except metadata.PackageNotFoundError:
-        return Finding("well", "torchvision", "not installed, and not needed")
+        return well("torchvision", "not installed, and not needed")
     torch = metadata.version("torch")
     needs = [Requirement(text) for text in metadata.requires("torchvision") or ()]
     wanted = next((each.specifier for each in needs if each.name == "torch"), None)
+    builds = {each.partition("+")[2] for each in (torch, version)}
+    wrong = None
     if wanted is not None and not wanted.contains(torch, prereleases=True):
-        sentence = f"{version} needs torch{wanted}, but torch {torch} is installed"
-        return Finding("problem", "torchvision", f"{sentence}; install the two together")
-    builds = [each.partition("+")[2] for each in (torch, version)]
-    if all(builds) and builds[0] != builds[1]:
-        sentence = f"{version} and torch {torch} are built for different devices"
-        return Finding("problem", "torchvision", f"{sentence}; install the two together")
-    if error := _import_error("torchvision"):
-        sentence = f"{version} cannot be imported with torch {torch} ({error})"
-        return Finding("problem", "torchvision", f"{sentence}; install the two together")
-    return Finding("well", "torchvision", f"{version} fits torch {torch}")
+        wrong = f"needs torch{wanted}, but torch {torch} is installed"
+    elif "" not in builds and len(builds) > 1:
+        wrong = f"and torch {torch} are built for different devices"
+    elif error := _import_error("torchvision"):
+        wrong = f"cannot be imported with torch {torch} ({error})"
+    if wrong:
+        return problem("torchvision", f"{version} {wrong}; install the two together")
+    return well("torchvision", f"{version} fits torch {torch}")
 
 
 def _import_error(package: str) -> str | None:
@@ -118,24 +124,22 @@ def _room() -> Iterator[Finding]:
         there = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(there).free
         sentence = f"{free / 1e9:.1f} GB free in {path}"
-        yield Finding("warning" if free < _LITTLE_ROOM else "well", about, sentence)
+        yield (warning if free < _LITTLE_ROOM else well)(about, sentence)
         if not os.access(there, os.W_OK):
-            yield Finding("problem", about, f"this user cannot write to {there}")
+            yield problem(about, f"this user cannot write to {there}")
 
 
 def _temporary() -> Iterator[Finding]:
     """Temporary files and shared memory, through which processes talk to each other."""
     folder = tempfile.gettempdir()
     if len(folder.encode()) > _LONGEST_TEMPORARY:
-        yield Finding(
-            "warning",
+        yield warning(
             "TMPDIR",
             f"{folder} is too long for the sockets of Ray (at most {_LONGEST_TEMPORARY} bytes); "
             "set TMPDIR to a shorter path before you use executor.kind: ray",
         )
     if sys.platform.startswith("linux") and not os.access(_SHARED_MEMORY, os.W_OK):
-        yield Finding(
-            "warning",
+        yield warning(
             "shared memory",
             f"{_SHARED_MEMORY} is missing or cannot be written to, and worker processes need it; "
             "mount it (in a container: --shm-size=2g), or use executor.kind: local",
@@ -149,16 +153,16 @@ def _storage(url: str | None) -> Iterator[Finding]:
         kind = _file_system(Path.cwd())
         if kind in _NETWORK:
             sentence = f"this folder is on a network drive ({kind}), where SQLite's locks can fail"
-            yield Finding("warning", "storage", f"{sentence}; set storage: journal")
+            yield warning("storage", f"{sentence}; set storage: journal")
         else:
-            yield Finding("well", "storage", "SQLite, study.db in each run's folder")
+            yield well("storage", "SQLite, study.db in each run's folder")
         return
     try:
         open_storage(storage_url(Path.cwd(), url))
     except InvalidInput as error:
-        yield Finding("problem", "storage", str(error).removeprefix("storage: "))
+        yield problem("storage", str(error).removeprefix("storage: "))
     else:
-        yield Finding("well", "storage", f"{without_password(url)} answers")
+        yield well("storage", f"{without_password(url)} answers")
 
 
 def _file_system(folder: Path) -> str:
@@ -172,48 +176,40 @@ def _file_system(folder: Path) -> str:
 
 
 def _ray() -> Iterator[Finding]:
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        yield Finding(
-            "warning",
+    if address := os.environ.get("RAY_ADDRESS"):
+        yield warning(
             "Ray",
             f"RAY_ADDRESS is {address}; phiscale ignores it and uses the recipe's executor.address",
         )
-    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    if mode == "token":
-        yield Finding("well", "Ray", "clusters require a token (RAY_AUTH_MODE)")
-        return
-    if mode == "disabled":
-        yield Finding(
-            "warning",
-            "Ray",
-            "RAY_AUTH_MODE is disabled: anyone who can reach the ports of a cluster started this "
-            "way can run code on it; set it to token, there and here",
-        )
-        return
-    yield Finding(
-        "well",
-        "Ray",
-        "a cluster on this machine listens on the loopback interface only, without a dashboard; "
-        "before you use a cluster on other machines, set RAY_AUTH_MODE=token, there and here: "
-        "without it, anyone who can reach its ports can run code on it",
-    )
+    match os.environ.get("RAY_AUTH_MODE", "").lower():
+        case "token":
+            yield well("Ray", "clusters require a token (RAY_AUTH_MODE)")
+        case "disabled":
+            yield warning(
+                "Ray",
+                "RAY_AUTH_MODE is disabled: anyone who can reach the ports of a cluster started "
+                "this way can run code on it; set it to token, there and here",
+            )
+        case _:
+            yield well(
+                "Ray",
+                "a cluster on this machine listens on the loopback interface only, without a "
+                "dashboard; before you use a cluster on other machines, set RAY_AUTH_MODE=token, "
+                "there and here: without it, anyone who can reach its ports can run code on it",
+            )
 
 
 def _security() -> Iterator[Finding]:
-    yield Finding(
-        "well",
+    yield well(
         "names",
         f"the name of a run must match {RUN_NAME.pattern}, because it names a folder",
     )
-    yield Finding(
-        "well",
+    yield well(
         "files",
         "no file of a run is unpickled, checkpoints are loaded with weights_only=True and YAML "
         "with the safe loader, so it is safe to look at a run that somebody else made",
     )
-    yield Finding(
-        "well",
+    yield well(
         "passwords",
         "the password of a storage is never saved; set PHISCALE_STORAGE_PASSWORD (and write :***@ "
         "in the URL) or use ~/.pgpass of PostgreSQL",

@@ -201,42 +201,50 @@ class Estimator:
 
     # ------------------------------------------------------------------------------------- stages
 
-    def training(self, network: Architecture, epochs: int, fraction: float, final: bool) -> float:
-        """Seconds of one training run, interpolated by MACs between the measured networks."""
+    def _training(
+        self, networks: Iterable[Architecture], epochs: int, fraction: float, *, final: bool = False
+    ) -> list[float]:
+        """Seconds of a training run of each, interpolated by MACs between the measured networks."""
         data = self.data
         everything = final and self.recipe.data.return_held_out
         images = len(data.full_train if everything else data.train) * fraction
         validated = len(data.test if final else data.held_out)
-        macs = cost(network).macs
-        train = _interpolated(macs, [(speed.macs, speed.train) for speed in self.speeds])
-        validation = _interpolated(macs, [(speed.macs, speed.validation) for speed in self.speeds])
+        train = [(speed.macs, speed.train) for speed in self.speeds]
+        validation = [(speed.macs, speed.validation) for speed in self.speeds]
         start = fmean(speed.start for speed in self.speeds)
-        return epochs * (images * train + validated * validation) + start
+
+        def seconds(macs: int) -> float:
+            epoch = images * _interpolated(macs, train) + validated * _interpolated(
+                macs, validation
+            )
+            return epochs * epoch + start
+
+        return [seconds(cost(network).macs) for network in networks]
 
     def _stages(
         self, networks: ExpectedNetworks, recipe: Recipe, machines: int
     ) -> Iterable[StageEstimate]:
+        doubt = 1 + max(_DOUBT, *(speed.spread for speed in self.speeds))
+
+        def elapsed(groups: Sequence[tuple[int, Range]], workers: int) -> Range:
+            low, middle, high = (_makespan(groups, place, workers) for place in range(3))
+            return Range(low / doubt, middle, high * doubt)
+
         def stage(name: str, groups: Sequence[tuple[int, Range]], size: int) -> StageEstimate:
-            doubt = 1 + max(_DOUBT, *(speed.spread for speed in self.speeds))
-            here, shared = (
-                Range(low / doubt, middle, high * doubt)
-                for low, middle, high in (
-                    [_makespan(groups, place, workers) for place in range(3)]
-                    for workers in (self._workers, self._workers * machines)
-                )
-            )
+            here = elapsed(groups, self._workers)
+            shared = elapsed(groups, self._workers * machines)
             return StageEstimate(name, sum(count for count, _ in groups), here, shared, size)
 
         search, fraction = recipe.search, recipe.search.data_fraction
-        proxy = [self.training(each, search.epochs, fraction, False) for each in networks.drawn]
-        each = (float(np.quantile(proxy, 0.25)), fmean(proxy), float(np.quantile(proxy, 0.75)))
-        kept = zip(each, _kept_by_pruner(recipe), strict=True)
-        trials = Range(*(search.trials * seconds * part for seconds, part in kept))
+        proxy = self._training(networks.drawn, search.epochs, fraction)
+        low, high = np.quantile(proxy, (0.25, 0.75))
+        each = np.array([low, fmean(proxy), high]) * _kept_by_pruner(recipe)
+        trials = Range(*(search.trials * each).tolist())
         checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
         written = search.trials * _TRIAL_BYTES + _STORAGE_BYTES + checkpoint
         yield stage("search", [(search.trials, trials)], written)
 
-        finals = self._alike(networks.baselines, search.final_epochs, fraction, False)
+        finals = sorted(self._training(networks.baselines, search.final_epochs, fraction))
         finalists = Range(*(search.finalists * each for each in finals))
         written = search.finalists * _TRIAL_BYTES
         yield stage("finalists", [(search.finalists, finalists)], written)
@@ -256,7 +264,8 @@ class Estimator:
         product = 1 + recipe.coefficients.tolerance / recipe.coefficients.factor
         powers = [0.0] * len(settings.targets) or [abs(phi) for phi in settings.phi]
         for phi, versions in zip(powers, zip(*networks.families, strict=True), strict=True):
-            low, middle, high = self._alike(versions, settings.epochs, settings.data_fraction, True)
+            seconds = self._training(versions, settings.epochs, settings.data_fraction, final=True)
+            low, middle, high = sorted(seconds)
             yield 1, Range(low / product**phi, middle, high * product**phi)
 
     def _coefficient_jobs(
@@ -280,15 +289,8 @@ class Estimator:
                 again = min(FINALISTS, count) * settings.seeds if count > 1 else 0
                 rungs = [(count + again, settings.epochs), confirmed]
         for count, epochs in rungs:
-            each = fmean(
-                self.training(network, epochs, settings.data_fraction, False) for network in grid
-            )
+            each = fmean(self._training(grid, epochs, settings.data_fraction))
             yield count, Range(*(count * each * factor for factor in scale))
-
-    def _alike(
-        self, networks: Sequence[Architecture], epochs: int, fraction: float, final: bool
-    ) -> list[float]:
-        return sorted(self.training(each, epochs, fraction, final) for each in networks)
 
 
 def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import yaml
@@ -17,6 +18,7 @@ import yaml
 from experiments.config import Recipe, value_keys
 from experiments.planning.draft import Draft, written
 from experiments.planning.estimate import Estimate, Estimator
+from experiments.runs.recipe_changes import changed
 from space.validation import InvalidInput, validate
 
 #: The part of the time that is planned for training; the rest is for exports and the report
@@ -32,10 +34,8 @@ _BASELINES = tuple(2 ** (-step / 4) for step in range(1, 9))
 _PERCENTAGES = tuple(range(95, 4, -5))
 
 #: Keys that are reduced besides members and baseline.
-_REDUCED = (
-    *("search.trials", "search.finalists", "search.epochs", "search.final_epochs"),
-    *("coefficients.epochs", "family.epochs"),
-)
+_EPOCHS = ("search.epochs", "search.final_epochs", "coefficients.epochs", "family.epochs")
+_REDUCED = ("search.trials", "search.finalists", *_EPOCHS)
 
 Variants = Callable[[Recipe], Iterable[Recipe]]
 
@@ -56,7 +56,7 @@ def fit(estimator: Estimator, hours: float, baselines: Variants | None = None) -
     """
     recipe, limit = estimator.recipe, 3600 * hours * _PLANNED
     steps = (_fewer_members, baselines or smaller_baselines, _fewer_trials, _fewer_epochs)
-    for variants in (_unchanged, *steps):
+    for variants in (lambda recipe: [recipe], *steps):
         for variant in variants(recipe):
             try:
                 found = estimator.estimate(variant)
@@ -100,8 +100,8 @@ def fitted_draft(
             with suppress(InvalidInput):  # no space has networks of so few MACs
                 drafted = recipe_for(macs)
                 members = drafted.family.targets[: len(recipe.family.targets)]
-                reduced = {key: _value(recipe, key) for key in _REDUCED}
-                yield _changed(drafted, {"family.targets": members, **reduced})
+                reduced = {key: attrgetter(key)(recipe) for key in _REDUCED}
+                yield changed(drafted, {"family.targets": members, **reduced})
 
     found = _fit_or_refuse(Estimator(recipe_for(budget), say), hours, baselines, keep_budget)
     if found.changes:  # measure the networks that the reduced recipe trains
@@ -124,8 +124,8 @@ def _fit_or_refuse(
 
 def differences(before: Recipe, after: Recipe) -> dict[str, Any]:
     """The keys whose values differ, with those of `after`."""
-    values = {key: (_value(before, key), _value(after, key)) for key in value_keys()}
-    return {key: new for key, (old, new) in values.items() if old != new}
+    values = {key: attrgetter(key) for key in value_keys()}
+    return {key: of(after) for key, of in values.items() if of(before) != of(after)}
 
 
 def with_values(text: str, values: Mapping[str, Any]) -> str:
@@ -151,18 +151,13 @@ def shown(value: Any) -> str:
     return written(value) if isinstance(value, int) and value >= 1_000 else f"{value}"
 
 
-def _unchanged(recipe: Recipe) -> Iterator[Recipe]:
-    yield recipe
-
-
 def _fewer_members(recipe: Recipe) -> Iterator[Recipe]:
     """Without the most expensive members, one more each time."""
-    name = "targets" if recipe.family.targets else "phi"
-    members: tuple[float, ...] = getattr(recipe.family, name)
+    key = "family.targets" if recipe.family.targets else "family.phi"
+    members = list(attrgetter(key)(recipe))
     while len(members) > _LEAST_MEMBERS:
-        last = max(range(len(members)), key=lambda index: members[index])
-        members = members[:last] + members[last + 1 :]
-        yield _changed(recipe, {f"family.{name}": members})
+        members.remove(max(members))
+        yield changed(recipe, {key: tuple(members)})
 
 
 def smaller_baselines(recipe: Recipe) -> Iterator[Recipe]:
@@ -171,16 +166,15 @@ def smaller_baselines(recipe: Recipe) -> Iterator[Recipe]:
     if bounds is None or recipe.objective.cost != "macs":
         return
     for factor in _BASELINES:
+        smaller = tuple(_rounded(factor * end) for end in bounds)
         changes: dict[str, Any] = {
             "objective.target": _rounded(factor * recipe.objective.target),
-            "objective.bounds": recipe.objective.bounds.model_copy(
-                update={"macs": tuple(_rounded(factor * end) for end in bounds)}
-            ),
+            "objective.bounds": recipe.objective.bounds.model_copy(update={"macs": smaller}),
         }
         if recipe.family.targets and recipe.family.cost == "macs":
             targets = tuple(_rounded(factor * target) for target in recipe.family.targets)
             changes["family.targets"] = targets
-        yield _changed(recipe, changes)
+        yield changed(recipe, changes)
 
 
 def _fewer_trials(recipe: Recipe) -> Iterator[Recipe]:
@@ -189,40 +183,14 @@ def _fewer_trials(recipe: Recipe) -> Iterator[Recipe]:
         trials = search.trials * percent // 100
         if trials >= _LEAST_TRIALS:
             finalists = min(search.finalists, trials)
-            yield _changed(recipe, {"search.trials": trials, "search.finalists": finalists})
+            yield changed(recipe, {"search.trials": trials, "search.finalists": finalists})
 
 
 def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
     for percent in _PERCENTAGES:
-
-        def fewer(epochs: int, percent: int = percent) -> int:
-            return max(1, epochs * percent // 100)
-
-        epochs = fewer(recipe.search.epochs)
-        yield _changed(
-            recipe,
-            {
-                "search.epochs": epochs,
-                "search.final_epochs": max(epochs, fewer(recipe.search.final_epochs)),
-                "coefficients.epochs": fewer(recipe.coefficients.epochs),
-                "family.epochs": fewer(recipe.family.epochs),
-            },
-        )
-
-
-def _changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        part = getattr(recipe, section).model_copy(update={name: value})
-        recipe = recipe.model_copy(update={section: part})
-    return recipe
-
-
-def _value(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+        fewer = {key: max(1, attrgetter(key)(recipe) * percent // 100) for key in _EPOCHS}
+        fewer["search.final_epochs"] = max(fewer["search.epochs"], fewer["search.final_epochs"])
+        yield changed(recipe, fewer)
 
 
 def _rounded(macs: float) -> int:

@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ S = TypeVar("S", str, str | None)
 
 @dataclass(frozen=True)
 class RecipeFolder:
-    """Where a run or a scaling study is, and its recipe."""
+    """Where a run, a scaling study or a transfer is, and its recipe."""
 
     folder: Path
     recipe: Common
@@ -56,21 +56,8 @@ class RecipeFolder:
         return storage_url(self.folder, self.recipe.storage)
 
     @property
-    def written(self) -> Common:
-        """The recipe as it may be shown: without passwords of storages."""
-        recipe = self.recipe.model_copy(update={"storage": shown(self.recipe.storage)})
-        if not isinstance(recipe, Recipe):
-            return recipe
-        sources = tuple(map(shown, recipe.search.warm_start))
-        search = recipe.search.model_copy(update={"warm_start": sources})
-        return recipe.model_copy(update={"search": search})
-
-    @property
     def identity(self) -> str | None:
-        """What tells the run from others in a storage outside its folder; None where it is inside.
-
-        The first start draws it.
-        """
+        """A random name of the run in a storage outside its folder; None for one inside."""
         if self.recipe.storage in INSIDE:
             return None
         identity: str = self.manifest["identity"]
@@ -100,7 +87,7 @@ class RecipeFolder:
     def read(self, name: str) -> dict[str, Any]:
         """A result of an earlier stage, by its file's name.
 
-        Raises `InvalidInput` where that stage has not ended yet, or the file is damaged.
+        Raises `InvalidInput` if the file is missing or damaged.
         """
         path = self.folder / name
         if not path.is_file():
@@ -116,17 +103,20 @@ class RecipeFolder:
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the manifest."""
-        self._change(lambda _: facts)
+        with self._changing() as manifest:
+            manifest.update(facts)
 
-    def _change(self, facts: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Adds to the manifest the facts that follow from it; no other process writes meanwhile.
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """Inside, the manifest may be changed, and no other process writes it; then it is written.
 
-        Whoever reads needs no lock: the file is replaced as a whole.
+        Readers need no lock: the file is replaced as a whole.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{MANIFEST}.lock"):
             manifest = self.manifest
-            self.write(MANIFEST, manifest | facts(manifest))
+            yield manifest
+            self.write(MANIFEST, manifest)
 
     def note_start(self) -> None:
         """Notes that this process drives the run from now on: when, by which command, and where."""
@@ -135,11 +125,13 @@ class RecipeFolder:
             "command": " ".join(["phiscale", *map(_showable, sys.argv[1:])]),
             "environment": environment(),
         }
-        self._change(lambda manifest: {"starts": [*manifest.get("starts", ()), start]})
+        with self._changing() as manifest:
+            manifest.setdefault("starts", []).append(start)
 
     def plan(self, study: str, jobs: int) -> None:
-        """Notes how many jobs a study will have, at most, for who asks how far it is."""
-        self._change(lambda manifest: {"planned": manifest.get("planned", {}) | {study: jobs}})
+        """Notes how many jobs a study will have, at most, by which `phiscale status` goes."""
+        with self._changing() as manifest:
+            manifest.setdefault("planned", {})[study] = jobs
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -149,12 +141,9 @@ class RecipeFolder:
             yield
         finally:
             took = time.monotonic() - start
-
-            def added(manifest: dict[str, Any]) -> dict[str, Any]:
-                seconds = manifest.get("seconds", {})
-                return {"seconds": seconds | {stage: round(seconds.get(stage, 0.0) + took, 3)}}
-
-            self._change(added)
+            with self._changing() as manifest:
+                seconds = manifest.setdefault("seconds", {})
+                seconds[stage] = round(seconds.get(stage, 0.0) + took, 3)
 
 
 @dataclass(frozen=True)
@@ -187,9 +176,9 @@ def _json(path: Path) -> dict[str, Any]:
 def _showable(argument: str) -> str:
     """A word of the command line; a storage's URL in it without password."""
     key, equals, value = argument.rpartition("storage=")
-    return (
-        f"{key}{equals}{shown(value)}" if equals else _URL.sub(lambda url: shown(url[0]), argument)
-    )
+    if equals:
+        return f"{key}{equals}{shown(value)}"
+    return _URL.sub(lambda url: shown(url[0]), argument)
 
 
 #: An address with a password, anywhere in a word.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,9 @@ from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import (
-    recorded_recipe,
-    usable_folder,
-    with_absolute_paths,
-    write_recipe,
-)
-from experiments.studies.recipes import StudyRecipe, is_json
+from experiments.runs.opening import recipe_and_folder, with_resolution
+from experiments.runs.recipe_changes import changed, prepared, write_recipe
+from experiments.studies.recipes import BaselineConfig, StudyRecipe, is_json
 from experiments.training import machine
 from scaling import study_design
 from scaling.jobs import InOrder
@@ -39,23 +36,10 @@ from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status
 from space.network import build
 
-#: Keys that may change between two starts: each asks for more training runs or for fewer, and those
+#: Keys that may change between two starts: they ask for more training runs or for fewer, and those
 #: that are recorded keep their meaning.
 _MAY_CHANGE = (
-    "description",
-    "executor",
-    "logging",
-    "processes",
-    "seeds",
-    "baselines",
-    "rules",
-    "coefficients",
-    "factors",
-    "targets",
-    "best",
-    "train.checkpoint_seconds",
-    "data.cache",
-    "data.cache_limit",
+    *("processes", "seeds", "baselines", "rules", "coefficients", "factors", "targets", "best"),
 )
 
 
@@ -78,39 +62,25 @@ def open_study_run(
     Raises `InvalidInput` where the folder holds a study whose numbers mean something else, or one
     that another process drives, and whose recipe would change under it.
     """
-    saved = Path(target) / "recipe.yaml"
-    source = str(saved) if saved.is_file() else target
-    recipe = _with_absolute_networks(config.load_as(StudyRecipe, source, overrides))
-    recipe = with_absolute_paths(recipe)
-    folder = out or (Path(target) if saved.is_file() else Path("runs") / recipe.name)
-    folder = usable_folder(folder)
-    before = recorded_recipe(folder, recipe)
-    run = OpenStudy(folder, _settled(recipe, before))
+    load = partial(config.load_as, StudyRecipe)
+    recipe, folder = recipe_and_folder(load, target, out, overrides)
+    recipe = changed(recipe, {"baselines": tuple(map(_with_absolute_path, recipe.baselines))})
+    folder, recipe, before = prepared(folder, recipe)
+    run = OpenStudy(folder, with_resolution(recipe, before, _largest_resolution))
     write_recipe(run, before, _MAY_CHANGE, take_over=take_over)
     return run
 
 
-def _with_absolute_networks(recipe: StudyRecipe) -> StudyRecipe:
-    """Paths are relative to where the command is typed; a study may be continued from anywhere."""
-    baselines = tuple(
-        each.model_copy(update={"network": str(Path(each.network).resolve())})
-        if isinstance(each.network, str) and is_json(each.network)
-        else each
-        for each in recipe.baselines
-    )
-    return recipe.model_copy(update={"baselines": baselines})
+def _with_absolute_path(baseline: BaselineConfig) -> BaselineConfig:
+    network = baseline.network
+    if not isinstance(network, str) or not is_json(network):
+        return baseline
+    return baseline.model_copy(update={"network": str(Path(network).resolve())})
 
 
-def _settled(recipe: StudyRecipe, before: StudyRecipe | None) -> StudyRecipe:
-    """The recipe with the resolution of its stored images said; the first training decides it."""
-    if recipe.data.resolution is not None:
-        return recipe
-    if before is not None:
-        resolution = before.data.resolution
-    else:  # that classes are few or many moves a network by a pixel at most
-        resolution = max(point.architecture.resolution for point in recipe.points(num_classes=10))
-    data = recipe.data.model_copy(update={"resolution": resolution})
-    return recipe.model_copy(update={"data": data})
+def _largest_resolution(recipe: StudyRecipe) -> int:
+    # The number of classes changes the resolution of a network by a pixel at most.
+    return max(point.architecture.resolution for point in recipe.points(num_classes=10))
 
 
 def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:

@@ -18,12 +18,7 @@ from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import InitialWeights
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import (
-    recorded_recipe,
-    usable_folder,
-    with_absolute_paths,
-    write_recipe,
-)
+from experiments.runs.recipe_changes import prepared, write_recipe
 from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
@@ -33,16 +28,7 @@ from space.evaluation import Budget, Job, Status
 from space.validation import InvalidInput, validate
 
 #: Keys that may change between two starts, as those of a scaling study.
-_MAY_CHANGE = (
-    "description",
-    "executor",
-    "logging",
-    "processes",
-    "seeds",
-    "train.checkpoint_seconds",
-    "data.cache",
-    "data.cache_limit",
-)
+_MAY_CHANGE = ("processes", "seeds")
 
 
 @dataclass(frozen=True)
@@ -77,9 +63,8 @@ def open_transfer(
             f"{run}: must be the folder of a run with a family; train one with: phiscale family RUN"
         )
     recipe = _recipe(config.load(str(saved)), run, source, overrides)
-    folder = usable_folder(out or run / "transfer" / Path(source).name)
-    opened = OpenTransfer(folder, with_absolute_paths(recipe))
-    before = recorded_recipe(opened.folder, opened.recipe)
+    folder, recipe, before = prepared(out or run / "transfer" / Path(source).name, recipe)
+    opened = OpenTransfer(folder, recipe)
     write_recipe(opened, before, _MAY_CHANGE, take_over=take_over)
     return opened
 
