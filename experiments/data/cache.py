@@ -223,18 +223,11 @@ def _prepare(item: Item, plan: _Plan) -> _Prepared:
         pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
     except Unreadable as error:
         return _Prepared(item.name, decode.digest(content), broken=str(error))
-    if isinstance(content, bytes):
-        stored = (
-            content
-            if plan.compressed
-            else decode.decode_fitted(
-                content, plan.channels, plan.resolution, plan.white, whole=pixels
-            ).tobytes()
-        )
-    elif plan.compressed:
-        stored = decode.encode(pixels)
+    if plan.compressed:
+        stored = content if isinstance(content, bytes) else decode.encode(pixels)
     else:
-        stored = decode.fit(pixels, plan.resolution).tobytes()
+        form = (plan.channels, plan.resolution, plan.white)
+        stored = decode.decode_fitted(content, *form, whole=pixels).tobytes()
     return _Prepared(item.name, decode.digest(content), decode.digest(pixels), stored)
 
 
@@ -271,7 +264,10 @@ def _write_images(
     offsets = [0]
     with (folder / (_COMPRESSED if plan.compressed else _PIXELS)).open("wb") as file:
         if not plan.compressed:
-            _need_room(folder, math.prod(shape))
+            size, free = math.prod(shape), shutil.disk_usage(folder).free
+            if free < size:  # said at once, not after an hour of decoding
+                lacking = f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+                raise OSError(errno.ENOSPC, lacking)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
         results = in_order(partial(_prepare, plan=plan), source.items(), lambda item: item.size)
@@ -287,13 +283,6 @@ def _write_images(
     return identity.hexdigest(), images
 
 
-def _need_room(folder: Path, size: int) -> None:
-    """Raises OSError if `size` bytes do not fit: at once, not after an hour of decoding."""
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
-
-
 def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_Prepared]) -> None:
     """Writes which rows are usable, in their order, and, last, the manifest."""
     rows = np.array([row for row, image in enumerate(images) if not image.broken], np.int64)
@@ -301,22 +290,17 @@ def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_P
     high, low = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).T
     labels, splits = source.labels[rows], source.splits[rows]
     order = np.lexsort((labels, low, high, splits))
-    np.save(folder / _ROWS, rows[order])
-    np.save(folder / _LABELS, labels[order])
-    np.save(folder / _SPLITS, splits[order])
+    for name, values in ((_ROWS, rows), (_LABELS, labels), (_SPLITS, splits)):
+        np.save(folder / name, values[order])
     with (folder / _NAMES).open("w", encoding="utf-8") as lines:
         lines.writelines(f"{json.dumps(images[row].name)}\n" for row in rows[order])
     content = np.stack([splits, labels, high, low], axis=1, dtype=">u8", casting="unsafe")[order]
+    identity = json.dumps(source.classes).encode() + content.tobytes()
     manifest = {
         "version": _VERSION,
         "classes": source.classes,
-        "fingerprint": hashlib.blake2b(
-            json.dumps(source.classes).encode() + content.tobytes(), digest_size=16
-        ).hexdigest(),
-        "resolution": plan.resolution,
-        "channels": plan.channels,
-        "compressed": plan.compressed,
-        "white": plan.white,
+        "fingerprint": hashlib.blake2b(identity, digest_size=16).hexdigest(),
+        **plan._asdict(),
         "skipped": [*source.skipped, *((each.name, each.broken) for each in images if each.broken)],
         "notes": two_splits(in_two_splits(digests, splits)),
         "sizes": {file.name: file.stat().st_size for file in folder.iterdir()},
@@ -329,19 +313,17 @@ def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_P
 
 def _open(folder: Path, notes: tuple[str, ...]) -> Stored:
     manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
-    rows, labels = np.load(folder / _ROWS), np.load(folder / _LABELS)
+    rows, labels, splits = (np.load(folder / name) for name in (_ROWS, _LABELS, _SPLITS))
     images: Images
     if manifest["compressed"]:
+        form = (manifest["resolution"], manifest["channels"], manifest["white"])
         offsets = np.load(folder / _OFFSETS)
-        size, channels = manifest["resolution"], manifest["channels"]
-        images = CompressedImages(
-            folder / _COMPRESSED, offsets, rows, labels, size, channels, manifest["white"]
-        )
+        images = CompressedImages(folder / _COMPRESSED, offsets, rows, labels, *form)
     else:
         images = DecodedImages(np.load(folder / _PIXELS, mmap_mode="r"), rows, labels)
     return Stored(
         images=images,
-        splits=np.load(folder / _SPLITS),
+        splits=splits,
         classes=tuple(manifest["classes"]),
         fingerprint=manifest["fingerprint"],
         skipped=tuple(Skipped(*pair) for pair in manifest["skipped"]),

@@ -100,25 +100,26 @@ def decode(
 
 
 def decode_fitted(
-    encoded: bytes,
+    content: bytes | Pixels,
     channels: int,
     resolution: int,
     white: int = WHITE,
     *,
     whole: Pixels | None = None,
 ) -> Pixels:
-    """As `fit(decode(encoded, …), resolution)`, from a large JPEG in less time.
+    """As `fit(decode(content, …), resolution)`, from a large JPEG in less time.
 
     A JPEG decoder gives a half, quarter or eighth of the pixels directly. It is asked for twice
     what is needed at least, so that resizing decides how the image looks. `whole` is what `decode`
     gave, if that is known.
     """
-    with _opened(encoded, MOST_PIXELS) as image:
-        size = image.size
-        image.draft(None, (_DETAIL * resolution, _DETAIL * resolution))
-        if whole is None or image.size != size:
-            whole = _decoded(encoded, image, channels, white)
-    return fit(whole, resolution)
+    if isinstance(content, bytes):
+        with _opened(content, MOST_PIXELS) as image:
+            size = image.size
+            image.draft(None, (_DETAIL * resolution, _DETAIL * resolution))
+            if whole is None or image.size != size:
+                whole = _decoded(content, image, channels, white)
+    return fit(decode(content, channels) if whole is None else whole, resolution)
 
 
 def _decoded(encoded: bytes, image: ImageFile.ImageFile, channels: int, white: int) -> Pixels:

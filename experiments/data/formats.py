@@ -11,11 +11,8 @@ from experiments.config import DataConfig
 from experiments.data.decode import SUFFIXES
 from experiments.data.folder import has_classes, open_folder, unpacking
 from experiments.data.glyphs import open_glyphs
-from experiments.data.label_file import SUFFIX as CSV
 from experiments.data.label_file import listings, open_label_file
-from experiments.data.npz import SUFFIX as NPZ
 from experiments.data.npz import open_npz
-from experiments.data.parquet import SUFFIX as PARQUET
 from experiments.data.parquet import open_parquet
 from experiments.data.source import OpenedSource
 from space.validation import InvalidInput
@@ -25,7 +22,6 @@ _CONVERTED = {
     ".arrow": "datasets.load_from_disk(FOLDER)['train'].to_parquet('train.parquet') writes Parquet",
     ".npy": "numpy.savez('data.npz', images=images, labels=labels) writes both arrays",
 }
-
 
 _READERS = {"folder": open_folder, "csv": open_label_file, "parquet": open_parquet, "npz": open_npz}
 
@@ -52,14 +48,14 @@ def recognised(config: DataConfig) -> OpenedSource:
 def _recognised(path: Path, config: DataConfig) -> str:
     """By a file's suffix; for a folder, by the first Parquet file, or image in a subfolder."""
     suffix = path.suffix.lower()
-    if path.is_file() and suffix in (PARQUET, NPZ, CSV):
+    if path.is_file() and suffix in (".csv", ".parquet", ".npz"):
         return suffix.removeprefix(".")
     if not path.is_dir() or not any(path.iterdir()):
         raise _not_a_source(path, suffix)
     for folder, below, files in os.walk(path):
         below.sort()
         suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
-        if PARQUET in suffixes:
+        if ".parquet" in suffixes:
             return "parquet"
         if suffixes & SUFFIXES and folder != str(path):
             break

@@ -15,17 +15,14 @@ from collections.abc import Iterator
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
+from experiments.config import GlyphsConfig
 from experiments.data.source import ImageSource, Item, KnownContent, OpenedSource, Split
 from space.validation import InvalidInput
-
-if TYPE_CHECKING:
-    from experiments.config import GlyphsConfig
 
 Pixels = NDArray[np.uint8]
 
@@ -35,30 +32,15 @@ NATIVE = 64
 #: Changes whenever the same configuration would draw other images.
 VERSION = 2
 
-#: matplotlib's fonts that have all characters, each in its usual form.
-FONTS = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSans-Oblique.ttf",
-    "DejaVuSansMono.ttf",
-    "DejaVuSansMono-Bold.ttf",
-    "DejaVuSansMono-BoldOblique.ttf",
-    "DejaVuSansMono-Oblique.ttf",
-    "DejaVuSerif.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "DejaVuSerif-BoldItalic.ttf",
-    "DejaVuSerif-Italic.ttf",
-    "STIXGeneral.ttf",
-    "STIXGeneralBol.ttf",
-    "STIXGeneralBolIta.ttf",
-    "STIXGeneralItalic.ttf",
-    "cmb10.ttf",
-    "cmr10.ttf",
-    "cmss10.ttf",
-    "cmti10.ttf",
-    "cmtt10.ttf",
-)
+#: matplotlib's fonts that have all characters, each in its usual form, by family and style.
+_STYLES = {
+    "DejaVuSans": ("", "-Bold", "-BoldOblique", "-Oblique"),
+    "DejaVuSansMono": ("", "-Bold", "-BoldOblique", "-Oblique"),
+    "DejaVuSerif": ("", "-Bold", "-BoldItalic", "-Italic"),
+    "STIXGeneral": ("", "Bol", "BolIta", "Italic"),
+    "cm": ("b10", "r10", "ss10", "ti10", "tt10"),
+}
+FONTS = tuple(f"{family}{style}.ttf" for family in _STYLES for style in _STYLES[family])
 
 #: Everything is drawn this many times larger, then averaged down.
 _OVERSAMPLING = 2

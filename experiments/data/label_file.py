@@ -26,14 +26,12 @@ from experiments.data.source import (
     numbered,
     plural,
     printable,
-    reason_of,
+    readable,
     stamp_of,
 )
 from experiments.data.split_names import GivenSplits, splits_of_tables
 from experiments.data.tree import File, Tree, file_items, walk
 from space.validation import InvalidInput
-
-SUFFIX = ".csv"
 
 #: What people call the columns, in small letters and digits only.
 _FILE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagename", "imageid", "id")
@@ -47,7 +45,7 @@ def listings(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() == SUFFIX and path.is_file() and _is_listing(path)
+        if path.suffix.lower() == ".csv" and path.is_file() and _is_listing(path)
     )
 
 
@@ -127,7 +125,7 @@ def _table(path: Path, rows: int | None = None) -> pd.DataFrame:
     Columns are separated by commas, semicolons or tabs. Without a header they come in this order.
     Raises `InvalidInput` where the file lacks the first two, or is damaged.
     """
-    try:
+    with readable(path, "CSV", "save it again as UTF-8"):
         with path.open(encoding="utf-8-sig") as file:
             head = file.readline()
         separator = max(",;\t", key=head.count)
@@ -142,10 +140,6 @@ def _table(path: Path, rows: int | None = None) -> pd.DataFrame:
             encoding="utf-8-sig",
             index_col=False,
         ).fillna("")
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise InvalidInput(
-            f"{path}: this CSV file cannot be read ({reason_of(error)}); save it again as UTF-8"
-        ) from None
     names = [re.sub(r"[^a-z0-9]", "", str(name).lower()) for name in found.columns]
     if bare:
         names = list(_COLUMNS)[: len(names)]

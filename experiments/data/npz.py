@@ -32,13 +32,11 @@ from experiments.data.source import (
     numbered,
     plain_labels,
     printable,
-    reason_of,
+    readable,
     stamp_of,
 )
 from experiments.data.split_names import split_of
 from space.validation import InvalidInput
-
-SUFFIX = ".npz"
 
 #: What arrays of images and of labels are called; a word before or after it says the split.
 _NAME = re.compile(r"(?:([a-z]+)_)?(?:(images?|x)|labels?|y)(?:_([a-z]+))?", re.IGNORECASE)
@@ -84,17 +82,8 @@ def _scan(path: Path) -> ImageSource:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The opened archive; a damaged one makes zipfile, zlib and numpy raise anything."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except InvalidInput:
-        raise
-    except Exception as error:
-        raise InvalidInput(
-            f"{path}: this .npz file cannot be read ({reason_of(error)}); save it again with "
-            "numpy.savez"
-        ) from None
+    with readable(path, ".npz", "save it again with numpy.savez"), zipfile.ZipFile(path) as archive:
+        yield archive
 
 
 def _arrays(archive: zipfile.ZipFile) -> Iterator[_Array]:

@@ -31,14 +31,12 @@ from experiments.data.source import (
     plain_labels,
     plural,
     printable,
-    reason_of,
+    readable,
     stamp_of,
 )
 from experiments.data.split_names import splits_of_tables
 from experiments.data.tree import read_file, walk
 from space.validation import InvalidInput
-
-SUFFIX = ".parquet"
 
 #: Rows that are read from a file at a time, and the bytes that they may have together.
 _BATCH, _BATCH_BYTES = 64, 64_000_000
@@ -72,16 +70,15 @@ def open_parquet(path: Path, config: DataConfig) -> OpenedSource:
 
 def _files_below(folder: Path, follow: bool) -> list[Path]:
     # A snapshot in Hugging Face's cache is a folder of links to ../../blobs.
-    in_cache = folder.parent.name == "snapshots"
-    border = folder.parent.parent if in_cache else None
-    tree = walk(folder, frozenset([SUFFIX]), border, follow=follow)
+    border = folder.parent.parent if folder.parent.name == "snapshots" else None
+    tree = walk(folder, frozenset([".parquet"]), border, follow=follow)
     if tree.skipped:
         name, reason = tree.skipped[0]
         raise InvalidInput(
             f"{folder}: {name!r} cannot be used: {reason}; put the file itself there"
         )
     if not tree.files:
-        raise InvalidInput(f"{folder}: there is no {SUFFIX} file in it")
+        raise InvalidInput(f"{folder}: there is no .parquet file in it")
     return [folder.joinpath(*file.parts) for file in tree.files]
 
 
@@ -93,7 +90,10 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
                 f"{file}: all files must have the same columns and class names, but "
                 f"{files[0].name} has others; move one away"
             )
-    split_names = partial(_split_names, columns.split)
+
+    def split_names(file: Path) -> list[str] | None:
+        return _values(file, columns.split).to_pylist() if columns.split else None
+
     splits, notes = splits_of_tables(path, files, split_names, config.splits)
     raw = {file: _labels(file, columns.label) for file in splits}
     tests = [file for file in splits if np.all(splits[file] == Split.TEST)]
@@ -114,18 +114,10 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[Any]:
-    """The opened file; a damaged one makes pyarrow raise anything."""
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(file) as opened:
-            yield opened
-    except InvalidInput:
-        raise
-    except Exception as error:
-        raise InvalidInput(
-            f"{file}: this Parquet file cannot be read ({reason_of(error)}); fetch it again"
-        ) from None
+    with readable(file, "Parquet", "fetch it again"), pyarrow.parquet.ParquetFile(file) as opened:
+        yield opened
 
 
 def _columns(file: Path) -> _Columns:
@@ -136,7 +128,7 @@ def _columns(file: Path) -> _Columns:
     """
     with _reading(file) as opened:
         schema = opened.schema_arrow
-        names = list(schema.names)
+    names = list(schema.names)
     features = _features(schema)
     structs = [field.name for field in schema if _is_image_struct(field.type)]
     binary = [field.name for field in schema if _is_binary(field.type)]
@@ -187,15 +179,13 @@ def _is_text(kind: Any) -> bool:
 
 def _is_image_struct(kind: Any) -> bool:
     """Whether a column holds the bytes or the paths of images, or both."""
-    import pyarrow as pa
+    from pyarrow import types
 
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+    if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         return False
-    fields = {field.name: field.type for field in kind}
-    content, path = fields["bytes"], fields.get("path", pa.null())
-    return (_is_binary(content) or pa.types.is_null(content)) and (
-        _is_text(path) or pa.types.is_null(path)
-    )
+    fields = {field.name: field.type for field in kind if not types.is_null(field.type)}
+    content, path = fields.get("bytes"), fields.get("path")
+    return (content is None or _is_binary(content)) and (path is None or _is_text(path))
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -225,10 +215,6 @@ def _values(file: Path, column: str) -> Any:
             f"{file}: column {column!r} has no value in {plural(values.null_count, 'row')}"
         )
     return values
-
-
-def _split_names(column: str | None, file: Path) -> list[str] | None:
-    return None if column is None else [*map(str, _values(file, column).to_pylist())]
 
 
 def _labels(file: Path, column: str) -> NDArray[np.int64 | np.str_]:
@@ -267,10 +253,9 @@ def _rows_at_once(opened: Any, column: str) -> int:
 
 def _item(file: Path, row: int, value: Any, border: str) -> Item:
     """A row's image: its bytes, or the file that its path names, below the folder `border`."""
-    found = value if isinstance(value, dict) else {"bytes": value}
-    encoded, path = found.get("bytes"), found.get("path")
-    if isinstance(encoded, str):
-        encoded, path = None, encoded
+    if not isinstance(value, dict):
+        value = {"path" if isinstance(value, str) else "bytes": value}
+    encoded, path = value.get("bytes"), value.get("path")
     name = f"{file.name} row {row}" + (f" ({printable(path[:_SHOWN])})" if path else "")
     if encoded is None and path:
         return Item(name, partial(_named_file, file.parent, path, border))

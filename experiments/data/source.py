@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -98,8 +99,33 @@ class OpenedSource:
     def read(self) -> ImageSource:
         """What `scan` gives. Raises `InvalidInput` unless there are at least two classes, with
         different names and with training images, and every label is one of them."""
-        found = self.scan()
-        _check(self.path, found)
+        where, found = self.path, self.scan()
+        classes, labels, last = found.classes, found.labels, len(found.classes) - 1
+        # Names that look the same are the same (NFKC).
+        names = Counter(unicodedata.normalize("NFKC", name).strip() for name in classes)
+        for name, times in names.most_common(1):
+            if times > 1:
+                raise InvalidInput(
+                    f"{where}: class names must differ, but {times} classes are called {name!r}; "
+                    "rename all but one"
+                )
+        if len(classes) < 2:
+            got = f"only {classes[0]!r}" if classes else "none"
+            raise InvalidInput(f"{where}: at least two classes are needed, but got {got}")
+        outside = labels[(labels < 0) | (labels >= len(classes))]
+        if len(outside):
+            raise InvalidInput(
+                f"{where}: labels must be 0 … {last} for {len(classes)} classes, but got "
+                f"{outside[0]} ({plural(len(outside), 'image')}); correct the labels or the class "
+                "names"
+            )
+        trained = labels[found.splits == Split.TRAIN]
+        empty = [classes[each] for each in np.setdiff1d(np.arange(len(classes)), trained)]
+        if empty:
+            raise InvalidInput(
+                f"{where}: every class needs training images, but {len(empty)} of {len(classes)} "
+                f"classes have none: {listed(empty)}; add images or remove the class"
+            )
         return found
 
 
@@ -119,6 +145,19 @@ def printable(name: str) -> str:
 def reason_of(error: Exception) -> str:
     """What a library's error says, in one printable line."""
     return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
+
+
+@contextmanager
+def readable(file: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Raises `InvalidInput` for whatever a library raises inside, for a damaged file anything."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"{file}: this {kind} file cannot be read ({reason_of(error)}); {remedy}"
+        ) from None
 
 
 def plain_labels(where: Path, name: str, found: NDArray[Any]) -> NDArray[np.int64 | np.str_]:
@@ -153,34 +192,6 @@ def numbered(
         )
     names, labels = np.unique(found, return_inverse=True)
     return tuple(printable(str(name)) for name in names), labels.astype(np.int64)
-
-
-def _check(where: Path | str, found: ImageSource) -> None:
-    classes, labels = found.classes, found.labels
-    # Names that look the same are the same (NFKC).
-    names = Counter(unicodedata.normalize("NFKC", name).strip() for name in classes)
-    for name, times in names.most_common(1):
-        if times > 1:
-            raise InvalidInput(
-                f"{where}: class names must differ, but {times} classes are called {name!r}; "
-                "rename all but one"
-            )
-    if len(classes) < 2:
-        got = f"only {classes[0]!r}" if classes else "none"
-        raise InvalidInput(f"{where}: at least two classes are needed, but got {got}")
-    outside = labels[(labels < 0) | (labels >= len(classes))]
-    if len(outside):
-        raise InvalidInput(
-            f"{where}: labels must be 0 … {len(classes) - 1} for {len(classes)} classes, but got "
-            f"{outside[0]} ({plural(len(outside), 'image')}); correct the labels or the class names"
-        )
-    trained = labels[found.splits == Split.TRAIN]
-    empty = [classes[each] for each in np.setdiff1d(np.arange(len(classes)), trained)]
-    if empty:
-        raise InvalidInput(
-            f"{where}: every class needs training images, but {len(empty)} of {len(classes)} "
-            f"classes have none: {listed(empty)}; add images or remove the class"
-        )
 
 
 def plural(count: int, noun: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.config import DataConfig
@@ -15,7 +16,7 @@ from space.validation import InvalidInput
 Indices = NDArray[np.int64]
 
 #: What sets the random numbers of the cuts apart, beside the seed.
-_TEST, _LIMIT, _HELD_OUT = range(3)
+_STREAMS = {"test": 0, "limit": 1, "held_out": 2}
 
 
 class Parts(NamedTuple):
@@ -51,17 +52,20 @@ def divide(
         remarks.append("The search is measured on the validation split; data.held_out is not used.")
     no_test, no_held_out = not len(test), not len(held_out)
     _refuse_few(where, classes, labels[train], 1 + no_test + no_held_out)
+
+    def cut(key: str, part: float, *, least: int, spare: int) -> tuple[Indices, Indices]:
+        """So many of the training images, drawn from each class in proportion, and the rest."""
+        own = labels[train]
+        size = int(part) if part >= 1 else max(round(part * len(own)), len(classes))
+        chosen = _draw(own, _shares(f"data.{key}", own, size, least, spare), (seed, _STREAMS[key]))
+        return train[chosen], train[~chosen]
+
     if no_test:
-        size = _size(config.test, labels[train])
-        shares = _shares("data.test", labels[train], size, least=1, spare=1 + no_held_out)
-        test, train = _cut(train, labels, shares, (seed, _TEST))
+        test, train = cut("test", config.test, least=1, spare=1 + no_held_out)
     if config.limit is not None and config.limit < len(train):
-        shares = _shares("data.limit", labels[train], config.limit, least=1 + no_held_out, spare=0)
-        train, _ = _cut(train, labels, shares, (seed, _LIMIT))
+        train, _ = cut("limit", config.limit, least=1 + no_held_out, spare=0)
     if no_held_out:
-        size = _size(config.held_out, labels[train])
-        shares = _shares("data.held_out", labels[train], size, least=1, spare=1)
-        held_out, train = _cut(train, labels, shares, (seed, _HELD_OUT))
+        held_out, train = cut("held_out", config.held_out, least=1, spare=1)
     untested = len(classes) - len(np.unique(labels[test]))
     if untested:
         remarks.append(f"{untested:,} of {len(classes):,} classes have no test images.")
@@ -80,12 +84,7 @@ def _refuse_few(where: Path | str, classes: tuple[str, ...], labels: Labels, lea
         )
 
 
-def _size(part: float, labels: Labels) -> int:
-    """Images in a part: a count as it is, a fraction of `labels` rounded, at least one a class."""
-    return int(part) if part >= 1 else max(round(part * len(labels)), len(np.unique(labels)))
-
-
-def _shares(key: str, labels: Labels, size: int, *, least: int, spare: int) -> Indices:
+def _shares(key: str, labels: Labels, size: int, least: int, spare: int) -> Indices:
     """How many of the `size` images come from each class: in proportion, by largest remainders.
 
     Each class gives at least `least` images and keeps at least `spare`. Raises `InvalidInput`,
@@ -107,15 +106,10 @@ def _shares(key: str, labels: Labels, size: int, *, least: int, spare: int) -> I
     return shares
 
 
-def _cut(
-    images: Indices, labels: Labels, shares: Indices, seed: tuple[int, int]
-) -> tuple[Indices, Indices]:
-    """`images`, divided into `shares` of each class, drawn at random, and the rest."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(images))
-    by_class = order[np.argsort(labels[images][order], kind="stable")]
-    counts = np.bincount(labels[images])
-    rank = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
-    chosen = np.zeros(len(images), bool)
-    chosen[by_class] = rank < np.repeat(shares, counts)
-    return images[chosen], images[~chosen]
+def _draw(labels: Labels, shares: Indices, seed: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which images are drawn at random: `shares` of each class."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    drawn = pd.Series(labels[order])
+    chosen = np.zeros(len(labels), bool)
+    chosen[order] = drawn.groupby(drawn).cumcount().to_numpy() < shares[drawn]
+    return chosen

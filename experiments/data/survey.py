@@ -130,26 +130,25 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
         items = _chosen(found, set(chosen.tolist()), names)
         results = in_order(look, items, lambda numbered: numbered[1].size)
         looks = list(counted("Looking at images", results, len(chosen), progress))
-    usable = np.array([not look.broken for look in looks])
     good = [look for look in looks if not look.broken]
     bad = (Skipped(look.name, look.broken) for look in looks if look.broken)
     broken = (*found.skipped, *bad)
     refuse_bad(opened.path, broken, len(found.skipped) + len(looks), most_bad(config))
     used = np.ones(len(found.labels), bool)
-    used[chosen] = usable
+    used[chosen] = [not look.broken for look in looks]
     labels, splits = found.labels[used], found.splits[used]
     parts = divide(opened.path, found.classes, labels, splits, config, seed=0)
     sides = sorted(look.side for look in good)
-    trained = np.bincount(labels[splits == Split.TRAIN], minlength=len(found.classes))
+    tree = _tree(found.classes, labels, splits, names)
     return Survey(
         config=config,
         path=str(opened.path),
         format=opened.format,
         classes=found.classes,
         images={each.name.lower(): int(np.sum(splits == each)) for each in Split},
-        tree=_tree(found.classes, labels, splits, names),
+        tree=tree,
         trained=len(parts.train),
-        per_class=tuple(trained.tolist()),
+        per_class=tuple(each.images for each in tree["train"].values()),
         sides=Sides(sides[0], sides[len(sides) // 2], sides[-1]),
         modes=dict(Counter(look.mode for look in good).most_common()),
         grey=not any(look.colour for look in good),
@@ -157,7 +156,7 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
         looked_at=len(looks),
         decoded=len(decoded),
         broken=broken,
-        twice=in_two_splits([look.content for look in good], found.splits[chosen[usable]]),
+        twice=in_two_splits([look.content for look in good], found.splits[chosen[used[chosen]]]),
         notes=(*found.notes, *parts.remarks),
     )
 
@@ -191,16 +190,16 @@ def _tree(
     splits: Splits,
     names: dict[tuple[int, int], list[str]],
 ) -> dict[str, dict[str, ClassImages]]:
-    """Counts and first names by split and class, of those that have images."""
-    found: dict[str, dict[str, ClassImages]] = {}
-    for split in Split:
-        counts = np.bincount(labels[splits == split], minlength=len(classes)).tolist()
-        if any(counts):
-            found[split.name.lower()] = {
-                name: ClassImages(counts[n], tuple(names[split.value, n]))
-                for n, name in enumerate(classes)
-            }
-    return found
+    """Counts and first names by split and class, of the splits that have images."""
+    counts = Counter(zip(splits.tolist(), labels.tolist(), strict=True))
+    return {
+        split.name.lower(): {
+            name: ClassImages(counts[split, number], tuple(names[split, number]))
+            for number, name in enumerate(classes)
+        }
+        for split in Split
+        if split in splits
+    }
 
 
 def described(tree: dict[str, dict[str, ClassImages]], most: int = 20) -> Iterator[str]:
