@@ -37,8 +37,10 @@ from experiments.config import DataConfig
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
 from experiments.data.inspection import Inspected, in_two_splits, inspect, quiet_pillow, two_splits
-from experiments.data.parallel import Progress, changed, counted, in_order
+from experiments.data.messages import changed
+from experiments.data.parallel import Progress, counted, in_order
 from experiments.data.source import (
+    WHITE,
     ImageSource,
     Item,
     KnownContent,
@@ -172,7 +174,7 @@ def _examined(source: ImageSource, max_pixels: int, progress: Progress) -> Known
     for found in counted("Reading images", results, len(source.labels), progress):
         identity.update(_image(found))
         side, largest = max(side, found.side), max(largest, found.peak)
-    return KnownContent(identity.hexdigest(), side, decode.white_of(largest or decode.WHITE))
+    return KnownContent(identity.hexdigest(), side, decode.white_of(largest or WHITE))
 
 
 def _identity(source: ImageSource) -> hashlib.blake2b:

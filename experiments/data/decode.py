@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from experiments.data.source import Unreadable, reason_of
+from experiments.data.messages import reason_of
+from experiments.data.source import WHITE, Unreadable
 
 Pixels = NDArray[np.uint8]
 
@@ -35,8 +36,7 @@ SUFFIXES = frozenset(
 #: Pillow's own cap: twice `Image.MAX_IMAGE_PIXELS`, above which it refuses to open an image.
 MOST_PIXELS = 178_956_970
 
-#: White of 16 bits, and the other numbers of bits that cameras and scanners store in 16.
-WHITE = 65_535
+#: Numbers of bits that cameras and scanners store in 16.
 _BITS = (8, 10, 12, 14, 16)
 
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -76,10 +76,8 @@ def header(content: bytes | Pixels, max_pixels: int = MOST_PIXELS) -> Header:
         return Header(min(content.shape[:2]), "array", 0)
     with _opened(content, max_pixels) as image:
         side, mode = min(image.size), image.mode
-        if not _is_deep(image):
-            return Header(side, mode, 0)
-        values = _deep_values(content, image)
-        return Header(side, mode, int((values[..., :3] if values.ndim == 3 else values).max()))
+        deep = _is_deep(image)
+        return Header(side, mode, int(_deep_values(content, image)[..., :3].max()) if deep else 0)
 
 
 def decode(
@@ -128,7 +126,7 @@ def _decoded(encoded: bytes, image: ImageFile.ImageFile, channels: int, white: i
         return _pixels(image, channels)
     values = np.minimum(_deep_values(encoded, image), white)
     eight_bits = ((values * 255 + white // 2) // white).astype(np.uint8)
-    return _pixels(Image.fromarray(eight_bits), channels)
+    return _pixels(_as_image(eight_bits), channels)
 
 
 def white_of(largest: int) -> int:
@@ -265,7 +263,7 @@ def _raw_modes(image: ImageFile.ImageFile) -> list[str]:
 
 
 def _deep_values(encoded: bytes, image: ImageFile.ImageFile) -> NDArray[np.int32]:
-    """The values of an image of more than 8 bits, upright: (h, w) or (h, w, 3 or 4)."""
+    """The values of an image of more than 8 bits, upright: (h, w, 1, 3 or 4)."""
     modes = _raw_modes(image)
     if image.mode in _DEEP_GREY:
         _turn_upright(image)
@@ -273,11 +271,10 @@ def _deep_values(encoded: bytes, image: ImageFile.ImageFile) -> NDArray[np.int32
         if values.min() < 0 or values.max() > WHITE:
             found = f"{values.min()} … {values.max()}"
             raise Unreadable(f"its pixels have more than 16 bits ({found})")
-        return values.astype(np.int32)
+        return values.astype(np.int32)[..., None]
     if modes == [_GREY_ALPHA]:
-        grey, low, alpha, low_alpha = np.moveaxis(_reread(encoded, "RGBA"), 2, 0)
-        deep, opacity = grey << 8 | low, alpha << 8 | low_alpha
-        return np.stack([deep, deep, deep, opacity], axis=2)
+        read = _reread(encoded, "RGBA")  # high and low bytes of grey, then of alpha
+        return (read[..., 0::2] << 8 | read[..., 1::2])[..., [0, 0, 0, 1]]
     if len(modes) != 1 or modes[0] not in _LOW_BYTES:
         raise Unreadable("its layout of 16-bit channels is not supported; save it as PNG")
     high, low = _reread(encoded, modes[0]), _reread(encoded, _LOW_BYTES[modes[0]])

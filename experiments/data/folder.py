@@ -17,15 +17,8 @@ import numpy as np
 
 from experiments.config import DataConfig
 from experiments.data.decode import SUFFIXES
-from experiments.data.source import (
-    ImageSource,
-    OpenedSource,
-    Split,
-    left_out,
-    listed,
-    plural,
-    printable,
-)
+from experiments.data.messages import left_out, listed, plural, printable
+from experiments.data.source import ImageSource, OpenedSource, Split
 from experiments.data.split_names import HOW_TO_NAME, GivenSplits, split_of, splits_of_paths
 from experiments.data.tree import File, Parts, Tree, file_items, walk
 from space.validation import InvalidInput

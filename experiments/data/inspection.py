@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from experiments.data import decode
-from experiments.data.source import Item, Skipped, Splits, Unreadable
-from space.validation import InvalidInput
+from experiments.data.source import WHITE, Item, Splits, Unreadable
 
 
 class Inspected(NamedTuple):
@@ -46,23 +44,6 @@ def inspect(item: Item, max_pixels: int, *, colour: bool = False) -> Inspected:
     return Inspected(item.name, decode.digest(content), *header, coloured)
 
 
-def refuse_bad(where: Path | str, skipped: tuple[Skipped, ...], total: int, most: float) -> None:
-    """Raises `InvalidInput` where more than `most` of `total` images cannot be used."""
-    if len(skipped) > most * total:
-        raise InvalidInput(
-            f"{where}: {len(skipped):,} of {total:,} images cannot be used, which is more than "
-            f"data.max_bad ({most:.2%}): {named(skipped)}; repair or remove them, or raise "
-            "data.max_bad"
-        )
-
-
-def named(skipped: tuple[Skipped, ...], most: int = 5) -> str:
-    """The first images by name, each with its reason."""
-    first = "; ".join(f"{name!r}: {reason}" for name, reason in skipped[:most])
-    rest = len(skipped) - most
-    return first + (f"; and {rest:,} more" if rest > 0 else "")
-
-
 def in_two_splits(contents: list[bytes], splits: Splits) -> int:
     """How many contents are those of images in more than one split."""
     by_content = pd.Series(splits).groupby(np.array(contents, object))
@@ -80,7 +61,7 @@ def low_range(white: int) -> list[str]:
     """A note about images of more than 8 bits, if they use fewer than 16."""
     bits = (white + 1).bit_length() - 1
     note = f"Images of 16 bits use {bits} of them: {white:,} is white."
-    return [note] if white != decode.WHITE else []
+    return [note] if white != WHITE else []
 
 
 @contextmanager

@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 
 from experiments.config import DataConfig
 from experiments.data.decode import SUFFIXES
-from experiments.data.source import (
-    ImageSource,
-    OpenedSource,
-    Skipped,
-    left_out,
-    numbered,
-    plural,
-    printable,
-    readable,
-    stamp_of,
-)
+from experiments.data.messages import left_out, plural, printable, readable
+from experiments.data.source import ImageSource, OpenedSource, Skipped, numbered
 from experiments.data.split_names import GivenSplits, splits_of_tables
-from experiments.data.tree import File, Tree, file_items, walk
+from experiments.data.tree import File, Tree, file_items, stamp_of, walk
 from space.validation import InvalidInput
 
 #: What people call the columns, in small letters and digits only.

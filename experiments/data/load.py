@@ -18,9 +18,10 @@ from experiments.data.cache import Stored, store
 from experiments.data.decode import MOST_PIXELS
 from experiments.data.formats import recognised
 from experiments.data.images import Images
-from experiments.data.inspection import low_range, named, refuse_bad
+from experiments.data.inspection import low_range
+from experiments.data.messages import named, plural, refuse_bad
 from experiments.data.parallel import Progress
-from experiments.data.source import OpenedSource, Skipped, plural
+from experiments.data.source import OpenedSource, Skipped
 from experiments.data.splits import divide
 from experiments.progress import log
 from experiments.progress.log import console

@@ -24,18 +24,10 @@ from numpy.typing import NDArray
 
 from experiments.config import DataConfig
 from experiments.data.decode import MOST_PIXELS
-from experiments.data.source import (
-    ImageSource,
-    Item,
-    OpenedSource,
-    Split,
-    numbered,
-    plain_labels,
-    printable,
-    readable,
-    stamp_of,
-)
+from experiments.data.messages import printable, readable
+from experiments.data.source import ImageSource, Item, OpenedSource, Split, numbered, plain_labels
 from experiments.data.split_names import split_of
+from experiments.data.tree import stamp_of
 from space.validation import InvalidInput
 
 #: What arrays of images and of labels are called; a word before or after it says the split.

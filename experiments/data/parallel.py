@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from space.validation import InvalidInput
+from experiments.data.messages import changed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +56,7 @@ def in_order(
     held = 0
     try:
         for batch, weight in _batches(items, size):
-            running.append((pool.submit(_apply, function, batch), weight))
+            running.append((pool.submit(list, map(function, batch)), weight))
             held += weight
             while running and (len(running) > 2 * threads() or held > _WAITING_BYTES):
                 done, weight = running.popleft()
@@ -82,10 +82,6 @@ def _batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[tuple[lis
         yield batch, weight
 
 
-def _apply(function: Callable[[T], R], batch: list[T]) -> list[R]:
-    return [function(item) for item in batch]
-
-
 def counted(what: str, results: Iterable[R], total: int, progress: Progress) -> Iterator[R]:
     """Passes `results` on unchanged and reports them to `progress`.
 
@@ -98,11 +94,3 @@ def counted(what: str, results: Iterable[R], total: int, progress: Progress) -> 
             progress(what, done, total)
     if done != total:
         raise changed(f"{total:,} images became {done:,}")
-
-
-def changed(how: str) -> InvalidInput:
-    """The error for a source that was written to while it was read."""
-    return InvalidInput(
-        f"data.source: the images changed while they were read ({how}); start again when nothing "
-        "writes there"
-    )

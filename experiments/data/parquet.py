@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config import DataConfig
+from experiments.data.messages import plural, printable, readable
 from experiments.data.source import (
     ImageSource,
     Item,
@@ -29,13 +30,9 @@ from experiments.data.source import (
     Unreadable,
     numbered,
     plain_labels,
-    plural,
-    printable,
-    readable,
-    stamp_of,
 )
 from experiments.data.split_names import splits_of_tables
-from experiments.data.tree import read_file, walk
+from experiments.data.tree import read_file, stamp_of, walk
 from space.validation import InvalidInput
 
 #: Rows that are read from a file at a time, and the bytes that they may have together.

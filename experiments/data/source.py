@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -15,10 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.data.messages import listed, plural, printable
 from space.validation import InvalidInput
 
 Labels = NDArray[np.int64]
 Splits = NDArray[np.uint8]
+
+#: White of 16 bits.
+WHITE = 65_535
 
 
 class Split(IntEnum):
@@ -61,7 +63,7 @@ class KnownContent(NamedTuple):
 
     identity: str
     side: int
-    white: int = 65_535
+    white: int = WHITE
 
 
 @dataclass(frozen=True)
@@ -129,37 +131,6 @@ class OpenedSource:
         return found
 
 
-def stamp_of(files: list[Path]) -> str:
-    """Paths, sizes and times of change, in a string."""
-    status = [(file, file.stat()) for file in files]
-    return json.dumps([(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in status])
-
-
-def printable(name: str) -> str:
-    """`name` with unprintable characters escaped, for terminals and JSON."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
-    )
-
-
-def reason_of(error: Exception) -> str:
-    """What a library's error says, in one printable line."""
-    return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
-
-
-@contextmanager
-def readable(file: Path, kind: str, remedy: str) -> Iterator[None]:
-    """Raises `InvalidInput` for whatever a library raises inside, for a damaged file anything."""
-    try:
-        yield
-    except InvalidInput:
-        raise
-    except Exception as error:
-        raise InvalidInput(
-            f"{file}: this {kind} file cannot be read ({reason_of(error)}); {remedy}"
-        ) from None
-
-
 def plain_labels(where: Path, name: str, found: NDArray[Any]) -> NDArray[np.int64 | np.str_]:
     """The labels of a column or an array: integers of any type as int64, strings as they are.
 
@@ -192,21 +163,3 @@ def numbered(
         )
     names, labels = np.unique(found, return_inverse=True)
     return tuple(printable(str(name)) for name in names), labels.astype(np.int64)
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: 1 image, 2,000 images."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The first names, quoted, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(map(repr, names[:most])) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def left_out(noun: str, why: str, names: list[str]) -> list[str]:
-    """A note about files that are not used; none if there are no such files."""
-    if not names:
-        return []
-    return [f"{plural(len(names), noun)} left out ({why}): {listed(names, 3)}."]

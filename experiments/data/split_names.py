@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.config.data import SplitName
-from experiments.data.source import Split, Splits, left_out, listed
+from experiments.data.messages import left_out, listed
+from experiments.data.source import Split, Splits
 from experiments.data.tree import Parts
 from space.validation import InvalidInput
 

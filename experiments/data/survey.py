@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config import DataConfig
-from experiments.data.decode import WHITE, white_of
+from experiments.data.decode import white_of
 from experiments.data.formats import recognised
 from experiments.data.inspection import (
     Inspected,
     in_two_splits,
     inspect,
     low_range,
-    named,
     quiet_pillow,
-    refuse_bad,
     two_splits,
 )
 from experiments.data.load import imbalance, imbalanced
+from experiments.data.messages import named, plural, refuse_bad
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import ImageSource, Item, Labels, Skipped, Split, Splits, plural
+from experiments.data.source import WHITE, ImageSource, Item, Labels, Skipped, Split, Splits
 from experiments.data.splits import divide
 
 #: Images that are looked at, and those among them that are decoded, at most; spread evenly over
@@ -40,7 +39,8 @@ _NAMES = 5
 MOST_BAD = 0.05
 
 
-class Sides(NamedTuple):
+@dataclass(frozen=True)
+class Sides:
     """The shorter sides of the images, in pixels."""
 
     smallest: int
@@ -48,7 +48,8 @@ class Sides(NamedTuple):
     largest: int
 
 
-class ClassImages(NamedTuple):
+@dataclass(frozen=True)
+class ClassImages:
     """The images of a class in a split: how many there are, and the names of the first."""
 
     images: int
@@ -91,13 +92,9 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        tree = {
-            split: {name: each._asdict() for name, each in classes.items()}
-            for split, classes in self.tree.items()
-        }
-        broken = [skipped._asdict() for skipped in self.broken]
-        plain = {name: value for name, value in vars(self).items() if name != "config"}
-        return {**plain, "tree": tree, "sides": self.sides._asdict(), "broken": broken}
+        found = asdict(self) | {"broken": [skipped._asdict() for skipped in self.broken]}
+        del found["config"]
+        return found
 
     def remarks(self) -> list[str]:
         """Remarks for the user, a sentence each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.data.source import Item, Skipped, Unreadable, printable
+from experiments.data.messages import printable
+from experiments.data.source import Item, Skipped, Unreadable
 from space.validation import InvalidInput
 
 #: What macOS leaves in archives, beside hidden files.
@@ -92,6 +94,12 @@ def walk(
     for found in vars(tree).values():
         found.sort()
     return tree
+
+
+def stamp_of(files: list[Path]) -> str:
+    """Paths, sizes and times of change, in a string."""
+    status = [(file, file.stat()) for file in files]
+    return json.dumps([(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in status])
 
 
 def file_items(root: Path, files: list[File]) -> Iterator[Item]:
