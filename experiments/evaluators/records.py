@@ -1,8 +1,8 @@
-"""An `Evaluate` that looks accuracies up: measured networks, and a surrogate fitted to them.
+"""An `Evaluate` that looks accuracies up in records of training runs, or predicts them from these.
 
-`read` takes Accel-NASBench's archive as it is published. A surrogate says how well it predicts
-networks that it has not seen (`quality`), and an evaluation says whether it was looked up, how many
-choices lie between it and the nearest record, and whether it lies beyond what was recorded.
+`read` takes Accel-NASBench's archive as published. `quality` says how well a surrogate predicts
+networks that it has not seen; each evaluation says whether it was looked up, how far the nearest
+record is, and whether it extrapolates.
 """
 
 from __future__ import annotations
@@ -13,30 +13,26 @@ import logging
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from space.architecture import Architecture
 from space.choices import Space, Value
-from space.cost_table import CostTable, tabulate
+from space.cost_table import CostTable, Floats, tabulate
 from space.encoding import Encoder
 from space.evaluation import Budget, Epoch, Measurement, Report, Status
-from space.validation import InvalidInput, one_of
+from space.moves import Rows
+from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-#: A surrogate: accuracies (fractions) of N rows.
+#: Predicts the accuracies (fractions) of N rows.
 Surrogate = Callable[[Rows], Floats]
 SurrogateName = Literal["gaussian_process", "boosting"]
 
-#: What to do where there are no records.
+#: The advice in errors about missing records.
 WHERE = (
     "give the archive anb_dataset_jsons.tar.gz of https://github.com/afzalxo/Accel-NASBench, as in "
     "--set evaluator.records=PATH"
@@ -48,10 +44,7 @@ _B0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecords:
-    """Measured networks of `space`: N rows of indices into its choices, and their accuracies.
-
-    A network measured more than once has the mean of its measurements.
-    """
+    """Measured networks of `space`: N rows of indices into its choices, and mean accuracies (N)."""
 
     space: Space
     rows: Rows
@@ -64,7 +57,7 @@ class NetworkRecords:
 def read(path: Path, space: Space) -> NetworkRecords:
     """The records of Accel-NASBench's archive (`anb_dataset_jsons.tar.gz`), as rows of `space`.
 
-    Raises `InvalidInput` where the file is no such archive or a record is not of the space.
+    Raises `InvalidInput` if the file is not such an archive or a record is not of the space.
     """
     try:
         records = list(_archived(path))
@@ -111,10 +104,7 @@ def _choices(record: Mapping[str, Any], space: Space) -> dict[str, Value]:
 
 
 class SurrogateQuality(NamedTuple):
-    """How well a surrogate predicts networks it was not fitted to, in cross-validation.
-
-    `rmse` is a fraction, as accuracies are.
-    """
+    """How well a surrogate predicts networks that it was not fitted to; `rmse` is a fraction."""
 
     kendall_tau: float
     r2: float
@@ -122,14 +112,12 @@ class SurrogateQuality(NamedTuple):
 
 
 def surrogate(name: SurrogateName, records: NetworkRecords) -> Surrogate:
-    """The surrogate `name` fitted to `records`; raises `InvalidInput` where there is none."""
-    if name not in _SURROGATES:
-        raise one_of("evaluator.surrogate", name, _SURROGATES)
+    """The surrogate `name`, fitted to `records`."""
     return _SURROGATES[name](tabulate(records.space), records.rows, records.accuracy)
 
 
 def quality(name: SurrogateName, records: NetworkRecords, folds: int = 5) -> SurrogateQuality:
-    """The surrogate's quality by cross-validation in `folds` parts, drawn with a fixed seed."""
+    """Cross-validates the surrogate in `folds` parts, drawn with a fixed seed."""
     from scipy.stats import kendalltau
 
     table = tabulate(records.space)
@@ -157,7 +145,7 @@ def _gaussian_process(table: CostTable, rows: Rows, accuracy: Floats) -> Surroga
 
 
 def _boosting(_: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
-    """Trees of four leaves on ordinal choices (measured: better than of five and more)."""
+    """Trees with four leaves on ordinal choices (measured: better than with five and more)."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
@@ -168,30 +156,26 @@ def _boosting(_: CostTable, rows: Rows, accuracy: Floats) -> Surrogate:
         l2_regularization=1.0,
         early_stopping=False,
         random_state=0,
-    ).fit(rows, accuracy)
-
-    def predict(new: Rows) -> Floats:
-        predicted: Floats = model.predict(new)
-        return predicted
-
+    )
+    predict: Surrogate = model.fit(rows, accuracy).predict
     return predict
 
 
-_SURROGATES: dict[str, Callable[[CostTable, Rows, Floats], Surrogate]] = {
+_SURROGATES: dict[SurrogateName, Callable[[CostTable, Rows, Floats], Surrogate]] = {
     "gaussian_process": _gaussian_process,
     "boosting": _boosting,
 }
 
 
 class UnknownNetwork(Exception):
-    """The records say nothing of a network; the message says why."""
+    """The records do not cover a network; the message says why."""
 
 
 class ExpectedAccuracy(NamedTuple):
-    """What the records make of a network, without noise.
+    """The accuracy of a network according to the records, without noise.
 
-    What is not `recorded` is predicted: `changes` choices lie between it and the nearest record,
-    and it is `extrapolated` where it costs less or more than any.
+    If it is not `recorded` but predicted, `changes` choices differ from the nearest record, and it
+    is `extrapolated` if it costs less or more than every record.
     """
 
     accuracy: float
@@ -200,21 +184,30 @@ class ExpectedAccuracy(NamedTuple):
     extrapolated: bool = False
 
 
-@dataclass(frozen=True)
 class RecordsEvaluator:
-    """Answers from `records`; networks that are none of them from `predict`, where there is one.
+    """Answers from `records`, and for other networks with `predict`, if given.
 
-    `noise` is the standard deviation added to what is predicted, a fraction, drawn from network and
-    budget. `rmse` is the surrogate's own error, for the measurement's details.
+    `noise` is the standard deviation of what is added to predictions, a fraction, determined by
+    network and budget. `rmse`, the error of the surrogate, is noted in the measurement's details.
     """
 
-    records: NetworkRecords
-    predict: Surrogate | None = None
-    noise: float = 0.0
-    rmse: float = 0.0
+    def __init__(
+        self,
+        records: NetworkRecords,
+        predict: Surrogate | None = None,
+        noise: float = 0.0,
+        rmse: float = 0.0,
+    ) -> None:
+        self.records = records
+        self._predict, self._noise, self._rmse = predict, noise, rmse
+        self._encode, self._table = Encoder(records.space), tabulate(records.space)
+        rows = map(tuple, records.rows.tolist())
+        self._recorded = dict(zip(rows, records.accuracy.tolist(), strict=True))
+        costs = self._table(records.rows)
+        self._least, self._most = costs.min(axis=0), costs.max(axis=0)
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
-        """Looks `architecture` up; FAILED where it is not of the records' space or not recorded."""
+        """Looks `architecture` up; FAILED if the records do not cover it."""
         try:
             expected = self.expected(architecture)
         except UnknownNetwork as reason:
@@ -223,7 +216,7 @@ class RecordsEvaluator:
         if not expected.recorded:
             accuracy += self._drawn_noise(architecture, budget)
             details |= {
-                "surrogate_rmse": self.rmse,
+                "surrogate_rmse": self._rmse,
                 "changes_to_nearest_record": float(expected.changes),
                 "extrapolated": float(expected.extrapolated),
             }
@@ -247,13 +240,13 @@ class RecordsEvaluator:
         recorded = self._recorded.get(tuple(row.tolist()))
         if recorded is not None:
             return ExpectedAccuracy(recorded, recorded=True)
-        if self.predict is None:
+        if self._predict is None:
             raise UnknownNetwork(
                 "this network is not recorded; set evaluator.surrogate to predict it"
             )
         cost = self._table(row[None])[0]
         return ExpectedAccuracy(
-            float(self.predict(row[None])[0]),
+            float(self._predict(row[None])[0]),
             recorded=False,
             changes=int((self.records.rows != row).sum(axis=1).min()),
             extrapolated=bool(((cost < self._least) | (cost > self._most)).any()),
@@ -262,27 +255,4 @@ class RecordsEvaluator:
     def _drawn_noise(self, architecture: Architecture, budget: Budget) -> float:
         text = f"{architecture.key} {budget.seed}".encode()
         seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
-        return self.noise * float(np.random.default_rng(seed).standard_normal())
-
-    @cached_property
-    def _encode(self) -> Encoder:
-        return Encoder(self.records.space)
-
-    @cached_property
-    def _recorded(self) -> dict[tuple[int, ...], float]:
-        rows = map(tuple, self.records.rows.tolist())
-        return dict(zip(rows, self.records.accuracy.tolist(), strict=True))
-
-    @cached_property
-    def _table(self) -> CostTable:
-        return tabulate(self.records.space)
-
-    @cached_property
-    def _least(self) -> Rows:
-        least: Rows = self._table(self.records.rows).min(axis=0)
-        return least
-
-    @cached_property
-    def _most(self) -> Rows:
-        most: Rows = self._table(self.records.rows).max(axis=0)
-        return most
+        return self._noise * float(np.random.default_rng(seed).standard_normal())

@@ -1,8 +1,8 @@
 """Data-parallel training: each process takes its share of every batch, with the same weights.
 
-torch's DistributedDataParallel averages gradients, and batch norm sees the whole batch. So the
-result is that of one process, except for the order in which numbers are added and for what the
-network drops at random, which each process draws for its own share.
+DistributedDataParallel averages gradients, and batch norm sees the whole batch. So the result is
+that of one process, except for the order of sums, and for what the network drops at random, which
+each process draws for its share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from space.evaluation import Epoch, Interrupted, Report
 
 @dataclass(frozen=True)
 class Replica:
-    """Which of `size` processes this is; the one of rank 0 reports and writes."""
+    """Which of `size` processes this is; the process of rank 0 reports and writes."""
 
     rank: int = 0
     size: int = 1
@@ -35,7 +35,7 @@ class Replica:
         return self.rank == 0
 
     def of(self, count: int) -> slice:
-        """Which of `count` things in a row are this process's, the same number or one more."""
+        """This process's share of `count` things in a row; shares differ by one at most."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
@@ -51,7 +51,7 @@ class _Decision(IntEnum):
 
 @contextmanager
 def process_group(replica: Replica, meeting: Path | None, device: torch.device) -> Iterator[None]:
-    """Inside, this process belongs to the group that meets at the file `meeting`."""
+    """Within the block, this process belongs to the group that meets at the file `meeting`."""
     if replica.size == 1:
         yield
         return
@@ -68,14 +68,14 @@ def process_group(replica: Replica, meeting: Path | None, device: torch.device) 
 
 
 def data_parallel(network: nn.Module, replica: Replica) -> nn.Module:
-    """What to call instead of `network` so that its gradients are those of the whole batch."""
+    """Wraps `network` so that a call gives it the gradients of the whole batch."""
     if replica.size == 1:
         return network
     return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def agreed(report: Report, replica: Replica) -> Report:
-    """`report`, asked by the first process; all processes get its answer."""
+    """Wraps `report` so that the first process calls it and all processes get its answer."""
     if replica.size == 1:
         return report
 
@@ -97,10 +97,13 @@ def agreed(report: Report, replica: Replica) -> Report:
 
 def mean_over_replicas(value: Tensor, replica: Replica) -> Tensor:
     """The mean of a tensor over all processes."""
-    if replica.size > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-    return value / replica.size
+    return (_summed(value) if replica.size > 1 else value) / replica.size
+
+
+def _summed(value: Tensor) -> Tensor:
+    summed = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(summed)
+    return summed
 
 
 def gather_rows(rows: Tensor, replica: Replica) -> Tensor:
@@ -115,7 +118,7 @@ def gather_rows(rows: Tensor, replica: Replica) -> Tensor:
 def with_synchronized_norms(
     network: nn.Module, replica: Replica, device: torch.device
 ) -> nn.Module:
-    """`network` with batch norms that see the images of all processes: torch's own on a GPU."""
+    """`network` with batch norms that see the images of all processes."""
     if replica.size == 1:
         return network
     if device.type == "cuda":
@@ -128,24 +131,15 @@ def with_synchronized_norms(
 
 
 class _SumOverReplicas(torch.autograd.Function):
-    """The sum over all processes, whose gradient is such a sum, too."""
+    """The sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
-        summed = value.clone()
-        dist.all_reduce(summed)
-        return summed
+        return _summed(value)
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        summed = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(summed)
-        return summed
-
-
-def _sum(value: Tensor) -> Tensor:
-    summed: Tensor = _SumOverReplicas.apply(value)  # type: ignore[no-untyped-call]
-    return summed
+        return _summed(gradient)
 
 
 class _SynchronizedBatchNorm(nn.BatchNorm2d):
@@ -157,18 +151,14 @@ class _SynchronizedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         values = x.float()
         count = x.numel() / x.shape[1] * dist.get_world_size()  # the parts are equal
-        mean = _sum(values.sum((0, 2, 3))) / count
+        total = _SumOverReplicas.apply
+        mean = total(values.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         centred = values - mean[:, None, None]
-        variance = _sum((centred * centred).sum((0, 2, 3))) / count
-        self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
+        variance = total((centred * centred).sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            momentum = self.momentum or 0.0
+            self.get_buffer("running_mean").lerp_(mean, momentum)
+            self.get_buffer("running_var").lerp_(variance * (count / (count - 1)), momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         y: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
         return y.to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)

@@ -1,4 +1,4 @@
-"""What a training run can do wrong, in a sentence."""
+"""Why a training run fails, and which errors of libraries mean what."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import torch
 from experiments.training import cuda_context
 from space.evaluation import WorkerUnusable
 
-#: What messages of the CPU's allocator, of CUDA, cuBLAS and cuDNN say where memory is short; only
+#: Parts of messages of the CPU's allocator, CUDA, cuBLAS and cuDNN about too little memory; only
 #: the caching allocator of a GPU raises an error of its own type.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED")
 
 
 class TrainingFailed(Exception):
-    """Why a training run cannot go on, in a sentence."""
+    """A training run cannot go on; the message says why."""
 
 
 class OutOfMemory(TrainingFailed):
-    """A training run that does not fit the memory of its device."""
+    """A training run does not fit the memory of its device."""
 
 
 @contextmanager
 def device_errors(doing: str) -> Iterator[None]:
-    """Tells two kinds of exception inside from all others; `doing` says what was being done.
+    """Turns an exception of the block into `OutOfMemory` if memory was short, and into
+    `WorkerUnusable` if CUDA can do no more work in this process; others pass.
 
-    Raises `OutOfMemory` where memory was short, and `WorkerUnusable` where CUDA has ended all work
-    of this process. Any other exception passes.
+    `doing` says in messages what was being done.
     """
     try:
         yield
     except TrainingFailed:
         raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if _is_out_of_memory(error):
             raise OutOfMemory(f"{doing} ran out of memory") from None
         if cuda_context.is_lost():
             raise WorkerUnusable(
@@ -46,7 +46,7 @@ def device_errors(doing: str) -> Iterator[None]:
 
 @contextmanager
 def network_errors(doing: str) -> Iterator[None]:
-    """As `device_errors`, and any other exception inside becomes `TrainingFailed`."""
+    """As `device_errors`, but all other exceptions become `TrainingFailed`."""
     try:
         with device_errors(doing):
             yield
@@ -61,8 +61,7 @@ def _described(doing: str, error: Exception) -> str:
     return f"{doing} raised {type(error).__name__}: {message}"
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library raised `error` because memory was short."""
+def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

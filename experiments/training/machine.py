@@ -1,4 +1,4 @@
-"""The machine that training runs on: threads, memory and floating point of this process."""
+"""The machine that training runs use: its devices, threads, memory and floating point."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 def choose_device(name: str) -> torch.device:
     """The device of `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
 
-    Raises `InvalidInput` if a GPU is asked for and torch finds none.
+    Raises `InvalidInput` if torch does not find the GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,9 +36,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def worker_variables(settings: ExecutorConfig) -> list[dict[str, str]]:
-    """The environment variables of each worker of a machine: its share of the threads, its GPU.
+    """The environment variables of each worker of this machine: its share of the threads, its GPU.
 
-    Several workers of one GPU see the same one.
+    If there are more workers than GPUs, several see the same GPU.
     """
     names, count = gpus(settings), settings.workers
     if isinstance(count, str):
@@ -51,10 +51,10 @@ def worker_variables(settings: ExecutorConfig) -> list[dict[str, str]]:
 
 
 def process_variables(threads: int) -> dict[str, str]:
-    """The environment variables of a process that trains on `threads`: what libraries read once.
+    """The environment variables of a process that trains on `threads`; libraries read them once.
 
-    GLIBC_TUNABLES has malloc ask Linux for pages of 2 MiB. A step's activations are some hundred
-    MB, whose pages of 4 KiB took 8 to 13 % of it (measured: Zen 4, 64 images of 32 pixels).
+    GLIBC_TUNABLES makes malloc ask Linux for pages of 2 MiB: handling 4 KiB pages of a step's
+    activations took 8 to 13 % of it (measured: Zen 4, 64 images of 32 pixels).
     """
     given = os.environ.get("GLIBC_TUNABLES")
     tunables = ":".join([*([given] if given else []), "glibc.malloc.hugetlb=1"])
@@ -77,11 +77,11 @@ def gpus(settings: ExecutorConfig) -> list[str]:
 
 @contextmanager
 def prepared(threads: int | None) -> Iterator[None]:
-    """Inside, this process is set up for training: `threads`, no denormals, memory kept.
+    """Sets this process up for training within the block: `threads`, no denormals, memory kept.
 
-    `threads` None leaves torch's choice: all cores it may use, or the variable OMP_NUM_THREADS.
-    Denormal numbers, which weights decay into, take some hundred cycles each on a CPU; outside they
-    count as IEEE 754 has it, because other computations of this process need them.
+    `threads` None leaves torch's choice: all cores, or the variable OMP_NUM_THREADS. Denormal
+    numbers, into which weights decay, take some hundred cycles each on a CPU. They are flushed to
+    zero only within the block, because other computations of this process need them.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -95,10 +95,10 @@ def prepared(threads: int | None) -> Iterator[None]:
 
 
 def _keep_freed_memory() -> None:
-    """Has malloc keep what is freed, where it is glibc's, instead of returning it to the system.
+    """Makes glibc's malloc keep what is freed instead of returning it to the system.
 
-    A step frees its activations and the next one allocates them again; fetching fresh pages each
-    time took 10 to 35 % of a step at 128 to 256 images (measured: two cores, 32 pixels, 6M MACs).
+    Each step frees its activations and the next allocates them again; fetching fresh pages took 10
+    to 35 % of a step with 128 to 256 images (measured: two cores, 32 pixels, 6M MACs).
     """
     libc = _glibc()
     if libc is not None:
@@ -117,9 +117,9 @@ def _glibc() -> ctypes.CDLL | None:
 
 @contextmanager
 def float32_precision(*, tf32: bool) -> Iterator[None]:
-    """Inside, a GPU computes float32 as such, or rounds its inputs to 10 bits (`tf32`).
+    """Within the block, a GPU computes in float32, or rounds inputs to 10 bits (`tf32`).
 
-    Outside, it is as torch has it: TF32 for convolutions, float32 for matrix products.
+    torch's default is TF32 for convolutions and float32 for matrix products.
     """
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32
@@ -131,7 +131,7 @@ def float32_precision(*, tf32: bool) -> Iterator[None]:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts a new measurement for `peak_memory`, after returning memory that is not used."""
+    """Starts a new measurement of `peak_memory`, and frees memory that is not used."""
     if device.type == "cuda":
         if not cuda_context.capture_failed():  # after that, emptying the cache may fail
             torch.cuda.empty_cache()
@@ -147,18 +147,10 @@ def reset_peak_memory(device: torch.device) -> None:
             return
 
 
-def reserved_memory(device: torch.device) -> int | None:
-    """Bytes at most that torch held of a GPU since `reset_peak_memory`, used or not; None of a CPU.
-
-    Beside what is allocated, these are fragments and the pools of captured graphs.
-    """
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
-
-
 def peak_memory(device: torch.device) -> int:
-    """Bytes at most since `reset_peak_memory`: allocated on a GPU, or resident in this process.
+    """Peak in bytes since `reset_peak_memory`: allocated on a GPU, or resident in this process.
 
-    Where the system cannot reset its count, the peak of the whole process.
+    If the system cannot reset its count, the peak since this process started.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

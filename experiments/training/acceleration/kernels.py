@@ -1,10 +1,11 @@
-"""Loops over maps, compiled for the processor by numba; `kernel_calls` calls them.
+"""Loops over feature maps, compiled by numba; `kernel_calls` calls them.
 
-They take addresses, since a step calls some hundred of them, and over ten arrays numba takes 0.1 ms
-before it begins (measured). Maps are images × pixels × channels in float32, contiguous. They are
-read in rows of several pixels, so that loops over a row are long enough for vectors whatever the
-channels. Sums are of some rows in float32, and of those in float64. NaN stays NaN, so that a
-training that has diverged is seen to have.
+Maps are images × pixels × channels, contiguous float32. They are read in rows of several pixels, so
+that the loop over a row is long enough to vectorise with any number of channels. Sums are float32
+over a few rows, then float64. NaN stays NaN, so that divergence is noticed.
+
+Kernels take addresses: a step calls some hundred of them, and numba takes 0.1 ms to unpack ten
+arrays (measured).
 """
 
 from __future__ import annotations
@@ -19,30 +20,27 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
 
-#: As many columns as make what is left over by vectors of 8 or 16, unrolled, a small part.
+#: Columns of a row, at least: unrolled vectors of 8 or 16 then leave a small remainder.
 _COLUMNS = 256
-#: Rows whose sum float32 holds well enough (assumed: their squares differ by few digits).
+#: Rows whose sum float32 holds accurately enough (assumed: their squares differ by few digits).
 _PIECE = 64
-#: Sums may be reordered, or no loop over a row becomes vectors; NaN and infinity are kept.
+#: Sums may be reordered, without which no loop is vectorised; NaN and infinity are kept.
 _MATHS = {"reassoc", "contract", "nsz", "arcp"}
 _ZERO = np.float32(0)
 _compiled: Callable[..., Any] = njit(fastmath=_MATHS, cache=True)
 
 
 def _kernel(addresses: int, numbers: int) -> Callable[..., Any]:
-    """Compiles a function of so many addresses, then images, pixels of each and channels, then so
-    many numbers."""
+    """Compiles a function of `addresses`, then images, pixels per image and channels, then
+    `numbers`."""
     arguments = (*[types.voidptr] * addresses, *[types.intp] * 3, *[types.float64] * numbers)
     compiled: Callable[..., Any] = cfunc(types.void(*arguments), fastmath=_MATHS, cache=True)
     return compiled
 
 
-# ---------------------------------------------------------------------------------------- memory
-
-
 @_compiled
 def _columns(pixels: int, channels: int) -> int:
-    """The length of a row: of as many pixels as make it long enough, and leave none over."""
+    """The length of a row: enough pixels to make it long, so that all rows are equal."""
     columns = channels
     while columns < _COLUMNS and pixels * channels % (2 * columns) == 0:
         columns *= 2
@@ -62,7 +60,7 @@ def _values(at: Address, channels: int) -> NDArray[np.float32]:
 
 @_compiled
 def _repeated(values: _Floats, columns: int) -> _Floats:
-    """What is by channel, by column."""
+    """Repeats values of channels for all columns."""
     repeated = np.empty(columns, np.float32)
     for j in range(columns):
         repeated[j] = values[j % len(values)]
@@ -71,21 +69,18 @@ def _repeated(values: _Floats, columns: int) -> _Floats:
 
 @_compiled
 def _gather(by_column: _Floats, by_channel: Any) -> None:
-    """Adds what is by column to what is by channel."""
+    """Adds values of columns to those of their channels."""
     channels = len(by_channel)
     for first in range(0, len(by_column), channels):
         for c in range(channels):
             by_channel[c] += by_column[first + c]
 
 
-# ------------------------------------------------------------------------------------ batch norm
-
-
 @_compiled
 def _moments(x: _Floats, mean: _Floats, variance: _Floats) -> None:
-    """The mean and the (biased) variance of every channel.
+    """Writes the mean and the (biased) variance of every channel.
 
-    Squares are of distances to the first pixel, so that they do not drown in a large mean.
+    Values are taken relative to the first pixel, so that a large mean costs no digits.
     """
     rows, columns = x.shape
     channels = len(mean)
@@ -119,7 +114,7 @@ def _clamped_line(
     for i in range(rows):
         for j in range(columns):
             value = x[i, j] * scale[j] + offset[j]
-            # In this order, NaN is neither.
+            # In this order, NaN stays NaN.
             out[i, j] = low if value < low else (high if value > high else value)
 
 
@@ -141,7 +136,7 @@ def normalise(
     low: float,
     high: float,
 ) -> None:
-    """x by its own statistics, clamped; they are written, and blended into the running ones."""
+    """Batch norm of x in training, clamped; also updates the running statistics."""
     pixels = images * pixels_of_image
     x, out = _rows(x_at, pixels, channels), _rows(out_at, pixels, channels)
     weight, bias = _values(weight_at, channels), _values(bias_at, channels)
@@ -173,7 +168,7 @@ def clamped_line(
     low: float,
     high: float,
 ) -> None:
-    """x · scale + offset, by channel, clamped."""
+    """out = x · scale + offset for each channel, clamped."""
     x = _rows(x_at, images * pixels, channels)
     out = _rows(out_at, images * pixels, channels)
     scale, offset = _values(scale_at, channels), _values(offset_at, channels)
@@ -197,10 +192,10 @@ def differentiate_norm(
     low: float,
     high: float,
 ) -> None:
-    """The gradients of x, weight and bias, from that of what `normalise` wrote.
+    """The gradients of `normalise` with respect to x, weight and bias.
 
-    What was clamped is computed again: it costs less than reading it. Source of the formula: Ioffe
-    and Szegedy 2015, section 3.
+    What was clamped is computed again, which costs less than reading it. Source of the formula:
+    Ioffe and Szegedy 2015, section 3.
     """
     pixels = images * pixels_of_image
     gradient = _rows(gradient_at, pixels, channels)
@@ -240,9 +235,6 @@ def differentiate_norm(
             of_x[i, j] = scale[j] * passed - slope[j] * x[i, j] - constant[j]
 
 
-# ------------------------------------------------------------------------------------------ gates
-
-
 @_kernel(addresses=5, numbers=0)
 def differentiate_gates(
     gradient_at: Address,
@@ -254,7 +246,7 @@ def differentiate_gates(
     pixels: int,
     channels: int,
 ) -> None:
-    """The gradients of x and of gates, images × channels, from that of their product."""
+    """The gradients of x · gates, with gates of images × channels."""
     columns = _columns(pixels, channels)
     shape = (images, pixels * channels // columns, columns)
     gradient, x = carray(gradient_at, shape, np.float32), carray(x_at, shape, np.float32)
