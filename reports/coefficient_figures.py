@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.figure_style import (
-    BASELINE,
-    FAINT,
-    FRONT,
-    QUIET,
-    TRIAL,
-    annotate,
-    new_figure,
-    percent_axis,
-)
+from reports import figure_style as style
 from reports.schema import rows
 from reports.ternary import CORNERS, GRID, PlacedCandidate, placed
 
@@ -32,14 +23,14 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
     title = "Candidates of the coefficient grid"
     if len(shown) < len(coefficients):
         title += f": {len(shown)} of {len(coefficients)}"
-    with new_figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
+    with style.new_figure(title, 6.8, 1.3 + 0.21 * max(len(shown), 1)) as (figure, axes):
         heights = range(len(shown))
         for y, row in enumerate(shown):
-            colour, marker = (BASELINE, "D") if row["winner"] else (FRONT, "o")
+            colour, marker = (style.BASELINE, "D") if row["winner"] else (style.FRONT, "o")
             if row["low"] is not None:
                 ends = [row["low"], row["high"]]
                 if row["winner"]:
-                    axes.axvspan(*ends, color=BASELINE, alpha=0.08, linewidth=0)
+                    axes.axvspan(*ends, color=style.BASELINE, alpha=0.08, linewidth=0)
                 axes.plot(ends, [y, y], color=colour, linewidth=1.1)
             axes.plot(row["accuracy"], y, marker=marker, markersize=4.5, color=colour)
         axes.set_yticks(
@@ -56,23 +47,30 @@ def coefficient_grid(coefficients: pd.DataFrame) -> Figure:
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlabel("accuracy on the held-out images")
         told = "MACs over the baseline's"
-        annotate(axes, told, (1, 1), (36, 2), xycoords="axes fraction", ha="right", color=QUIET)
-        percent_axis(axes.xaxis)
+        style.annotate(
+            axes, told, (1, 1), (36, 2), xycoords="axes fraction", ha="right", color=style.QUIET
+        )
+        style.percent_axis(axes.xaxis)
     return figure
 
 
 def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
     """The candidates on the triangle of shares; the darker, the more accurate."""
-    with new_figure("How depth, width and resolution share the growth", 4.6, 4.3) as (figure, axes):
+    with style.new_figure("How depth, width and resolution share the growth", 4.6, 4.3) as (
+        figure,
+        axes,
+    ):
         axes.set_aspect("equal")
         axes.set_axis_off()
         for begin, end in GRID:
-            axes.plot([begin.x, end.x], [begin.y, end.y], color=FAINT, linewidth=0.7, zorder=0)
+            axes.plot(
+                [begin.x, end.x], [begin.y, end.y], color=style.FAINT, linewidth=0.7, zorder=0
+            )
         outline = [corner for _, corner in (*CORNERS, CORNERS[0])]
-        axes.plot([c.x for c in outline], [c.y for c in outline], color=TRIAL, linewidth=0.9)
+        axes.plot([c.x for c in outline], [c.y for c in outline], color=style.TRIAL, linewidth=0.9)
         for name, corner in CORNERS:
             offset, side = ((0, 13), "bottom") if corner.y > 0 else ((0, -6), "top")
-            annotate(axes, name, corner, offset, ha="center", va=side, color=QUIET)
+            style.annotate(axes, name, corner, offset, ha="center", va=side, color=style.QUIET)
         for candidate in placed(rows(coefficients)):
             _draw_candidate(axes, candidate)
         axes.margins(0.12)
@@ -81,7 +79,7 @@ def coefficient_surface(coefficients: pd.DataFrame) -> Figure:
 
 def _draw_candidate(axes: Axes, candidate: PlacedCandidate) -> None:
     winner = candidate.row["winner"]
-    edge = BASELINE if winner else QUIET
+    edge = style.BASELINE if winner else style.QUIET
     axes.plot(
         *candidate.at,
         marker="D" if winner else "o",
@@ -93,4 +91,4 @@ def _draw_candidate(axes: Axes, candidate: PlacedCandidate) -> None:
     )
     if candidate.numbered:
         told = f"{100 * candidate.row['accuracy']:.1f}"
-        annotate(axes, told, candidate.at, (6, 4), fontsize=7, color=edge)
+        style.annotate(axes, told, candidate.at, (6, 4), fontsize=7, color=edge)

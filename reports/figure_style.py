@@ -200,17 +200,6 @@ def annotate(axes: Axes, text: str, point: Any, offset: tuple[float, float], **l
     axes.annotate(plain(text), point, xytext=offset, textcoords="offset points", **look)
 
 
-def name_members(axes: Axes, line: Sequence[Mapping[str, Any]], x: str, colour: str) -> None:
-    """Writes each member's name above its point or error bar."""
-    for row in line:
-        high = row.get("high")
-        point = (row[x], row["accuracy"] if high is None else high)
-        name = str(row["name"]).upper()
-        annotate(
-            axes, name, point, (0, 4), ha="center", va="bottom", color=colour, fontweight="bold"
-        )
-
-
 # ----------------------------------------------------------------------------------------- points
 
 
@@ -229,26 +218,38 @@ def crosses(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> Non
 
 
 def accuracy_line(
-    axes: Axes, line: Sequence[Mapping[str, Any]], x: str, style: LineStyle, label: str | None
+    axes: Axes,
+    line: Sequence[Mapping[str, Any]],
+    x: str,
+    look: LineStyle,
+    label: str | None,
+    *,
+    named: bool = False,
 ) -> None:
     """Draws accuracy against `x` as a line through the rows in their order.
 
     Error bars from `low` to `high` and from `x_low` to `x_high` are drawn where all rows have them.
+    `named` writes the name of each member above its point or error bar.
     """
     axes.errorbar(
         [row[x] for row in line],
         [row["accuracy"] for row in line],
         xerr=_bars(line, x, "x_low", "x_high"),
         yerr=_bars(line, "accuracy", "low", "high"),
-        color=style.colour,
-        marker=style.marker,
+        color=look.colour,
+        marker=look.marker,
         markersize=5,
-        linestyle=style.dashes,
+        linestyle=look.dashes,
         linewidth=1.5,
         elinewidth=0.9,
         capsize=2,
         label=label,
     )
+    above = {"ha": "center", "va": "bottom", "color": look.colour, "fontweight": "bold"}
+    for row in line if named else ():
+        high = row.get("high")
+        point = (row[x], row["accuracy"] if high is None else high)
+        annotate(axes, str(row["name"]).upper(), point, (0, 4), **above)
 
 
 def _bars(line: Sequence[Mapping[str, Any]], middle: str, low: str, high: str) -> Any:

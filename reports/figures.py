@@ -5,23 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reports import figure_style as style
 from reports.chart_data import latency_setting
 from reports.coefficient_figures import coefficient_grid, coefficient_surface
-from reports.figure_style import (
-    BASELINE,
-    FAMILY,
-    FRONT,
-    MACS,
-    LineStyle,
-    accuracy_axes,
-    accuracy_line,
-    annotate,
-    crosses,
-    dots,
-    name_members,
-    new_figure,
-    plain,
-)
 from reports.load import Run
 from reports.schema import rows
 from reports.search_figures import pareto_front, search_progress
@@ -36,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The costs that accuracy is drawn against, with the label of the axis.
 COSTS = {
-    "macs": MACS,
+    "macs": style.MACS,
     "params": "parameters",
     "activations": "activations (convolution outputs)",
 }
@@ -55,17 +41,17 @@ def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
     images after long ones; intervals are 95 % Wilson. `cost` is one of `COSTS`.
     """
     trials, baseline = tables.trials, run.baseline
-    with new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
-        accuracy_axes(axes, COSTS[cost], "accuracy", (0.08, 0.09))
+    with style.new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
+        style.accuracy_axes(axes, COSTS[cost], "accuracy", (0.08, 0.09))
         searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
         complete, pruned = (searched[searched["state"] == name] for name in ("complete", "pruned"))
-        dots(axes, complete[cost], complete["accuracy"], "trials of the search")
+        style.dots(axes, complete[cost], complete["accuracy"], "trials of the search")
         front = pareto(trials, cost)
         if len(front) > 1:
             axes.plot(
                 front[cost].astype(float),
                 front["accuracy"],
-                color=FRONT,
+                color=style.FRONT,
                 linewidth=1.1,
                 drawstyle="steps-post",
                 label="Pareto front of the search",
@@ -76,7 +62,7 @@ def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
                 baseline["accuracy"],
                 marker="D",
                 markersize=8,
-                color=BASELINE,
+                color=style.BASELINE,
                 linestyle="none",
                 label="baseline, trained longer",
             )
@@ -84,10 +70,9 @@ def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
         for place, (rule, own) in enumerate(tables.rivals.groupby("rule", sort=False)):
             _draw_rivals(axes, str(rule), own, members, cost, _RIVALS[place % len(_RIVALS)])
         if line := rows(members):
-            style = LineStyle("o", FAMILY, "-")
-            accuracy_line(axes, line, cost, style, "family, on the test images")
-            name_members(axes, line, cost, FAMILY)
-        crosses(axes, pruned[cost], pruned["accuracy"], "pruned trials")
+            look = style.LineStyle("o", style.FAMILY, "-")
+            style.accuracy_line(axes, line, cost, look, "family, on the test images", named=True)
+        style.crosses(axes, pruned[cost], pruned["accuracy"], "pruned trials")
     return figure
 
 
@@ -110,7 +95,7 @@ def _draw_rivals(
     axes.plot(
         [row[cost] for row in line],
         [row["accuracy"] for row in line],
-        color=FRONT,
+        color=style.FRONT,
         marker=marker,
         markersize=4,
         linestyle=dashes,
@@ -118,14 +103,14 @@ def _draw_rivals(
     )
     end = line[-1]
     above = end["accuracy"] > members[members[cost] <= end[cost]]["accuracy"].max()
-    annotate(
+    style.annotate(
         axes,
         rule,
         (end[cost], end["accuracy"]),
         (0, 6 if above else -6),
         ha="center",
         va="bottom" if above else "top",
-        color=FRONT,
+        color=style.FRONT,
         fontsize=7.5,
     )
 
@@ -135,26 +120,25 @@ def family_accuracy(title: str, lines: Mapping[str, list[dict[str, Any]]], label
 
     A row of a line has name, accuracy, low, high and x, and, where x varies, x_low and x_high.
     """
-    with new_figure(f"Accuracy against {title}", 6.8, 3.8, 2) as (figure, axes):
-        accuracy_axes(axes, label, "test accuracy", (0.1, 0.12), "{:g}".format)
+    with style.new_figure(f"Accuracy against {title}", 6.8, 3.8, 2) as (figure, axes):
+        style.accuracy_axes(axes, label, "test accuracy", (0.1, 0.12), "{:g}".format)
         several = len(lines) > 1
         for place, (name, line) in enumerate(lines.items()):
             marker, dashes = _SETTINGS[place % len(_SETTINGS)]
-            style = LineStyle(marker, FRONT if place else FAMILY, dashes)
-            accuracy_line(axes, line, "x", style, plain(name) if several else None)
-            if not several:
-                name_members(axes, line, "x", FAMILY)
+            look = style.LineStyle(marker, style.FRONT if place else style.FAMILY, dashes)
+            setting = style.plain(name) if several else None
+            style.accuracy_line(axes, line, "x", look, setting, named=not several)
         if several:  # each name once, at the right: a member is as accurate on every line
             heights = {row["name"]: row["accuracy"] for line in lines.values() for row in line}
             for name, height in heights.items():
-                annotate(
+                style.annotate(
                     axes,
                     str(name).upper(),
                     (1, height),
                     (3, 0),
                     xycoords=("axes fraction", "data"),
                     va="center",
-                    color=FAMILY,
+                    color=style.FAMILY,
                     fontweight="bold",
                 )
     return figure

@@ -5,52 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.figure_style import (
-    BASELINE,
-    FAMILY,
-    FRONT,
-    INK,
-    MACS,
-    QUIET,
-    TRIAL,
-    accuracy_axes,
-    annotate,
-    crosses,
-    dots,
-    new_figure,
-    plain,
-)
+from reports import figure_style as style
 from reports.formatting import plural
 from reports.schema import frame, names, rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BANDS = names("made runs median lower_quartile upper_quartile")
 
 #: How the lines of several searches are told apart: colour and dashes.
-_LOOKS = ((FAMILY, "-"), (BASELINE, "--"), (FRONT, "-."), (TRIAL, ":"))
+_LOOKS = ((style.FAMILY, "-"), (style.BASELINE, "--"), (style.FRONT, "-."), (style.TRIAL, ":"))
 
 
 def search_progress(progress: pd.DataFrame) -> Figure:
     """The reward of each finished training run of the search, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
-    with new_figure("Search progress", 6.8, 3.4) as (figure, axes):
+    with style.new_figure("Search progress", 6.8, 3.4) as (figure, axes):
         axes.margins(x=0.03, y=0.12)
         rewarded = progress[progress["reward"].notna()]
         complete, pruned = (rewarded[rewarded["state"] == name] for name in ("complete", "pruned"))
-        dots(axes, complete["trial"], complete["reward"], "complete")
+        style.dots(axes, complete["trial"], complete["reward"], "complete")
         best = progress[progress["best_reward"].notna()]
         if len(best):
             x, y = best["trial"].astype(int), best["best_reward"]
-            axes.plot(x, y, color=FAMILY, linewidth=1.6, drawstyle="steps-post")
+            axes.plot(x, y, color=style.FAMILY, linewidth=1.6, drawstyle="steps-post")
             end = (x.iloc[-1], y.iloc[-1])
             told = f"best so far {end[1]:.3f}"
-            annotate(axes, told, end, (0, 5), ha="right", color=FAMILY, fontweight="bold")
-        crosses(axes, pruned["trial"], pruned["reward"], "pruned")
+            style.annotate(
+                axes, told, end, (0, 5), ha="right", color=style.FAMILY, fontweight="bold"
+            )
+        style.crosses(axes, pruned["trial"], pruned["reward"], "pruned")
         axes.set(xlabel="trial", ylabel="reward")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -77,7 +64,7 @@ def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
 
     `groups` maps the name of a group of runs to its `bands`.
     """
-    with new_figure("Search over repeats: median and quartiles", 6.8, 3.6) as (figure, axes):
+    with style.new_figure("Search over repeats: median and quartiles", 6.8, 3.6) as (figure, axes):
         shown = {name: band for name, band in groups.items() if len(band)}
         for place, (name, band) in enumerate(shown.items()):
             colour, dashes = _LOOKS[place % len(_LOOKS)]
@@ -91,7 +78,7 @@ def repeated_progress(groups: Mapping[str, pd.DataFrame]) -> Figure:
                 linestyle=dashes,
                 linewidth=1.6,
                 drawstyle="steps-post",
-                label=f"{plain(name)}, {runs} {plural(runs, 'run')}",
+                label=f"{style.plain(name)}, {runs} {plural(runs, 'run')}",
             )
         axes.margins(x=0.02, y=0.12)
         axes.set(xlabel="finished training runs", ylabel="best reward so far")
@@ -104,19 +91,22 @@ def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str
     `several` is `pareto.json`, from a search of several objectives: its hypervolume is written
     into the figure.
     """
-    with new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
-        accuracy_axes(axes, MACS, "held-out accuracy", (0.06, 0.16))
+    with style.new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
+        style.accuracy_axes(axes, style.MACS, "held-out accuracy", (0.06, 0.16))
         own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
-        dots(axes, own["macs"], own["accuracy"], "trials of the search")
+        style.dots(axes, own["macs"], own["accuracy"], "trials of the search")
         if len(front):
             x, y = front["macs"].astype(float), front["accuracy"]
             steps = ([*x, float(own["macs"].max())], [*y, y.iloc[-1]])
-            axes.plot(*steps, color=FAMILY, linewidth=1.4, drawstyle="steps-post")
+            axes.plot(*steps, color=style.FAMILY, linewidth=1.4, drawstyle="steps-post")
             floor = float(own["accuracy"].min())
-            axes.fill_between(*steps, floor, step="post", color=FAMILY, alpha=0.09, linewidth=0)
-            axes.scatter(x, y, s=26, color=FAMILY, zorder=3, label="not beaten in both")
-            if len(front) < 20:
-                _number_trials(axes, front)
+            axes.fill_between(
+                *steps, floor, step="post", color=style.FAMILY, alpha=0.09, linewidth=0
+            )
+            axes.scatter(x, y, s=26, color=style.FAMILY, zorder=3, label="not beaten in both")
+            for row in rows(front) if len(front) < 20 else ():
+                point, look = (row["macs"], row["accuracy"]), {"fontsize": 7, "color": style.QUIET}
+                style.annotate(axes, str(row["trial"]), point, (-4, 4), ha="right", **look)
         if several:
             objectives = " and ".join(several["objectives"])
             axes.annotate(
@@ -124,12 +114,6 @@ def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str
                 (0.99, 0.03),
                 xycoords="axes fraction",
                 ha="right",
-                color=INK,
+                color=style.INK,
             )
     return figure
-
-
-def _number_trials(axes: Axes, front: pd.DataFrame) -> None:
-    for row in rows(front):
-        point = (row["macs"], row["accuracy"])
-        annotate(axes, str(row["trial"]), point, (-4, 4), ha="right", fontsize=7, color=QUIET)

@@ -80,7 +80,7 @@ def server(run_dir: Path | str, storage: str | None = None, port: int = 0) -> Th
             _answer(self, reader)
 
         def log_message(self, *_: object) -> None:
-            """The terminal belongs to the run."""
+            """Prints nothing."""
 
     return _BoundedServer(("127.0.0.1", port), Handler)
 

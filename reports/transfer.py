@@ -8,16 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports.figure_style import (
-    FAMILY,
-    QUIET,
-    LineStyle,
-    accuracy_axes,
-    accuracy_line,
-    name_members,
-    new_figure,
-    save,
-)
+from reports import figure_style as style
 from reports.formatting import to_csv
 from reports.load import readable
 from reports.schema import frame, names, rows
@@ -32,8 +23,8 @@ if TYPE_CHECKING:
 _COLUMNS = names("name way params macs resolution accuracy low high seeds")
 
 _STYLES = {
-    "fine-tuned": LineStyle("o", FAMILY, "-"),
-    "from scratch": LineStyle("s", QUIET, "--"),
+    "fine-tuned": style.LineStyle("o", style.FAMILY, "-"),
+    "from scratch": style.LineStyle("s", style.QUIET, "--"),
 }
 
 
@@ -84,13 +75,11 @@ def sentence(found: dict[str, Any]) -> str:
 def draw(found: dict[str, Any]) -> Figure:
     """Accuracy against parameters, fine-tuned and from scratch."""
     every = table(found).sort_values("params")
-    with new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (figure, axes):
-        accuracy_axes(axes, "parameters", "test accuracy", (0.08, 0.12))
-        for way, style in _STYLES.items():
+    with style.new_figure("Transfer: accuracy against parameters", 6.4, 4.0) as (figure, axes):
+        style.accuracy_axes(axes, "parameters", "test accuracy", (0.08, 0.12))
+        for way, look in _STYLES.items():
             own = rows(every[every["way"] == way])
-            accuracy_line(axes, own, "params", style, way)
-            if way == "fine-tuned":
-                name_members(axes, own, "params", style.colour)
+            style.accuracy_line(axes, own, "params", look, way, named=way == "fine-tuned")
     return figure
 
 
@@ -98,5 +87,5 @@ def write(folder: Path) -> str:
     """Writes the table and the figure to `folder`/report, and returns the sentence."""
     found, report = load(folder), folder / "report"
     write_file(report / "transfer.csv", to_csv(table(found)))
-    save(draw(found), *(report / f"transfer.{suffix}" for suffix in ("png", "svg")))
+    style.save(draw(found), *(report / f"transfer.{suffix}" for suffix in ("png", "svg")))
     return sentence(found)

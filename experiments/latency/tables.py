@@ -1,9 +1,8 @@
-"""Latency tables: the blocks of a space are measured once, then summed for any of its networks.
+"""Latency tables: measure the blocks of a space once, then predict any of its networks.
 
-The latency of a network is about the sum of those of its parts (ProxylessNAS, section 3.3, and
-MnasNet's own estimates). A line through networks that are measured whole corrects what the sum
-misses (caches, launches), and the errors of predictions are measured on other networks. Both are
-stored with the table.
+The latency of a network is about the sum of those of its parts (ProxylessNAS, section 3.3; MnasNet
+estimates it so too). A line fitted to networks that are measured whole corrects what the sum misses
+(caches, launches), and other networks give the errors of predictions. The table stores both.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
@@ -36,18 +35,18 @@ from space.moves import uniform
 from space.network import build
 from space.validation import InvalidInput, strict_keys, validate
 
-#: Random networks that are measured whole: half to correct the sums, half to judge them (assumed).
+#: Random networks that are measured whole: half to correct the sums, half to test them (assumed).
 WHOLE = 32
-#: Times that every part is measured, in turn, so that a busy moment does not fall on one alone.
+#: Rounds in which all parts are measured, so that a busy moment does not affect only one of them.
 _ROUNDS = 3
-#: How long a part is timed in a round, at least.
+#: Seconds for which a part is timed in a round, at least.
 _PIECE_SECONDS = 0.005
 
 
 @strict_keys
 @dataclass(frozen=True, slots=True)
 class TableSetting:
-    """What a table holds for: `batch` images of `resolution` pixels at a time."""
+    """What a table holds for; a call takes `batch` images of `resolution` pixels."""
 
     space: str
     resolution: int
@@ -61,7 +60,7 @@ class TableSetting:
 @strict_keys
 @dataclass(frozen=True, slots=True)
 class PredictionErrors:
-    """How far predictions were off for networks that were not used to build the table.
+    """The errors of predictions for networks that were not used to build the table.
 
     Errors are |predicted − measured| / measured; `rank_correlation` is Kendall's τ.
     """
@@ -75,7 +74,7 @@ class PredictionErrors:
 @strict_keys
 @dataclass(frozen=True, slots=True)
 class LatencyTable:
-    """Seconds of each part of a space's networks; a network's are `scale` · sum + `offset`."""
+    """The seconds of each part of a space's networks; a network takes `scale` · sum + `offset`."""
 
     setting: TableSetting
     scale: float
@@ -84,9 +83,9 @@ class LatencyTable:
     seconds: dict[str, float]
 
     def predict(self, architecture: Architecture) -> float:
-        """The seconds in which `architecture` answers a batch.
+        """The seconds that `architecture` takes for a batch.
 
-        Raises `InvalidInput` for a part that is not the space's, at its resolution.
+        Raises `InvalidInput` for a network of another space or resolution.
         """
         return self.scale * _sum(self.seconds, architecture) + self.offset
 
@@ -116,7 +115,7 @@ def measure(
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> LatencyTable:
-    """The table of `space`, every part and some whole networks measured here and now.
+    """Builds the table of `space`: measures every part and some whole networks.
 
     Raises `InvalidInput` for a backend that compiles whole networks: `compile`, `onnxruntime`.
     """
@@ -127,10 +126,11 @@ def measure(
         )
     chosen = machine.choose_device(device)
     networks = sample(space, WHOLE)
-    pieces = [*_pieces_of(space).values(), *map(_whole, networks)]
+    wholes = [_Piece("", partial(build, n), n.in_channels, n.resolution) for n in networks]
+    pieces = [*_pieces_of(space).values(), *wholes]
     with machine.prepared(threads), machine.float32_precision(tf32=False):
         seconds = np.full(len(pieces), np.inf)
-        # In rounds: of a piece's medians the lowest is the least disturbed.
+        # The lowest of a piece's medians is the least disturbed one.
         for done, number in enumerate([*range(len(pieces))] * _ROUNDS, start=1):
             found = _seconds(pieces[number], chosen, backend, batch)
             seconds[number] = min(seconds[number], found)
@@ -166,7 +166,7 @@ def sample(space: Space, count: int) -> list[Architecture]:
 
 
 class _Piece(NamedTuple):
-    """Something to time: a module that is given maps of `channels` and `side` pixels."""
+    """A module to time on maps of `channels` and `side` pixels; equal pieces share a name."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -174,40 +174,31 @@ class _Piece(NamedTuple):
     side: int
 
 
-def _whole(architecture: Architecture) -> _Piece:
-    make = partial(build, architecture)
-    return _Piece("whole", make, architecture.in_channels, architecture.resolution)
+def _piece(
+    what: str, part: Stem | Block | Head, make: Callable[[], nn.Module], channels: int, side: int
+) -> _Piece:
+    facts = part._asdict() if isinstance(part, Block) else asdict(part)
+    said = what.format(" ".join(map(str, facts.values())))
+    return _Piece(f"{said} on {channels}×{side}×{side}", make, channels, side)
 
 
 def _pieces(architecture: Architecture) -> Iterator[_Piece]:
-    """The stem, every block and the head, each with a name that equal ones share.
+    """The stem, every block and the head.
 
-    The number of classes is not in the head's name: one class more is one column of a small matrix.
+    The head's name leaves out the number of classes: one more is one column of a small matrix.
     """
     stem, head, numerics = architecture.stem, architecture.head, architecture.numerics
     channels, side = architecture.in_channels, architecture.resolution
-    name = f"stem {_said(stem)} {numerics.activation}"
-    yield _Piece(_at(name, channels, side), partial(_stem, architecture), channels, side)
+    name, make = f"stem {{}} {numerics.activation}", partial(_stem, architecture)
+    yield _piece(name, stem, make, channels, side)
     side = -(-side // stem.stride)
     side = -(-side // 2) if stem.pool else side
-    for stage in architecture.blocks():
-        for block in stage:
-            make = partial(BLOCKS[block.operator], block, numerics)
-            channels = block.in_channels
-            yield _Piece(_at(_said(block), channels, side), make, channels, side)
-            side = -(-side // block.stride)
-    channels = architecture.stages[-1].channels
-    name = f"head {_said(head)} {numerics.activation}"
-    yield _Piece(_at(name, channels, side), partial(_head, architecture), channels, side)
-
-
-def _said(part: Stem | Block | Head) -> str:
-    facts = part._asdict() if isinstance(part, Block) else asdict(part)
-    return " ".join(str(value) for value in facts.values())
-
-
-def _at(name: str, channels: int, side: int) -> str:
-    return f"{name} on {channels}×{side}×{side}"
+    for block in chain.from_iterable(architecture.blocks()):
+        module = partial(BLOCKS[block.operator], block, numerics)
+        yield _piece("{}", block, module, block.in_channels, side)
+        side = -(-side // block.stride)
+    name, make = f"head {{}} {numerics.activation}", partial(_head, architecture)
+    yield _piece(name, head, make, architecture.stages[-1].channels, side)
 
 
 def _stem(architecture: Architecture) -> nn.Module:
@@ -221,18 +212,15 @@ def _head(architecture: Architecture) -> nn.Module:
 
 
 def _pieces_of(space: Space) -> dict[str, _Piece]:
-    """Every part of every network of `space`, by name.
+    """Every piece of every network of `space`, by name.
 
-    What a stage is made of depends on its own choices and on the channels that it is given alone.
+    The pieces of a stage depend only on its own choices and on the width of the stage before.
     """
     found: dict[str, _Piece] = {}
     first = {name: values[0] for name, values in space.choices.items()}
     for number in range(1, len(space.base.stages) + 1):
-        free = [
-            name
-            for name in space.choices
-            if name.startswith(f"stage{number}.") or name == f"stage{number - 1}.width"
-        ]
+        own, before = f"stage{number}.", f"stage{number - 1}.width"
+        free = [name for name in space.choices if name.startswith(own) or name == before]
         for values in product(*(space.choices[name] for name in free)):
             network = space.decode(first | dict(zip(free, values, strict=True)))
             found |= {piece.name: piece for piece in _pieces(network)}
@@ -250,7 +238,7 @@ def _sum(seconds: Mapping[str, float], architecture: Architecture) -> float:
 
 
 def _seconds(piece: _Piece, device: torch.device, backend: timing.Backend, batch: int) -> float:
-    """The median of some calls."""
+    """The median time of a call."""
     module = timing.ready(piece.make(), device)
     images = timing.example((batch, piece.channels, piece.side, piece.side), device)
     run = timing.runner(module, images, backend)

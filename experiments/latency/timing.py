@@ -1,7 +1,7 @@
-"""Measured latency of networks; MACs do not predict it well.
+"""Measures the latency of networks, which MACs do not predict well.
 
-Networks run in float32, channels last in torch, with fresh weights, because weights do not change
-how long an operation takes. `experiments.latency.tables` predicts latencies of whole spaces.
+Networks run in float32, channels last in torch, with random weights, because weights do not change
+how long an operation takes. `experiments.latency.tables` predicts the latencies of a whole space.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,97 +27,51 @@ from space.files import write_file
 from space.network import build
 from space.validation import InvalidInput, one_of
 
-#: What runs the network: torch operation by operation, `torch.compile`, a captured CUDA graph, or
-#: onnxruntime.
+#: What runs the network: eager torch, `torch.compile`, a captured CUDA graph, or onnxruntime.
 Backend = Literal["eager", "compile", "graph", "onnxruntime"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-#: Calls that are not timed: at least so many, and for so long, as a part of the timed ones' seconds
-#: (assumed; the first ones choose kernels and fill caches).
+#: Warm-up calls, which choose kernels and fill caches: their least number, and their time as a part
+#: of that of the timed calls (assumed).
 _WARM_UP_CALLS, _WARM_UP_PART = 5, 0.2
-#: Timed calls: so many at least, but after `_MOST_SECONDS` the fewer will do (assumed).
+#: Timed calls: their least number, and the one that suffices after `_MOST_SECONDS` (assumed).
 _CALLS, _FEWEST_CALLS, _MOST_SECONDS = 30, 5, 10.0
 #: Seconds for which calls are timed (assumed).
 _SECONDS = 0.5
 
-#: Where a family's latencies are kept, in its folder.
+#: A family's latencies, in its folder.
 FILE = "latency.csv"
 
-#: Puts `batch` images through a network.
+#: Runs a network on a batch of images.
 Runner = Callable[[], object]
 
 
 def backend_of(name: str) -> Backend:
-    """The backend of that name; raises `InvalidInput` if there is none."""
+    """The backend of that name; raises `InvalidInput` for an unknown one."""
     for backend in BACKENDS:
         if backend == name:
             return backend
     raise one_of("backend", name, BACKENDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long one call of a network takes: the median and both quartiles of `repeats` calls.
+class Latency(NamedTuple):
+    """How long one call for `batch` images takes: the median of many calls, and both quartiles.
 
-    A call answers for `batch` images; `threads` are the CPU's.
+    `threads` are the CPU's.
     """
 
+    backend: Backend
+    device: str
+    batch: int
+    threads: int
     median_seconds: float
     low_seconds: float
     high_seconds: float
-    repeats: int
-    batch: int
-    device: str
-    backend: Backend
-    threads: int
-
-    @property
-    def throughput(self) -> float:
-        """Images per second."""
-        return self.batch / self.median_seconds
-
-
-def measure(
-    architecture: Architecture,
-    *,
-    device: str = "cpu",
-    batch: int = 1,
-    backend: Backend = "eager",
-    threads: int | None = None,
-    at_least: float = _SECONDS,
-    tf32: bool = False,
-) -> Latency:
-    """The latency of `architecture` at its own resolution, measured here and now.
-
-    `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice; calls are timed for
-    `at_least` so many seconds. With `tf32`, a GPU rounds what it multiplies to TF32. Raises
-    `InvalidInput` where `backend` is unknown, is not installed, or cannot run this network on this
-    device.
-    """
-    backend = backend_of(backend)
-    chosen = machine.choose_device(device)
-    shape = (batch, architecture.in_channels, architecture.resolution, architecture.resolution)
-    with machine.prepared(threads), machine.float32_precision(tf32=tf32):
-        network, images = ready(build(architecture), chosen), example(shape, chosen)
-        with _explained(backend, chosen):
-            run = runner(network, images, backend)
-            with torch.inference_mode():
-                seconds = time_calls(run, chosen, at_least=at_least)
-        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
-        count = torch.get_num_threads()
-    return Latency(median, low, high, len(seconds), batch, chosen.type, backend, count)
-
-
-class Subject(NamedTuple):
-    """A network to measure; `accuracy` (a fraction) is passed on."""
-
-    name: str
-    architecture: Architecture
-    accuracy: float | None = None
+    images_per_second: float
 
 
 class LatencyRow(NamedTuple):
-    """One line of a family's latency.csv."""
+    """A row of a family's latency.csv: a member and its accuracy, then the fields of `Latency`."""
 
     member: str
     accuracy: float | None
@@ -132,12 +85,43 @@ class LatencyRow(NamedTuple):
     images_per_second: float
 
 
-class SurveyOptions(TypedDict, total=False):
-    """What holds for all of a survey; see `measure`."""
+class Subject(NamedTuple):
+    """A network to measure; `accuracy` (a fraction) is passed on to its rows."""
 
-    device: str
-    threads: int | None
-    at_least: float
+    name: str
+    architecture: Architecture
+    accuracy: float | None = None
+
+
+def measure(
+    architecture: Architecture,
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    backend: Backend = "eager",
+    threads: int | None = None,
+    at_least: float = _SECONDS,
+    tf32: bool = False,
+) -> Latency:
+    """Measures the latency of `architecture` at its own resolution.
+
+    `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice; calls are timed for
+    at least `at_least` seconds. With `tf32`, a GPU rounds the factors of products to TF32. Raises
+    `InvalidInput` if `backend` is unknown, is not installed, or cannot run this network on this
+    device.
+    """
+    backend = backend_of(backend)
+    chosen = machine.choose_device(device)
+    shape = (batch, architecture.in_channels, architecture.resolution, architecture.resolution)
+    with machine.prepared(threads), machine.float32_precision(tf32=tf32):
+        network, images = ready(build(architecture), chosen), example(shape, chosen)
+        with _explained(backend, chosen):
+            run = runner(network, images, backend)
+            with torch.inference_mode():
+                seconds = time_calls(run, chosen, at_least=at_least)
+        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+        count = torch.get_num_threads()
+    return Latency(backend, chosen.type, batch, count, median, low, high, batch / median)
 
 
 def survey(
@@ -145,14 +129,21 @@ def survey(
     *,
     batches: Sequence[int] = (1,),
     backends: Sequence[Backend] = ("eager",),
-    **options: Unpack[SurveyOptions],
+    device: str = "cpu",
+    threads: int | None = None,
+    at_least: float = _SECONDS,
 ) -> Iterator[LatencyRow]:
-    """Every subject by every backend at every batch size; raises as `measure` does."""
+    """Measures every subject with every backend at every batch size; see `measure`."""
     for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
-        found = measure(architecture, batch=batch, backend=backend, **options)
-        seconds = found.median_seconds, found.low_seconds, found.high_seconds
-        facts = backend, found.device, batch, found.threads
-        yield LatencyRow(name, accuracy, *facts, *seconds, found.throughput)
+        found = measure(
+            architecture,
+            device=device,
+            batch=batch,
+            backend=backend,
+            threads=threads,
+            at_least=at_least,
+        )
+        yield LatencyRow(name, accuracy, *found)
 
 
 def members(family: SavedFamily) -> list[Subject]:
@@ -176,14 +167,13 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def example(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Noise in the shape of N × C × H × W, channels last."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(shape, generator=generator)
+    """Noise of shape N × C × H × W, channels last."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return noise.to(device).contiguous(memory_format=torch.channels_last)
 
 
 def runner(network: nn.Module, images: Tensor, backend: Backend) -> Runner:
-    """Puts `images` through `network`, both on one device."""
+    """A function that runs `network` on `images`, both on one device."""
     match backend:
         case "eager":
             return lambda: network(images)
@@ -199,7 +189,7 @@ def runner(network: nn.Module, images: Tensor, backend: Backend) -> Runner:
 
 @torch.inference_mode()
 def _captured(network: nn.Module, images: Tensor) -> Runner:
-    """One launch replays what many were recorded from."""
+    """A function that replays the network's kernels with a single launch."""
     if images.device.type != "cuda":
         raise InvalidInput("backend graph: it captures a CUDA graph; use --device cuda")
     stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
@@ -215,7 +205,7 @@ def _captured(network: nn.Module, images: Tensor) -> Runner:
 
 
 def _session(network: nn.Module, images: Tensor) -> Runner:
-    """onnxruntime with torch's number of threads; inputs and outputs stay on the device."""
+    """A session of onnxruntime with torch's number of threads; data stay on the device."""
     try:
         import onnxruntime
     except ImportError:
@@ -233,7 +223,7 @@ def _session(network: nn.Module, images: Tensor) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(_onnx(network, images), options, providers=[provider])
     values = onnxruntime.OrtValue.ortvalue_from_numpy(images.cpu().contiguous().numpy(), device, 0)
     binding = session.io_binding()
@@ -243,7 +233,7 @@ def _session(network: nn.Module, images: Tensor) -> Runner:
 
 
 def _onnx(network: nn.Module, images: Tensor) -> bytes:
-    """`network` for this batch alone, as an ONNX model."""
+    """`network` as an ONNX model for this batch size."""
     program = torch.onnx.export(network.cpu(), (images.cpu(),), dynamo=True, verbose=False)
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
@@ -251,7 +241,7 @@ def _onnx(network: nn.Module, images: Tensor) -> bytes:
 
 
 def time_calls(run: Runner, device: torch.device, *, at_least: float = _SECONDS) -> list[float]:
-    """Seconds of each of some calls, for `at_least` seconds together, after a warm-up."""
+    """The seconds of each call; calls are repeated for `at_least` seconds, after a warm-up."""
     timed = _timer(device)
     calls, end = 0, time.perf_counter() + _WARM_UP_PART * at_least
     while calls < _WARM_UP_CALLS or time.perf_counter() < end:
@@ -269,7 +259,7 @@ def time_calls(run: Runner, device: torch.device, *, at_least: float = _SECONDS)
 
 
 def _timer(device: torch.device) -> Callable[[Runner], float]:
-    """Gives the seconds of one call. On a GPU: by its own clock, from launch to end."""
+    """A function that returns the seconds of one call; on a GPU by its own clock."""
     if device.type != "cuda":
         return _cpu_seconds
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -293,7 +283,7 @@ def _cpu_seconds(run: Runner) -> float:
 
 @contextmanager
 def _explained(backend: Backend, device: torch.device) -> Iterator[None]:
-    """Raises what a backend cannot do as `InvalidInput`, and hides its warnings."""
+    """Turns a backend's errors into `InvalidInput`, and hides its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

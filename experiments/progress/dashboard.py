@@ -13,13 +13,13 @@ from space.validation import InvalidInput
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """The terminal belongs to who reads the address."""
+        """Prints nothing."""
 
 
 def serve(storage: str, port: int, *, ready: Callable[[str], None]) -> None:
-    """Serves the dashboard of the storage at a URL until it is interrupted.
+    """Serves the dashboard of the storage at a URL until interrupted.
 
-    `ready` is called with the address; port 0 takes a free one. Raises `InvalidInput` if the
+    `ready` is called with the address; port 0 takes a free port. Raises `InvalidInput` if the
     package is not installed or the port is in use.
     """
     package = needed("optuna_dashboard", "dashboard", "phiscale dashboard")
@@ -36,7 +36,7 @@ def serve(storage: str, port: int, *, ready: Callable[[str], None]) -> None:
 
 
 def _local_only(app: Any) -> Any:
-    """Refuses what another site sends whose name was pointed at this machine."""
+    """Refuses requests to other host names, which another site could point to this machine."""
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         host = environ.get("HTTP_HOST", "").rpartition(":")[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import optuna
@@ -23,7 +23,7 @@ from experiments.progress import log
 from experiments.progress.log import console
 from experiments.progress.time_left import Done, Left, left
 from reports.formatting import count, duration, percent, printable
-from search.study import finished, ranked, value_of
+from search.study import best, finished, value_of
 from space.cost import Cost, cost
 from space.evaluation import Epoch, Job, Measurement, Observer, Status
 
@@ -55,14 +55,13 @@ class Earlier(NamedTuple):
 
 
 def earlier(study: optuna.Study) -> Earlier:
-    """What a study holds when a stage begins or goes on."""
-    every = study.get_trials(deepcopy=False)
-    first = next(iter(ranked(study)), None)
+    """What a study already holds when a stage starts or continues."""
+    done, first = len(finished(study.get_trials(deepcopy=False))), best(study)
     if first is None:
-        return Earlier(len(finished(every)))
+        return Earlier(done)
     known = first.user_attrs
     accuracy, macs = known["measurement"]["accuracy"], known["cost"]["macs"]
-    return Earlier(len(finished(every)), Best(value_of(first), known["job"], accuracy, macs))
+    return Earlier(done, Best(value_of(first), known["job"], accuracy, macs))
 
 
 @dataclass
@@ -80,28 +79,12 @@ class _Running:
         return self.epoch.epoch / self.job.budget.epochs if self.epoch else 0.0
 
 
-@dataclass
-class _Tally:
-    """The results so far, failures by reason, and how long training runs took.
-
-    `doubtful` are the seconds of those that say they took longer than they did here: they went on
-    from a checkpoint. They count where there is nothing better.
-    """
-
-    done: int
-    best: Best | None
-    pruned: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    pace: list[Done] = field(default_factory=list)
-    doubtful: list[Done] = field(default_factory=list)
-
-
 class ProgressDisplay(Observer):
     """Shows the work of a stage as it happens.
 
-    `plan` is what there is to do: the jobs, where they are known, or how many training runs at
-    most. `value` is what the stage maximises, of a job's accuracy. A job that is answered from a
-    study counts as done, and says nothing of the pace.
+    `plan` is the jobs, if they are known, or the most training runs that there can be. `value`
+    turns a job's accuracy into what the stage maximises. A job that is answered from the study
+    counts as done, but not for the pace.
     """
 
     def __init__(
@@ -117,7 +100,12 @@ class ProgressDisplay(Observer):
         self._known = bool(jobs)
         self._efforts = {job.name: _effort(job) for job in jobs}
         self._running: dict[str, _Running] = {}
-        self._tally = _Tally(*(before or Earlier()))
+        self._done, self._best = before or Earlier()
+        self._pruned, self._failures = 0, Counter[str]()
+        self._pace: list[Done] = []
+        #: Of training runs that went on from a checkpoint, so that they took longer than was seen
+        #: here; used if there is nothing better.
+        self._doubtful_pace: list[Done] = []
         self._start = time.monotonic()
         self._live = Live(
             get_renderable=self._table,
@@ -130,13 +118,17 @@ class ProgressDisplay(Observer):
         self._start = time.monotonic()
         if console.is_terminal and not console.quiet:
             self._live.start()
-        if self._tally.done:
-            log.note(f"{self._stage}: {self._tally.done} of {self._total} were finished earlier")
+        if self._done:
+            log.note(f"{self._stage}: {self._done} of {self._total} were finished earlier")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-        line = f"{self._stage}: {self._summary()}; {duration(time.monotonic() - self._start)}"
+        parts = [f"{self._done} of {self._total} done"]
+        parts += [f"{self._pruned} of them pruned"] if self._pruned else []
+        parts += [f"{self._failures.total()} failed"] if self._failures else []
+        parts += [f"best {self._best}"] if self._best else []
+        line = f"{self._stage}: {', '.join(parts)}; {duration(time.monotonic() - self._start)}"
         log.note(line)
         if console.is_terminal:
             log.say(line)
@@ -146,94 +138,78 @@ class ProgressDisplay(Observer):
         self._running[job.name] = _Running(job, _cost(job), since)
 
     def epoch(self, job: Job, epoch: Epoch) -> None:
-        """Shows how far a job is."""
+        """Shows the progress of a job."""
         self._running[job.name].epoch = epoch
 
     def ended(self, job: Job, measurement: Measurement) -> None:
         """Counts a result, shows it, and learns the pace from it."""
         took = time.monotonic() - self._running.pop(job.name).began
-        self._count(job, measurement)
+        self.answered(job, measurement)
         if measurement.finished:
             continued = measurement.train_seconds + measurement.validation_seconds > took
-            pace = self._tally.doubtful if continued else self._tally.pace
+            pace = self._doubtful_pace if continued else self._pace
             pace.append(Done(_effort(job) if self._known else 1.0, took))
-        log.note(self._line(job, measurement, took))
+        result = f"{measurement.status}: {measurement.reason}"
+        if measurement.accuracy is not None:
+            result = f"{measurement.status} {percent(measurement.accuracy)}"
+        remaining = self._left(ending=1)
+        parts = [
+            f"{self._stage} {self._done}/{self._total}  {job.name}: {count(_cost(job).macs)} MACs, "
+            f"{result} in {duration(took)}",
+            *([f"best {self._best}"] if self._best else []),
+            *([str(remaining)] if remaining else []),
+        ]
+        log.note("; ".join(parts))
 
     def answered(self, job: Job, measurement: Measurement) -> None:
-        """Counts a result that was there before."""
-        self._count(job, measurement)
-
-    def _count(self, job: Job, measurement: Measurement) -> None:
+        """Counts a result."""
         self._efforts.pop(job.name, None)
-        tally, accuracy = self._tally, measurement.accuracy
+        accuracy = measurement.accuracy
         if accuracy is None or not measurement.finished:
-            tally.failures[measurement.reason or "no reason was given"] += 1
+            self._failures[measurement.reason or "no reason was given"] += 1
             return
-        tally.done += 1
-        tally.pruned += measurement.status is Status.PRUNED
+        self._done += 1
+        self._pruned += measurement.status is Status.PRUNED
         value = self._value(accuracy, job)
-        better = tally.best is None or value > tally.best.value
+        better = self._best is None or value > self._best.value
         if better and measurement.status is Status.COMPLETE:
-            tally.best = Best(value, job.name, accuracy, _cost(job).macs)
-
-    def _line(self, job: Job, measurement: Measurement, took: float) -> str:
-        result = (
-            f"{measurement.status} {percent(measurement.accuracy)}"
-            if measurement.accuracy is not None
-            else f"{measurement.status}: {measurement.reason}"
-        )
-        told = f"{count(_cost(job).macs)} MACs, {result} in {duration(took)}"
-        return (
-            f"{self._stage} {self._tally.done}/{self._total}  {job.name}: {told}; {self._rest(1)}"
-        )
-
-    def _rest(self, ending: int = 0) -> str:
-        """The best result and the remaining time; `ending` training runs free a worker."""
-        best = [f"best {self._tally.best}"] if self._tally.best else []
-        remaining = self._left(ending)
-        return "; ".join([*best, *([str(remaining)] if remaining else [])])
+            self._best = Best(value, job.name, accuracy, _cost(job).macs)
 
     def _left(self, ending: int = 0) -> Left | None:
-        """By multiply–adds where the jobs are known, by count where they are not."""
+        """The remaining time, by multiply–adds if the jobs are known, else by their number.
+
+        `ending` is the number of training runs that are about to free a worker.
+        """
         running = list(self._running.values())
-        workers = max(1, len(running) + ending)
         if self._known:
             shares = {each.job.name: 1 - each.share for each in running}
             remaining = [effort * shares.get(name, 1.0) for name, effort in self._efforts.items()]
         else:
-            missing = max(0, self._total - self._tally.done - len(running))
+            missing = max(0, self._total - self._done - len(running))
             remaining = [1.0] * missing + [1 - each.share for each in running]
         if not sum(remaining):
             return None
-        return left(self._tally.pace or self._tally.doubtful, remaining, workers)
-
-    def _summary(self) -> str:
-        tally = self._tally
-        parts = [f"{tally.done} of {self._total} done"]
-        parts += [f"{tally.pruned} of them pruned"] if tally.pruned else []
-        parts += [f"{tally.failures.total()} failed"] if tally.failures else []
-        parts += [f"best {tally.best}"] if tally.best else []
-        return ", ".join(parts)
+        workers = max(1, len(running) + ending)
+        return left(self._pace or self._doubtful_pace, remaining, workers)
 
     def _table(self) -> RenderableType:
-        """All of it, drawn by a thread of its own, so from copies."""
-        tally, running = self._tally, list(self._running.values())
-        parts = [f"{tally.pruned} pruned"] if tally.pruned else []
-        parts += [f"{tally.failures.total()} failed"] if tally.failures else []
+        """The live table; called from the display's own thread, so it works on copies."""
+        running, failures = list(self._running.values()), self._failures.copy()
+        parts = [f"{self._pruned} pruned"] if self._pruned else []
+        parts += [f"{failures.total()} failed"] if failures else []
         head = Table.grid(padding=(0, 1))
         head.add_row(
             Text(self._stage, style="bold"),
-            ProgressBar(self._total, min(tally.done, self._total), width=20),
-            f"{tally.done}/{self._total}",
+            ProgressBar(self._total, min(self._done, self._total), width=20),
+            f"{self._done}/{self._total}",
             Text(", ".join(parts), style="yellow"),
         )
         elapsed = f"after {duration(time.monotonic() - self._start)}"
         remaining = self._left()
         pace = f"{elapsed}: {remaining}" if remaining else elapsed
         lines: list[RenderableType] = [head, Text(pace, style="cyan")]
-        if tally.best:
-            lines.append(Text(f"best: {tally.best}", style="green"))
-        lines += [_failures(tally.failures)] if tally.failures else []
+        lines += [Text(f"best: {self._best}", style="green")] if self._best else []
+        lines += [_failures(failures)] if failures else []
         lines += [_running_table(running)] if running else []
         return Group(*lines)
 

@@ -1,7 +1,7 @@
-"""Messages of a run: lines on standard error, all of which are also written to `RUN/phiscale.log`.
+"""Messages of a run: lines on standard error, which are also written to `RUN/phiscale.log`.
 
-A *remark* is a warning and always shown. A *note* reports progress; it is not shown on a terminal,
-which has a live table instead. *Trouble* is the error that ends a command. Results go to standard
+A *remark* is a warning, always shown. A *note* reports progress; a terminal does not show it, since
+it has a live table instead. *Trouble* is the error that ends a command. Results go to standard
 output and are not logged.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-#: Where people look while a run works. Its `quiet` is set by `recorded`.
+#: Where messages are shown. `recorded` sets its `quiet`.
 console = Console(stderr=True, highlight=False)
 _errors = Console(stderr=True, highlight=False)
 
@@ -24,7 +24,7 @@ FILE = "phiscale.log"
 
 _logger = logging.getLogger("phiscale")
 
-#: Whose warnings belong in the log, too: what happened to a training is said where it happened.
+#: Other loggers whose warnings belong in the log.
 _OTHERS = tuple(map(logging.getLogger, ("search", "experiments")))
 
 
@@ -46,10 +46,10 @@ class _ToConsole(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """A file whose disk may become full: then it lacks lines, and the run goes on."""
+    """A file that misses lines when its disk is full, while the run goes on."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's)
-        """Says nothing, where logging would print a traceback for every line."""
+        """Does nothing, where logging would print a traceback for every line."""
 
 
 _shown = _ToConsole()
@@ -80,24 +80,20 @@ def _say(level: int, line: str) -> None:
 
 @contextmanager
 def recorded(folder: Path, *, quiet: bool = False) -> Iterator[None]:
-    """Inside, all messages are also written to the log of the folder, one line each, in UTC.
+    """Also writes all messages inside the block to the folder's log, with their times in UTC.
 
     `quiet` shows errors only. A log that cannot be written does not stop a run.
     """
-    before = console.quiet
-    console.quiet = quiet
+    before, console.quiet = console.quiet, quiet
     file = _open(folder / FILE)
-    _logger.addHandler(file)
-    for logger in _OTHERS:
-        logger.addHandler(file)
-        logger.addHandler(_shown)
+    added = [(_logger, file), *((each, to) for each in _OTHERS for to in (file, _shown))]
+    for logger, handler in added:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        for logger in (_logger, *_OTHERS):
-            logger.removeHandler(file)
-        for logger in _OTHERS:
-            logger.removeHandler(_shown)
+        for logger, handler in added:
+            logger.removeHandler(handler)
         file.close()
         console.quiet = before
 

@@ -1,7 +1,7 @@
-"""Trials and members, shown in TensorBoard and MLflow as well: an extra beside the run's storage.
+"""Logs training runs to TensorBoard and MLflow, in addition to the run's storage.
 
-A tracker that fails is left behind with a remark; it never ends a run. What is answered from the
-storage was logged when it was trained, and is not logged again.
+A tracker that fails is dropped with a warning; it never ends a run. Jobs that are answered from the
+storage were logged when they were trained, and are not logged again.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from space.cost import cost
 from space.evaluation import Epoch, Job, Measurement, Observer, Status
 from space.optional import needed
 
-#: The folder of TensorBoard's event files in a run's.
+#: The folder of TensorBoard's event files, in the run's folder.
 TENSORBOARD = "tensorboard"
 
 
 class Tracker(Protocol):
-    """Shows training runs elsewhere; `tracking` handles its exceptions."""
+    """Logs training runs somewhere else; may raise, which `tracking` handles."""
 
     def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
-        """Takes an epoch of a running job."""
+        """Logs an epoch of a running job."""
 
     def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
-        """Takes the end of a job; `value` is what the stage maximises, None where it failed."""
+        """Logs the end of a job; `value` is what the stage maximises, None if the job failed."""
 
     def close(self) -> None:
-        """Ends what is still open."""
+        """Ends the logs that are still open."""
 
 
 def trackers_of(settings: LoggingConfig, folder: Path, name: str) -> list[Tracker]:
     """The trackers that a recipe asks for; `folder` and `name` are the run's.
 
-    Raises `InvalidInput` where a package is not installed.
+    Raises `InvalidInput` if a package is not installed.
     """
     found: list[Tracker] = []
     if settings.tensorboard:
@@ -55,7 +55,7 @@ def trackers_of(settings: LoggingConfig, folder: Path, name: str) -> list[Tracke
 def tracking(
     stage: str, trackers: Sequence[Tracker], value: Callable[[float, Job], float]
 ) -> Iterator[Observer]:
-    """Gives the observer that shows the training runs of a stage in all of `trackers`."""
+    """An observer that logs the training runs of a stage to all of `trackers`."""
     observer = _Tracking(stage, list(trackers), value)
     try:
         yield observer
@@ -78,7 +78,7 @@ class _Tracking(Observer):
         self.each(lambda tracker: tracker.result(self.stage, job, measurement, value))
 
     def each(self, act: Callable[[Tracker], None]) -> None:
-        """Lets every tracker act; one that fails is not asked again."""
+        """Calls `act` with every tracker, and drops those that fail."""
         for tracker in tuple(self.trackers):
             try:
                 act(tracker)
@@ -92,7 +92,7 @@ class _Tracking(Observer):
 
 
 def described(stage: str, job: Job) -> dict[str, str | int | float]:
-    """What is known of a job before it is trained, by the names of the run's tables."""
+    """What is known about a job before it is trained, by the column names of the run's tables."""
     network, budget = job.architecture, job.budget
     resolution = budget.resolution or network.resolution
     return {
@@ -122,7 +122,7 @@ def _outcome(measurement: Measurement, value: float | None) -> dict[str, float]:
 
 @dataclass
 class TensorBoard:
-    """Event files in `folder`: STAGE/JOB has the curves and the HPARAMS row of a training run."""
+    """Writes event files: `folder`/STAGE/JOB has the curves and HPARAMS row of a training run."""
 
     folder: Path
     _writers: dict[str, Any] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class TensorBoard:
         needed("tensorboard", "tensorboard", "logging.tensorboard")
 
     def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
-        """Adds the curves' values."""
+        """Adds the values of the curves."""
         writer = self._writer(stage, job)
         for name, value in _curves(epoch).items():
             writer.add_scalar(name, value, epoch.epoch)
@@ -180,7 +180,7 @@ class MLflow:
         needed("mlflow", "mlflow", "logging.mlflow")
 
     def epoch(self, stage: str, job: Job, epoch: Epoch) -> None:
-        """Logs the curves' values."""
+        """Logs the values of the curves."""
         self._metrics(self._run(stage, job), _curves(epoch), epoch.epoch)
 
     def result(self, stage: str, job: Job, measurement: Measurement, value: float | None) -> None:
@@ -211,7 +211,7 @@ class MLflow:
         return self._runs[job.name]
 
     def _open(self) -> None:
-        """Connects at the first training run, so that an unreachable server is a warning."""
+        """Connects at the first training run, where an unreachable server gives a warning."""
         if self._client is None:
             from mlflow import MlflowClient
 

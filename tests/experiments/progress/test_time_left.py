@@ -3,9 +3,8 @@
 import random
 
 import pytest
-from scipy.stats import t
 
-from experiments.progress.time_left import Done, left, student
+from experiments.progress.time_left import Done, left
 
 
 def test_nothing_is_said_before_anything_is_done():
@@ -37,8 +36,3 @@ def test_four_of_five_intervals_hold_what_comes(done, remaining):
         found = left(pace, [1.0] * remaining)
         held += found.low <= sum(draw.gauss(10, 2) for _ in range(remaining)) <= found.high
     assert held / 2_000 == pytest.approx(0.8, abs=0.04)
-
-
-@pytest.mark.parametrize(("freedom", "within"), [(1, 0.4), (2, 0.06), (3, 0.02), (30, 0.001)])
-def test_students_t_is_approximated_as_said(freedom, within):
-    assert student(freedom) == pytest.approx(t.ppf(0.9, freedom), abs=within)
