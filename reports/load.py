@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from space.validation import InvalidInput
+from space.files import read_text
+from space.validation import InvalidInput, parse_yaml
 
 if TYPE_CHECKING:
     import optuna
@@ -134,11 +135,13 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
     path = Path(run_dir)
     if not path.is_dir():
         raise InvalidInput(f"{path}: run directory not found")
-    recipe = _mapping(path / "recipe.yaml", "YAML", yaml.safe_load) or {}
+    file = path / "recipe.yaml"
+    recipe_text = _text(file)
+    recipe = _mapping(parse_yaml(recipe_text, yaml.SafeLoader, source=str(file)), file) or {}
     url = storage or storage_url(path, recipe.get("storage"))
     return Run(
         path=path,
-        recipe_text=_text(path / "recipe.yaml"),
+        recipe_text=recipe_text,
         recipe=recipe,
         manifest=_json(path / "manifest.json") or {},
         baseline=_json(path / "baseline.json"),
@@ -160,25 +163,19 @@ def readable(path: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: must be readable UTF-8 text: {error}") from None
+    return read_text(path) if path.is_file() else ""
 
 
 def _json(path: Path) -> Mapping[str, Any] | None:
-    return _mapping(path, "JSON", json.loads)
-
-
-def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> Mapping[str, Any] | None:
-    """The data in a file; None if the file does not exist or is empty."""
     text = _text(path)
     try:
-        data = parse(text) if text else None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInput(f"{path}: not valid {form}: {error}") from None
+        data = json.loads(text) if text else None
+    except ValueError as error:
+        raise InvalidInput(f"{path}: is not valid JSON: {error}") from None
+    return _mapping(data, path)
+
+
+def _mapping(data: object, path: Path) -> Mapping[str, Any] | None:
     if not isinstance(data, dict | None):
         raise InvalidInput(f"{path}: must be a mapping, but got {type(data).__name__}")
     return data

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from reports import tables, templating
 from reports.chart_data import comparison_data
-from reports.formatting import count, number, percent, to_csv, without_password
+from reports.formatting import count, number, percent, without_password
 from reports.load import Run, load
 from reports.page_tables import flat
-from reports.schema import frame, glossary, names, rows
+from reports.schema import frame, names, rows, write_tables
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -34,10 +34,8 @@ def write(run_dirs: Sequence[Path | str], out: Path | str) -> Path:
         raise InvalidInput(f"comparing needs at least two runs, but got {len(run_dirs)}")
     runs = named([load(run_dir) for run_dir in run_dirs])
     found, page = compare(runs), Path(out) / "index.html"
-    files = {f"{name}.csv": each for name, each in found.items()} | {"columns.csv": glossary()}
-    for name, table in files.items():
-        write_file(page.with_name(name), to_csv(table))
-    write_file(page, render(runs, found, list(files)))
+    files = write_tables(page.parent, found)
+    write_file(page, render(runs, found, files))
     return page
 
 

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from reports import figure_style, page_tables, scaling_study_figures, templating
-from reports.formatting import number, percent, short, to_csv
+from reports.formatting import number, percent, short
 from reports.load import readable
-from reports.schema import frame, glossary, names, rows
-from reports.statistics import LEVEL
+from reports.schema import frame, names, rows, write_tables
+from reports.statistics import LEVEL, mean_interval
 from scaling.comparison import compare, half_widths
 from scaling.study_design import UNSCALED
 from space.files import write_file
@@ -76,15 +75,13 @@ def points(study: ScalingStudy) -> pd.DataFrame:
     for measured in groups.values():
         halves = half_widths([values for _, values in measured], LEVEL)
         for (row, values), half in zip(measured, halves, strict=True):
-            row["accuracy"] = mean = fmean(values)
-            if math.isfinite(half):
-                row["low"], row["high"] = max(0.0, mean - half), min(1.0, mean + half)
+            row |= mean_interval(values, half)
     return frame(found, _POINTS)
 
 
 def _row(point: Mapping[str, Any]) -> dict[str, Any]:
     return {name: point.get(name) for name in _POINTS} | {
-        "seeds": len(_accuracies(point)),
+        "seeds": 0,
         "seconds": sum(each["seconds"] or 0.0 for each in point["trainings"]),
     }
 
@@ -253,9 +250,7 @@ def write(folder: Path) -> tuple[str, ...]:
     study = load(folder)
     report = folder / "report"
     table = points(study)
-    files = {"points.csv": table, "trainings.csv": trainings(study), "columns.csv": glossary()}
-    for name, each in files.items():
-        write_file(report / name, to_csv(each))
+    files = write_tables(report, {"points": table, "trainings": trainings(study)})
     pictures = {"accuracy.png": scaling_study_figures.accuracy(study, table)}
     if maps := scaling_study_figures.activation_maps(folder):
         pictures["activation_maps.png"] = maps
@@ -264,7 +259,7 @@ def write(folder: Path) -> tuple[str, ...]:
     figure_style.save(pictures["accuracy.png"], report / "accuracy.svg")
     told = tuple(each for each in (sentence(study), gains(study)) if each)
     write_file(report / "README.md", _readme(folder, study, told))
-    write_file(report / "index.html", render(folder, study, told, pictures, list(files)))
+    write_file(report / "index.html", render(folder, study, told, pictures, files))
     return told
 
 

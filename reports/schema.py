@@ -6,15 +6,23 @@ import csv
 import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from reports.formatting import to_csv
+from space.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-with (resources.files("reports") / "columns.csv").open(encoding="utf-8") as _file:
-    _ROWS = tuple(csv.DictReader(_file))
+def read_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of this package."""
+    with (resources.files("reports") / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
+
+_ROWS = read_rows("columns.csv")
 #: The meaning of each column, by its name.
 COLUMNS: Mapping[str, str] = {row["column"]: row["meaning"] for row in _ROWS}
 #: The types of numeric columns; whole numbers stay whole if some are missing.
@@ -50,4 +58,12 @@ def _plain(cell: Any) -> Any:
 
 def glossary() -> pd.DataFrame:
     """`COLUMNS` as a table."""
-    return frame([{"column": k, "meaning": v} for k, v in COLUMNS.items()], ["column", "meaning"])
+    return frame(_ROWS, ["column", "meaning"])
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Writes each table as NAME.csv, and `columns.csv`; returns the names of the files."""
+    files = {f"{name}.csv": table for name, table in (*tables.items(), ("columns", glossary()))}
+    for name, table in files.items():
+        write_file(folder / name, to_csv(table))
+    return list(files)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def interval(accuracy: float | None, images: int | None) -> dict[str, float | in
         return row
     low, high = wilson(accuracy, images)
     return row | {"low": low, "high": high}
+
+
+def mean_interval(accuracies: Sequence[float], half_width: float) -> dict[str, float | int]:
+    """The columns accuracy and seeds of a row and, if `half_width` is finite, low and high."""
+    mean = fmean(accuracies)
+    row: dict[str, float | int] = {"accuracy": mean, "seeds": len(accuracies)}
+    if math.isinf(half_width):
+        return row
+    return row | {"low": max(0.0, mean - half_width), "high": min(1.0, mean + half_width)}
 
 
 class AccuracyDifference(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from reports import figure_style as style
 from reports.formatting import to_csv
 from reports.load import readable
 from reports.schema import frame, names, rows
-from reports.statistics import LEVEL
+from reports.statistics import LEVEL, mean_interval
 from scaling.comparison import half_widths
 from space.files import write_file
 
@@ -47,14 +46,10 @@ def table(found: dict[str, Any]) -> pd.DataFrame:
         for way, values in member["accuracies"].items()
     ]
     halves = half_widths([values for *_, values in trained], LEVEL)
-    made = []
-    for (member, way, values), half in zip(trained, halves, strict=True):
-        mean = fmean(values)
-        row = {name: member.get(name) for name in _COLUMNS}
-        row |= {"way": way, "accuracy": mean, "seeds": len(values)}
-        if math.isfinite(half):
-            row |= {"low": mean - half, "high": mean + half}
-        made.append(row)
+    made = [
+        {name: member.get(name) for name in _COLUMNS} | {"way": way} | mean_interval(values, half)
+        for (member, way, values), half in zip(trained, halves, strict=True)
+    ]
     return frame(made, _COLUMNS)
 
 

@@ -117,11 +117,11 @@ def test_the_recipe_may_name_the_storage(copied_run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("baseline.json", "{", "baseline.json: not valid JSON"),
+        ("baseline.json", "{", "baseline.json: is not valid JSON"),
         ("baseline.json", "[1]", "baseline.json: must be a mapping, but got list"),
-        ("recipe.yaml", "a: [", "recipe.yaml: not valid YAML"),
+        ("recipe.yaml", "a: [", "recipe.yaml: is not valid YAML"),
         ("recipe.yaml", "- a", "recipe.yaml: must be a mapping, but got list"),
-        ("manifest.json", b"\xff\xfe", "manifest.json: must be readable UTF-8 text"),
+        ("manifest.json", b"\xff\xfe", "manifest.json: is encoded in UTF-16; save it as UTF-8"),
         (
             "study.db",
             "no database",
