@@ -22,11 +22,12 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -36,20 +37,20 @@ from numpy.typing import NDArray
 from experiments.config import DataConfig
 from experiments.data import decode
 from experiments.data.images import CompressedImages, DecodedImages, Images
-from experiments.data.inspection import Inspected, in_two_splits, inspect, quiet_pillow, two_splits
+from experiments.data.inspection import Examined, examine, in_two_splits, quiet_pillow, two_splits
 from experiments.data.messages import changed
 from experiments.data.parallel import Progress, counted, in_order
 from experiments.data.source import (
     WHITE,
     ImageSource,
-    Item,
     KnownContent,
     OpenedSource,
     Skipped,
-    Unreadable,
 )
 from space.files import write_file
 from space.validation import InvalidInput
+
+T = TypeVar("T")
 
 #: Changes whenever the same images would be stored differently.
 _VERSION = 4
@@ -169,25 +170,33 @@ def _examined(source: ImageSource, max_pixels: int, progress: Progress) -> Known
     """The identity of the source's images, and their largest side and value."""
     identity = _identity(source)
     side = largest = 0
-    look = partial(inspect, max_pixels=max_pixels)
-    results = in_order(look, source.items(), lambda item: item.size)
-    for found in counted("Reading images", results, len(source.labels), progress):
-        identity.update(_image(found))
-        side, largest = max(side, found.side), max(largest, found.peak)
+    work = partial(decode.header, max_pixels=max_pixels)
+    for image in _images("Reading images", source, work, identity, progress):
+        if image.found:
+            side, largest = max(side, image.found.side), max(largest, image.found.peak)
     return KnownContent(identity.hexdigest(), side, decode.white_of(largest or WHITE))
 
 
 def _identity(source: ImageSource) -> hashlib.blake2b:
-    """A hash of a source's classes, labels and splits, to be updated with its images (`_image`)."""
+    """A hash of a source's classes, labels and splits, to be updated with its images."""
     identity = hashlib.blake2b(repr((source.classes, source.skipped)).encode(), digest_size=16)
     identity.update(source.labels.tobytes())
     identity.update(source.splits.tobytes())
     return identity
 
 
-def _image(found: Inspected | _Prepared) -> bytes:
-    """What of an image enters its source's identity: its name, and a digest of its bytes."""
-    return found.name.encode("utf-8", "surrogateescape") + b"\0" + found.content
+def _images(
+    what: str,
+    source: ImageSource,
+    work: Callable[[bytes | decode.Pixels], T],
+    identity: hashlib.blake2b,
+    progress: Progress,
+) -> Iterator[Examined[T]]:
+    """What `work` finds in each image; `identity` is updated with their names and contents."""
+    results = in_order(partial(examine, work=work), source.items(), lambda item: item.size)
+    for image in counted(what, results, len(source.labels), progress):
+        identity.update(image.name.encode("utf-8", "surrogateescape") + b"\0" + image.content)
+        yield image
 
 
 def _hash(*parts: object) -> str:
@@ -207,30 +216,17 @@ class _Plan(NamedTuple):
     compressed: bool
 
 
-class _Prepared(NamedTuple):
-    """An image that was decoded: its name, a digest of its content, a digest of its full-size
-    pixels, and the bytes to store; or why it cannot be used."""
-
-    name: str
-    content: bytes
-    pixels: bytes = b""
-    stored: bytes = b""
-    broken: str = ""
-
-
-def _prepare(item: Item, plan: _Plan) -> _Prepared:
-    content: bytes | decode.Pixels = b""
-    try:
-        content = item.fetch()
-        pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
-    except Unreadable as error:
-        return _Prepared(item.name, decode.digest(content), broken=str(error))
-    if plan.compressed:
-        stored = content if isinstance(content, bytes) else decode.encode(pixels)
-    else:
+def _stored(content: bytes | decode.Pixels, plan: _Plan) -> tuple[bytes, bytes]:
+    """A digest of an image's full-size pixels, and the bytes to store."""
+    pixels = decode.decode(content, plan.channels, plan.max_pixels, plan.white)
+    if not plan.compressed:
         form = (plan.channels, plan.resolution, plan.white)
         stored = decode.decode_fitted(content, *form, whole=pixels).tobytes()
-    return _Prepared(item.name, decode.digest(content), decode.digest(pixels), stored)
+    elif isinstance(content, bytes):
+        stored = content
+    else:
+        stored = decode.encode(pixels)
+    return decode.digest(pixels), stored
 
 
 def _write(
@@ -241,10 +237,10 @@ def _write(
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
     try:
-        found, images = _write_images(source, unfinished, plan, progress)
+        found, outcomes, names = _write_images(source, unfinished, plan, progress)
         if found != identity and not source.known:
             raise changed("some have other content")
-        _write_facts(source, unfinished, plan, images)
+        _write_facts(source, unfinished, plan, outcomes, names)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -253,16 +249,18 @@ def _write(
 
 def _write_images(
     source: ImageSource, folder: Path, plan: _Plan, progress: Progress
-) -> tuple[str, list[_Prepared]]:
+) -> tuple[str, list[bytes | Skipped], list[str]]:
     """Writes all images, a blank row of pixels for one that cannot be used.
 
-    Gives the identity of the source as it was read now, and the images without what is stored.
+    Gives the identity of the source as it was read now, and of each image a digest of its pixels,
+    or why it cannot be used, and its name.
     """
     count = len(source.labels)
     shape = (count, plan.resolution, plan.resolution, plan.channels)
     blank = b"" if plan.compressed else bytes(math.prod(shape[1:]))
     identity = _identity(source)
-    images: list[_Prepared] = []
+    outcomes: list[bytes | Skipped] = []
+    names: list[str] = []
     offsets = [0]
     with (folder / (_COMPRESSED if plan.compressed else _PIXELS)).open("wb") as file:
         if not plan.compressed:
@@ -272,30 +270,37 @@ def _write_images(
                 raise OSError(errno.ENOSPC, lacking)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        results = in_order(partial(_prepare, plan=plan), source.items(), lambda item: item.size)
-        for image in counted("Decoding images", results, count, progress):
-            identity.update(_image(image))
-            file.write(image.stored or blank)
+        work = partial(_stored, plan=plan)
+        for image in _images("Decoding images", source, work, identity, progress):
+            pixels, stored = image.found or (b"", blank)
+            file.write(stored)
             offsets.append(file.tell())
-            images.append(image._replace(content=b"", stored=b""))
+            outcomes.append(image.broken or pixels)
+            names.append(image.name)
         file.flush()
         os.fsync(file.fileno())
     if plan.compressed:
         np.save(folder / _OFFSETS, np.array(offsets, np.int64))
-    return identity.hexdigest(), images
+    return identity.hexdigest(), outcomes, names
 
 
-def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_Prepared]) -> None:
+def _write_facts(
+    source: ImageSource,
+    folder: Path,
+    plan: _Plan,
+    outcomes: list[bytes | Skipped],
+    names: list[str],
+) -> None:
     """Writes which rows are usable, in their order, and, last, the manifest."""
-    rows = np.array([row for row, image in enumerate(images) if not image.broken], np.int64)
-    digests = [images[row].pixels for row in rows]
+    rows = np.array([row for row, out in enumerate(outcomes) if isinstance(out, bytes)], np.int64)
+    digests = [out for out in outcomes if isinstance(out, bytes)]
     high, low = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).T
     labels, splits = source.labels[rows], source.splits[rows]
     order = np.lexsort((labels, low, high, splits))
     for name, values in ((_ROWS, rows), (_LABELS, labels), (_SPLITS, splits)):
         np.save(folder / name, values[order])
     with (folder / _NAMES).open("w", encoding="utf-8") as lines:
-        lines.writelines(f"{json.dumps(images[row].name)}\n" for row in rows[order])
+        lines.writelines(f"{json.dumps(names[row])}\n" for row in rows[order])
     content = np.stack([splits, labels, high, low], axis=1, dtype=">u8", casting="unsafe")[order]
     identity = json.dumps(source.classes).encode() + content.tobytes()
     manifest = {
@@ -303,7 +308,7 @@ def _write_facts(source: ImageSource, folder: Path, plan: _Plan, images: list[_P
         "classes": source.classes,
         "fingerprint": hashlib.blake2b(identity, digest_size=16).hexdigest(),
         **plan._asdict(),
-        "skipped": [*source.skipped, *((each.name, each.broken) for each in images if each.broken)],
+        "skipped": [*source.skipped, *(out for out in outcomes if isinstance(out, Skipped))],
         "notes": two_splits(in_two_splits(digests, splits)),
         "sizes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }

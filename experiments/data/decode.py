@@ -58,26 +58,34 @@ _DETAIL = 2
 
 class Header(NamedTuple):
     """What an image is before it is converted: its shorter side in pixels, Pillow's mode (`array`
-    for pixels without a file), and its largest value if it has more than 8 bits a channel, else 0
-    (transparency aside)."""
+    for pixels without a file), its largest value if it has more than 8 bits a channel, else 0
+    (transparency aside), and whether it has any colour (None: not asked)."""
 
     side: int
     mode: str
     peak: int
+    colour: bool | None = None
 
 
-def header(content: bytes | Pixels, max_pixels: int = MOST_PIXELS) -> Header:
-    """What an image is. Only an image of more than 8 bits is decoded for that.
+def header(
+    content: bytes | Pixels, max_pixels: int = MOST_PIXELS, *, colour: bool = False
+) -> Header:
+    """What an image is. It is decoded only to find `colour`, or if it has more than 8 bits.
 
     Raises `Unreadable` where `decode` would, so far as this was found out.
     """
-    if not isinstance(content, bytes):
+    if isinstance(content, bytes):
+        with _opened(content, max_pixels) as image:
+            side, mode = min(image.size), image.mode
+            peak = int(_deep_values(content, image)[..., :3].max()) if _is_deep(image) else 0
+        found = Header(side, mode, peak)
+    else:
         _check_size(content.shape[1], content.shape[0], max_pixels)
-        return Header(min(content.shape[:2]), "array", 0)
-    with _opened(content, max_pixels) as image:
-        side, mode = min(image.size), image.mode
-        deep = _is_deep(image)
-        return Header(side, mode, int(_deep_values(content, image)[..., :3].max()) if deep else 0)
+        found = Header(min(content.shape[:2]), "array", 0)
+    if not colour:
+        return found
+    pixels = decode(content, 3, max_pixels)
+    return found._replace(colour=bool((pixels[..., :1] != pixels[..., 1:]).any()))
 
 
 def decode(

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from experiments.data import decode
-from experiments.data.source import WHITE, Item, Splits, Unreadable
+from experiments.data.source import WHITE, Item, Skipped, Splits, Unreadable
+
+T = TypeVar("T")
 
 
-class Inspected(NamedTuple):
-    """What an image is: its name, a digest of its content, and its header.
-
-    `colour` says whether it has any (None: not asked), `broken` why it cannot be used.
-    """
+class Examined(NamedTuple, Generic[T]):
+    """An image's name, a digest of its content, and what was found, or why it cannot be used."""
 
     name: str
     content: bytes
-    side: int = 0
-    mode: str = ""
-    peak: int = 0
-    colour: bool | None = None
-    broken: str = ""
+    found: T | None = None
+    broken: Skipped | None = None
 
 
-def inspect(item: Item, max_pixels: int, *, colour: bool = False) -> Inspected:
-    """What an image is; `colour` makes it decode the image, and look for some."""
+def examine(item: Item, work: Callable[[bytes | decode.Pixels], T]) -> Examined[T]:
+    """What `work` finds in the content of an image, unless that is `Unreadable`."""
     content: bytes | decode.Pixels = b""
-    coloured = None
     try:
         content = item.fetch()
-        header = decode.header(content, max_pixels)
-        if colour:
-            pixels = decode.decode(content, 3, max_pixels)
-            coloured = bool((pixels[..., :1] != pixels[..., 1:]).any())
+        return Examined(item.name, decode.digest(content), work(content))
     except Unreadable as error:
-        return Inspected(item.name, decode.digest(content), broken=str(error))
-    return Inspected(item.name, decode.digest(content), *header, coloured)
+        broken = Skipped(item.name, str(error))
+        return Examined(item.name, decode.digest(content), broken=broken)
 
 
 def in_two_splits(contents: list[bytes], splits: Splits) -> int:

@@ -138,7 +138,7 @@ def plain_labels(where: Path, name: str, found: NDArray[Any]) -> NDArray[np.int6
     """
     if found.dtype.kind == "u" and found.size and found.max() >= 2**63:
         raise InvalidInput(f"{where}: labels must be below 2^63, but {name!r} has larger ones")
-    return found.astype(np.int64) if found.dtype.kind in "iu" else found
+    return found.astype(np.int64, copy=False) if found.dtype.kind in "iu" else found
 
 
 def numbered(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config import DataConfig
-from experiments.data.decode import white_of
+from experiments.data.decode import Header, header, white_of
 from experiments.data.formats import recognised
 from experiments.data.inspection import (
-    Inspected,
+    Examined,
+    examine,
     in_two_splits,
-    inspect,
     low_range,
     quiet_pillow,
     two_splits,
@@ -119,23 +120,24 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
     chosen = _spread(np.arange(len(found.labels)), _LOOKED_AT)
     decoded = set(_spread(chosen, _DECODED).tolist())
 
-    def look(numbered: tuple[int, Item]) -> Inspected:
-        return inspect(numbered[1], config.max_pixels, colour=numbered[0] in decoded)
+    def look(chosen: tuple[int, Item]) -> Examined[Header]:
+        colour = chosen[0] in decoded
+        return examine(chosen[1], partial(header, max_pixels=config.max_pixels, colour=colour))
 
     names: dict[tuple[int, int], list[str]] = defaultdict(list)
     with quiet_pillow():
         items = _chosen(found, set(chosen.tolist()), names)
         results = in_order(look, items, lambda numbered: numbered[1].size)
         looks = list(counted("Looking at images", results, len(chosen), progress))
-    good = [look for look in looks if not look.broken]
-    bad = (Skipped(look.name, look.broken) for look in looks if look.broken)
-    broken = (*found.skipped, *bad)
+    good = [look.found for look in looks if look.found]
+    broken = (*found.skipped, *(look.broken for look in looks if look.broken))
     refuse_bad(opened.path, broken, len(found.skipped) + len(looks), most_bad(config))
     used = np.ones(len(found.labels), bool)
-    used[chosen] = [not look.broken for look in looks]
+    used[chosen] = [look.broken is None for look in looks]
     labels, splits = found.labels[used], found.splits[used]
     parts = divide(opened.path, found.classes, labels, splits, config, seed=0)
-    sides = sorted(look.side for look in good)
+    contents = [look.content for look in looks if look.found]
+    sides = sorted(each.side for each in good)
     tree = _tree(found.classes, labels, splits, names)
     return Survey(
         config=config,
@@ -147,13 +149,13 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
         trained=len(parts.train),
         per_class=tuple(each.images for each in tree["train"].values()),
         sides=Sides(sides[0], sides[len(sides) // 2], sides[-1]),
-        modes=dict(Counter(look.mode for look in good).most_common()),
-        grey=not any(look.colour for look in good),
-        white=white_of(max(look.peak for look in good) or WHITE),
+        modes=dict(Counter(each.mode for each in good).most_common()),
+        grey=not any(each.colour for each in good),
+        white=white_of(max(each.peak for each in good) or WHITE),
         looked_at=len(looks),
         decoded=len(decoded),
         broken=broken,
-        twice=in_two_splits([look.content for look in good], found.splits[chosen[used[chosen]]]),
+        twice=in_two_splits(contents, found.splits[chosen[used[chosen]]]),
         notes=(*found.notes, *parts.remarks),
     )
 
