@@ -284,6 +284,9 @@ class _Training:
             self._history = [Epoch(**epoch) for epoch in state["history"]]
             self._train_seconds = state["train_seconds"]
             self._validation_seconds = state["validation_seconds"]
+        if len(self._history) == self._budget.epochs:  # interrupted after the last
+            with device_errors("validation after the last epoch"):
+                self.predictions = self._evaluate().predictions
 
 
 def _fingerprint(

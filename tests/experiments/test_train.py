@@ -16,6 +16,7 @@ from experiments.data.images import DecodedImages
 from experiments.train import TrainingResult, TrainingTask, initial_weights, train
 from experiments.training.learner import Learner, warm_decay
 from experiments.training.measure import accuracy, class_accuracies
+from space import evaluation
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.evaluation import Budget, Epoch, Measurement, Status
 from space.network import build
@@ -162,6 +163,20 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
     torch.manual_seed(5)
     run()
     assert torch.rand(3).equal(expected)
+
+
+def test_a_training_run_interrupted_after_its_last_epoch_still_gives_predictions(
+    tmp_path: Path,
+) -> None:
+    def report(told: Epoch) -> bool:
+        if told.epoch == BUDGET.epochs:
+            raise evaluation.Interrupted
+        return False
+
+    path = tmp_path / "training.pt"
+    with pytest.raises(evaluation.Interrupted):
+        run(report=report, checkpoint=path)
+    assert_same(run(built(seed=7), checkpoint=path), run())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "rmsprop_tf", "adamw"])
