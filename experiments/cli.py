@@ -20,12 +20,12 @@ from experiments.commands import (
     catalog,
     convert,
     cost,
+    doctor,
     drawing,
     estimate,
     exporting,
     init,
     latency,
-    machine,
     reporting,
     running,
     status,
@@ -35,14 +35,13 @@ from experiments.commands import (
 from experiments.progress import log
 from space.validation import InvalidInput
 
-#: Columns of help texts at most.
+#: The maximum width of help texts: longer lines are hard to read.
 _HELP_COLUMNS = 80
 
 _ENDS = "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted."
 
 app = typer.Typer(
     name="phiscale",
-    help="Designs a family of convolutional networks for your data and compute budget.",
     epilog=f"Start with: phiscale run demo. {_ENDS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -88,7 +87,7 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (catalog.list_presets, "presets", "presets --json"),
         (catalog.list_spaces, "spaces", "spaces"),
         (catalog.list_recipes, "recipes", "recipes"),
-        (machine.doctor, "doctor", "doctor"),
+        (doctor.doctor, "doctor", "doctor"),
     ),
 }
 
@@ -114,27 +113,26 @@ def _options(
 
 
 def main() -> None:
-    """The entry point: a user's mistake is a sentence and status 2, never a traceback."""
-    # Lines of help longer than this are hard to read; typer asks for it when it first needs it.
+    """The entry point. A user's mistake gives an error message and status 2, never a traceback."""
     columns = shutil.get_terminal_size().columns
     os.environ.setdefault("TERMINAL_WIDTH", str(min(columns, _HELP_COLUMNS)))
-    # Before torch is loaded: how long its threads spin while they wait for each other, then sleep.
-    # Two threads on two idle cores lose 7 % by it; beside other work a step took 0.12 s instead of
-    # 0.61 s, which libgomp's own 300,000 costs (measured, 1.5M MACs, 64 images).
+    # How long torch's threads spin before they sleep while they wait for each other. On two idle
+    # cores this costs two threads 7 %; beside other work, a step takes 0.12 s instead of the 0.61 s
+    # of libgomp's default, 300,000 (measured, 1.5M MACs, 64 images).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    for stream in (sys.stdout, sys.stderr):  # a terminal may lack characters: α, ≥, ×
+    for stream in (sys.stdout, sys.stderr):  # some terminals lack α, ≥, ×
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.exit(_status())
 
 
 def _status() -> int | str | None:
-    """Runs the command; gives its exit status. What a disk or a machine refuses is a sentence."""
+    """Runs the command and returns its exit status; failures of the machine become a message."""
     try:
         try:
             app(prog_name="phiscale")
         except SystemExit as end:
-            sys.stdout.flush()  # now, and not once nothing can be said any more
+            sys.stdout.flush()  # now, while an error can still be reported
             return end.code
     except InvalidInput as error:
         log.trouble(str(error))
@@ -149,20 +147,20 @@ def _status() -> int | str | None:
 
 
 def _reason(error: Exception) -> str | None:
-    """What went wrong outside phiscale, in a sentence; None for a fault of its own."""
+    """A message for a failure outside phiscale; None for a fault of its own."""
     if isinstance(error, MemoryError):
         return f"not enough memory: {error or 'an allocation failed'}"
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "standard output or a file"
         return f"{where}: {error.strerror}"
-    storage = sys.modules.get("search.storage")  # loaded, if one has failed
+    storage = sys.modules.get("search.storage")  # loaded if a storage has failed
     if storage is not None and isinstance(error, storage.FAILURES):
         return str(storage.sentence(error))
     return None
 
 
 def _abandon_output() -> None:
-    """Lets Python exit without writing what standard output does not take."""
+    """Discards what standard output does not accept, so that Python can exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -22,7 +22,7 @@ from space.validation import InvalidInput
 
 _HEADERS = ("MACs (multiply–adds)", "parameters", "activations")
 
-#: Resolution in pixels at which a module of the user's is counted by default, as for ImageNet.
+#: Default resolution in pixels for a user's own module, as for ImageNet.
 _PIXELS = 224
 
 #: Operators with multiply–adds that fvcore does not count.

@@ -39,7 +39,7 @@ class _Part(NamedTuple):
 
 
 def show(architecture: Network, resolution: Resolution = None, as_json: AsJson = False) -> None:
-    """A drawing of a network, and what each of its stages is and costs."""
+    """Draw a network, with what each of its stages is and costs."""
     network = load_architecture(architecture)
     pixels = resolution or network.resolution
     if as_json:
@@ -50,7 +50,7 @@ def show(architecture: Network, resolution: Resolution = None, as_json: AsJson =
 
 
 def compare(one: Network, other: Network, as_json: AsJson = False) -> None:
-    """Two networks side by side, stage by stage, each at its own resolution."""
+    """Compare two networks stage by stage, each at its own resolution."""
     networks = [(name, load_architecture(name)) for name in (one, other)]
     if as_json:
         print_json([_as_data(name, network, network.resolution) for name, network in networks])
@@ -93,7 +93,7 @@ def _described(stage: Stage) -> str:
 
 
 def _drawing(found: list[_Part], pixels: int) -> Table:
-    """Each part as a bar as wide as its output and as dark as its channels are many."""
+    """Each part as a bar: the larger its output the wider, the more channels the darker."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("output", justify="center", no_wrap=True, width=_BAR)

@@ -118,7 +118,7 @@ def predict(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """The most probable classes of images; the same in every format.
+    """Print the most probable classes of images; they are the same in every format.
 
     An image that cannot be read is named, the others are predicted, and the status is 1.
     """
@@ -150,7 +150,7 @@ def predict(
 
 
 def _printable(name: str) -> str:
-    """A class's name without what would steer a terminal."""
+    """A class's name without control characters."""
     return "".join(c if c.isprintable() else "�" for c in name)
 
 

@@ -46,7 +46,7 @@ def latency(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Seconds of a call and images per second: medians of many calls, with quartiles.
+    """Measure seconds per call and images per second: medians of many calls, with quartiles.
 
     In float32, channels last. The latencies of a family are saved in its latency.csv, plotted
     against accuracy, and added to its cards.

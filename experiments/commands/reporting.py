@@ -37,7 +37,7 @@ def report(
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stage 4: the page, figures and tables of a run, finished or not; of several; of a study."""
+    """Stage 4: write the page, figures and tables of a run, of several runs, or of a study."""
     from reports import run_comparison, scaling_study
     from reports.page import write
 

@@ -36,7 +36,7 @@ def _starting(does: str, *names: str) -> Callable[..., None]:
 
 
 run = _starting(
-    "All four stages; run it again, and it continues where it stopped.",
+    "Run all four stages; run it again to continue where it stopped.",
     *("search", "coefficients", "family", "report"),
 )
 search = _starting("Stage 1: find the baseline.", "search")
@@ -97,7 +97,7 @@ def run_stages(
 
 @contextmanager
 def ending(again: str) -> Iterator[None]:
-    """Ends a command that cannot go on with a sentence, and with the command that continues it."""
+    """Ends a command that fails or is stopped with a message that says how to continue it."""
     import optuna
 
     from experiments.stages import FAILURES

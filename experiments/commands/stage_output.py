@@ -1,4 +1,4 @@
-"""What the stages of a run found, for people."""
+"""Printing what the stages of a run found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.summary.coefficients import evidence
 
 
 def show(found: dict[str, Any]) -> None:
-    """The baseline, the coefficients, the family, and where the report is; what there is of it."""
+    """Prints the results that there are: baseline, coefficients, family, path of the report."""
     if baseline := found.get("search"):
         show_baseline(baseline)
     if grid := found.get("coefficients"):
@@ -30,7 +30,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def show_baseline(baseline: dict[str, Any]) -> None:
-    """The baseline; the surrogate that judged it, where one did; the front, where there is one."""
+    """Prints the baseline, with the surrogate that judged it and the Pareto front, if any."""
     cost, lookup = baseline["cost"], baseline.get("lookup")
     latency = f"{1e3 * cost['latency']:.2f} ms, " if "latency" in cost else ""
     kind, accuracy = "held-out", baseline["accuracy"]
@@ -97,7 +97,7 @@ def _show_front(pareto: dict[str, Any]) -> None:
 
 
 def _show_family(family: dict[str, Any]) -> None:
-    """The members, how far each is from the cost it was made for, and the rivals at their MACs."""
+    """Prints the members and rivals, with how far each is from its target cost."""
     headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy", "off target")
     cells = [
         [

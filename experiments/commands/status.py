@@ -1,4 +1,4 @@
-"""How far runs are: one in detail, or all in a folder."""
+"""The progress of one run in detail, or of all runs in a folder."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from search.lease import Driver
 
 
-class _Stage(NamedTuple):
-    """How far one study is; `planned` is None where nobody knows yet."""
+class _Progress(NamedTuple):
+    """The progress of one study; `planned` is None if it is not known yet."""
 
     name: str
     state: str
@@ -43,7 +43,7 @@ class _Stage(NamedTuple):
 
 
 def status(run: RunFolder, as_json: AsJson = False) -> None:
-    """How far a run is, while it works or afterwards."""
+    """Show the progress of a run, working or not."""
     from search.lease import driver_of
 
     opened = existing_folder(run)
@@ -66,7 +66,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         out.print(text, style="red", overflow="ellipsis", no_wrap=True)
 
 
-def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
+def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Progress:
     trials, planned = loaded.study(name), _planned(opened, loaded, name)
     states = Counter(trial.state for trial in trials)
     done, running = states["complete"] + states["pruned"], states["running"]
@@ -76,7 +76,7 @@ def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
     missing = max(0, (planned or 0) - done - running)
     remaining = [1 - _share(trial) for trial in trials if trial.state == "running"]
     pace = [Done(1.0, seconds) for seconds in own]
-    return _Stage(
+    return _Progress(
         name=name,
         state="done" if over else "running" if running else "started" if trials else "",
         done=done,
@@ -91,14 +91,14 @@ def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Stage:
 
 
 def _names(opened: RecipeFolder, loaded: Loaded) -> list[str]:
-    """The studies that the recipe foresees and those that the storage holds, stage by stage."""
-    names = list(dict.fromkeys([*_foreseen(opened), *loaded.trials]))
+    """The studies that the recipe plans and those in the storage, stage by stage."""
+    names = list(dict.fromkeys([*_planned_by_recipe(opened), *loaded.trials]))
     stages = list(dict.fromkeys(map(loaded.stage_of, names)))
     return sorted(names, key=lambda name: stages.index(loaded.stage_of(name)))
 
 
-def _foreseen(opened: RecipeFolder) -> dict[str, int | None]:
-    """The studies that a run will have by its recipe, with the training runs of each, if known."""
+def _planned_by_recipe(opened: RecipeFolder) -> dict[str, int | None]:
+    """The studies that the recipe of a run plans, with the training runs of each, if known."""
     recipe = opened.recipe
     if not isinstance(recipe, Recipe):
         return {}
@@ -114,11 +114,11 @@ def _foreseen(opened: RecipeFolder) -> dict[str, int | None]:
 def _planned(opened: RecipeFolder, loaded: Loaded, name: str) -> int | None:
     """What the stage itself noted when it started, or what the recipe says."""
     noted: dict[str, int] = loaded.manifest.get("planned", {})
-    return noted.get(name, _foreseen(opened).get(name))
+    return noted.get(name, _planned_by_recipe(opened).get(name))
 
 
 def _is_finished(opened: RecipeFolder, loaded: Loaded) -> bool:
-    """Whether a run has its family; whether a study or transfer has all that it planned."""
+    """Whether a run has its family, and a study or transfer all its training runs."""
     if isinstance(opened.recipe, Recipe):
         return loaded.family is not None
     planned = loaded.manifest.get("planned", {})
@@ -143,7 +143,7 @@ def _share(trial: Trial) -> float:
 
 
 def _print_status(
-    opened: RecipeFolder, loaded: Loaded, stages: list[_Stage], driver: Driver | None
+    opened: RecipeFolder, loaded: Loaded, stages: list[_Progress], driver: Driver | None
 ) -> None:
     starts = loaded.manifest.get("starts", [])
     since = f", started {starts[0]['time'].replace('T', ' ')[:16]} UTC" if starts else ""
@@ -180,7 +180,7 @@ def _sentence(opened: RecipeFolder, loaded: Loaded, driver: Driver | None) -> st
 
 
 def _command(opened: RecipeFolder) -> str:
-    """What continues the run, study or transfer."""
+    """The command that continues the run, study or transfer."""
     folder = typed(opened.folder)
     match opened.recipe:
         case StudyRecipe():
@@ -211,7 +211,7 @@ def _print_running(running: list[Trial], header: str) -> None:
 def _as_data(
     opened: RecipeFolder,
     loaded: Loaded,
-    stages: list[_Stage],
+    stages: list[_Progress],
     driver: Driver | None,
     failures: Counter[str],
 ) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look.")] = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """The runs in a folder, the latest first."""
+    """List the runs in a folder, the latest first."""
     if not folder.is_dir():
         raise InvalidInput(
             f"{folder}: not found; give the folder that contains your runs, or start one with: "

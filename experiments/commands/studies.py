@@ -1,4 +1,4 @@
-"""The commands that study how a family grows and what it is worth on other images."""
+"""The commands that study how families grow, and how they transfer to other images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def study(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """How accuracy grows with depth, width, resolution, or all; run again, it continues."""
+    """Measure how accuracy grows with depth, width, resolution or all; run again to continue."""
     from experiments.studies import scaling_study as studies
     from reports import scaling_study
 

@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, all else on standard error."""
+"""Printing: results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wrote(path: Path | str) -> None:
 
 
 def typed(path: Path) -> str:
-    """A path as one would type it here."""
+    """A path as it is typed in the current folder."""
     near = path.is_relative_to(Path.cwd())
     return shlex.quote(str(path.relative_to(Path.cwd()) if near else path))
 

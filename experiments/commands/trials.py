@@ -26,7 +26,7 @@ def best(
     most: Annotated[int, typer.Option("--top", min=1, help="How many trials.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """The member to take, and the best networks of a run: searched, the baseline, the family."""
+    """Show which member to take, and the best networks of a run."""
     from reports import predictions, tables
     from reports.recommendation import compare_members, recommend
 
@@ -91,7 +91,7 @@ class _State(StrEnum):
     WAITING = "waiting"
 
 
-#: Columns of which more is better, so that the greatest comes first.
+#: Columns in which more is better, so that the largest comes first.
 _MORE_IS_BETTER = ("reward", "accuracy")
 
 
@@ -108,7 +108,7 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="All columns, as CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """All trials of a run as a table."""
+    """List all trials of a run."""
     from reports.formatting import to_csv
     from reports.trial_tables import trials as every
 

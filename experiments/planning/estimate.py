@@ -54,7 +54,7 @@ class Range(NamedTuple):
     high: float
 
     def __add__(self, other: Range) -> Range:  # type: ignore[override]
-        """Adds all three: what makes one stage long makes all stages long."""
+        """Adds all three: the intervals of stages are fully correlated."""
         return Range(*(a + b for a, b in zip(self, other, strict=True)))
 
 
@@ -107,15 +107,14 @@ class Estimate:
 
     @property
     def bytes(self) -> int:
-        """Bytes that are written in all."""
+        """Bytes written in total."""
         return self.cache_bytes + sum(stage.bytes for stage in self.stages)
 
 
 class Estimator:
     """Measures how fast a recipe's networks train, and estimates any variant of the recipe.
 
-    A variant may differ in trials, epochs, bounds, target and members. `say` receives what is being
-    done.
+    A variant may differ in trials, epochs, bounds, target and members. `say` is told of progress.
 
     Raises:
         InvalidInput: if the recipe trains no networks.
@@ -159,7 +158,7 @@ class Estimator:
         )
 
     def _networks_of(self, recipe: Recipe) -> ExpectedNetworks:
-        """The networks of a variant; those that differ in trials and epochs alone have the same."""
+        """The networks of a variant; cached, as they do not depend on trials and epochs."""
         family = recipe.family
         key = (recipe.objective, recipe.space, recipe.resolution, family.phi, family.targets)
         if key not in self._known:
@@ -169,7 +168,7 @@ class Estimator:
     # ---------------------------------------------------------------------------------- measuring
 
     def _measured(self, say: Callable[[str], None]) -> tuple[tuple[TrainingSpeed, ...], float]:
-        """The speeds, and the share of the CPU: of the attempt that got the largest share."""
+        """The speeds and the share of the CPU of the attempt with the largest share."""
         attempts: list[tuple[float, tuple[TrainingSpeed, ...]]] = []
         for left in reversed(range(_ATTEMPTS)):
             attempts.append(self._attempt(say))

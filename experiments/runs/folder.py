@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 
-#: What a run reads once and keeps in its folder, since it may change elsewhere meanwhile.
+#: Inputs that a run reads once and copies into its folder, because they may change elsewhere.
 KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES = "space.yaml", "warm_start.json", "latency.json"
 
-#: What a recipe says of storages in a run's own folder.
+#: Values of `storage` for storages in the run's own folder.
 INSIDE = (None, "journal")
 
 S = TypeVar("S", str, str | None)
@@ -50,7 +50,7 @@ class RecipeFolder:
 
     @property
     def storage(self) -> str:
-        """URL of the Optuna storage; not to be shown or written down, since it has the password."""
+        """URL of the Optuna storage. It may hold a password: never show or save it."""
         from search.storage import storage_url  # optuna: not needed to look at a run's files
 
         return storage_url(self.folder, self.recipe.storage)
@@ -65,18 +65,18 @@ class RecipeFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What is known of the run's starts, data and times; empty before the first start."""
+        """Starts, data and times of the run; empty before the first start."""
         path = self.folder / MANIFEST
         return _json(path) if path.is_file() else {}
 
     @property
     def label(self) -> str:
-        """What the run is called outside its folder: in a tracker, in a store of checkpoints."""
+        """The name of the run outside its folder: in trackers and stores of checkpoints."""
         return self.recipe.name
 
     @property
     def checkpoints(self) -> Path | UPath:
-        """Folder of unfinished training runs and of weights: the run's own, or the recipe's."""
+        """The folder of checkpoints and weights: inside the run's, or where the recipe says."""
         elsewhere = self.recipe.executor.checkpoints
         if elsewhere is None:
             return self.folder / "checkpoints"
@@ -98,7 +98,7 @@ class RecipeFolder:
         return _json(path)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
-        """Writes a stage's result, whole or not at all."""
+        """Writes the result of a stage, whole or not at all."""
         write_file(self.folder / name, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     def note(self, **facts: Any) -> None:
@@ -129,7 +129,7 @@ class RecipeFolder:
             manifest.setdefault("starts", []).append(start)
 
     def plan(self, study: str, jobs: int) -> None:
-        """Notes how many jobs a study will have, at most, by which `phiscale status` goes."""
+        """Notes the maximum number of jobs of a study, for `phiscale status`."""
         with self._changing() as manifest:
             manifest.setdefault("planned", {})[study] = jobs
 
@@ -148,7 +148,7 @@ class RecipeFolder:
 
 @dataclass(frozen=True)
 class OpenRun(RecipeFolder):
-    """One run: where it is and what it is to do."""
+    """The folder of a run, and its recipe."""
 
     recipe: Recipe
 
@@ -174,7 +174,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _showable(argument: str) -> str:
-    """A word of the command line; a storage's URL in it without password."""
+    """An argument of the command line, without the password of a URL in it."""
     key, equals, value = argument.rpartition("storage=")
     if equals:
         return f"{key}{equals}{shown(value)}"
@@ -186,7 +186,7 @@ _URL = re.compile(r"[\w+.-]+://[^\s'\",\]]*@[^\s'\",\]]*")
 
 
 def shown(storage: S) -> S:
-    """What a recipe says of a storage, without the password in it."""
+    """A recipe's `storage` without the password in it."""
     if storage is None or "://" not in storage:
         return storage
     from search.storage import without_password

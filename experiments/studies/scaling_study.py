@@ -1,4 +1,4 @@
-"""A scaling study carried out: every network trained with every seed, and what came of it.
+"""Carries out a scaling study: trains every network with every seed, and saves the results.
 
     runs/NAME/  recipe.yaml  manifest.json  study.db  study.json
                 checkpoints/  predictions/  report/
@@ -45,7 +45,7 @@ _MAY_CHANGE = (
 
 @dataclass(frozen=True)
 class OpenStudy(RecipeFolder):
-    """A study's folder, and what it is to do."""
+    """The folder of a study, and its recipe."""
 
     recipe: StudyRecipe
 
@@ -108,7 +108,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
         try:
             with opened.timed("study"):
                 conductor.conduct(study, trained, evaluate, in_turn, processes=recipe.processes)
-        finally:  # what is known so far, also of a study that is stopped
+        finally:  # also where the study is stopped
             known = _known(study, in_turn)
             found = described(recipe, points, table, known)
             if any(known.values()):
@@ -121,7 +121,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
 
 
 def _known(study: optuna.Study, jobs: Sequence[Job]) -> dict[str, Measurement | None]:
-    """What the study has recorded of each job, by the job's name."""
+    """The recorded measurement of each job, by its name."""
     trials = study.get_trials(deepcopy=False)
     found = {job.name: answer(trials, job) for job in jobs}
     return {name: None if trial is None else measurement_of(trial) for name, trial in found.items()}
@@ -134,9 +134,9 @@ def _keep_maps(
     table: Sequence[Sequence[Job]],
     evaluate: TrainingEvaluator,
 ) -> None:
-    """What networks of the greatest cost look at in the same images, after the first seed.
+    """Saves activation maps of the largest networks on the same images, for the first seed.
 
-    Those compared there, of the first baseline where rules are compared, which stands beside them.
+    Where rules are compared, they are those of the first baseline, and the baseline itself.
     """
     first = points[0].baseline
     most = max(point.target for point in points if point.baseline == first)
@@ -160,10 +160,10 @@ def described(
     table: Sequence[Sequence[Job]],
     known: Mapping[str, Measurement | None],
 ) -> dict[str, Any]:
-    """The content of study.json: the points, with the accuracy and the seconds of each training.
+    """The content of study.json: the points, with accuracy and seconds of each training run.
 
-    Null where one is missing. `compared` says whether it is rules, at each factor of a baseline's
-    MACs, or baselines, at each target.
+    Both are null where a training run is missing. `compared` says whether the study compares rules,
+    at each factor of a baseline's MACs, or baselines, at each target.
     """
     return {
         "name": recipe.name,

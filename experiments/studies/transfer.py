@@ -33,13 +33,13 @@ _MAY_CHANGE = ("processes", "seeds")
 
 @dataclass(frozen=True)
 class OpenTransfer(RecipeFolder):
-    """A transfer's folder, and what it is to do."""
+    """The folder of a transfer, and its recipe."""
 
     recipe: TransferRecipe
 
     @property
     def label(self) -> str:
-        """Not the run's, whose checkpoints and trackers are its own."""
+        """Differs from the run's, which has its own checkpoints and trackers."""
         return f"{self.recipe.name}-to-{self.folder.name}"
 
 
@@ -132,7 +132,7 @@ def _trained(
     networks: Mapping[str, Architecture],
     initial: Mapping[str, InitialWeights],
 ) -> InOrder:
-    """What training the networks from the weights `initial` gave, recorded in the study `way`."""
+    """Trains the networks from the weights `initial`, recorded in the study `way`."""
     evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
     rate = {"learning_rate": recipe.learning_rate_of(way)}
     evaluate = replace(evaluate, initial=initial, config=recipe.train.model_copy(update=rate))
@@ -167,7 +167,7 @@ def _job(name: str, seed: int) -> str:
 def _weights(
     family: SavedFamily, networks: Mapping[str, Architecture], classes: Sequence[str]
 ) -> dict[str, InitialWeights]:
-    """What each network starts from: its member's weights, with those of classes of one name."""
+    """The initial weights of each network: its member's; outputs are matched by class name."""
     names = (family.classes, tuple(classes))
     return {
         networks[member.name].key: InitialWeights(

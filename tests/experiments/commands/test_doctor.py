@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.commands import machine
+from experiments.commands import doctor as checks
 
-IMPORT_ERROR = machine._import_error
+IMPORT_ERROR = checks._import_error
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the torchvision of the machine, which may be for another torch, could be imported."""
-    monkeypatch.setattr(machine, "_import_error", lambda _: None)
+    monkeypatch.setattr(checks, "_import_error", lambda _: None)
 
 
 def doctor(*options: str) -> tuple[int, dict[str, Any]]:
@@ -57,9 +57,9 @@ def test_torchvision_of_another_torch_is_found(
     monkeypatch: pytest.MonkeyPatch, torch: str, torchvision: str, level: str
 ) -> None:
     versions = {"torch": torch, "torchvision": torchvision}
-    monkeypatch.setattr(machine.metadata, "version", versions.__getitem__)
-    monkeypatch.setattr(machine.metadata, "requires", lambda _: ["numpy", "torch==2.13.0"])
-    assert machine._torchvision().level == level
+    monkeypatch.setattr(checks.metadata, "version", versions.__getitem__)
+    monkeypatch.setattr(checks.metadata, "requires", lambda _: ["numpy", "torch==2.13.0"])
+    assert checks._torchvision().level == level
 
 
 def test_a_torchvision_that_cannot_be_imported_is_a_problem(
@@ -67,10 +67,10 @@ def test_a_torchvision_that_cannot_be_imported_is_a_problem(
 ) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('no operator nms')\n", "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(machine, "_import_error", IMPORT_ERROR)
-    monkeypatch.setattr(machine.metadata, "version", lambda _: "2.13.0")
-    monkeypatch.setattr(machine.metadata, "requires", lambda _: [])
-    found = machine._torchvision()
+    monkeypatch.setattr(checks, "_import_error", IMPORT_ERROR)
+    monkeypatch.setattr(checks.metadata, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(checks.metadata, "requires", lambda _: [])
+    found = checks._torchvision()
     assert found.level == "problem"
     assert "cannot be imported with torch 2.13.0 (RuntimeError: no operator nms)" in found.sentence
 
@@ -78,18 +78,18 @@ def test_a_torchvision_that_cannot_be_imported_is_a_problem(
 def test_what_processes_need_to_talk_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: "/tmp/" + 40 * "x")
-    monkeypatch.setattr(machine, "_SHARED_MEMORY", tmp_path / "none")
-    long, missing = machine._temporary()
+    monkeypatch.setattr(checks.tempfile, "gettempdir", lambda: "/tmp/" + 40 * "x")
+    monkeypatch.setattr(checks, "_SHARED_MEMORY", tmp_path / "none")
+    long, missing = checks._temporary()
     assert (long.about, missing.about) == ("TMPDIR", "shared memory")
     assert "set TMPDIR to a shorter path" in long.sentence
-    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: "/tmp")
-    monkeypatch.setattr(machine, "_SHARED_MEMORY", tmp_path)
-    assert not list(machine._temporary())
+    monkeypatch.setattr(checks.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(checks, "_SHARED_MEMORY", tmp_path)
+    assert not list(checks._temporary())
 
 
 def test_a_network_drive_needs_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(checks, "_file_system", lambda _: "nfs4")
     ((level, sentence),) = found(doctor()[1], "storage")
     assert level == "warning"
     assert "set storage: journal" in sentence

@@ -39,7 +39,7 @@ Level = Literal["well", "warning", "problem"]
 
 
 class Finding(NamedTuple):
-    """One thing that was checked; `sentence` says what was found, and what to do about it."""
+    """The result of a check; `sentence` says what was found and what to do about it."""
 
     level: Level
     about: str
@@ -55,7 +55,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What this machine offers, and what may go wrong: versions, GPUs, storage, security."""
+    """Check what this machine offers and what may go wrong: versions, GPUs, storage, security."""
     facts = environment()
     findings = [*_torch(facts), *_room(), *_temporary(), *_storage(storage), *_ray(), *_security()]
     if as_json:
@@ -109,7 +109,7 @@ def _torchvision() -> Finding:
 
 
 def _import_error(package: str) -> str | None:
-    """The error that ends an import, in a process of its own; None if there is none."""
+    """The error of an import in a new process; None if it succeeds."""
     done = subprocess.run(
         [sys.executable, "-c", f"import {package}"], capture_output=True, text=True, check=False
     )
@@ -166,7 +166,7 @@ def _storage(url: str | None) -> Iterator[Finding]:
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of the file system that holds `folder`; empty where the system does not say."""
+    """The type of the file system that holds `folder`; empty if unknown."""
     mounts = Path("/proc/self/mounts")
     if not mounts.is_file():
         return ""
