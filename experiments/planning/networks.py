@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -109,20 +108,20 @@ def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
 def _members(recipe: Recipe, baseline: Architecture) -> tuple[Architecture, ...]:
     """A family around a baseline.
 
-    Before the coefficients are known, α and β are the published ones, and γ fills up the factor.
+    Before the coefficients are known, α and β are the published ones, and γ follows from the
+    factor.
     """
     grid, settings = recipe.coefficients, recipe.family
-    if grid.alpha and grid.beta and grid.gamma:
-        coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
-    else:
-        alpha, beta = PUBLISHED.alpha, PUBLISHED.beta
-        gamma = math.sqrt(max(1.0, grid.factor / (alpha * beta**2)))
-        coefficients = Coefficients(alpha, beta, gamma)
     if settings.cost == "latency":
         raise InvalidInput(
             "family.cost: members sized by latency cannot be estimated, because it is measured "
             "during the run; try a cost in macs: --set family.cost=macs --set family.targets=[…]"
         )
+    if grid.alpha and grid.beta and grid.gamma:
+        coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
+    else:
+        growth = PUBLISHED.alpha * PUBLISHED.beta**2
+        coefficients = replace(PUBLISHED, gamma=max(1.0, grid.factor / growth) ** 0.5)
     if settings.targets:
         family = family_for(
             baseline,

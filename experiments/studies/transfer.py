@@ -18,10 +18,10 @@ from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import InitialWeights
 from experiments.runs.folder import RecipeFolder
-from experiments.runs.recipe_changes import prepared, write_recipe
+from experiments.runs.recipe_changes import changed, prepared, write_recipe
 from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
 from scaling.jobs import InOrder
-from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember, load_family
+from scaling.saved_family import WEIGHTS, SavedFamily, load_family
 from search.study import open_study
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Status
@@ -118,7 +118,15 @@ def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
         "name": recipe.name,
         "data": recipe.data.source,
         "epochs": recipe.epochs,
-        "members": [_member(member, recipe, trained) for member in family],
+        "members": [
+            {
+                "name": member.name,
+                "resolution": member.architecture.resolution,
+                **member.cost._asdict(),
+                "accuracies": {way: accuracies[member.name] for way, accuracies in trained.items()},
+            }
+            for member in family
+        ],
     }
     opened.write("transfer.json", found)
     return found
@@ -131,37 +139,33 @@ def _trained(
     data: Data,
     networks: Mapping[str, Architecture],
     initial: Mapping[str, InitialWeights],
-) -> InOrder:
-    """Trains the networks from the weights `initial`, recorded in the study `way`."""
+) -> dict[str, list[float | None]]:
+    """The accuracies of each network after training from the weights `initial`, one per seed.
+
+    They are recorded in the study `way`.
+    """
+    train = changed(recipe, {"train.learning_rate": recipe.learning_rate_of(way)}).train
     evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
-    rate = {"learning_rate": recipe.learning_rate_of(way)}
-    evaluate = replace(evaluate, initial=initial, config=recipe.train.model_copy(update=rate))
-    jobs, run = InOrder(_jobs(recipe, networks)), conductor.run
+    evaluate = replace(evaluate, initial=initial, config=train)
+    budget = Budget(recipe.epochs, recipe.data_fraction)
+    jobs = [
+        (name, Job(f"{name}, seed {seed}", network, replace(budget, seed=seed)))
+        for seed in range(recipe.seed, recipe.seed + recipe.seeds)
+        for name, network in networks.items()
+    ]
+    trained, run = InOrder(job for _, job in jobs), conductor.run
     with run.timed(way):
         study = open_study(
             run.storage, way, stage="transfer", title=way.capitalize(), fence=conductor.fence
         )
-        conductor.conduct(study, jobs, evaluate, jobs.jobs, processes=recipe.processes)
-    for name, told in jobs.told.items():
+        conductor.conduct(study, trained, evaluate, trained.jobs, processes=recipe.processes)
+    accuracies: dict[str, list[float | None]] = {name: [] for name in networks}
+    for name, job in jobs:
+        told = trained.told[job.name]
         if told.status is not Status.COMPLETE:
-            raise StageFailed(f"transfer: {name}: training did not finish: {told.reason}")
-    return jobs
-
-
-def _jobs(recipe: TransferRecipe, networks: Mapping[str, Architecture]) -> list[Job]:
-    return [
-        Job(_job(name, seed), network, Budget(recipe.epochs, recipe.data_fraction, seed=seed))
-        for seed in _seeds(recipe)
-        for name, network in networks.items()
-    ]
-
-
-def _seeds(recipe: TransferRecipe) -> range:
-    return range(recipe.seed, recipe.seed + recipe.seeds)
-
-
-def _job(name: str, seed: int) -> str:
-    return f"{name}, seed {seed}"
+            raise StageFailed(f"transfer: {job.name}: training did not finish: {told.reason}")
+        accuracies[name].append(told.accuracy)
+    return accuracies
 
 
 def _weights(
@@ -170,22 +174,6 @@ def _weights(
     """The initial weights of each network: its member's; outputs are matched by class name."""
     names = (family.classes, tuple(classes))
     return {
-        networks[member.name].key: InitialWeights(
-            member.architecture, member.folder / WEIGHTS, names
-        )
-        for member in family
-    }
-
-
-def _member(
-    member: SavedMember, recipe: TransferRecipe, trained: Mapping[str, InOrder]
-) -> dict[str, Any]:
-    return {
-        "name": member.name,
-        "resolution": member.architecture.resolution,
-        **member.cost._asdict(),
-        "accuracies": {
-            way: [jobs.told[_job(member.name, seed)].accuracy for seed in _seeds(recipe)]
-            for way, jobs in trained.items()
-        },
+        networks[each.name].key: InitialWeights(each.architecture, each.folder / WEIGHTS, names)
+        for each in family
     }
