@@ -21,7 +21,7 @@ def write(folder: Path) -> None:
         path = RESULTS / f"{result}.json"
         found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         found = found.get(section) if section else found
-        text = f"*Not measured yet: `experiments/results/{result}.json` has none of it.*"
+        text = f"*Not measured yet: `experiments/results/{result}.json` has no such result.*"
         if found:
             text = f"{page(found)}\n\n{_where(found)}"
         write_file(folder / f"{section or result}.md", text + "\n")
@@ -58,8 +58,8 @@ def _training(found: dict[str, Any]) -> str:
         f"{setting['epochs']} epochs, on {setting['device']}. phiscale's convolutions do "
         f"{achieved:,.0f} billion operations per second, a large matrix product {ceiling:,.0f} on "
         f"{found['hardware']['threads']} CPU threads. A way that trained fewer networks is "
-        "compared with `advised` on those. In a long search no worker waits for the last, as with "
-        "few networks one does."
+        "compared with `advised` on those. In a long search, unlike here, no worker waits for the "
+        "last one."
     )
 
 
@@ -72,7 +72,7 @@ def _profile(found: dict[str, Any]) -> str:
         for name, spent in ways.items()
     ]
     return (
-        f"{_table(('one training', 'seconds', *parts), rows)}\n\n"
+        f"{_table(('one training run', 'seconds', *parts), rows)}\n\n"
         f"A network of {found['macs'] / 1e6:.1f}M MACs: an epoch of {found['train_images']:,} "
         f"images and validation on {found['held_out_images']:,}."
     )
@@ -108,8 +108,8 @@ def _latency(found: dict[str, Any]) -> str:
     return (
         f"{_table(('network', 'MACs', 'backend', 'median', 'quartiles'), rows)}\n\n"
         f"One image, one thread. The table of `{table['space']}` at {table['resolution']} pixels "
-        f"has {table['parts']:,} parts; of {table['networks']} networks that had no part in it the "
-        f"prediction was {table['median_error']:.1%} off in the median and "
+        f"has {table['parts']:,} parts; for {table['networks']} other networks, "
+        f"the prediction was {table['median_error']:.1%} off in the median and "
         f"{table['largest_error']:.1%} at most, with a rank correlation of "
         f"{table['rank_correlation']:.2f} (Kendall's τ)."
     )
@@ -125,7 +125,7 @@ def _overhead(found: dict[str, Any]) -> str:
     return (
         f"{_table(('no-op trials of 28 choices, TPE', 'by the clock', 'of the driver'), rows)}\n\n"
         "Time per trial. *Of the driver* is its processor time, which other work on the machine "
-        "changes less. Two workers where there are any; *reuse*: of Tune's `reuse_actors`."
+        "changes less. Executors with workers have two; *reuse* is Tune's `reuse_actors`."
     )
 
 
@@ -154,23 +154,23 @@ def _width(found: dict[str, Any]) -> str:
 
 
 def _beyond(measured: dict[str, Any]) -> str:
-    """What ends the width, as far as it was measured, and what follows for 1,000 workers."""
+    """What limits the number of workers, and what follows for 1,000 of them."""
     trials = {float(seconds): each for seconds, each in measured["trials"].items()}
     longest, workers = max(trials), measured["workers"]
     fastest = max(each["trials_per_second"] for each in trials.values())
     idle = [seconds for seconds, each in trials.items() if each["utilisation"] < 0.9]
     seen = (
-        f"Workers were idle for more than a tenth of their time first where trials took "
-        f"{max(idle):g} s, as {workers * longest / max(idle):,.0f} workers would be whose trials "
-        f"take {longest:g} s"
+        f"Workers were idle for more than a tenth of their time if trials took {max(idle):g} s or "
+        f"less; {workers * longest / max(idle):,.0f} workers with trials of {longest:g} s ask as "
+        "much of the driver"
         if idle
-        else f"{workers * longest / min(trials):,.0f} workers whose trials take {longest:g} s are "
-        "as much for the driver as the last row, in which they were idle for less than a tenth of "
-        "their time"
+        else "Workers were idle for less than a tenth of their time even in the last row; "
+        f"{workers * longest / min(trials):,.0f} workers with trials of {longest:g} s ask as much "
+        "of the driver"
     )
     return (
-        f"{seen}. At the most {fastest:.0f} trials a second were handed out, so on paper 1,000 "
-        f"workers are kept busy by trials of {1000 / fastest:.0f} s and longer."
+        f"{seen}. The driver handed out at most {fastest:.0f} trials per second, so in theory it "
+        f"keeps 1,000 workers busy with trials of {1000 / fastest:.0f} s or longer."
     )
 
 

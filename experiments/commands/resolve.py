@@ -43,18 +43,17 @@ def find_run(folder: Path) -> OpenRun | None:
 
 
 def existing_run(folder: Path) -> OpenRun:
-    """The run in `folder`, or of that name in runs/. Nothing of it is changed.
-
-    Raises `InvalidInput` if there is none.
-    """
-    place = _existing(folder)
-    return OpenRun(place, config.load(str(place / "recipe.yaml")))
+    """As `find_run`; raises `InvalidInput`, saying what to do, if there is none."""
+    if found := find_run(folder):
+        return found
+    raise _not_a_run(folder)
 
 
 def existing_folder(folder: Path) -> RecipeFolder:
     """The same for a run, a scaling study or a transfer."""
-    place = _existing(folder)
-    return RecipeFolder(place, read_recipe(place / "recipe.yaml"))
+    if place := _find(folder):
+        return RecipeFolder(place, read_recipe(place / "recipe.yaml"))
+    raise _not_a_run(folder)
 
 
 def _find(folder: Path) -> Path | None:
@@ -62,22 +61,20 @@ def _find(folder: Path) -> Path | None:
     return next((p.resolve() for p in places if (p / "recipe.yaml").is_file()), None)
 
 
-def _existing(folder: Path) -> Path:
-    if found := _find(folder):
-        return found
+def _not_a_run(folder: Path) -> InvalidInput:
     if folder.is_dir():
-        raise InvalidInput(
+        return InvalidInput(
             f"{folder}: not a run, because it contains no recipe.yaml; list the runs in a folder "
             "with: phiscale runs FOLDER"
         )
     parent = folder.parent if folder.parent != Path() else RUNS
     names = [each.name for each in runs_in(parent)]
     if not names:
-        raise InvalidInput(
+        return InvalidInput(
             f"{folder}: not found; give the folder of a run (by default in {RUNS}/), or start one "
             "with: phiscale run RECIPE"
         )
-    raise one_of(f"runs in {parent}", folder.name, names)
+    return one_of(f"runs in {parent}", folder.name, names)
 
 
 class FamilyTarget(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -12,8 +13,9 @@ from experiments.commands import stage_output
 from experiments.commands.shared_options import AsJson, Fork, Out, Quiet, Set, TakeOver, Target
 from experiments.commands.terminal import print_json, typed
 from experiments.progress import log
-from experiments.runs.folder import OpenRun
+from experiments.runs.folder import OpenRun, RecipeFolder
 from experiments.runs.opening import open_run
+from experiments.studies.recipes import StudyRecipe, TransferRecipe
 
 
 def _starting(does: str, *names: str) -> Callable[..., None]:
@@ -84,8 +86,7 @@ def run_stages(
     opened: OpenRun, names: Iterable[str], *, take_over: bool, quiet: bool, as_json: bool
 ) -> None:
     """Runs the stages `names` of a run and prints what they found."""
-    again = f"phiscale run {typed(opened.folder)}"
-    with log.recorded(opened.folder, quiet=quiet), ending(again):
+    with carrying_out(opened, quiet=quiet):
         from experiments import stages  # torch: not needed to find fault with a recipe
 
         found = stages.run(opened, names, take_over=take_over)
@@ -96,26 +97,40 @@ def run_stages(
 
 
 @contextmanager
-def ending(again: str) -> Iterator[None]:
-    """Ends a command that fails or is stopped with a message that says how to continue it."""
+def carrying_out(opened: RecipeFolder, *, quiet: bool) -> Iterator[None]:
+    """Logs messages in the folder; failures and Ctrl-C end the command, and say how to continue."""
     import optuna
 
     from experiments.stages import FAILURES
     from search import storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    status, resume = 1, f"finished training runs are kept; continue with: {again}"
-    try:
-        yield
-        return
-    except KeyboardInterrupt:
-        status, failed = 130, "interrupted"
-        resume = f"training runs are saved, unfinished ones too; continue with: {again}"
-    except FAILURES as failure:
-        failed = str(failure)
-    except storage.FAILURES as failure:
-        if not storage.is_gone(failure):
-            raise
-        failed = storage.sentence(failure)
-    log.trouble(f"{failed}; {resume}")
-    raise typer.Exit(status)
+    status, kept = 1, "finished training runs are kept"
+    with log.recorded(opened.folder, quiet=quiet):
+        try:
+            yield
+            return
+        except KeyboardInterrupt:
+            status, failed = 130, "interrupted"
+            kept = "training runs are saved, unfinished ones too"
+        except FAILURES as failure:
+            failed = str(failure)
+        except storage.FAILURES as failure:
+            if not storage.is_gone(failure):
+                raise
+            failed = storage.sentence(failure)
+        log.trouble(f"{failed}; {kept}; continue with: {command_of(opened)}")
+        raise typer.Exit(status)
+
+
+def command_of(opened: RecipeFolder) -> str:
+    """The command that starts or continues a run, study or transfer."""
+    folder = typed(opened.folder)
+    match opened.recipe:
+        case StudyRecipe():
+            return f"phiscale study {folder}"
+        case TransferRecipe(family=family, data=data):
+            run, source = typed(family.parent), shlex.quote(data.source)
+            return f"phiscale transfer {run} --data {source} --out {folder}"
+        case _:
+            return f"phiscale run {folder}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from experiments.commands.resolve import RUNS, existing_folder, runs_in
+from experiments.commands.running import command_of
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import out, print_json, print_rows, say, shown, typed
 from experiments.commands.trials import result
@@ -17,7 +18,6 @@ from experiments.config import Recipe
 from experiments.progress import log
 from experiments.progress.time_left import Done, Left, left
 from experiments.runs.folder import RecipeFolder
-from experiments.studies.recipes import StudyRecipe, TransferRecipe
 from reports.formatting import count, duration, number, percent, printable
 from reports.load import Run as Loaded
 from reports.load import Trial, load
@@ -175,20 +175,8 @@ def _sentence(opened: RecipeFolder, loaded: Loaded, driver: Driver | None) -> st
     if _is_finished(opened, loaded):
         what = "family" if loaded.family is not None else "report"
         return f"finished; the {what} is in {typed(opened.folder / what)}"
-    begun = "stopped; continue" if loaded.all_trials else "nothing is recorded yet; start it"
-    return f"{begun} with: {_command(opened)}"
-
-
-def _command(opened: RecipeFolder) -> str:
-    """The command that continues the run, study or transfer."""
-    folder = typed(opened.folder)
-    match opened.recipe:
-        case StudyRecipe():
-            return f"phiscale study {folder}"
-        case TransferRecipe(family=family, data=data):
-            return f"phiscale transfer {typed(family.parent)} --data {data.source} --out {folder}"
-        case _:
-            return f"phiscale run {folder}"
+    start = "stopped; continue" if loaded.all_trials else "nothing is recorded yet; start it"
+    return f"{start} with: {command_of(opened)}"
 
 
 def _print_running(running: list[Trial], header: str) -> None:
@@ -271,8 +259,8 @@ def list_runs(
 def _run_row(place: Path) -> dict[str, Any]:
     opened = existing_folder(place)
     loaded = load(opened.folder)
-    begun = [name for name, trials in loaded.trials.items() if trials]
-    stage = begun[-1] if begun else "nothing yet"
+    started = [name for name, trials in loaded.trials.items() if trials]
+    stage = started[-1] if started else "nothing yet"
     stopped = "finished" if _is_finished(opened, loaded) else f"stopped: {stage}"
     members = (loaded.family or {}).get("members", ())
     starts = loaded.manifest.get("starts", [])

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.running import ending
-from experiments.commands.shared_options import AsJson, Quiet, Set, TakeOver
-from experiments.commands.terminal import out, print_json, print_rows, shown, typed, wrote
-from experiments.progress import log
+from experiments.commands.resolve import existing_run
+from experiments.commands.running import carrying_out
+from experiments.commands.shared_options import AsJson, Quiet, RunFolder, Set, TakeOver
+from experiments.commands.terminal import out, print_json, print_rows, shown, wrote
 from reports.formatting import count, percent
 from reports.schema import rows
 
@@ -32,8 +32,7 @@ def study(
     from reports import scaling_study
 
     opened = studies.open_study_run(recipe, folder, changes or (), take_over=take_over)
-    again = f"phiscale study {typed(opened.folder)}"
-    with log.recorded(opened.folder, quiet=quiet), ending(again):
+    with carrying_out(opened, quiet=quiet):
         found = studies.run(opened, take_over=take_over)
     sentences = scaling_study.write(opened.folder)
     if as_json:
@@ -65,7 +64,7 @@ def _accuracy(row: Mapping[str, Any]) -> str:
 
 
 def transfer(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a family.")],
+    run: RunFolder,
     data: Annotated[str, typer.Option("--data", help="The other images; any data.source.")],
     folder: Annotated[
         Path | None,
@@ -80,9 +79,10 @@ def transfer(
     from experiments.studies import transfer as transfers
     from reports import transfer as reported
 
-    opened = transfers.open_transfer(run, data, folder, changes or (), take_over=take_over)
-    again = f"phiscale transfer {run} --data {data}"
-    with log.recorded(opened.folder, quiet=quiet), ending(again):
+    opened = transfers.open_transfer(
+        existing_run(run).folder, data, folder, changes or (), take_over=take_over
+    )
+    with carrying_out(opened, quiet=quiet):
         found = transfers.run(opened, take_over=take_over)
     sentence = reported.write(opened.folder)
     if as_json:

@@ -125,6 +125,20 @@ def test_status_of_a_stopped_run_says_how_to_continue(phiscale, copied):
     assert json.loads(phiscale("status", folder, "--json").out)["driver"] is None
 
 
+def test_a_transfer_finds_its_run_by_name_and_says_how_to_continue(phiscale, copied, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(copied.parent.parent)
+    monkeypatch.setattr("experiments.studies.transfer.run", stopped)
+    said = phiscale("transfer", "tiny", "--data", "my images", "--out", "elsewhere")
+    assert said.status == 130
+    assert (
+        "interrupted; training runs are saved, unfinished ones too; continue with: "
+        "phiscale transfer runs/tiny --data 'my images' --out elsewhere"
+    ) in " ".join(said.err.split())
+
+
 def test_a_run_is_found_by_its_name_and_a_wrong_one_is_corrected(phiscale, copied, monkeypatch):
     monkeypatch.chdir(copied.parent.parent)
     assert phiscale("status", "tiny").status == 0
