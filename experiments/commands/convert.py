@@ -37,8 +37,8 @@ def convert(
         log.note(f"{weights}: the tensors are those of {source}")
         if others:
             log.remark(
-                f"{', '.join(others)} have the same tensors and other numerics; name the network "
-                f"to choose: phiscale convert {others[0]} {weights} --out {target}"
+                f"{', '.join(others)} have the same tensors but other numerics; to choose one, "
+                f"name it: phiscale convert {others[0]} {weights} --out {target}"
             )
     if back:
         export_weights(source, weights, target)

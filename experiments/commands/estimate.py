@@ -86,7 +86,7 @@ def _print_estimate(found: Estimate) -> None:
     if found.under_load:
         out.print(
             f"other processes used about {1 - found.cpu_share:.0%} of the CPU during the "
-            "measurement: on an idle machine the run is faster; measure again then",
+            "measurement; a run on an idle machine is faster: measure again when it is idle",
             style="yellow",
         )
 

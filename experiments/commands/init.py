@@ -114,7 +114,7 @@ def _macs(budget: str | None) -> int | None:
     found = quantity(budget)
     if not isinstance(found, int) or found < 1:
         raise InvalidInput(
-            f"--budget {budget}: a number of multiply–adds is needed, such as 300M or 1.5G"
+            f"--budget {budget}: must be a number of multiply–adds, such as 300M or 1.5G"
         )
     return found
 

@@ -55,7 +55,7 @@ def report(
         opened = saved or open_run(runs[0], folder, changes or ())
         if not os.access(opened.folder, os.W_OK):
             raise InvalidInput(
-                f"{opened.folder}: cannot be written to; write the page to another folder with "
+                f"{opened.folder}: cannot write to this folder; write the page to another with "
                 "--page DIR"
             )
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
@@ -103,8 +103,8 @@ def plot(
         raise InvalidInput(f"--out {file}: must end in .png, .svg or .pdf")
     if len(runs) > 1 and kind != "search_progress":
         raise InvalidInput(
-            f"{kind}: this figure is of one run, but got {len(runs)}; only search_progress "
-            "takes repeats"
+            f"{kind}: this figure shows one run, but got {len(runs)}; only search_progress takes "
+            "repeats"
         )
     figure_style.save(figure_style.at_width(_figure(kind, runs), width), file)
     wrote(file)
@@ -121,8 +121,9 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
         found = tables.collect(loaded[0])
         if kind not in figures.drawable(found):
             raise InvalidInput(
-                f"{kind}: the run {runs[0]} has nothing to show in it yet; phiscale status "
-                f"{runs[0]} says how far it is, and phiscale latency {runs[0]} measures latencies"
+                f"{kind}: the run {runs[0]} has no data for this figure yet; see its progress "
+                f"with phiscale status {runs[0]}, or measure latencies with phiscale latency "
+                f"{runs[0]}"
             )
         return figures.draw(kind, loaded[0], found)
     groups: dict[str, list[pd.DataFrame]] = {}

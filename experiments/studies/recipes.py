@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,7 +16,6 @@ from reports import published
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.compound import scale
-from scaling.rules import Rule
 from scaling.study_design import StudyPoint, grown, narrowed, sized, small_image_form
 from space import presets
 from space.architecture import Architecture
@@ -37,42 +35,42 @@ class BaselineConfig(Section):
     """A network that is scaled."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w .,×+()-]{0,39}$")]
-    """What figures and tables call it."""
+    """Its name in figures and tables."""
     network: str | dict[str, Any]
     """A preset's name, the path of an `architecture.json`, or the architecture itself."""
     resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Pixels of its input; none: the network's own."""
+    """Resolution in pixels (default: the network's own)."""
     small_images: bool = False
-    """Whether early strides become 1, so that the last maps keep at least 2 pixels."""
+    """Changes early strides to 1, so that the last maps keep at least 2 pixels a side."""
     divisor: Annotated[int, Field(ge=1, le=64)] | None = None
-    """What its channels stay multiples of; none: the network's own, 8 for most, which is coarse for
-    networks of few channels."""
+    """Channels are multiples of it (default: the network's own, mostly 8, which is coarse for
+    networks with few channels)."""
     depth: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """How many times as deep it is made."""
+    """Factor by which its depth is scaled first."""
     macs: Quantity | None = None
-    """Multiply–adds that it is narrowed or widened to, once it is as deep; none: as it is."""
+    """Multiply–adds to which its width is then scaled (default: the width is kept)."""
     rules: tuple[RuleName, ...] = ()
-    """How this one grows; none: as the study's `rules` say."""
+    """Rules by which it grows (default: the study's)."""
     published: Literal[
         "", "efficientnet_b0", "mnasnet_a1", "mobilenet_v1", "mobilenet_v2", "resnet50"
     ] = ""
-    """Whose results on ImageNet are drawn beside it, as published: with `factors` how that network
-    scales, with `targets` its family; empty: nobody's."""
+    """Network whose published results on ImageNet are drawn beside it: with `factors` how that
+    network scales, with `targets` its family."""
 
     def build(self, num_classes: int, in_channels: int) -> Architecture:
-        """The network for so many classes and colour channels.
+        """The network for this number of classes and colour channels.
 
         Without dropout and stochastic depth: a study trains all its networks alike, and briefly.
         """
+        network = self._load()
         network = replace(
-            self._load(),
+            network,
             num_classes=num_classes,
             in_channels=in_channels,
+            resolution=self.resolution or network.resolution,
             dropout=0.0,
             stochastic_depth=0.0,
         )
-        pixels = self.resolution or network.resolution
-        network = replace(network, resolution=pixels)
         if self.small_images:
             network = small_image_form(network)
         if self.divisor is not None:
@@ -97,20 +95,20 @@ class StudyRecipe(Common, BudgetConfig):
     """A scaling study."""
 
     seeds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Training runs of each network, with the seeds from `seed` on."""
+    """Training runs of each network, with consecutive seeds from `seed`."""
     baselines: Annotated[tuple[BaselineConfig, ...], Field(min_length=1)]
     """The networks that are scaled."""
     rules: Annotated[tuple[RuleName, ...], Field(min_length=1)]
-    """How they grow."""
+    """Rules by which they grow."""
     coefficients: tuple[Growth, Growth, Growth] = (PUBLISHED.alpha, PUBLISHED.beta, PUBLISHED.gamma)
     """α, β and γ of the rule `compound`."""
     factors: tuple[Annotated[float, Field(gt=1, le=10_000)], ...] = ()
-    """What each rule multiplies a baseline's own MACs by; rules are compared."""
+    """Factors by which each rule multiplies a baseline's MACs, to compare rules."""
     targets: tuple[Quantity, ...] = ()
-    """MACs that every baseline is scaled to instead; baselines are compared."""
+    """MACs to which every baseline is scaled instead, to compare baselines."""
     best: str
-    """The rule (of `factors`) or baseline (of `targets`) that is claimed to be the best at equal
-    MACs: what the study's sentence is about."""
+    """The rule (with `factors`) or baseline (with `targets`) expected to be best at equal MACs; the
+    report says whether it is."""
     metric: Literal["top1", "balanced"] = "top1"
     """Accuracy over all images, or the mean over classes."""
     processes: Workers = 1
@@ -141,18 +139,16 @@ class StudyRecipe(Common, BudgetConfig):
     def points(self, num_classes: int) -> tuple[StudyPoint, ...]:
         """The networks of the study, in order of cost where rules are compared."""
         found: list[StudyPoint] = []
+        coefficients = Coefficients(*self.coefficients)
         for baseline in self.baselines:
             network = baseline.build(num_classes, self.data.channels)
-            ways = self._rules(baseline)
+            names: tuple[str, ...] = baseline.rules or self.rules
+            ways = {name: rules.load(name, coefficients) for name in names}
             if self.factors:
                 found += grown(baseline.name, network, ways, self.factors)
             else:
                 found += sized(baseline.name, network, ways, self.targets)
         return tuple(found)
-
-    def _rules(self, baseline: BaselineConfig) -> Mapping[str, Rule]:
-        coefficients = Coefficients(*self.coefficients)
-        return {name: rules.load(name, coefficients) for name in baseline.rules or self.rules}
 
 
 class TransferRecipe(Common, BudgetConfig):
@@ -161,7 +157,7 @@ class TransferRecipe(Common, BudgetConfig):
     family: Path
     """Folder of the family."""
     seeds: Annotated[int, Field(ge=1, le=20)] = 1
-    """Training runs of each member either way, with the seeds from `seed` on."""
+    """Training runs of each member, fine-tuned and from scratch, with consecutive seeds."""
     metric: Literal["top1", "balanced"] = "top1"
     """Accuracy over all images, or the mean over classes."""
     processes: Workers = 1
@@ -170,16 +166,13 @@ class TransferRecipe(Common, BudgetConfig):
     """Learning rate of fine-tuning over that of training from scratch."""
 
     def learning_rate_of(self, way: str) -> float:
-        """What the networks are trained with, either way."""
+        """The learning rate of one of the two ways."""
         rate = self.train.learning_rate
         return rate * self.fine_tuning_rate if way == FINE_TUNED else rate
 
 
 def read_recipe(path: Path) -> Common:
-    """The recipe that a folder holds: a run's, a scaling study's or a transfer's.
-
-    Raises `InvalidInput` where it is none of these.
-    """
+    """The recipe of a run, a scaling study or a transfer; raises `InvalidInput` for others."""
     keys = config.keys(str(path))
     if "baselines" in keys:
         return config.load_as(StudyRecipe, str(path))
@@ -189,12 +182,12 @@ def read_recipe(path: Path) -> Common:
 
 
 def is_json(name: str) -> bool:
-    """Whether a network's name is the path of a JSON file; others are names of presets."""
+    """Whether the name of a network is the path of a JSON file, not that of a preset."""
     return name.lower().endswith(".json")
 
 
 def read_architecture(path: Path) -> Architecture:
-    """The network in a JSON file; raises `InvalidInput` where there is none."""
+    """The network in a JSON file; raises `InvalidInput` if it cannot be read."""
     text = read_text(path)
     try:
         data = json.loads(text)

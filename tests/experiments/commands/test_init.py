@@ -225,7 +225,7 @@ def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--budget", "much"), "--budget much: a number of multiply–adds is needed, such as 300M"),
+        (("--budget", "much"), "--budget much: must be a number of multiply–adds, such as 300M"),
         (("--budget", "300"), "no shipped space has a network of 150 to 300 MACs"),
         (("--out", "recipe.txt"), "a recipe's name must end in .yaml"),
         (("--device", "tpu"), "'auto', 'cpu', 'cuda'"),
@@ -254,7 +254,7 @@ def test_on_a_terminal_it_asks(sources, phiscale, tmp_path, monkeypatch):
     monkeypatch.setattr(init.Prompt, "ask", lambda *_, **__: next(answers))
     said = phiscale("init", sources["folder"], "--out", tmp_path / "asked.yaml")
     assert said.status == 0
-    assert "--budget lots: a number" in said.err
+    assert "--budget lots: must be a number" in said.err
     assert config.load(str(tmp_path / "asked.yaml")).objective.target == 700_000
 
 
