@@ -21,11 +21,10 @@ from experiments.planning.estimate import Estimate, Estimator
 from experiments.runs.recipe_changes import changed
 from space.validation import InvalidInput, validate
 
-#: The part of the time that is planned for training; the rest is for exports and the report
-#: (assumed).
+#: The part of the time for training; the rest is for exports and the report (assumed).
 _PLANNED = 0.9
 
-#: Members of a family and trials of a search that are left at least (assumed).
+#: The minimum number of members of a family, and of trials of a search (assumed).
 _LEAST_MEMBERS, _LEAST_TRIALS = 2, 8
 
 #: Factors by which the baseline's MACs shrink, to a quarter at least, and percentages of trials and
@@ -85,8 +84,8 @@ def fitted_draft(
 ) -> tuple[Draft, Estimate]:
     """A draft of a recipe that fits into `hours`, and its estimate.
 
-    `draft_of` drafts a recipe for a budget, of which `budget` is the largest; `keep_budget` says
-    that no smaller one is allowed. Raises `InvalidInput` if nothing is enough.
+    `draft_of` drafts a recipe for a budget, `budget` or, without `keep_budget`, a smaller one.
+    Raises `InvalidInput` if nothing is enough.
     """
 
     def recipe_for(budget: int) -> Recipe:
@@ -103,23 +102,19 @@ def fitted_draft(
                 reduced = {key: attrgetter(key)(recipe) for key in _REDUCED}
                 yield changed(drafted, {"family.targets": members, **reduced})
 
-    found = _fit_or_refuse(Estimator(recipe_for(budget), say), hours, baselines, keep_budget)
+    def fitted(recipe: Recipe) -> Fit:
+        if found := fit(Estimator(recipe, say), hours, baselines):
+            return found
+        hint = "leave --budget out, or allow more" if keep_budget else "allow more"
+        raise InvalidInput(f"--hours {hours:g}: no recipe for these images fits; {hint}")
+
+    found = fitted(recipe_for(budget))
     if found.changes:  # measure the networks that the reduced recipe trains
-        found = _fit_or_refuse(Estimator(found.recipe, say), hours, baselines, keep_budget)
+        found = fitted(found.recipe)
     draft = draft_of(int(found.recipe.objective.target))
     drafted = recipe_for(draft.budget)
     text = with_values(draft.text, differences(drafted, found.recipe))
     return replace(draft, text=text), found.estimate
-
-
-def _fit_or_refuse(
-    estimator: Estimator, hours: float, baselines: Variants, keep_budget: bool
-) -> Fit:
-    found = fit(estimator, hours, baselines)
-    if found is None:
-        hint = "leave --budget out, or allow more" if keep_budget else "allow more"
-        raise InvalidInput(f"--hours {hours:g}: no recipe for these images fits; {hint}")
-    return found
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, Any]:
@@ -194,5 +189,5 @@ def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def _rounded(macs: float) -> int:
-    """To two digits, as people write a budget."""
+    """Rounded to two digits, as people write a budget."""
     return int(float(f"{macs:.1e}"))
