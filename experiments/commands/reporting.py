@@ -11,7 +11,7 @@ import typer
 from experiments.commands.resolve import existing_run, find_run
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
-from experiments.commands.terminal import err, say, wrote
+from experiments.commands.terminal import err, print_json, say, wrote
 from experiments.runs.opening import open_run
 from reports import figure_style, figures, search_figures, trial_tables
 from reports.load import load
@@ -41,15 +41,14 @@ def report(
     from reports import run_comparison, scaling_study
     from reports.page import write
 
-    if len(runs) > 1:
-        wrote(run_comparison.write(runs, folder or Path("comparison")))
-        return
     run = Path(runs[0])
-    if page is not None:
-        wrote(write(existing_run(folder or run).folder, folder=page))
+    if len(runs) > 1:
+        written = run_comparison.write(runs, folder or Path("comparison"))
+    elif page is not None:
+        written = write(existing_run(folder or run).folder, folder=page)
     elif (run / "study.json").is_file():
         scaling_study.write(run)
-        wrote(run / "report" / "index.html")
+        written = run / "report" / "index.html"
     else:
         saved = None if changes else find_run(folder or run)
         opened = saved or open_run(runs[0], folder, changes or ())
@@ -59,6 +58,11 @@ def report(
                 "--page DIR"
             )
         run_stages(opened, ("report",), take_over=False, quiet=False, as_json=as_json)
+        return
+    if as_json:
+        print_json({"report": str(written)})
+    else:
+        wrote(written)
 
 
 def watch(run: RunFolder, port: Port = 0) -> None:

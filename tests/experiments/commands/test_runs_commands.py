@@ -262,7 +262,8 @@ def test_the_page_of_a_run_that_cannot_be_written_to_goes_elsewhere(
     monkeypatch.setattr(os, "access", lambda _, mode, **__: mode != os.W_OK)
     refused = phiscale("report", copied)
     assert (refused.status, "with --page DIR" in refused.err) == (2, True)
-    assert phiscale("report", copied, "--page", page).status == 0
+    written = json.loads(phiscale("report", copied, "--page", page, "--json").out)
+    assert written == {"report": str(page / "index.html")}
     assert (page / "index.html").is_file()
     assert sorted(path.name for path in copied.iterdir()) == before
 
