@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments import config
 from experiments.commands.shared_options import AsJson, Set, Target
 from experiments.commands.terminal import out, print_json, print_rows, say
 from experiments.progress import log
+from experiments.runs.opening import recipe_and_folder
 from reports.formatting import count, duration, size
 
 if TYPE_CHECKING:
@@ -33,12 +34,10 @@ def estimate(
 
     Trains the smallest, the median and the largest network for some seconds.
     """
-    from experiments import config
     from experiments.planning import time_limit
     from experiments.planning.estimate import Estimator
 
-    saved = Path(recipe) / "recipe.yaml"
-    loaded = config.load(str(saved) if saved.is_file() else recipe, changes or ())
+    loaded, _ = recipe_and_folder(config.load, recipe, overrides=changes or ())
     estimator = Estimator(loaded, log.note)
     found = estimator.estimate(machines=machines)
     fit = time_limit.fit(estimator, hours) if hours else None
