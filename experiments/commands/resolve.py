@@ -1,4 +1,4 @@
-"""What names on the command line stand for (runs, networks, families), and their completion."""
+"""Runs, networks and families by their names on the command line, and completion of names."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def _not_a_run(folder: Path) -> InvalidInput:
 
 
 class FamilyTarget(NamedTuple):
-    """A saved family, and the member of it that was named; None for all."""
+    """A saved family, and the member that was named; None for all of them."""
 
     folder: Path
     member: str | None
 
     @property
     def member_folder(self) -> Path:
-        """The folder of the one member. Raises `InvalidInput` where several could be meant."""
+        """The folder of the one member. Raises `InvalidInput` if a choice of several is needed."""
         names = _members(self.folder)
         if self.member is None and len(names) > 1:
             raise InvalidInput(
@@ -96,9 +96,9 @@ class FamilyTarget(NamedTuple):
 
 
 def find_family(name: str) -> FamilyTarget | None:
-    """What `RUN`, `RUN:b1`, a family's folder or a member's folder mean; None for other names.
+    """The family or member that `RUN`, `RUN:b1` or a folder of either names; None for others.
 
-    A run is a folder, or of that name under runs/, as everywhere.
+    RUN is a folder, or the name of one in runs/.
     """
     path, (run, _, part) = Path(name), name.rpartition(":")
     for place in (path, RUNS / path):
@@ -136,10 +136,10 @@ def existing_family(name: str) -> FamilyTarget:
 
 
 def load_architecture(name: str) -> Architecture:
-    """The network that is called `name`: a preset, a JSON file, or one that a run has found.
+    """The network called `name`: a preset, a JSON file, or one of a run.
 
     `RUN` is a run's baseline, `RUN:b1` a member of its family, `RUN:trial-3` a trial by its job's
-    name. Raises `InvalidInput` with the nearest name.
+    name. Raises `InvalidInput` with the nearest name for others.
     """
     run, _, part = name.rpartition(":")
     if run and (found := find_run(Path(run))):

@@ -1,8 +1,8 @@
 """How long a recipe will take, in hours and bytes per stage, from short measured training runs.
 
-The seconds per image are measured on networks from the smallest to the largest that the run can
-meet, and interpolated in between by MACs. What is not known beforehand (which network becomes the
-baseline, how many training runs the pruner stops) widens the interval.
+Seconds per image are measured on networks from the smallest to the largest of a run, and
+interpolated by MACs. What is unknown beforehand (which network becomes the baseline, how many
+training runs the pruner stops) widens the interval.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
 
-#: The minimum relative uncertainty of seconds (assumed: other processes, heat, and what a few
-#: networks say about others).
+#: The minimum relative uncertainty of seconds (assumed: other processes, heat, interpolation).
 _DOUBT = 0.1
 
 #: The share of the CPU below which a measurement is repeated, and how often it is made (assumed).
@@ -47,7 +46,7 @@ _PARAM_BYTES, _CHECKPOINT_COPIES, _MEMBER_COPIES = 4, 3, 3
 
 
 class Range(NamedTuple):
-    """A quantity with the interval in which it is expected."""
+    """An estimate with the interval in which the quantity is expected."""
 
     low: float
     middle: float
@@ -258,7 +257,7 @@ class Estimator:
     def _member_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe
     ) -> Iterable[tuple[int, Range]]:
-        """The training run of each member. Its cost depends on the coefficients, not yet known."""
+        """The training run of each member; its cost depends on the unknown coefficients."""
         settings = recipe.family
         product = 1 + recipe.coefficients.tolerance / recipe.coefficients.factor
         powers = [0.0] * len(settings.targets) or [abs(phi) for phi in settings.phi]
@@ -270,7 +269,7 @@ class Estimator:
     def _coefficient_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe
     ) -> Iterable[tuple[int, Range]]:
-        """Groups of equally long training runs: how many, and the seconds of the whole group."""
+        """Groups of equally long training runs: their number, and seconds of the whole group."""
         settings, grid = recipe.coefficients, networks.grid
         if not grid:
             return
@@ -305,10 +304,10 @@ def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:
 
 
 def _kept_by_pruner(recipe: Recipe) -> tuple[float, float, float]:
-    """The part of the search's training that the pruner leaves: at least, about, at most.
+    """The fraction of the search's epochs that the pruner leaves: minimum, estimate, maximum.
 
-    At least: half of the trials after its start end at the first judgement (the median pruner's
-    own rule). About: half of that saving (assumed).
+    At the minimum, half of the trials after its start-up end at its first decision (the rule of the
+    median pruner). The estimate is half of that saving (assumed).
     """
     search = recipe.search
     if search.pruner.kind == "none" or search.epochs < 2:

@@ -1,4 +1,4 @@
-"""The networks that a run can meet, before any is trained: candidates, baselines, grid, members."""
+"""The networks that a run may train: candidates, baselines, grid, members."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COUNT_DRAWS = 500
 
 @dataclass(frozen=True)
 class ExpectedNetworks:
-    """The networks that a run with `recipe` can meet.
+    """The networks that a run of `recipe` may train.
 
     `drawn` are random candidates within the bounds, with the cheapest and the most expensive ones
     found, in order of MACs.
@@ -51,7 +51,7 @@ class ExpectedNetworks:
 
     @cached_property
     def baselines(self) -> tuple[Architecture, ...]:
-        """Candidates at the quartiles of MACs: they stand for the baseline, which is not known."""
+        """Candidates at the quartiles of MACs, in place of the baseline, which is not known yet."""
         last = len(self.drawn) - 1
         return tuple(self.drawn[round(place * last)] for place in (0.25, 0.5, 0.75))
 
@@ -80,7 +80,7 @@ class ExpectedNetworks:
 
 
 def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
-    """The networks that a run with these images can meet.
+    """The networks that a run may train on these images.
 
     Raises:
         InvalidInput: if no network of the space lies within the bounds.
@@ -100,7 +100,7 @@ def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
         rows.append(edge[candidates.within(edge)])
     if not sum(map(len, rows)):
         somewhere = moves.uniform(candidates.sizes, 1, rng)[0]
-        rows = [candidates.unseen(set(), somewhere, rng).row[None]]  # raises, and says why
+        rows = [candidates.unseen(set(), somewhere, rng).row[None]]  # raises an error that says why
     drawn = [candidates.at_row(row).architecture for row in np.concatenate(rows)]
     return ExpectedNetworks(recipe, candidates, tuple(sorted(drawn, key=lambda n: cost(n).macs)))
 

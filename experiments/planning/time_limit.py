@@ -1,7 +1,7 @@
-"""How to make a run fit into a time: fewer members, a smaller baseline, fewer trials, fewer epochs.
+"""Makes a run fit into a time by fewer members, a smaller baseline, fewer trials, fewer epochs.
 
-These are reduced in this order, and each no more than needed. No stage is emptied, and finalists
-are never trained for fewer epochs than candidates.
+They are reduced in this order, each no more than needed. No stage becomes empty, and finalists are
+never trained for fewer epochs than candidates.
 """
 
 from __future__ import annotations

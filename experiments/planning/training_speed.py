@@ -30,7 +30,7 @@ _EPOCHS = 4
 _EPOCH_SECONDS = 1.5
 _LEAST_BATCHES = 4
 
-#: Seconds for which `cpu_share` keeps the CPU busy, and bytes of one step, which frees the GIL.
+#: Seconds for which `cpu_share` keeps the CPU busy, and bytes hashed per step, without the GIL.
 _BUSY_SECONDS, _BUSY_BYTES = 0.2, 1 << 20
 
 
@@ -52,7 +52,7 @@ class TrainingSpeed(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeedTest:
-    """Measures networks with a recipe's images and training, `workers` training runs at a time."""
+    """Measures networks as the recipe trains them, with `workers` training runs at a time."""
 
     recipe: Recipe
     data: Data
@@ -113,7 +113,7 @@ class SpeedTest:
 
 
 def cpu_share(threads: int) -> float:
-    """The part of `threads` CPU cores that this process gets: 1.0 on an idle machine."""
+    """The fraction of `threads` CPU cores that this process gets: 1.0 on an idle machine."""
 
     def busy(_: int) -> float:
         wall, cpu = time.perf_counter(), time.thread_time()
@@ -126,6 +126,6 @@ def cpu_share(threads: int) -> float:
 
 
 def _subset(images: Images, count: int) -> Images:
-    """At most `count` of the images, from all classes alike."""
+    """A random subset of at most `count` images."""
     order = np.random.default_rng(0).permutation(len(images))
     return images.subset(np.sort(order[:count]))

@@ -109,10 +109,10 @@ def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Path]:
 
 
 def largest_resolution(recipe: Recipe) -> int:
-    """The most pixels that a network of the run can have, as far as the recipe tells.
+    """The highest resolution in pixels that a network of the run can have by its recipe.
 
-    γ is at most √(factor + tolerance), where α and β are 1; a target is met by resolution alone at
-    most. Targets in other units than MACs are taken to ask for eight times the baseline's cost.
+    γ is at most √(factor + tolerance), with α and β of 1; targets are met by resolution alone in
+    the worst case. Those in other units than MACs count as eight times the baseline's cost.
     """
     settings, family = recipe.coefficients, recipe.family
     growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)

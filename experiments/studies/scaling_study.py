@@ -84,9 +84,9 @@ def _largest_resolution(recipe: StudyRecipe) -> int:
 
 
 def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
-    """Trains what is not trained yet, and writes and gives study.json (`described`).
+    """Trains what is not trained yet, writes study.json and returns its content.
 
-    Seeds come one after the other, so that a study that is stopped has all its points. Raises
+    One seed follows the other, so that a stopped study has all of its points. Raises
     `StageFailed` where a training run failed, and `InvalidInput` where another process drives the
     study and is not to be taken over.
     """
@@ -110,7 +110,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
                 conductor.conduct(study, trained, evaluate, in_turn, processes=recipe.processes)
         finally:  # also where the study is stopped
             known = _known(study, in_turn)
-            found = described(recipe, points, table, known)
+            found = _content(recipe, points, table, known)
             if any(known.values()):
                 opened.write("study.json", found)
     for name, told in trained.told.items():
@@ -154,7 +154,7 @@ def _keep_maps(
     kept.write_images()
 
 
-def described(
+def _content(
     recipe: StudyRecipe,
     points: Sequence[StudyPoint],
     table: Sequence[Sequence[Job]],

@@ -94,7 +94,7 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
 
 
 def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
-    """Trains each member both ways, and writes and gives transfer.json.
+    """Trains each member both ways, writes transfer.json and returns its content.
 
     Raises `StageFailed` where a training run failed, and `InvalidInput` where another process
     drives the transfer and is not to be taken over.
