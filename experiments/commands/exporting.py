@@ -17,7 +17,6 @@ from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
     from scaling.formats import Format
-    from scaling.verification import Check
 
 _EVERY = "safetensors,torch,onnx,program,timm,card"
 
@@ -141,17 +140,17 @@ def predict(
         best = [{"class": name, "probability": odds} for name, odds in pairs]
         facts.append({"image": str(each.image), "top": best})
         if not as_json:
-            answers = "   ".join(f"{_printable(name)} {odds:.1%}" for name, odds in pairs)
-            say(f"{each.image}   {answers}")
+            answers = [f"{name} {odds:.1%}" for name, odds in pairs]
+            say(_printable("   ".join([str(each.image), *answers])))
     if as_json:
         print_json(facts)
     if any("error" in fact for fact in facts):
         raise typer.Exit(1)
 
 
-def _printable(name: str) -> str:
-    """A class's name without control characters."""
-    return "".join(c if c.isprintable() else "�" for c in name)
+def _printable(line: str) -> str:
+    """A line without control characters, which names of files and classes may contain."""
+    return "".join(each if each.isprintable() else "�" for each in line)
 
 
 def verify(
@@ -167,15 +166,13 @@ def verify(
     from scaling.verification import Different, verify
 
     folder = existing_family(family).folder
-    checks: list[Check] = []
     try:
         loaded = load_family(folder)
         data = run_images(folder)
         if data is None:
             log.remark(f"{folder}: is not in a run, so outputs are compared on random inputs")
         images = data.test if data else None
-        for check in verify(loaded, lambda member: some_inputs(member, images), trust=trust):
-            checks.append(check)
+        checks = list(verify(loaded, lambda member: some_inputs(member, images), trust=trust))
     except (InvalidInput, Different) as error:
         log.trouble(str(error))
         raise typer.Exit(1) from None

@@ -238,6 +238,11 @@ def test_images_that_cannot_be_read_are_named_and_the_others_predicted(family, t
     assert found["a.png"]["top"]
     assert "not an image of a known format" in found["broken.png"]["error"]
     assert "floating-point" in found["float.tif"]["error"]
+    strange = tmp_path / "strange\x1b[2J.png"
+    shutil.copy(pictures / "a.png", strange)
+    said = invoke("predict", family / "b0", strange)
+    assert said.exit_code == 0
+    assert "strange�[2J.png   " in said.stdout
 
 
 def test_verify_ends_with_the_first_difference(family, tmp_path):
