@@ -105,7 +105,7 @@ def _print_fit(
         low, middle, high = map(duration, fit.estimate.seconds)
         out.print(f"to fit into {limit} ({middle}, between {low} and {high}):")
         sets = [shlex.quote(f"{key}={shown(value)}") for key, value in fit.changes.items()]
-        say("  " + " --set ".join([f"phiscale run {recipe}", *sets]))
+        say("  " + " --set ".join([f"phiscale run {shlex.quote(recipe)}", *sets]))
     if enough is not None:
         prefix = "or " if fit else ""
         out.print(f"{prefix}use {enough} machines like this one (executor.kind: ray)")

@@ -11,7 +11,7 @@ import typer
 from rich.prompt import Prompt
 
 from experiments.commands.shared_options import AsJson, Set
-from experiments.commands.terminal import err, out, print_json, say, wrote
+from experiments.commands.terminal import err, out, print_json, say, typed, wrote
 from experiments.config import DataConfig, override, quantity
 from experiments.progress import log
 from reports.formatting import duration
@@ -91,8 +91,8 @@ def init(
         low, middle, high = map(duration, seconds)
         out.print(f"time     {middle}, between {low} and {high}")
     wrote(target)
-    say(f"to estimate:    phiscale estimate {target}")
-    say(f"to run:         phiscale run {target}")
+    say(f"to estimate:    phiscale estimate {typed(target)}")
+    say(f"to run:         phiscale run {typed(target)}")
 
 
 def _data_config(images: Path, changes: list[str]) -> DataConfig:
