@@ -1,7 +1,7 @@
 """Samplers by name: how the next candidate is chosen.
 
-Each is an Optuna sampler that never proposes a network twice, respects the bounds, and follows
-from seed, trial number and recorded trials alone.
+Each is an Optuna sampler that never proposes a network twice, respects the bounds, and whose
+proposals follow from the seed, the trial number and the recorded trials alone.
 """
 
 from __future__ import annotations
@@ -9,30 +9,20 @@ from __future__ import annotations
 from search.candidates import Candidates
 from search.samplers import from_optuna
 from search.samplers.base import Method, Sampler
-from search.samplers.evolution import evolution
-from search.samplers.local_search import local
+from search.samplers.model_free import evolution, local, uniform
 from search.samplers.observations import Observations
-from search.samplers.random_search import uniform
 from space.validation import InvalidInput, one_of
 
 _METHODS: dict[str, Method] = {
     "random": uniform,
     "evolution": evolution,
     "local": local,
-    "tpe": from_optuna.wrapped(from_optuna.tpe),
-    "tpe_multivariate": from_optuna.wrapped(from_optuna.tpe_multivariate),
-    "nsga2": from_optuna.wrapped(from_optuna.nsga2),
-    "nsga3": from_optuna.wrapped(from_optuna.nsga3),
-    "gp": from_optuna.wrapped(from_optuna.gp),
-    "brute_force": from_optuna.wrapped(from_optuna.brute_force),
-}
-
+} | {name: from_optuna.wrapped(make) for name, make in from_optuna.SAMPLERS.items()}
 
 #: Methods that keep what they computed, each sampler its own.
 _LEARNERS = ("controller", "predictor")
 
-
-#: Methods that know one reward alone.
+#: Methods that support one objective only.
 _OF_ONE_REWARD = ("controller", "evolution", "local")
 
 
@@ -57,7 +47,7 @@ def create(
     """The sampler `name` over `candidates`; raises `InvalidInput` as `check` does.
 
     `prior` is what earlier searches of the same choices measured, and `trials` the length of the
-    search, None where it is not known; only `predictor` uses them.
+    search, None if unknown; only `predictor` uses them.
 
     Example:
         >>> from search import samplers
@@ -75,10 +65,9 @@ def create(
 
 
 def check(name: str, *, several: bool, prior: bool) -> None:
-    """Raises `InvalidInput` where there is no sampler `name`, or it cannot do what is asked.
+    """Raises `InvalidInput` if there is no sampler `name`, or it cannot do what is asked.
 
-    `several` says that there are several objectives, `prior` that it is to learn from earlier
-    searches.
+    `several`: the search has several objectives; `prior`: it should learn from earlier searches.
     """
     if name not in names():
         raise one_of("search.sampler", name, names())
@@ -98,7 +87,7 @@ def check(name: str, *, several: bool, prior: bool) -> None:
 def _method(name: str, prior: Observations | None, trials: int | None) -> Method:
     match name:
         case "controller":
-            from search.samplers.controller import Controller
+            from search.samplers.controller import Controller  # torch
 
             return Controller()
         case "predictor":

@@ -1,16 +1,16 @@
-"""What every sampler here keeps: whole candidates, within bounds, never one twice, no state.
+"""What all samplers share: whole candidates within the bounds, none of them twice.
 
-A `Method` is a way to search: from what is recorded it gives a few proposals, best first. The
-`Sampler` around it takes the first that may be trained, or changes the last until it may. What it
-gives follows from seed, number of the trial and recorded trials alone, so that a search goes on
-after a kill as if nothing had been.
+A `Method` is a way to search: from what is recorded it makes some proposals, best first. The
+`Sampler` around it takes the first that may be trained, or changes the last until it may. The
+result follows from the seed, the trial's number and the recorded trials alone, so that a killed
+search continues as if it had not been interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,7 +26,7 @@ from space import moves
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that a method may know: what is recorded before the trial `number`, and the seed."""
+    """What a method may know: the trials recorded before trial `number`, and the seed."""
 
     trials: Sequence[FrozenTrial]
     number: int
@@ -44,19 +44,16 @@ class History:
         return candidates.rows(params for params in own if params.keys() == names)
 
 
-class Method(Protocol):
-    """A way to search: a few proposals, each with notes for its trial's system attributes."""
+#: Rows of choices, best first, each with notes for its trial's system attributes.
+Proposals = Iterator[tuple[Rows, Mapping[str, Any]]]
 
-    def __call__(
-        self, candidates: Candidates, history: History, rng: np.random.Generator
-    ) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
-        """Proposals for the trial that comes after `history`, best first."""
-        ...
+#: A way to search: makes proposals for the trial that follows the history.
+Method = Callable[[Candidates, History, np.random.Generator], Proposals]
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The candidate to train next, and how many the bounds refused before it."""
+    """The candidate to train next, and how many proposals the bounds rejected before it."""
 
     candidate: Candidate
     rejected: int = 0
@@ -77,8 +74,8 @@ class Sampler(BaseSampler):
     def propose(self, trials: Sequence[FrozenTrial], number: int) -> Proposal:
         """The proposal for trial `number`, after `trials`.
 
-        Raises `search.candidates.Exhausted` where nothing is left, and `InvalidInput` where the
-        bounds admit nothing.
+        Raises `search.candidates.Exhausted` if no network is left, and `InvalidInput` if the bounds
+        admit none.
         """
         earlier = [trial for trial in trials if trial.number != number]
         seen = {key for trial in earlier if (key := self._key(trial))}
@@ -128,7 +125,7 @@ class Sampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,  # noqa: ARG002
     ) -> Any:
-        """Raises ValueError: nothing outside the space is asked for."""
+        """Raises ValueError: the space has no such choice."""
         raise ValueError(
             f"trial {trial.number} asks for {param_name!r}, which the space "
             f"{self.candidates.space.name} does not offer"

@@ -1,4 +1,4 @@
-"""What trials say of accuracy, as arrays: complete ones, and pruned ones as far as they went."""
+"""The accuracies in trials as arrays; those of pruned trials are extrapolated."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from search.candidates import Candidates, Rows
+from search.candidates import Candidates, Floats, Rows
 
-Floats = NDArray[np.float64]
-
-#: Complete trials that must have passed an epoch before a pruned one's accuracy there says what it
-#: would have become (assumed).
+#: Complete trials from which the final accuracy of a pruned one may be extrapolated (assumed).
 _PAIRS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Rows of choices and their accuracy, N each; `doubt` is the variance of what is estimated."""
+    """Rows of choices and their accuracy, N each; `doubt` is the variance of extrapolations."""
 
     rows: Rows
     accuracy: Floats
@@ -34,10 +31,7 @@ class Observations:
 
 
 def observe(candidates: Candidates, trials: Sequence[FrozenTrial]) -> Observations:
-    """The accuracies that `trials` hold, by number.
-
-    Where a trial's value is its reward, its accuracy is the value over the exact factor of cost.
-    """
+    """The accuracies in `trials`, by number; a reward is divided by its exact factor of cost."""
     names = candidates.space.choices.keys()
     trials = [trial for trial in trials if trial.values and trial.params.keys() == names]
     rows = candidates.rows(trial.params for trial in trials)
@@ -45,24 +39,22 @@ def observe(candidates: Candidates, trials: Sequence[FrozenTrial]) -> Observatio
     factors = np.ones(len(rows)) if several else candidates.factors(rows)
     accuracy = np.array([trial.values[0] for trial in trials], float) / factors
     doubt = np.zeros(len(trials))
-    stopped = np.array([_stopped_at(trial) for trial in trials], np.int64)
-    for epoch in set(stopped[stopped > 0].tolist()):
+    # The epoch after which a trial was pruned; 0 for a complete one.
+    stopped = np.array(
+        [(t.last_step or 0) if t.state is TrialState.PRUNED else 0 for t in trials], np.int64
+    )
+    complete = stopped == 0
+    for epoch in set(stopped[~complete].tolist()):
         at = np.flatnonzero(stopped == epoch)
         early = np.array([trial.intermediate_values.get(epoch, np.nan) for trial in trials])
         early /= factors
-        known = stopped == 0
-        accuracy[at], doubt[at] = _foresee(early[at], early[known], accuracy[known])
+        accuracy[at], doubt[at] = _extrapolated(early[at], early[complete], accuracy[complete])
     usable = np.isfinite(accuracy)
     return Observations(rows[usable], np.clip(accuracy[usable], 0, 1), doubt[usable])
 
 
-def _stopped_at(trial: FrozenTrial) -> int:
-    """The epoch after which a trial was pruned; 0 for a complete one."""
-    return (trial.last_step or 0) if trial.state is TrialState.PRUNED else 0
-
-
-def _foresee(early: Floats, known_early: Floats, known_final: Floats) -> tuple[Floats, float]:
-    """Final accuracies for `early` ones, by a line through complete trials, and its variance."""
+def _extrapolated(early: Floats, known_early: Floats, known_final: Floats) -> tuple[Floats, float]:
+    """Final accuracies for `early` ones, by a line through complete trials; residual variance."""
     passed = np.isfinite(known_early)
     if passed.sum() < _PAIRS:
         return np.full(len(early), np.nan), 0.0

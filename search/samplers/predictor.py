@@ -1,35 +1,33 @@
-"""A model of accuracy, times what is known of cost: the reward of networks that nobody has trained.
+"""Search by a model of accuracy, times the exact factor of cost.
 
-Cost is exact before training, so only accuracy is modelled, and the reward is formed from both: a
-model of the reward itself would have to learn the bend at the target. Candidates are changed copies
-of the best so far (a trust region in choices), improved by single choices on the model. How much an
-uncertain one is favoured is drawn anew for every trial, so that some trials explore and most do
-not; that holds up under noisy accuracies, where always taking the expected best gets stuck.
+Cost is exact before training, so only accuracy is modelled: a model of the reward itself would have
+to learn the bend at the target. Candidates are changed copies of the best so far (a trust region in
+choices), improved by single choices on the model. How much uncertainty is favoured is drawn anew
+for every trial, so that some trials explore and most do not; under noisy accuracies this works
+where always taking the expected best gets stuck.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from optuna.trial import TrialState
 from threadpoolctl import ThreadpoolController
 
-from search.accuracy_model import AccuracyModel, Features, Floats, Scales, likeness, usual
-from search.candidates import Candidates, Rows
+from search.accuracy_model import AccuracyModel, Features, Scales, likeness, usual
+from search.candidates import Candidates, Floats, Rows
 from search.objective import Price
-from search.samplers.base import History
+from search.samplers.base import History, Proposals
+from search.samplers.model_free import uniform
 from search.samplers.observations import Observations, observe
-from search.samplers.random_search import uniform
 from space import moves
 
-#: Random trials before there is a model (assumed), and with an earlier search to begin from.
-_START = 16
-_START_WITH_PRIOR = 4
+#: Random trials before there is a model (assumed), and the same with a prior.
+_START, _START_WITH_PRIOR = 16, 4
 
 #: A search of fewer trials begins with the space's base network and random trials: a quarter of its
-#: trials, within these limits. From this many on that gains nothing (both measured:
+#: trials, within these limits. Longer searches gain nothing by that (both measured:
 #: experiments/results/samplers.json).
 _SHORT = 50
 _LEAST_START, _MOST_START = 4, 15
@@ -38,21 +36,18 @@ _LEAST_START, _MOST_START = 4, 15
 #: (measured: with noise 3 to 5 beat 1 and 2, and without it they were level).
 _BOLDNESS = 4.0
 
-#: Length scales, relative to the usual ones, within which what is like a failed network is avoided
+#: Length scales, relative to the usual ones, for likeness to failed networks, which is avoided
 #: (assumed).
 _ALIKE = 0.3
 
-#: Best trials whose changed copies are looked at, copies of them all together, and the chance that
-#: a copy has no further change (assumed; twice as many of each made no difference).
-_PARENTS = 5
-_COPIES = 1_000
-_LAST_CHANGE = 0.4
+#: Best trials whose copies are changed, copies of them all together, and the chance that a copy has
+#: no further change (assumed; twice as many of each made no difference).
+_PARENTS, _COPIES, _LAST_CHANGE = 5, 1_000, 0.4
 
 #: Steps of the search on the model, each to the neighbours of this many.
-_STEPS = 8
-_CLIMBERS = 3
+_STEPS, _CLIMBERS = 8, 3
 
-#: Random candidates where every copy lies outside the bounds.
+#: Random candidates if every copy lies outside the bounds.
 _FEW = 32
 
 #: Observations in the model: the best and the last of each half as many (measured: 0.1 s a trial).
@@ -64,16 +59,16 @@ _SUM_WEIGHT = 0.05
 #: Length scales are fitted again when there are this many times more observations (assumed).
 _REFIT = 1.15
 
-#: What a trial is to make great, of N rows and their accuracies.
+#: What a trial should maximise, from N rows and their accuracies.
 Aim = Callable[[Rows, Floats], Floats]
 
 
 class Predictor:
     """A `Method`; `prior` is what earlier searches of the same choices measured.
 
-    `trials` is the length of the search, None where it is not known: a short one begins with the
-    space's base network and few random ones. The predictor keeps what it computed, and nothing
-    else: the same history always gives the same proposals.
+    `trials` is the length of the search, None if unknown: a short one begins with the space's base
+    network and few random ones. The predictor caches what it computed and keeps no other state: the
+    same history always gives the same proposals.
     """
 
     def __init__(self, prior: Observations | None = None, trials: int | None = None) -> None:
@@ -82,13 +77,13 @@ class Predictor:
         self._start = _START_WITH_PRIOR if prior is not None else random_starts(trials)
         self._features: Features | None = None
         self._scales: dict[bytes, Scales] = {}
-        # More threads only wait for each other over matrices this small: measured with two idle
-        # cores, they take twice the time, and beside training runs they slow those down.
+        # With matrices this small, threads only wait for each other: twice the time on two idle
+        # cores (measured), and beside training runs they slow those down.
         self._threads = ThreadpoolController()
 
     def __call__(
         self, candidates: Candidates, history: History, rng: np.random.Generator
-    ) -> Iterator[tuple[Rows, Mapping[str, Any]]]:
+    ) -> Proposals:
         """Candidates with the greatest optimistic reward, best first."""
         if self._begins_with_base and history.number == 0 and candidates.base is not None:
             yield candidates.base, {}
@@ -135,11 +130,10 @@ class Predictor:
 
     def _features_of(self, candidates: Candidates) -> Features:
         if self._features is None:
-            features = Features(candidates.table)
+            self._features = Features(candidates.table)
             if self._prior is not None:
-                known = AccuracyModel(features(self._prior.rows), self._prior.accuracy)
-                features = Features(candidates.table, known)
-            self._features = features
+                known = AccuracyModel(self._features(self._prior.rows), self._prior.accuracy)
+                self._features = Features(candidates.table, known)
         return self._features
 
     def _scales_of(self, features: Features, seen: Observations) -> Scales:
@@ -158,17 +152,17 @@ class Predictor:
 
 
 def random_starts(trials: int | None) -> int:
-    """Random trials before there is a model, in a search of so many trials; None for unknown."""
+    """Random trials before there is a model, in a search of so many `trials`; None if unknown."""
     if trials is None or trials >= _SHORT:
         return _START
     return min(max(trials // 4, _LEAST_START), _MOST_START)
 
 
 def _aim(candidates: Candidates, seen: Observations, rng: np.random.Generator) -> Aim:
-    """What a trial is to make great: the reward, or with several objectives one way to join them.
+    """The reward; with several objectives a random scalarization, drawn anew for each trial.
 
-    That is drawn anew for each trial, so that together they go for the whole front: the weighted
-    largest of the losses (Knowles 2006, ParEGO, equation 2), each scaled to what was seen of it.
+    It is the augmented Chebyshev function (Knowles 2006, ParEGO, equation 2) of the losses, each
+    scaled to the range seen, so that together the trials cover the front.
     """
     objective = candidates.objective
     if not objective.pareto:
@@ -184,14 +178,13 @@ def _aim(candidates: Candidates, seen: Observations, rng: np.random.Generator) -
 
     def joined(rows: Rows, accuracy: Floats) -> Floats:
         weighted = weights * (losses(rows, accuracy) - least) / span
-        value: Floats = np.exp(-weighted.max(axis=1) - _SUM_WEIGHT * weighted.sum(axis=1))
-        return value
+        return np.asarray(np.exp(-weighted.max(axis=1) - _SUM_WEIGHT * weighted.sum(axis=1)))
 
     return joined
 
 
 def _relevant(aim: Aim, seen: Observations) -> Observations:
-    """The best and the last observations, where there are too many for all."""
+    """At most `_ROWS` observations: the best and the last."""
     if len(seen) <= _ROWS:
         return seen
     order = np.argsort(-aim(seen.rows, seen.accuracy), kind="stable")
@@ -206,10 +199,10 @@ def _best(
     parents: Rows,
     rng: np.random.Generator,
 ) -> Rows:
-    """The candidates found with the greatest optimism, best first.
+    """Candidates of great optimism, best first.
 
-    Changed copies of the parents and the neighbours of the best of them, then uphill from the best
-    found, by single choices.
+    These are changed copies of the parents and the neighbours of the first of them, and then what a
+    climb by single choices finds from the best.
     """
     sizes = candidates.sizes
     copies = parents[rng.integers(len(parents), size=_COPIES)]
@@ -232,6 +225,6 @@ def _best(
 
 
 def _within(candidates: Candidates, rows: Rows) -> Rows:
-    """The different ones among `rows` that lie within the bounds."""
+    """The distinct `rows` within the bounds."""
     rows = np.unique(rows, axis=0)
     return np.asarray(rows[candidates.within(rows)])

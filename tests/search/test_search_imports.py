@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: What is written against Ray Tune's classes; the executor imports it when it runs.
-NEEDS_RAY = "search.executors.ray_tune"
+#: What is written against classes of Ray Tune and torch, and imported when it runs.
+AT_FIRST_USE = {"search.executors.ray_tune", "search.samplers.controller"}
 MODULES = sorted(
     {
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in (REPOSITORY / "search").rglob("*.py")
     }
-    - {NEEDS_RAY}
+    - AT_FIRST_USE
 )
 
 

@@ -48,7 +48,9 @@ def _optunas(seed: int) -> TPESampler:
 def test_multivariate_proposal_is_optunas(study: optuna.Study, candidates: Candidates) -> None:
     trial, space = study.trials[-1], candidates.distributions
     for seed in range(5):
-        own = from_optuna.tpe_multivariate(seed, candidates).sample_relative(study, trial, space)
+        own = from_optuna.SAMPLERS["tpe_multivariate"](seed, candidates).sample_relative(
+            study, trial, space
+        )
         assert own == _optunas(seed).sample_relative(study, trial, space)
 
 
@@ -74,7 +76,7 @@ def test_univariate_proposals_follow_the_good_trials(candidates: Candidates) -> 
         study.tell(trial, float(trial.params["stage1.kernel"] == 5))
     trial = study.ask(candidates.distributions)
     drawn = [
-        from_optuna.tpe(seed, candidates).sample_relative(
+        from_optuna.SAMPLERS["tpe"](seed, candidates).sample_relative(
             study, study.trials[-1], candidates.distributions
         )
         for seed in range(20)
