@@ -29,13 +29,13 @@ Choices = Mapping[str, Value]
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-#: At most this many combinations are searched through to the last one.
+#: Up to this many combinations, a space is searched exhaustively.
 ENUMERABLE = 20_000
 
 #: Candidates looked at around a known one, before others are drawn from the whole space (assumed).
 _NEIGHBOURHOOD = 2_000
 
-#: Rounds of draws from the space before it counts as having nothing to give (assumed).
+#: Draws from the space, of twice the candidates wanted, before giving up (assumed).
 _ROUNDS = 40
 
 #: Candidates kept in memory, so that none is decoded twice in a row.
@@ -44,7 +44,7 @@ _REMEMBERED = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One combination of choices, and all that follows from it without training."""
+    """One combination of choices, and what follows from it without training."""
 
     row: Rows
     choices: dict[str, Value]
@@ -59,14 +59,13 @@ class Candidate:
 
 
 class Exhausted(Exception):
-    """There is no network left to propose; the message says so in a sentence."""
+    """There is no network left to propose; the message is a sentence."""
 
 
 class Candidates:
     """The networks that a search may propose.
 
-    `resolution` is that of the evaluations, in pixels; None for the architectures' own. What is
-    remembered here follows from space and objective alone.
+    `resolution` is that of the evaluations, in pixels; None for the architectures' own.
     """
 
     def __init__(self, space: Space, objective: Objective, resolution: int | None = None) -> None:
@@ -96,25 +95,24 @@ class Candidates:
 
     @cached_property
     def base(self) -> Rows | None:
-        """The row of the space's base network; None where no choices make it."""
+        """The row of the space's base network; None if no choices make it."""
         choices = Encoder(self.space)(self.space.base)
         return None if choices is None else self.row(choices)
 
     def row(self, choices: Choices) -> Rows:
         """The indices of `choices`, in the space's order."""
-        return np.array(self._indices(choices))
+        row: Rows = self.rows([choices])[0]
+        return row
 
     def rows(self, many: Iterable[Choices]) -> Rows:
         """The indices of each of `many` choices, N × choices."""
-        found = [self._indices(choices) for choices in many]
-        return np.array(found, np.int64).reshape(len(found), len(self._places))
-
-    def _indices(self, choices: Choices) -> tuple[int, ...]:
-        return self._placed(tuple([choices[name] for name in self._places]))
+        names = tuple(self.space.choices)
+        found = [self._placed(tuple([choices[name] for name in names])) for choices in many]
+        return np.array(found, np.int64).reshape(len(found), len(names))
 
     def _place(self, values: tuple[Value, ...]) -> tuple[int, ...]:
-        places = self._places.values()
-        return tuple(place[value] for place, value in zip(places, values, strict=True))
+        places = zip(self._places, values, strict=True)
+        return tuple(place[value] for place, value in places)
 
     def at(self, choices: Choices) -> Candidate:
         """The candidate of these choices."""
@@ -126,7 +124,7 @@ class Candidates:
 
     def admits(self, candidate: Candidate) -> bool:
         """Whether the candidate lies within the bounds."""
-        return self.objective.admits(candidate.price)
+        return self._bounds.admits(candidate.price)
 
     def prices(self, rows: Rows) -> Floats:
         """Macs, params, activations and latency of rows, N × 4."""
@@ -137,11 +135,11 @@ class Candidates:
         return prices
 
     def factors(self, rows: Rows) -> Floats:
-        """What the reward multiplies each row's accuracy by, N."""
+        """The reward of each row divided by its accuracy, N."""
         return self.objective.factors(self.prices(rows))
 
     def most(self, name: str) -> float:
-        """A cost that no candidate exceeds: its bound, or what the stages cost at most."""
+        """The upper bound of a cost, or else the sum of what its stages cost at most."""
         if name in self._bounds.given:
             return self._bounds.given[name][1]
         if name == "latency":
@@ -154,11 +152,10 @@ class Candidates:
 
     def within(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows lie within the bounds."""
-        inside: NDArray[np.bool_] = self._violations(rows) == 0
-        return inside
+        return np.asarray(self._violations(rows) == 0)
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
-        """Rows drawn uniformly from those within the bounds; fewer than `count` where few exist."""
+        """Rows drawn uniformly from those within the bounds; fewer than `count` if few exist."""
         if not self._bounds.given:
             return moves.uniform(self.sizes, count, rng)
         rows = np.empty((0, len(self.sizes)), np.int64)
@@ -169,7 +166,7 @@ class Candidates:
         return rows[:count]
 
     def _draw(self, count: int, rng: np.random.Generator) -> Rows:
-        """At most `count` rows within the bounds: drawn by counts, judged by latency."""
+        """At most `count` rows within the bounds: drawn by counts, filtered by latency."""
         if self._within is None:
             drawn = moves.uniform(self.sizes, count, rng)
         else:
@@ -177,10 +174,10 @@ class Candidates:
         return drawn if "latency" not in self._bounds.given else drawn[self.within(drawn)]
 
     def unseen(self, seen: set[str], near: Rows, rng: np.random.Generator) -> Candidate:
-        """A candidate within the bounds whose key is not in `seen`, by few changes from `near`.
+        """A candidate within the bounds whose key is not in `seen`, few changes from `near`.
 
-        Raises `Exhausted` where all are seen, and `InvalidInput`, with the nearest reachable cost,
-        where the bounds admit none at all.
+        Raises `Exhausted` if all are seen, and `InvalidInput`, with the nearest cost found, if the
+        bounds admit none at all.
         """
         start = self._downhill(near, rng)
         if not self.within(start[None])[0]:
@@ -219,7 +216,7 @@ class Candidates:
             yield self.at_row(row)
 
     def _downhill(self, row: Rows, rng: np.random.Generator) -> Rows:
-        """From `row` by single choices to less and less violation of the bounds."""
+        """From `row` by single choices towards the bounds, as far as that goes."""
         outside = self._violations(row[None])[0]
         while outside > 0:
             around = moves.neighbours(row, self.sizes)
@@ -232,7 +229,7 @@ class Candidates:
         return row
 
     def _every(self) -> Iterator[Rows]:
-        """All rows within the bounds, where they are few enough to be gone through."""
+        """All rows within the bounds; none if there are more than `ENUMERABLE`."""
         if self._within is not None:
             every = self._within.every() if self._within.count <= ENUMERABLE else iter(())
         else:
@@ -262,7 +259,7 @@ class Candidates:
         )
 
     def _violations(self, rows: Rows) -> Floats:
-        """How far outside the bounds each row lies: |log(cost / bound)| summed over broken ones."""
+        """How far outside the bounds each row lies: Σ |log(cost / bound)| over violated ones, N."""
         outside = np.zeros(len(rows))
         if self._bounds.given and len(rows):
             prices = self.prices(rows)
@@ -281,11 +278,9 @@ class Candidates:
         return Within(self.table, self._bounds.counts) if self._bounds.counts else None
 
     @cached_property
-    def _places(self) -> dict[str, dict[Value, int]]:
-        return {
-            name: {value: place for place, value in enumerate(values)}
-            for name, values in self.space.choices.items()
-        }
+    def _places(self) -> list[dict[Value, int]]:
+        choices = self.space.choices.values()
+        return [{value: place for place, value in enumerate(values)} for values in choices]
 
     def _make(self, indices: tuple[int, ...]) -> Candidate:
         offers = zip(self.space.choices.items(), indices, strict=True)

@@ -1,4 +1,4 @@
-"""What a search maximises, and what it may not exceed."""
+"""What a search maximises, and the bounds that it keeps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from space.evaluation import Job
 
 CostName = Literal["macs", "params", "activations", "latency"]
 
-#: What is to become of a study's value.
 Direction = Literal["maximize", "minimize"]
 
-#: What people call each cost.
+#: The unit of each cost, as shown.
 UNITS: dict[str, str] = {
     "macs": "MACs (multiply–adds)",
     "params": "parameters",
@@ -29,7 +28,7 @@ UNITS: dict[str, str] = {
 
 
 class Price(NamedTuple):
-    """All that a network costs: exact counts, and its latency in seconds, 0 where none is asked."""
+    """The costs of a network: exact counts, and its latency in seconds, 0 if not measured."""
 
     macs: int
     params: int
@@ -43,7 +42,7 @@ Costs = Cost | Price
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Least and most of each cost, both included; None leaves a cost free."""
+    """The least and the most of each cost, inclusive; None for no bound."""
 
     macs: tuple[int, int] | None = None
     params: tuple[int, int] | None = None
@@ -63,7 +62,7 @@ class Bounds:
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """The bounds that are set on what is counted, and not measured."""
+        """The bounds that are set on counts, which is all but latency."""
         return {
             name: (math.ceil(least), math.floor(most))
             for name, (least, most) in self.given.items()
@@ -72,32 +71,29 @@ class Bounds:
 
     def admits(self, cost: Costs) -> bool:
         """Whether `cost` lies within every bound."""
-        return all(
-            least <= getattr(cost, name) <= most for name, (least, most) in self.given.items()
-        )
+        return self.why_not(cost) is None
 
     def why_not(self, cost: Costs) -> str | None:
-        """A clause on each bound that `cost` breaks; None where it lies within all."""
-        broken = [
+        """A clause on each bound that `cost` violates; None if it lies within all."""
+        violated = [
             f"{getattr(cost, name):,} {UNITS[name]} are not within {least:,} to {most:,}"
             for name, (least, most) in self.given.items()
             if not least <= getattr(cost, name) <= most
         ]
-        return "; ".join(broken) or None
+        return "; ".join(violated) or None
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The reward accuracy · (cost / target)^w, and hard bounds beside it.
+    """The reward accuracy · (cost / target)^w, and hard bounds.
 
-    w is `exponent_below` where cost <= target and `exponent_above` where it is greater: equal
-    exponents are the soft form (−0.07, −0.07), which ranks the same whatever the target; (0, −1) is
-    the hard form. Source: MnasNet, section 3.1, equations 2 and 3.
+    w is `exponent_below` if cost <= target, else `exponent_above`: equal exponents are the soft
+    form (−0.07, −0.07), whose ranking does not depend on the target; (0, −1) is the hard form.
+    Source: MnasNet, section 3.1, equations 2 and 3.
 
-    Where `pareto` names costs, accuracy is maximised and each of them minimised, and the reward
-    only chooses among what was found. `seconds` gives a network's latency, where that is a cost: a
-    sum over stem, stages and head, each of which knows of the others only the channels that it is
-    given.
+    If `pareto` names costs, accuracy is maximised and each of them minimised, and the reward only
+    selects among the results. `seconds` gives a network's latency, required if latency is a cost: a
+    sum over stem, stages and head, each of which depends on the others only by its input channels.
 
     Example:
         >>> from search.objective import Bounds, Objective
@@ -130,29 +126,20 @@ class Objective:
 
     def reward(self, accuracy: float, cost: Costs) -> float:
         """The reward of a network with this `accuracy` (a fraction) and exact `cost`."""
-        return accuracy * self.factor(cost)
-
-    def factor(self, cost: Costs) -> float:
-        """What the reward multiplies accuracy by: (cost / target)^w."""
-        return float(self.factors(np.array([cost]))[0])
+        return accuracy * float(self.factors(np.array([cost]))[0])
 
     def factors(self, costs: NDArray[np.generic]) -> NDArray[np.float64]:
-        """The same for N costs or prices, a row each; N."""
+        """(cost / target)^w of N costs or prices, a row each; N."""
         ratio = costs[:, Price._fields.index(self.cost)].astype(float) / self.target
         exponent = np.where(ratio <= 1, self.exponent_below, self.exponent_above)
-        factors: NDArray[np.float64] = ratio**exponent
-        return factors
-
-    def admits(self, cost: Costs) -> bool:
-        """Whether a network of this cost may be trained at all."""
-        return self.bounds.admits(cost)
+        return np.asarray(ratio**exponent)
 
     def value(self, accuracy: float, job: Job) -> float:
         """The reward of a job's network with this `accuracy`."""
         return self.reward(accuracy, self._price_of(job))
 
     def values(self, accuracy: float, job: Job) -> tuple[float, ...]:
-        """What a study of this objective records: the reward, or accuracy and each cost."""
+        """The values that a study records: the reward, or accuracy and each Pareto cost."""
         if not self.pareto:
             return (self.value(accuracy, job),)
         price = self._price_of(job)
@@ -160,7 +147,7 @@ class Objective:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Whether each of `values` is to `maximize` or to `minimize`."""
+        """The directions of a study of this objective."""
         minimised: list[Direction] = ["minimize"] * len(self.pareto)
         return ("maximize", *minimised)
 

@@ -17,10 +17,10 @@ from search.optuna_internals import compute_hypervolume
 
 @dataclass(frozen=True)
 class Front:
-    """The trials that no other one beats in all objectives, by rising first cost.
+    """The trials that no other one dominates, by rising first cost.
 
-    `hypervolume` is the part of the box between accuracy 0 and 1 and between no cost and `most`
-    that the front dominates: more is better, and all would be 1.
+    `hypervolume` is the fraction that they dominate of the box between accuracy 0 and 1 and between
+    no cost and `most`: more is better.
     """
 
     trials: tuple[FrozenTrial, ...]
@@ -28,7 +28,7 @@ class Front:
     hypervolume: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As pareto.json says it."""
+        """The content of pareto.json."""
         return {
             "objectives": ["accuracy", *self.most],
             "most": self.most,
@@ -48,7 +48,7 @@ class Front:
 
 
 def front(study: optuna.Study, candidates: Candidates) -> Front:
-    """The front of a study of `candidates`' objectives; it has complete trials."""
+    """The front of a study of `candidates`' objectives, with at least one complete trial."""
     most: dict[str, float] = {name: candidates.most(name) for name in candidates.objective.pareto}
     trials = sorted(study.best_trials, key=lambda trial: (trial.values[1:], trial.number))
     values = np.array([trial.values for trial in trials])

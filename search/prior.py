@@ -1,9 +1,8 @@
-"""What earlier searches measured, for the sampler that can learn from it."""
+"""What earlier searches measured, for the sampler that learns from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import optuna
@@ -22,33 +21,22 @@ def from_study(study: optuna.Study, candidates: Candidates) -> Observations:
 
     The search may have had another objective, other data and another resolution.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return from_choices(
-        [(t.params, t.user_attrs.get("measurement", {}).get("accuracy")) for t in trials],
-        candidates,
-    )
-
-
-def from_choices(
-    measured: Sequence[tuple[Mapping[str, Any], float | None]], candidates: Candidates
-) -> Observations:
-    """Accuracies (fractions) of choices, where `candidates` offer the same."""
     offers: Mapping[str, Sequence[Value]] = candidates.space.choices
     known = [
-        (choices, accuracy)
-        for choices, accuracy in measured
-        if accuracy is not None
-        and choices.keys() == offers.keys()
-        and all(value in offers[name] for name, value in choices.items())
+        (trial.params, accuracy)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if (accuracy := trial.user_attrs.get("measurement", {}).get("accuracy")) is not None
+        and trial.params.keys() == offers.keys()
+        and all(value in offers[name] for name, value in trial.params.items())
     ]
     rows = candidates.rows(choices for choices, _ in known)
     return Observations(rows, np.array([a for _, a in known], float), np.zeros(len(known)))
 
 
 def combined(sources: Sequence[Observations]) -> Observations | None:
-    """All sources as one, at most `MOST` networks of them; None where they hold nothing.
+    """At most `MOST` networks of all sources; None if no source has two.
 
-    Data sets differ in difficulty, so the accuracies of each source are moved and stretched, as
+    Data sets differ in difficulty, so the accuracies of each source are shifted and scaled, as
     −log(error), to the mean and deviation of the first.
     """
     sources = [source for source in sources if len(source) > 1]

@@ -1,4 +1,4 @@
-"""Which unpromising training runs end early, by Optuna's pruners or Ray Tune's scheduler.
+"""Early stopping of unpromising training runs, by Optuna's pruners or Ray Tune's scheduler.
 
 Steps are epochs, counted from 1.
 """
@@ -34,12 +34,11 @@ def create(
     startup_trials: int = 5,
     reduction: int = 3,
 ) -> BasePruner:
-    """The pruner of training runs of `epochs` epochs; it judges no epoch up to `warmup_epochs`.
+    """The pruner of training runs of `epochs` epochs; it never stops one by `warmup_epochs`.
 
-    `median` stops what is below the median of earlier trials at the same epoch, once
-    `startup_trials` are complete. `hyperband` divides the trials into brackets of successive
-    halving by the factor `reduction` (Li et al. 2018). `asha` is one such bracket, judged as
-    training runs report (Li et al. 2020).
+    `median` stops trials below the median of earlier ones at the same epoch, once `startup_trials`
+    are complete. `hyperband` divides the trials into brackets of successive halving by the factor
+    `reduction` (Li et al. 2018). `asha` is one asynchronous bracket (Li et al. 2020).
     """
     first = min(warmup_epochs + 1, epochs)
     match kind:
@@ -48,11 +47,7 @@ def create(
         case "median":
             return MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_epochs + 1)
         case "hyperband":
-            return HyperbandPruner(
-                min_resource=first,
-                max_resource=epochs,
-                reduction_factor=reduction,
-            )
+            return HyperbandPruner(first, max_resource=epochs, reduction_factor=reduction)
         case "asha":
             return SuccessiveHalvingPruner(min_resource=first, reduction_factor=reduction)
 
@@ -60,11 +55,11 @@ def create(
 def judge(
     study: optuna.Study, trial_id: int, values: dict[int, float]
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether `study.pruner` stops a trial, and the system attributes that the pruner wants kept.
+    """Whether `study.pruner` stops a trial, and the system attributes that the pruner sets.
 
-    `values` are what this attempt reported, epoch → value: a trial that was killed and runs again
-    may hold later epochs of its first attempt. A decision to stop that it holds stands. The pruner
-    sees a snapshot, so that its notes can be written after the decision.
+    `values`, epoch → value, are those of this attempt: a trial that was killed and runs again may
+    hold later epochs of its first attempt. A recorded decision to stop stands. The pruner sees a
+    snapshot, so that its notes can be written after the decision.
     """
     if isinstance(study.pruner, NopPruner):
         return False, {}
@@ -81,9 +76,9 @@ def judge(
 class Halving:
     """Asynchronous successive halving (Li et al. 2020) by Ray Tune's scheduler, for its executor.
 
-    At the epochs `first`, `first` · `reduction` …, a job whose `value` is below the best
-    1/`reduction` of those before it is stopped. `earlier` are the values of jobs of an earlier
-    start, epoch → value. The last of `epochs` epochs is never judged.
+    At the epochs `first`, `first` · `reduction` …, it stops a job whose `value` is not among the
+    best 1/`reduction` so far. `earlier` are the values of trials before this start, epoch → value.
+    The last of `epochs` epochs is never judged.
     """
 
     epochs: int

@@ -1,4 +1,4 @@
-"""Which trial of a search to go on with, where each network was measured once and with noise."""
+"""Which trial of a search to continue with, if each network was measured once and with noise."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from search.samplers.observations import observe
 #: Trials from which the noise can be estimated (assumed).
 _LEAST = 8
 
-#: Noise that is large, a standard deviation of reward (measured: with less, the model's own error
-#: matters more, and the best measurement was as good an answer or better).
+#: From this standard deviation of the reward on, noise is large (measured: with less, the model's
+#: own error matters more, and the best measurement was as good or better).
 _LARGE = 0.005
 
-#: Noise variances from which the fit begins, beside a signal of about 25: next to none, and as much
-#: as there is signal. From one alone it often ends in a fit that takes noise for signal (measured).
+#: Noise variances at which the fits start, where the signal's is about 25: nearly none, and of its
+#: size. A single start often ends in a fit that takes noise for signal (measured).
 _NOISES = (0.1, 10.0)
 
 
 class Selection(NamedTuple):
     """The selected `trial`, and the one that measured best.
 
-    `noise` is the standard deviation of one measurement of reward, as fitted; 0 where there are
-    fewer than eight trials, too few to fit it.
+    `noise` is the fitted standard deviation of one measurement of the reward; 0 with fewer than
+    eight trials, which are too few to fit it.
     """
 
     trial: FrozenTrial
@@ -39,11 +39,10 @@ class Selection(NamedTuple):
 def select(trials: Sequence[FrozenTrial], candidates: Candidates) -> Selection:
     """The best of the complete `trials` of one objective, best measured first.
 
-    That is the trial that measured best, unless the noise is large and may have made its lead:
-    where it leads the trial with the greatest expected reward by less than one standard deviation
-    of the difference of two measurements, that one is selected. Of many noisy measurements the
-    greatest is mostly noise in its favour; the expectation is the posterior mean of the model that
-    the sampler `predictor` uses, over all trials.
+    That is the trial that measured best, unless the noise is large and its lead over the trial with
+    the greatest expected reward is less than one standard deviation of the difference of two
+    measurements: then the latter. The greatest of many noisy measurements is mostly noise in its
+    favour; the expectation is the posterior mean of the `predictor` sampler's model.
     """
     measured_best = trials[0]
     seen = observe(candidates, trials)

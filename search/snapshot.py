@@ -1,7 +1,7 @@
-"""A study in memory that holds given trials: what Optuna's own samplers and pruners are shown.
+"""A study in memory with given trials, for Optuna's own samplers and pruners.
 
-They keep notes in the storage as they work. Here the notes are collected, and whoever asked writes
-them together with its decision, in one transaction where there is one.
+They write notes to the storage as they work. Here the notes are collected, so that the caller can
+write them together with its decision.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Snapshot(InMemoryStorage):
         self.notes: dict[str, Any] = {}
 
     def study(self, name: str, sampler: BaseSampler | None = None) -> optuna.Study:
-        """The one study, under the name by which Hyperband knows it."""
+        """The one study; `name` matters to Hyperband."""
         return optuna.Study(name, self, sampler=sampler)
 
     def get_study_id_from_name(self, study_name: str) -> int:  # noqa: ARG002
-        """Whatever the name, the one study."""
+        """The one study has id 0."""
         return 0
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:  # noqa: ARG002

@@ -140,7 +140,7 @@ def ppo_loss(policy: Policy, rows: Tensor, old: Tensor, advantage: Tensor) -> Te
 
     Of N rows, N × choices and N; summed over choices, averaged over rows.
     """
-    chosen, entropy = policy(rows)
+    chosen, entropy = policy.forward(rows)
     ratio, advantage = (chosen - old).exp(), advantage[:, None]
     gain = torch.minimum(ratio * advantage, ratio.clamp(1 - _CLIP, 1 + _CLIP) * advantage)
     return -(gain + _ENTROPY * entropy).sum(1).mean()
@@ -164,6 +164,7 @@ class _Learner:
             old, _ = self.policy(batch)
         for _ in range(_PASSES):
             self._adam.zero_grad()
-            ppo_loss(self.policy, batch, old, advantage).backward()
+            loss = ppo_loss(self.policy, batch, old, advantage)
+            loss.backward()  # type: ignore[no-untyped-call]
             self._adam.step()
         self.seen += len(rows)
