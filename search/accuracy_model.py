@@ -1,10 +1,10 @@
 """A Gaussian process of accuracy over choices and exact costs.
 
-What is modelled is −log(error), where the effects of choices are nearer to a sum than in accuracy
-itself, which has a ceiling. Two parts add: one linear in every choice and in the log costs of each
-stage and of the whole network; and one that knows near from far in each stage by itself, in pairs
-of stages, in threes and so on: the product over stages of 1 + k, k a Matérn 5/2 kernel (an ANOVA
-kernel; Duvenaud et al. 2011, "Additive Gaussian Processes", section 3).
+It models −log(error), in which the effects of choices are closer to additive than in accuracy,
+which has a ceiling. The covariance is a sum of two parts: one linear in every choice and in the log
+costs of each stage and of the whole network; and the product over stages of 1 + k, with k a Matérn
+5/2 kernel, which covers stages alone, in pairs, in threes and so on (an ANOVA kernel; Duvenaud et
+al. 2011, "Additive Gaussian Processes", section 3).
 """
 
 from __future__ import annotations
@@ -17,44 +17,41 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
 
 from space import moves
 from space.cost import Cost
-from space.cost_table import CostTable
-
-Rows = NDArray[np.int64]
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from space.cost_table import CostTable, Floats, Integers
 
 _PARAMS = Cost._fields.index("params")
 
 #: Combinations whose features set the scale of all (assumed).
 _REFERENCE = 2_000
 
-#: Weight of the part that knows near from far, beside the linear one (measured).
+#: Weight of the product part beside the linear one (measured).
 _NEAR = 25.0
 
-#: Length scales of log costs and of stages, and the noise variance: where a fit begins (measured:
-#: about what 200 networks give).
+#: Length scales of log costs and of stages, and the noise variance, at which a fit starts
+#: (measured: about the result of 200 networks).
 _LENGTH, _NOISE = 5.0, 0.1
 
-#: How tightly the logarithms of lengths and of the noise are held to that (assumed): half the
-#: inverse of a normal prior's variance. They never go farther than a factor of e⁴.
+#: Penalties on the logarithms of lengths and of the noise, per squared distance from the start
+#: (assumed): half the inverse variance of a normal prior. They stay within a factor of e⁴.
 _HELD_LENGTH, _HELD_NOISE, _FARTHEST = 1.0, 0.05, 4.0
 
-#: Weight of what a prior predicts, beside features of unit deviation (assumed).
+#: Weight of a prior's predictions, beside features of unit deviation (assumed).
 _PRIOR_WEIGHT = 3.0
 
-#: Evaluations of the likelihood in one fit, and the rows that it looks at: the last (measured: more
+#: Evaluations of the likelihood in one fit, and how many of the last rows it uses (measured: more
 #: change little).
 _FIT_EVALUATIONS, _FIT_ROWS = 20, 600
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Features of N rows: `linear`, N × L; `costs`, N × 3, and `stages`, N × S.
+    """Features of N rows: `linear`, N × L; `costs`, N × 3; `stages`, N × S.
 
-    Distance is measured in `costs` and, of stage s, in the features `points[s][stages[:, s]]`.
+    Distances are those of `costs` and, for stage s, of the features `points[s][stages[:, s]]`.
     """
 
     linear: Floats
@@ -63,12 +60,8 @@ class Design:
     points: tuple[Floats, ...]
 
     def __getitem__(self, index: slice | NDArray[np.intp]) -> Design:
-        return replace(
-            self,
-            linear=self.linear[index],
-            costs=self.costs[index],
-            stages=self.stages[index],
-        )
+        linear, costs = self.linear[index], self.costs[index]
+        return replace(self, linear=linear, costs=costs, stages=self.stages[index])
 
     def __add__(self, other: Design) -> Design:
         return replace(
@@ -83,9 +76,9 @@ class Design:
 
 
 class Features:
-    """The features of a space's rows, each with mean 0 and deviation 1 over the whole space.
+    """The features of a space's rows, of mean 0 and deviation 1 over the whole space.
 
-    `prior`, a model of other measurements of the same choices, adds what it predicts.
+    `prior`, a model of other measurements of the same choices, adds its prediction as a feature.
     """
 
     def __init__(self, table: CostTable, prior: AccuracyModel | None = None) -> None:
@@ -98,7 +91,7 @@ class Features:
             self._scale.append(np.maximum(raw.std(axis=0), 1e-9))
         self._points = tuple(map(self._points_of, range(len(table.stages))))
 
-    def __call__(self, rows: Rows) -> Design:
+    def __call__(self, rows: Integers) -> Design:
         """The features of `rows`, N × choices."""
         entries = self._entries(rows)
         values, stages, costs = self._raw(rows, entries)
@@ -118,18 +111,18 @@ class Features:
         predicted = _PRIOR_WEIGHT * self._prior.standardised(design)
         return replace(design, linear=np.column_stack([design.linear, predicted]))
 
-    def _entries(self, rows: Rows) -> Integers:
+    def _entries(self, rows: Integers) -> Integers:
         return np.column_stack(self._table.entries(rows))
 
-    def _raw(self, rows: Rows, entries: Integers) -> tuple[Floats, Floats, Floats]:
-        """Choices one-hot, log costs of each stage, log costs of the whole."""
+    def _raw(self, rows: Integers, entries: Integers) -> tuple[Floats, Floats, Floats]:
+        """Choices one-hot, log costs of each stage, log costs of the whole network."""
         one_hot = [np.eye(size)[rows[:, place]] for place, size in enumerate(self._table.sizes)]
         pairs = zip(self._table.stages, entries.T, strict=True)
         stages = [stage.costs[entry] for stage, entry in pairs]
         return np.hstack(one_hot), np.log(np.hstack(stages)), np.log(sum(stages))
 
     def _points_of(self, place: int) -> Floats:
-        """Of every entry of a stage's table, its choices from 0 to 1, and its log parameters."""
+        """Choices from 0 to 1 and standardised log parameters of each entry of a stage's table."""
         stage, column = self._table.stages[place], place * len(Cost._fields) + _PARAMS
         ordinal = stage.choices / np.maximum(stage.sizes - 1, 1)
         params = (np.log(stage.costs[:, _PARAMS]) - self._mean[1][column]) / self._scale[1][column]
@@ -138,29 +131,29 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """What a fit finds: length scales of log costs and of each stage, and the noise variance.
+    """Length scales of log costs and of each stage, and the noise variance, as fitted.
 
-    All relative to features and targets of unit deviation.
+    They are relative to features and targets of unit deviation.
     """
 
     lengths: tuple[float, ...]
     noise: float
 
     def stretched(self, factor: float) -> Scales:
-        """With lengths `factor` times as long."""
+        """The same with lengths `factor` times as long."""
         return replace(self, lengths=tuple(factor * length for length in self.lengths))
 
 
 def usual(design: Design) -> Scales:
-    """What a fit to `design` begins with, and what few data leave it at."""
+    """The scales at which a fit to `design` starts, and stays if there are few data."""
     return Scales((_LENGTH,) * (1 + len(design.points)), _NOISE)
 
 
 class AccuracyModel:
-    """Accuracy (a fraction) of networks, learnt from `design` and `accuracy`, N each.
+    """Accuracy (a fraction) of networks, learned from `design` and `accuracy`, N each.
 
-    `doubt` is each accuracy's variance beyond the noise that all share; `scales` are fitted where
-    they are not given.
+    `doubt` is each accuracy's variance beyond the noise that all share; `scales` are fitted by
+    default, starting from each of `noises`.
     """
 
     def __init__(
@@ -197,17 +190,15 @@ class AccuracyModel:
         return 1 - error, error * self._deviation * np.sqrt(variance)
 
     def standardised(self, design: Design) -> Floats:
-        """Expected −log(error), standardised: what a model of other data may learn from."""
-        target: Floats = _covariance(design, self._design, self.scales) @ self._weights
-        return target
+        """Expected −log(error), standardised, N."""
+        return np.asarray(_covariance(design, self._design, self.scales) @ self._weights)
 
     def expect(self, design: Design) -> Floats:
-        """Expected accuracy alone, which is quicker."""
-        expected: Floats = 1 - np.exp(-(self._mean + self._deviation * self.standardised(design)))
-        return expected
+        """Expected accuracy alone, which is faster."""
+        return np.asarray(1 - np.exp(-self._mean - self._deviation * self.standardised(design)))
 
     def believing(self, design: Design) -> AccuracyModel:
-        """This model, had it measured of `design` what it expects: no wiser, and more certain."""
+        """The model after measuring for `design` what this one expects: only more certain."""
         return AccuracyModel(
             self._design + design,
             np.concatenate([self._accuracy, self.expect(design)]),
@@ -216,23 +207,21 @@ class AccuracyModel:
         )
 
     def noise(self, accuracy: Floats) -> Floats:
-        """The standard deviation of one measurement of networks with this accuracy, as fitted."""
+        """The fitted standard deviation of one measurement of networks with this `accuracy`."""
         deviation = self._deviation * float(np.sqrt(self.scales.noise * self._variance))
         return (1 - accuracy) * deviation
 
     @cached_property
     def _weights(self) -> Floats:
-        weights: Floats = solve_triangular(
-            self._factor.T, self._whitened, lower=False, check_finite=False
-        )
-        return weights
+        upper = self._factor.T
+        return np.asarray(solve_triangular(upper, self._whitened, lower=False, check_finite=False))
 
 
 def fit(design: Design, standard: Floats, noises: Sequence[float] = (_NOISE,)) -> Scales:
-    """The scales of greatest likelihood, held to the usual ones.
+    """The scales of greatest posterior probability, by a prior around the usual ones.
 
-    `standard`, of unit deviation, is what is to be explained. Of several `noises` to begin from,
-    the best fit is given.
+    `standard` are the targets, of unit deviation. Of the fits started from each of `noises`, the
+    best is returned.
     """
     design, standard = design[-_FIT_ROWS:], standard[-_FIT_ROWS:]
     count = len(standard)
@@ -241,7 +230,7 @@ def fit(design: Design, standard: Floats, noises: Sequence[float] = (_NOISE,)) -
     linear = design.linear @ design.linear.T
 
     def loss(logs: Floats) -> tuple[float, Floats]:
-        """Minus the logarithm of the likelihood, its scale taken out, and the gradient."""
+        """The negative log posterior, with the variance profiled out, and its gradient."""
         *lengths, noise = np.exp(logs).tolist()
         near, slopes = _near(design, design, Scales(tuple(lengths), noise), slopes=True)
         covariance = linear + near
@@ -281,17 +270,14 @@ def _covariance(first: Design, second: Design, scales: Scales) -> Floats:
 
 
 def likeness(first: Design, second: Design, scales: Scales) -> Floats:
-    """1 for the same, and less for every stage that differs: ∏ (1 + k) / 2 over costs and stages.
-
-    N × M of N and M rows.
-    """
+    """∏ (1 + k) / 2 over costs and stages, N × M: 1 for equal rows, less per stage that differs."""
     return _near(first, second, scales)[0] / _NEAR
 
 
 def _near(
     first: Design, second: Design, scales: Scales, *, slopes: bool = False
 ) -> tuple[Floats, list[Floats]]:
-    """The part of the covariance that knows near from far, N × M.
+    """The product part of the covariance, N × M.
 
     With `slopes`, also the derivatives of its logarithm by that of each length scale.
     """
@@ -309,25 +295,15 @@ def _near(
 def _distances(
     first: Design, second: Design, scales: Scales
 ) -> Iterator[tuple[Floats, Integers, Integers]]:
-    """Of the costs and of each stage, the scaled distances between the forms that occur.
+    """√5 times the scaled distances in the costs, and in the distinct features of each stage.
 
-    Of a stage these are few. With them, which form each of the N and each of the M rows has.
+    With them, the indices of the N and of the M rows in the distances.
     """
     costs, *stages = scales.lengths
-    yield (
-        _distance(first.costs / costs, second.costs / costs),
-        np.arange(len(first)),
-        np.arange(len(second)),
-    )
+    rows, columns = np.arange(len(first)), np.arange(len(second))
+    yield cdist(first.costs, second.costs) * (np.sqrt(5) / costs), rows, columns
     own = zip(first.points, first.stages.T, second.stages.T, stages, strict=True)
     for points, here, there, length in own:
         forms, rows = np.unique(here, return_inverse=True)
         others, columns = np.unique(there, return_inverse=True)
-        yield _distance(points[forms] / length, points[others] / length), rows, columns
-
-
-def _distance(first: Floats, second: Floats) -> Floats:
-    """√5 times the distance of each row of `first` and each of `second`, as Matérn 5/2 has it."""
-    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
-    distance: Floats = np.sqrt(5 * np.maximum(squares - 2 * first @ second.T, 0.0))
-    return distance
+        yield cdist(points[forms], points[others]) * (np.sqrt(5) / length), rows, columns
