@@ -139,7 +139,7 @@ def _recorded(found: dict[str, Any], budget: str, what: str) -> Floats:
 
 
 def _rewards(found: dict[str, Any], budget: str) -> Floats:
-    factors = np.array([OBJECTIVE.factor(Cost(**n["cost"])) for n in found["networks"]])
+    factors = OBJECTIVE.factors(np.array([Cost(**n["cost"]) for n in found["networks"]]))
     rewards: Floats = _recorded(found, budget, "accuracy") * factors[:, None, None]
     return rewards
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from search.executors.stopping import Stopping, stopping
-from search.executors.worker_pool import failure, hung
+from search.executors.worker_pool import ProposerFailed, failure, hung
 from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Proposer
 from space.validation import InvalidInput
 
@@ -26,8 +27,8 @@ class Local:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more.
 
-        Asked to stop, it interrupts the running job after its epoch, to be run again later, and
-        raises `KeyboardInterrupt`. Raises `WorkerUnusable` where `evaluate` does.
+        When asked to stop, it interrupts the running job after its epoch, to be continued later,
+        and raises `KeyboardInterrupt`. Raises `WorkerUnusable` if `evaluate` does.
         """
         with stopping() as stop:
             while not stop.asked and (job := proposer.ask()) is not None:
@@ -40,29 +41,27 @@ class Local:
     def _evaluated(
         self, job: Job, proposer: Proposer, evaluate: Evaluate, stop: Stopping
     ) -> Measurement:
-        alarm = _Alarm(self._timeout)
-
-        def report(epoch: Epoch) -> bool:
-            alarm.clear()  # a write to the storage is never interrupted
-            try:
-                stopped = proposer.report(job, epoch)
-            except Exception as error:
-                raise _NotReported(error) from None
-            if stopped:
-                return True
-            if stop.after(epoch, job):
-                raise Interrupted
-            alarm.set()
-            return False
-
         try:
-            with alarm:
+            with _alarm(self._timeout) as ring:
+
+                def report(epoch: Epoch) -> bool:
+                    ring(False)  # a write to the storage is never interrupted
+                    try:
+                        stopped = proposer.report(job, epoch)
+                    except Exception as error:
+                        raise ProposerFailed(error) from None
+                    if not stopped:
+                        if stop.after(epoch, job):
+                            raise Interrupted
+                        ring(True)
+                    return stopped
+
                 return evaluate(job.architecture, job.budget, report)
         except _Hung:
             assert self._timeout is not None
             return hung(self._timeout)
-        except _NotReported as broken:
-            raise broken.error from None
+        except ProposerFailed as failed:
+            raise failed.error from None
         except InvalidInput:
             raise
         except Exception as error:  # one broken evaluation ends one trial, not the search
@@ -73,41 +72,27 @@ class _Hung(BaseException):
     """Raised in the main thread, wherever it is."""
 
 
-class _NotReported(BaseException):
-    """Carries what the proposer raised past the evaluation, which is not to blame."""
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[Callable[[bool], None]]:
+    """Inside, raises `_Hung` after `seconds`; gives what turns it off, and on from zero again.
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
+    Does nothing for None, outside the main thread, and on systems without such alarms.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if seconds is None or not main or not hasattr(signal, "setitimer"):
+        yield lambda _: None
+        return
 
+    def hang(*_: object) -> None:
+        raise _Hung
 
-class _Alarm:
-    """Inside, raises `_Hung` when `seconds` have passed since it was last set; None never does."""
+    def ring(on: bool) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds if on else 0)
 
-    def __init__(self, seconds: float | None) -> None:
-        main = threading.current_thread() is threading.main_thread()
-        self._seconds = seconds if main and hasattr(signal, "setitimer") else None
-
-    def __enter__(self) -> None:
-        if self._seconds is not None:
-            self._before = signal.signal(signal.SIGALRM, _ring)
-            self.set()
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        if self._seconds is not None:
-            self.clear()
-            signal.signal(signal.SIGALRM, self._before)
-
-    def set(self) -> None:
-        if self._seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
-
-    def clear(self) -> None:
-        if self._seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _ring(*_: object) -> None:
-    raise _Hung
+    before = signal.signal(signal.SIGALRM, hang)
+    ring(True)
+    try:
+        yield ring
+    finally:
+        ring(False)
+        signal.signal(signal.SIGALRM, before)

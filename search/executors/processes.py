@@ -18,7 +18,7 @@ from typing import Any
 from search.executors.worker_pool import Worker, run_jobs, serve
 from space.evaluation import Evaluate, Proposer
 
-#: Seconds for a worker that has hung up to be gone (assumed).
+#: Seconds for a worker that has hung up to end (assumed).
 _END_SECONDS = 5.0
 
 #: Linux' prctl: the signal that a process gets when its parent dies (prctl(2)).
@@ -26,13 +26,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Processes:
-    """An `Executor` with a spawned process for each of `environments`, variables that it is given.
+    """An `Executor` with a spawned process for each of `environments`, its environment variables.
 
-    Each evaluates `threads` jobs at a time. `evaluate` must pickle, and with several threads it may
-    be called by all of them; where one of them hangs, its process ends, and the jobs of the others
-    go on elsewhere. `worker_pool.run_jobs` says what happens to jobs whose worker dies,
-    hangs, or is interrupted. Workers do not outlive the process that started them, whatever ends
-    it.
+    Each evaluates `threads` jobs at a time. `evaluate` must be picklable, and with several threads
+    it may be called by all of them; if one hangs, its process is killed, and the jobs of the others
+    continue elsewhere. `worker_pool.run_jobs` says what happens to jobs whose worker dies, hangs,
+    or is interrupted. Workers never outlive the process that started them.
     """
 
     def __init__(
@@ -50,15 +49,27 @@ class Processes:
         pickled = pickle.dumps(evaluate)
         starts: list[Callable[[], Worker]] = []
         for environment in self._environments:
-            start = partial(Process, environment, pickled, self._threads)
-            starts += [_ThreadStarter(start)] * self._threads if self._threads > 1 else [start]
+            starts += [_Starter(environment, pickled, self._threads)] * self._threads
         run_jobs(proposer, starts, self._timeout)
 
 
-class Process:
-    """A `Worker` that is a process; with several `threads`, it has a connection for each."""
+class _Starter:
+    """Starts workers that are the threads of one process, which starts with the first of them."""
 
-    replaceable = True
+    def __init__(self, environment: Mapping[str, str], pickled: bytes, threads: int) -> None:
+        self._start = partial(Process, environment, pickled, threads)
+        self._process: Process | None = None
+        self._free: list[Connection[Any, Any]] = []
+
+    def __call__(self) -> Worker:
+        if self._process is None or not self._process.is_alive():
+            self._process = self._start()
+            self._free = list(self._process.connections)
+        return Worker(self._free.pop(), self._process.fate, self._process.kill)
+
+
+class Process:
+    """A process that evaluates jobs, with a connection for each of its `threads`."""
 
     def __init__(self, environment: Mapping[str, str], pickled: bytes, threads: int = 1) -> None:
         # Spawned, not forked: a forked process has the driver's threads' locks and no CUDA.
@@ -72,6 +83,10 @@ class Process:
             self._process.start()
         for other in others:
             other.close()
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
 
     def fate(self) -> str:
         """How it ended."""
@@ -91,49 +106,9 @@ class Process:
         self._process.join()
 
 
-class _ThreadStarter:
-    """Starts `Worker`s that are threads of one process, which starts with the first of them."""
-
-    def __init__(self, start: Callable[[], Process]) -> None:
-        self._start = start
-        self._process: Process | None = None
-        self._free: list[Connection[Any, Any]] = []
-
-    def __call__(self) -> Worker:
-        if self._process is None:
-            self._process = self._start()
-            self._free = list(self._process.connections)
-        return _ProcessThread(self, self._process, self._free.pop())
-
-    def end(self, process: Process) -> None:
-        """Ends a process and all of its threads; the next worker starts another."""
-        if self._process is process:
-            self._process = None
-        process.kill()
-
-
-class _ProcessThread:
-    """A `Worker` that is one of the threads of a process, and dies with it."""
-
-    replaceable = True
-
-    def __init__(
-        self, starter: _ThreadStarter, process: Process, connection: Connection[Any, Any]
-    ) -> None:
-        self._starter, self._process, self.connection = starter, process, connection
-
-    def fate(self) -> str:
-        """How its process ended."""
-        return self._process.fate()
-
-    def kill(self) -> None:
-        """Ends its process at once."""
-        self._starter.end(self._process)
-
-
 @contextmanager
 def variables(environment: Mapping[str, str]) -> Iterator[None]:
-    """Inside, processes start with these variables: some count before the first import only."""
+    """Inside, processes start with these environment variables, set before their first import."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
@@ -148,7 +123,7 @@ def variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _no_interruption() -> Iterator[None]:
-    """Inside, processes start deaf to Ctrl-C, which a terminal sends to all: the driver decides."""
+    """Inside, processes start with Ctrl-C blocked, which a terminal sends to all of them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield
@@ -157,7 +132,7 @@ def _no_interruption() -> Iterator[None]:
 
 
 def _work(connections: Sequence[Connection[Any, Any]], pickled: bytes) -> None:
-    """A worker's life."""
+    """The main function of a worker process."""
     _end_with_driver()
     evaluate = pickle.loads(pickled)
     threads = [
@@ -166,14 +141,14 @@ def _work(connections: Sequence[Connection[Any, Any]], pickled: bytes) -> None:
     ]
     for thread in threads:
         thread.start()
-    serve(connections[0], evaluate)
+    serve(connections[0], evaluate)  # in the main thread
     for thread in threads:
         thread.join()
 
 
 def _end_with_driver() -> None:
     """Ends this process as soon as the driver has ended, even by SIGKILL."""
-    if sys.platform == "linux":  # the kernel sees to it, even where a library holds all threads up
+    if sys.platform == "linux":  # by the kernel, even if a library blocks all threads
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     driver = multiprocessing.parent_process()
     assert driver is not None

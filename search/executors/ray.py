@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, by Ray Tune: of this machine alone, or one that runs already."""
+"""Jobs on a Ray cluster, by Ray Tune: a running one, or one started on this machine."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.executors.processes import variables
 from search.executors.stopping import Stopping, stopping
-from search.executors.worker_pool import RETRIES
+from search.executors.worker_pool import RETRIES, ProposerFailed
 from search.pruning import Halving
 from space.evaluation import Evaluate, Proposer
 from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
 
-#: Bytes of Ray's object store on a machine of its own: jobs and results are a few kilobytes each.
+#: Bytes of the object store of a cluster started here: jobs and results are a few kilobytes each.
 _OBJECT_STORE = 128 * 2**20
 
 #: The longest path of a socket on Linux, in bytes, and the longest of Ray's in its folder.
 _LONGEST_SOCKET = 107
 _SOCKET = f"/session_2026-11-27_12-48-42_123456_{os.getpid()}/sockets/plasma_store"
-#: How temporary folders are named, before the number of the process whose they are.
+
+#: Temporary folders are named by this and the number of their process.
 _PREFIX = "phiscale-ray-"
 
-#: Seconds for which the size of the cluster is remembered (assumed).
+#: Seconds for which the size of the cluster is cached (assumed).
 _CLUSTER_SECONDS = 5.0
 
-#: Seconds between two looks at the cluster's head, and for which it may be away, as it is while it
-#: is started again (assumed; after 60, Ray ends this process).
+#: Seconds between two connections to the cluster's head, and for which it may be away, such as
+#: during a restart (assumed; after 60, Ray ends this process).
 _LOOK_SECONDS = 2.0
 _LOST_SECONDS = 30.0
 
-#: A cluster of this process's own listens on the loopback interface, as Ray has it on systems other
+#: A cluster started here listens on the loopback interface, which Ray does only on other systems
 #: than Linux.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
-#: What Tune takes from the environment alone. It writes no logs of trials and no snapshots of its
-#: own state beside the last (the study is all the state there is), leaves Ctrl-C to us, and stays
-#: in the folder from which it was started.
+#: What Tune takes from the environment alone: it writes no logs of trials and one snapshot of its
+#: state at the end (the study is the only state), leaves Ctrl-C to us, and stays in its folder.
 _TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e12",
@@ -62,19 +62,19 @@ _TUNE = {
 
 
 class ClusterLost(Exception):
-    """The cluster does not answer any more; the message says so in a sentence."""
+    """The cluster does not answer any more; the message is a sentence."""
 
 
 @dataclass(frozen=True)
 class Ray:
-    """An `Executor` that hands jobs to workers of a Ray cluster.
+    """An `Executor` that sends jobs to workers of a Ray cluster.
 
-    `address` is a running cluster's; None starts one on this machine for this process. `workers` is
-    how many jobs run at a time, None as many as fit: one per GPU (or per `gpus` of one) where there
-    are GPUs and `gpus` is not 0, else one per CPU core (or per `threads` cores). `code` are the
-    packages that a cluster's machines are sent. A job whose worker or machine dies is started again
-    elsewhere, `RETRIES` times; one that gives no sign of life for `trial_timeout` seconds FAILS.
-    `halving` stops jobs beside those that the proposer does.
+    `address` is that of a running cluster; None starts one on this machine. `workers` is how many
+    jobs run at a time; None is as many as fit: one per GPU (or per `gpus` of one) if there are GPUs
+    and `gpus` is not 0, else one per CPU core (or per `threads` cores). `code` are the packages
+    that are sent to the cluster. A job whose worker or machine dies is started again elsewhere,
+    `RETRIES` times; one that ends no epoch for `trial_timeout` seconds FAILS. `halving` stops jobs
+    in addition to those that the proposer stops.
     """
 
     workers: int | None = None
@@ -88,8 +88,8 @@ class Ray:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more.
 
-        Raises `InvalidInput` where there is no such cluster, or none of its machines has room, and
-        `ClusterLost` where its head is lost.
+        Raises `InvalidInput` if there is no such cluster, or no room on its machines, and
+        `ClusterLost` if its head node stops answering.
         """
         with variables(_TUNE | ({} if self.address else _LOOPBACK)):  # which workers inherit
             self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
@@ -145,13 +145,13 @@ class Ray:
             )
             try:
                 _attended(tuner.fit, stop)
-            except ray_tune.Failed as failed:
+            except ProposerFailed as failed:
                 raise failed.error from None
             finally:
                 feed.close()
 
     def _connect(self) -> None:
-        """Connects this process to the cluster, unless it is connected already."""
+        """Connects this process to the cluster, if it is not connected yet."""
         import ray
 
         if ray.is_initialized():
@@ -160,7 +160,7 @@ class Ray:
         if self.address is None:
             cores = max(_cores(), (self.workers or 1) * (self.threads or 1))
             _keep_authentication()
-            # "local" and not None, which would connect to whatever cluster once left its address.
+            # "local" and not None, which would connect to any cluster that has left its address.
             ray.init(
                 "local",
                 num_cpus=cores,
@@ -172,7 +172,7 @@ class Ray:
             return
         code = {"py_modules": [str(package) for package in self.code]}
         try:
-            _knock(*_host_and_port(self.address))  # Ray itself would try for ten minutes and more
+            _knock(*_host_and_port(self.address))  # Ray itself would try for over ten minutes
         except (OSError, OverflowError, ValueError) as error:
             told = getattr(error, "strerror", None) or error
             raise InvalidInput(
@@ -188,10 +188,10 @@ class Ray:
                 "the HOST:PORT that `ray start --head` printed, and set RAY_AUTH_MODE=token here "
                 "if the cluster requires a token"
             ) from None
-        _warn_where_open(self.address)  # now: Ray takes to tokens where it finds one
+        _warn_where_open(self.address)  # now: Ray uses tokens if it finds one
 
     def _need(self) -> dict[str, float]:
-        """What one job takes, in Ray's resources."""
+        """Ray's resources for one job."""
         machines = _machines()
         cpus = [machine.get("CPU", 0.0) for machine in machines]
         with_gpus = [machine for machine in machines if machine.get("GPU")]
@@ -216,10 +216,10 @@ def _machines() -> list[dict[str, float]]:
 
 
 def _attended(fit: Callable[[], object], stop: Stopping) -> None:
-    """Runs `fit` in a thread, while this one hears signals and sees whether the head is there.
+    """Runs `fit` in a thread, while this one receives signals and checks the cluster's head.
 
-    Ray itself would wait for a lost head a minute long, deaf to everything, and end the process.
-    Where the run is to stop, what asked it may have ended the head, too, which is not waited for.
+    Ray itself would block for a minute if the head is lost, and end the process. After a request to
+    stop, which may have ended the head too, a lost head is not waited for.
     """
     import ray
 
@@ -239,9 +239,10 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
         thread.join(0.2)
         if time.monotonic() - looked > _LOOK_SECONDS:
             looked = time.monotonic()
-            if _answers(host, port):
+            with suppress(OSError):
+                _knock(host, port, _LOOK_SECONDS)
                 heard = looked
-            elif looked - heard > (0 if stop.asked else _LOST_SECONDS):
+            if looked - heard > (0 if stop.asked else _LOST_SECONDS):
                 raise ClusterLost(
                     f"the head node of the Ray cluster at {host}:{port} has not answered for "
                     f"{_LOST_SECONDS:g} seconds; the training runs on it are lost"
@@ -250,16 +251,8 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
         raise raised[0]
 
 
-def _answers(host: str, port: int) -> bool:
-    try:
-        _knock(host, port, _LOOK_SECONDS)
-    except OSError:
-        return False
-    return True
-
-
 def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:
-    """Raises `OSError` where nobody takes a connection within `seconds`."""
+    """Raises `OSError` unless a connection is accepted within `seconds`."""
     socket.create_connection((host, port), seconds).close()
 
 
@@ -272,7 +265,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 class _Room:
-    """How many jobs the living machines of the cluster can run: `workers` at most."""
+    """How many jobs fit on the cluster's living machines, and at most `workers`."""
 
     def __init__(self, need: Mapping[str, float], workers: int | None) -> None:
         self._need, self._workers = need, workers
@@ -280,14 +273,12 @@ class _Room:
 
     def __call__(self) -> int:
         if time.monotonic() >= self._known_until:
-            self._fits = sum(_times(self._need, machine) for machine in _machines())
+            self._fits = sum(
+                min(int(machine.get(name, 0.0) / each + 1e-9) for name, each in self._need.items())
+                for machine in _machines()
+            )
             self._known_until = time.monotonic() + _CLUSTER_SECONDS
         return min(self._fits, self._workers or self._fits)
-
-
-def _times(need: Mapping[str, float], machine: Mapping[str, float]) -> int:
-    """How often `need` fits a machine."""
-    return min(int(machine.get(name, 0.0) / amount + 1e-9) for name, amount in need.items())
 
 
 def _no_room(need: Mapping[str, float]) -> str:
@@ -299,7 +290,7 @@ def _no_room(need: Mapping[str, float]) -> str:
 
 
 def _warn_where_open(address: str) -> None:
-    """Warns of a cluster beyond this machine that anyone who reaches it may run code on."""
+    """Warns if anyone who reaches a cluster beyond this machine may run code on it."""
     host, _ = _host_and_port(address)
     loopback = host in ("localhost", "::1") or host.startswith("127.")
     if not loopback and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
@@ -311,7 +302,7 @@ def _warn_where_open(address: str) -> None:
 
 
 def _keep_authentication() -> None:
-    """A cluster of this process's own asks for a token, as Ray has it unless told otherwise."""
+    """Makes a cluster started here require a token, which is Ray's default."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         _logger.warning(
             "RAY_AUTH_MODE=disabled is ignored: a cluster that phiscale starts has a token"
@@ -325,9 +316,9 @@ def _cores() -> int:
 
 
 def _session_folder() -> str:
-    """A folder for Ray's sockets and logs, which Ray itself never removes; gone with this process.
+    """A folder for Ray's sockets and logs, removed when this process exits (Ray never does).
 
-    Removes those that killed processes left, too. Raises `InvalidInput` where its path is too long.
+    Also removes those of killed processes. Raises `InvalidInput` if its path is too long.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         process = left.name.removeprefix(_PREFIX).partition("-")[0]
@@ -350,7 +341,7 @@ def _session_folder() -> str:
 
 
 def _leave_at_once(status: int) -> None:
-    """Has this process exit without Ray's shutdown, which would wait for the lost head node."""
+    """Makes this process exit without Ray's shutdown, which would wait for the lost head node."""
 
     def leave() -> None:
         sys.stdout.flush()

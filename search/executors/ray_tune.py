@@ -1,17 +1,15 @@
 """What Ray Tune sees of a proposer and its jobs: a searcher, a scheduler and a trainable.
 
-Searcher and scheduler are called from Tune's one loop in the driver, so the proposer is called from
-one thread; the trainable serves in a worker process, one job after the other. A job is a trial of
-Tune's, each of its epochs a result. Tune never stops a trial: it is told to go on, and the job's
-evaluation to stop, so that every job ends with a measurement of its own.
+Searcher and scheduler are called from Tune's loop in the driver, so the proposer is called from one
+thread; the trainable serves in a worker process, one job after the other. A job is a trial of
+Tune's, and each of its epochs a result. Tune never stops a trial: the job's evaluation is told to
+stop, so that every job ends with its own measurement.
 
 This module needs ray, and is imported at first use.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import multiprocessing
 import os
@@ -19,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,61 +29,60 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.executors.stopping import Stopping
-from search.executors.worker_pool import RETRIES, EpochReply, WorkerSignal, hung, serve
+from search.executors.worker_pool import (
+    Deaths,
+    EpochReply,
+    ProposerFailed,
+    WorkerSignal,
+    hung,
+    serve,
+)
 from search.pruning import Halving
-from space.architecture import Architecture
-from space.evaluation import Budget, Epoch, Job, Measurement, Proposer, Status, WorkerUnusable
+from space.evaluation import Epoch, Job, Measurement, Proposer, Status, WorkerUnusable
 from space.validation import InvalidInput
 
-_logger = logging.getLogger(__name__)
-
-#: The one key of a trial's configuration: its job, as JSON.
+#: The only key of a trial's configuration: its job.
 _JOB = "job"
 
 
-class Failed(BaseException):
-    """Carries what a proposer raised through Tune, which keeps every Exception to itself."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 class _Unwritten:
-    """What Tune writes into its folder without its content: the study is all the state there is."""
+    """Tune saves such objects without content: the study is the only state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
-    """Asks a proposer for jobs while there is `room` for more, and tells it what they gave."""
+    """Asks a proposer for jobs while there is `room` for more, and tells it the results.
+
+    What the proposer raises reaches the executor as `ProposerFailed`, since Tune catches every
+    `Exception`.
+    """
 
     def __init__(self, proposer: Proposer, room: Callable[[], int], stop: Stopping) -> None:
         super().__init__()
         self.jobs: dict[str, Job] = {}
-        self._deaths: dict[str, int] = {}
+        self._deaths = Deaths()
         self._reasons: dict[str, str] = {}
         self._proposer, self._room, self._stop = proposer, room, stop
         self._dry = self._closed = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job as a trial's configuration; None where there is none now."""
+        """The next job as a trial's configuration; None if there is none now."""
         with self.open():
             if not self._dry and not self._stop.asked and len(self.jobs) < self._room():
                 job = self._proposer.ask()
                 if job is not None:
                     self.jobs[trial_id] = job
-                    return {_JOB: _packed(job)}
+                    return {_JOB: job}
                 self._dry = True  # until a job has ended
         return None if self.jobs or not (self._dry or self._stop.asked) else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells the proposer what a job gave; nothing if it was interrupted."""
+        """Tells the proposer a job's result; nothing if it was interrupted."""
         job = self.jobs.pop(trial_id)
-        self._deaths.pop(trial_id, None)
         self._dry = False
         with self.open():
             if error or result is None:
@@ -100,32 +96,28 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
                     raise refusal
 
     def lost(self, trial_id: str, fate: str) -> None:
-        """Notes how a job's worker ended; another continues the job, `RETRIES` times."""
-        deaths = self._deaths[trial_id] = self._deaths.get(trial_id, 0) + 1
+        """Notes how a job's worker ended."""
         if trial_id in self._reasons:
-            return  # it was ended
-        if deaths > RETRIES:
-            self._reasons[trial_id] = f"its worker died {deaths} times; the last one {fate}"
-        else:
-            name = self.jobs[trial_id].name
-            _logger.warning("%s: its worker %s; another worker continues it", name, fate)
+            return  # it was killed
+        if reason := self._deaths.add(self.jobs[trial_id], fate):
+            self._reasons[trial_id] = reason
 
     def hung(self, trial_id: str, seconds: float) -> None:
-        """Notes that a job's worker is ended for giving no sign of life."""
+        """Notes that a job's worker is killed since it ended no epoch for `seconds`."""
         self._reasons[trial_id] = str(hung(seconds).reason)
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Inside, the proposer may be spoken to; what it raises leaves Tune untouched."""
+        """Inside, the proposer may be called."""
         if self._closed:
-            raise Failed(RuntimeError("the run has ended"))
+            raise ProposerFailed(RuntimeError("the run has ended"))
         try:
             yield
         except Exception as error:
-            raise Failed(error) from error
+            raise ProposerFailed(error) from error
 
     def close(self) -> None:
-        """The proposer is not spoken to any more, whatever Tune still believes."""
+        """From now on the proposer is not called, whatever Tune does."""
         self._closed = True
 
     def save(self, _: str) -> None:
@@ -133,7 +125,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
 
 
 class EpochScheduler(_Unwritten, FIFOScheduler):  # type: ignore[misc]
-    """Reports epochs to a proposer, and answers the jobs."""
+    """Reports epochs to a proposer, and replies to the jobs."""
 
     def __init__(
         self, proposer: Proposer, feed: JobSearcher, stop: Stopping, halving: Halving | None = None
@@ -143,7 +135,7 @@ class EpochScheduler(_Unwritten, FIFOScheduler):  # type: ignore[misc]
         self._halving = None if halving is None else _Halving(halving)
 
     def on_trial_result(self, _: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Go on, in any case: what the job does is said to its worker."""
+        """Always continues the trial; the reply to its worker says what the job does."""
         job, epoch = self._feed.jobs[trial.trial_id], result["message"]
         with self._feed.open():
             stop = self._proposer.report(job, epoch)
@@ -189,19 +181,19 @@ class _Halving:
             self._known.add(trial.trial_id)
             self._scheduler.on_trial_add(None, trial)
         result = {"training_iteration": epoch, "value": value}
-        said = self._scheduler.on_trial_result(None, trial, result)
-        return bool(said == TrialScheduler.STOP)
+        decision = self._scheduler.on_trial_result(None, trial, result)
+        return bool(decision == TrialScheduler.STOP)
 
 
 class TimeoutCallback(_Unwritten, Callback):  # type: ignore[misc]
-    """Ends the workers of jobs that give no sign of life for `seconds`."""
+    """Kills the workers of jobs that end no epoch for `seconds`."""
 
     def __init__(self, feed: JobSearcher, seconds: float) -> None:
         self._feed, self._seconds = feed, seconds
         self._deadlines: dict[Trial, float] = {}
 
     def on_trial_start(self, trial: Trial, **_: Any) -> None:
-        """A job begins."""
+        """A job starts."""
         self._deadlines[trial] = time.monotonic() + self._seconds
 
     on_trial_result = on_trial_start
@@ -222,13 +214,13 @@ class TimeoutCallback(_Unwritten, Callback):  # type: ignore[misc]
                 ray.kill(trial.temporary_state.ray_actor)
 
 
-def _reply(trial: Trial, answer: EpochReply) -> None:
-    # Calls of one actor arrive in order: before the `train` that the answer is for.
-    trial.temporary_state.ray_actor.answer.remote(answer)
+def _reply(trial: Trial, reply: EpochReply) -> None:
+    # Calls of one actor arrive in order: before the `train` that the reply is for.
+    trial.temporary_state.ray_actor.reply.remote(reply)
 
 
 def _fate(trial: Trial) -> str:
-    """How a trial's worker ended, from what Ray tells at length."""
+    """How a trial's worker ended, from Ray's long report."""
     told = Path(trial.error_file).read_text("utf-8").rpartition("Failure # ")[2]
     if "low on memory" in told:
         return "was stopped because its machine ran out of memory"
@@ -243,13 +235,12 @@ class JobTrainable(tune.Trainable):  # type: ignore[misc]
     """Evaluates jobs, one after the other: a step of Tune's is an epoch, or the end of a job."""
 
     def setup(self, config: dict[str, Any], evaluate: bytes, variables: dict[str, str]) -> None:
-        """Takes the pickled `evaluate` in after setting environment variables: some count before
-        the first import only."""
+        """Unpickles `evaluate`, with environment variables set before its first import."""
         os.environ.update(variables)
         self._refusal: InvalidInput | None = None
         try:
             unpickled = cloudpickle.loads(evaluate)
-        except InvalidInput as error:  # this machine has not what it takes: the run is told so
+        except InvalidInput as error:  # this machine lacks something: the run is told
             self._refusal = error
             return
         self._connection, other = multiprocessing.Pipe()
@@ -259,7 +250,7 @@ class JobTrainable(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes another job."""
-        self._next: Job | EpochReply = _unpacked(new_config[_JOB])
+        self._next: Job | EpochReply = new_config[_JOB]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -273,18 +264,6 @@ class JobTrainable(tune.Trainable):  # type: ignore[misc]
             raise RuntimeError(f"the worker is unusable: {message}")
         return {"message": message, "done": not isinstance(message, Epoch)}
 
-    def answer(self, answer: EpochReply) -> None:
-        """What the job is to do after its epoch."""
-        self._next = answer
-
-
-def _packed(job: Job) -> str:
-    """A job as JSON."""
-    architecture, budget = job.architecture.to_dict(), asdict(job.budget)
-    return json.dumps({"name": job.name, "architecture": architecture, "budget": budget})
-
-
-def _unpacked(text: str) -> Job:
-    data = json.loads(text)
-    architecture = Architecture.from_dict(data["architecture"], source=data["name"])
-    return Job(data["name"], architecture, Budget(**data["budget"]))
+    def reply(self, reply: EpochReply) -> None:
+        """What the job does after its epoch."""
+        self._next = reply

@@ -1,4 +1,4 @@
-"""How a run is asked to stop: first after the current epochs, the second time at once."""
+"""How a run is asked to stop: after the current epochs, and the second time at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Stopping:
-    """Whether the run was asked to stop; no job is started then."""
+    """Whether the run was asked to stop; then no job is started."""
 
     asked: bool = False
 
     def after(self, epoch: Epoch, job: Job) -> bool:
-        """Whether a job is interrupted after `epoch`; one that has reached its last may end."""
+        """Whether a job is interrupted after `epoch`; after its last one it may end."""
         return self.asked and epoch.epoch < job.budget.epochs
 
 
@@ -31,8 +31,8 @@ class Stopping:
 def stopping() -> Iterator[Stopping]:
     """Inside, the first Ctrl-C (or SIGTERM) is noted, and the second raises `KeyboardInterrupt`.
 
-    Where the run was asked to stop, `KeyboardInterrupt` is raised at the end. Outside the main
-    thread, which alone hears signals, nothing changes.
+    If the run was asked to stop, `KeyboardInterrupt` is raised at the end. Outside the main thread,
+    which alone receives signals, nothing changes.
     """
     stop = Stopping()
 

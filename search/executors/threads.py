@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 from multiprocessing import Pipe
 
-from search.executors.worker_pool import run_jobs, serve
+from search.executors.worker_pool import Worker, run_jobs, serve
 from space.evaluation import Evaluate, Proposer
 
 
 class Threads:
     """An `Executor` with `count` threads, for an `evaluate` that several may call at once.
 
-    A thread cannot be ended from outside: a job that hangs holds its place, and the run.
+    A thread cannot be killed: a job that hangs keeps its place, and the run does not end.
     """
 
     def __init__(self, count: int) -> None:
@@ -21,22 +20,10 @@ class Threads:
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more."""
-        run_jobs(proposer, [partial(_Thread, evaluate)] * self._count, trial_timeout=None)
 
+        def start() -> Worker:
+            connection, other = Pipe()  # closing it ends the thread
+            threading.Thread(target=serve, args=(other, evaluate), daemon=True).start()
+            return Worker(connection, lambda: "ended", lambda: None, replaceable=False)
 
-class _Thread:
-    """A `Worker` that is a thread; it ends when its connection is closed."""
-
-    replaceable = False
-
-    def __init__(self, evaluate: Evaluate) -> None:
-        self.connection, other = Pipe()
-        self._thread = threading.Thread(target=serve, args=(other, evaluate), daemon=True)
-        self._thread.start()
-
-    def fate(self) -> str:
-        self._thread.join()
-        return "ended"
-
-    def kill(self) -> None:
-        """Nothing: see `Threads`."""
+        run_jobs(proposer, [start] * self._count, trial_timeout=None)

@@ -1,10 +1,10 @@
-"""Jobs carried to workers and back, by one thread that alone speaks to the proposer.
+"""Carries jobs to workers and back, in one thread that alone calls the proposer.
 
 A worker is whatever holds the other end of a connection and `serve`s there: a process, or a thread
-of this one. They talk in turns:
+of this one. They take turns:
 
     driver → worker  Job, then an `EpochReply` to each epoch; hanging up ends the worker
-    worker → driver  READY once; of each job its epochs, then its measurement, INTERRUPTED,
+    worker → driver  READY once; for each job its epochs, then its measurement, INTERRUPTED,
                      the `InvalidInput` that ends the run, or `WorkerUnusable`
 """
 
@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any
 
 from search.executors.stopping import Stopping, stopping
 from space.evaluation import (
@@ -43,26 +43,23 @@ RETRIES = 2
 _START_SECONDS = 120.0
 
 
-class Worker(Protocol):
-    """What evaluates jobs, seen from the driver."""
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The driver's side of a worker.
 
-    @property
-    def connection(self) -> Connection[Any, Any]:
-        """Where it is spoken to."""
+    `fate` says how it ended, once it has hung up, as in `was killed by SIGKILL`; `kill` ends it at
+    once, if possible. A `replaceable` one has a process of its own, so that another can do its job
+    if it becomes unusable.
+    """
 
-    @property
-    def replaceable(self) -> bool:
-        """Whether another can do its job where it cannot: it has a process of its own."""
-
-    def fate(self) -> str:
-        """How it ended, once it has hung up: `was killed by SIGKILL`."""
-
-    def kill(self) -> None:
-        """Ends it at once, where that can be."""
+    connection: Connection[Any, Any]
+    fate: Callable[[], str]
+    kill: Callable[[], None]
+    replaceable: bool = True
 
 
 class WorkerSignal(Enum):
-    """What a worker says beside epochs and measurements."""
+    """A worker's messages beside epochs and measurements."""
 
     READY = "ready"
     INTERRUPTED = "interrupted"
@@ -76,6 +73,17 @@ class EpochReply(Enum):
     INTERRUPT = "interrupt"
 
 
+# ------------------------------------------------------------------- what all executors have alike
+
+
+class ProposerFailed(BaseException):
+    """Carries an `error` of the proposer past code that catches every `Exception`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def failure(job: Job, error: Exception) -> Measurement:
     """The measurement of an evaluation that raised `error`, which is logged."""
     _logger.error("%s failed", job.name, exc_info=error)
@@ -83,16 +91,31 @@ def failure(job: Job, error: Exception) -> Measurement:
 
 
 def hung(seconds: float) -> Measurement:
-    """The measurement of an evaluation that gave no sign of life for `seconds`."""
+    """The measurement of an evaluation that ended no epoch for `seconds`."""
     reason = f"hung: no epoch ended within {seconds:g} seconds (search.trial_timeout)"
     return Measurement(Status.FAILED, reason=reason)
+
+
+class Deaths:
+    """Counts the workers that each job has lost."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, job: Job, fate: str) -> str | None:
+        """The reason why `job` fails after one more death; None if another worker continues it."""
+        self._counts[job.name] += 1
+        if self._counts[job.name] > RETRIES:
+            return f"its worker died {self._counts[job.name]} times; the last one {fate}"
+        _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
+        return None
 
 
 # ------------------------------------------------------------------------------ the worker's side
 
 
 def serve(connection: Connection[Any, Any], evaluate: Evaluate) -> None:
-    """A worker's life: evaluates the jobs that come, until the driver hangs up."""
+    """Evaluates the jobs that come, until the driver hangs up."""
     try:
         connection.send(WorkerSignal.READY)
         while True:
@@ -102,7 +125,7 @@ def serve(connection: Connection[Any, Any], evaluate: Evaluate) -> None:
 
 
 class _HungUp(BaseException):
-    """Passes an evaluation by whose driver has gone: it has not failed."""
+    """Passes through an evaluation whose driver has gone: it has not failed."""
 
 
 def _evaluated(
@@ -111,12 +134,12 @@ def _evaluated(
     def report(epoch: Epoch) -> bool:
         try:
             connection.send(epoch)
-            answer = connection.recv()
+            reply = connection.recv()
         except (EOFError, OSError):
             raise _HungUp from None
-        if answer is EpochReply.INTERRUPT:
+        if reply is EpochReply.INTERRUPT:
             raise Interrupted
-        return answer is EpochReply.STOP
+        return reply is EpochReply.STOP
 
     try:
         return evaluate(job.architecture, job.budget, report)
@@ -131,9 +154,29 @@ def _evaluated(
 # ------------------------------------------------------------------------------ the driver's side
 
 
+def run_jobs(
+    proposer: Proposer, starts: Sequence[Callable[[], Worker]], trial_timeout: float | None
+) -> None:
+    """Carries the proposer's jobs to as many workers as there are `starts`, until it has no more.
+
+    A job whose worker dies or is unusable is started again by another, `RETRIES` times, from its
+    last checkpoint; if no worker can replace it, `WorkerUnusable` is raised. A worker that ends no
+    epoch for `trial_timeout` seconds is killed, and its job FAILS. When the run is asked to stop,
+    the jobs are interrupted after their epochs, to be continued later, and `KeyboardInterrupt` is
+    raised. No worker is left in any case.
+    """
+    with stopping() as stop:
+        pool = _Pool(proposer, [_Slot(start) for start in starts], trial_timeout, stop)
+        try:
+            pool.run()
+        finally:
+            for slot in pool.slots:
+                slot.dismiss()
+
+
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """Room for one worker, who is started when there is a job for it."""
+    """Room for one worker, which is started when there is a job for it."""
 
     start: Callable[[], Worker]
     worker: Worker | None = None
@@ -147,38 +190,24 @@ class _Slot:
             self.worker.connection.close()
         self.worker = self.job = None
 
-
-def run_jobs(
-    proposer: Proposer, starts: Sequence[Callable[[], Worker]], trial_timeout: float | None
-) -> None:
-    """Carries the proposer's jobs to as many workers as `starts` gives, until it has no more.
-
-    A job whose worker dies or is unusable is started again by another, `RETRIES` times, from its
-    last checkpoint; where no worker can replace it, `WorkerUnusable` is raised. A
-    worker that gives no sign of life for `trial_timeout` seconds is ended, and its job FAILS. Asked
-    to stop, the jobs are interrupted after their epochs, to be run again later, and
-    `KeyboardInterrupt` is raised. In any case no worker is left.
-    """
-    with stopping() as stop:
-        pool = _Pool(proposer, [_Slot(start) for start in starts], trial_timeout, stop)
+    def send(self, message: Job | EpochReply) -> bool:
+        """Whether the worker took the message: False if it has died."""
+        assert self.worker is not None
         try:
-            pool.run()
-        finally:
-            pool.dismiss()
+            self.worker.connection.send(message)
+        except OSError:
+            return False
+        return True
 
 
+@dataclass(slots=True)
 class _Pool:
-    def __init__(
-        self,
-        proposer: Proposer,
-        slots: Sequence[_Slot],
-        trial_timeout: float | None,
-        stop: Stopping,
-    ) -> None:
-        self._proposer, self._slots, self._stop = proposer, slots, stop
-        self._timeout = trial_timeout
-        self._again: deque[Job] = deque()
-        self._deaths: dict[str, int] = {}
+    proposer: Proposer
+    slots: Sequence[_Slot]
+    timeout: float | None
+    stop: Stopping
+    again: deque[Job] = field(default_factory=deque)
+    deaths: Deaths = field(default_factory=Deaths)
 
     def run(self) -> None:
         """Until no job is left, or none is running and the run is to stop."""
@@ -186,11 +215,11 @@ class _Pool:
             self._hand_out()
             busy = {
                 slot.worker.connection: slot
-                for slot in self._slots
+                for slot in self.slots
                 if slot.worker is not None and slot.job is not None
             }
             if not busy:
-                if self._again and not self._stop.asked:  # its new worker died at once
+                if self.again and not self.stop.asked:  # its new worker died at once
                     continue
                 return
             deadline = min(slot.deadline for slot in busy.values())
@@ -199,33 +228,27 @@ class _Pool:
                 self._hear(busy[connection])  # type: ignore[index]
             for slot in busy.values():
                 if slot.job is not None and time.monotonic() >= slot.deadline:
-                    self._end_hung(slot, slot.job)
-
-    def dismiss(self) -> None:
-        """Ends all workers."""
-        for slot in self._slots:
-            slot.dismiss()
+                    job = slot.job
+                    slot.dismiss()
+                    assert self.timeout is not None
+                    self.proposer.tell(job, hung(self.timeout))
 
     def _hand_out(self) -> None:
-        for slot in self._slots:
-            if slot.job is not None:
-                continue
-            job = self._next()
-            if job is None:
-                return
-            self._hand(job, slot)
-
-    def _next(self) -> Job | None:
-        if self._stop.asked:
-            return None
-        return self._again.popleft() if self._again else self._proposer.ask()
+        for slot in self.slots:
+            if slot.job is None:
+                if self.stop.asked:
+                    return
+                job = self.again.popleft() if self.again else self.proposer.ask()
+                if job is None:
+                    return
+                self._hand(job, slot)
 
     def _hand(self, job: Job, slot: _Slot) -> None:
         fresh = slot.worker is None
         slot.worker = slot.worker or slot.start()
         slot.job = job
-        if self._sent(slot, job):
-            self._alive(slot, _START_SECONDS if fresh else 0.0)
+        if slot.send(job):
+            self._extend(slot, _START_SECONDS if fresh else 0.0)
         elif fresh:
             self._lost(slot, job)
         else:  # it died while it had nothing to do
@@ -241,15 +264,14 @@ class _Pool:
         except (EOFError, OSError):
             self._lost(slot, job)
             return
-        if isinstance(message, Epoch) and not self._sent(slot, self._reply(job, message)):
+        if isinstance(message, Epoch) and not slot.send(self._reply(job, message)):
             self._lost(slot, job)
             return
-        self._alive(slot)
+        self._extend(slot)
         match message:
             case Measurement():
                 slot.job = None
-                self._deaths.pop(job.name, None)
-                self._proposer.tell(job, message)
+                self.proposer.tell(job, message)
             case WorkerSignal.INTERRUPTED:
                 slot.job = None
             case WorkerUnusable() if worker.replaceable:
@@ -257,38 +279,21 @@ class _Pool:
             case InvalidInput() | WorkerUnusable():
                 raise message
 
-    def _sent(self, slot: _Slot, message: Job | EpochReply) -> bool:
-        """Whether the slot's worker took the message; it did not where it has died."""
-        assert slot.worker is not None
-        try:
-            slot.worker.connection.send(message)
-        except OSError:
-            return False
-        return True
-
     def _reply(self, job: Job, epoch: Epoch) -> EpochReply:
-        if self._proposer.report(job, epoch):
+        if self.proposer.report(job, epoch):
             return EpochReply.STOP
-        return EpochReply.INTERRUPT if self._stop.after(epoch, job) else EpochReply.GO_ON
+        return EpochReply.INTERRUPT if self.stop.after(epoch, job) else EpochReply.GO_ON
 
-    def _alive(self, slot: _Slot, extra: float = 0.0) -> None:
-        if self._timeout is not None:
-            slot.deadline = time.monotonic() + self._timeout + extra
+    def _extend(self, slot: _Slot, extra: float = 0.0) -> None:
+        """The worker gave a sign of life."""
+        if self.timeout is not None:
+            slot.deadline = time.monotonic() + self.timeout + extra
 
     def _lost(self, slot: _Slot, job: Job, fate: str | None = None) -> None:
         assert slot.worker is not None
         fate = fate or slot.worker.fate()
         slot.dismiss()
-        deaths = self._deaths[job.name] = self._deaths.get(job.name, 0) + 1
-        if deaths <= RETRIES:
-            _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
-            self._again.append(job)
-            return
-        del self._deaths[job.name]
-        reason = f"its worker died {deaths} times; the last one {fate}"
-        self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
-
-    def _end_hung(self, slot: _Slot, job: Job) -> None:
-        assert self._timeout is not None
-        slot.dismiss()
-        self._proposer.tell(job, hung(self._timeout))
+        if reason := self.deaths.add(job, fate):
+            self.proposer.tell(job, Measurement(Status.FAILED, reason=reason))
+        else:
+            self.again.append(job)

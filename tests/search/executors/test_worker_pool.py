@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 
-from search.executors.worker_pool import RETRIES, run_jobs
+from search.executors.worker_pool import RETRIES, Worker, run_jobs
 from space import presets
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
@@ -29,23 +29,16 @@ class OneJob:
         self.told.append(measurement)
 
 
-class Stillborn:
+def stillborn() -> Worker:
     """A worker that has hung up before its first job."""
-
-    def __init__(self) -> None:
-        self.connection, other = Pipe()
-        other.close()
-
-    def fate(self) -> str:
-        return "ended with status 1"
-
-    def kill(self) -> None:
-        pass
+    connection, other = Pipe()
+    other.close()
+    return Worker(connection, lambda: "ended with status 1", lambda: None)
 
 
 def test_job_of_workers_that_die_at_once_fails() -> None:
     proposer = OneJob()
-    run_jobs(proposer, [Stillborn], trial_timeout=None)
+    run_jobs(proposer, [stillborn], trial_timeout=None)
     (told,) = proposer.told
     assert told.status is Status.FAILED
     assert told.reason == f"its worker died {RETRIES + 1} times; the last one ended with status 1"
