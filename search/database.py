@@ -1,7 +1,7 @@
 """Optuna's storage in a database, for one driver with many open trials.
 
-It is Optuna's own, with its tables; three things are done otherwise. SQLite writes ahead, a server
-that is gone is waited for, and what Optuna does in many statements is done in few.
+It is Optuna's own, with its tables, and differs in three ways: SQLite uses a write-ahead log, lost
+connections to a server are retried, and fewer statements do what Optuna does in many.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Dialect
@@ -27,14 +27,14 @@ from search.optuna_internals import CachedStorage, StudyInfo, models, scoped_ses
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds for which a server that was there once is waited for (assumed: a restart takes a few).
+#: Seconds for which a lost connection to a server is retried (assumed: a restart takes a few).
 _RECONNECT_SECONDS = 60
 
 
 def tune_sqlite(connection: Any, _: Any) -> None:
     """Write-ahead log: readers never wait, and a killed process loses no committed write.
 
-    With `synchronous=NORMAL` a power failure may lose the last writes, and never harms the file.
+    With `synchronous=NORMAL` a power failure may lose the last writes, but never harms the file.
     """
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -43,37 +43,41 @@ def tune_sqlite(connection: Any, _: Any) -> None:
 def reconnect(
     dialect: Dialect, _: object, arguments: list[Any], settings: dict[str, Any]
 ) -> object:
-    """A new connection to a server that was there when the storage was opened."""
-    deadline = time.monotonic() + _RECONNECT_SECONDS
-    told = False
+    """A new connection to a server that has been reached before."""
+    deadline, warned = time.monotonic() + _RECONNECT_SECONDS, False
     while True:
         try:
             return dialect.connect(*arguments, **settings)
         except dialect.loaded_dbapi.Error as error:
             if time.monotonic() > deadline:
                 raise
-            if not told:
+            if not warned:
                 _logger.warning(
                     "Lost the connection to the storage (%s); retrying for %d seconds",
-                    next(iter(str(error).splitlines()), repr(error)),
+                    first_line(error),
                     _RECONNECT_SECONDS,
                 )
-            told = True
+            warned = True
             time.sleep(0.5)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its representation if it has none."""
+    return next(iter(str(error).splitlines()), repr(error))
 
 
 @compiles(sqlalchemy.Text, "mysql", "mariadb")
 def _text(*_: object, **__: object) -> str:
-    """Optuna's tables keep an attribute as TEXT, which MySQL ends after 64 KB."""
+    """Optuna's tables store an attribute as TEXT, which MySQL limits to 64 KB."""
     return "MEDIUMTEXT"
 
 
 class Database(RDBStorage):
     """Creates a trial with all that is known of it, and ends it, in a few statements.
 
-    Optuna asks the database twice for each parameter and once for each attribute, whether the
-    trial is open and the distribution the study's. Of a trial that is only now being created both
-    are known (`search.optuna_internals` says what that saves).
+    For each parameter and attribute, Optuna asks the database whether the trial is open, and the
+    distribution that of the study. For a new trial both are known (times:
+    `search.optuna_internals`).
     """
 
     def _get_prepared_new_trial(
@@ -115,7 +119,7 @@ class Database(RDBStorage):
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
     ) -> datetime:
-        """Ends an open trial with `attributes`, in one transaction; gives when."""
+        """Ends an open trial with `attributes` in one transaction, and returns the time."""
         now = datetime.now()
         with scoped_session(self.scoped_session) as session:
             trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
@@ -130,7 +134,7 @@ class Database(RDBStorage):
         return now
 
     def ids_after(self, study_id: int, trial_id: int) -> set[int]:
-        """The ids of a study's trials that are greater than `trial_id`."""
+        """The ids of a study's trials above `trial_id`."""
         of_trial = models.TrialModel.trial_id
         with scoped_session(self.scoped_session) as session:
             query = session.query(of_trial).filter(
@@ -143,31 +147,32 @@ def _attribute_rows(attributes: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
 
 
-class Remembered(CachedStorage):
-    """Optuna's cache of finished trials, which knows those that this process has begun, too.
+class TrialCache(CachedStorage):
+    """Optuna's cache of finished trials, extended to the open trials of this process.
 
-    Optuna reads every open trial anew whenever the trials are asked for, which is at every proposal
-    (`search.optuna_internals` says what that takes). But a trial that this process has begun is
-    nobody else's to write (`search.fence`): what is written here is all that there is to read.
+    Optuna reads every open trial again whenever the trials are asked for, which is at every
+    proposal (times: `search.optuna_internals`). But nobody else writes to the trials that this
+    process has begun (`search.fence`), so they are read again only after writes that are not
+    applied to the cache here.
     """
 
     _backend: Database
 
     def __init__(self, backend: Database) -> None:
         super().__init__(backend)
-        #: Ids of trials begun here, and of those the ones that the cache holds as they are.
+        #: Ids of the trials begun here, and of those that the cache holds as they are.
         self._begun: set[int] = set()
         self._known: set[int] = set()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
         trial_id = super().create_new_trial(study_id, template_trial)
-        self._begun.add(trial_id)
-        self._known.add(trial_id)
-        with self._written(trial_id) as trial:
-            trial.user_attrs, trial.system_attrs = map(
-                _as_read, (trial.user_attrs, trial.system_attrs)
-            )
+        with self._lock:
+            trial = self._cached(trial_id)
+            trial.user_attrs = _as_read(trial.user_attrs)
+            trial.system_attrs = _as_read(trial.system_attrs)
+            self._begun.add(trial_id)
+            self._known.add(trial_id)
         return trial_id
 
     def end_trial(
@@ -178,9 +183,9 @@ class Remembered(CachedStorage):
         attributes: Mapping[str, Any],
     ) -> None:
         """As `Database.end_trial`."""
-        with self._written(trial_id) as trial:
+        with self._writing(trial_id) as trial:
             trial.datetime_complete = self._backend.end_trial(trial_id, state, values, attributes)
-            trial.user_attrs = trial.user_attrs | _as_read(dict(attributes))
+            trial.user_attrs = trial.user_attrs | _as_read(attributes)
             trial.values = None if values is None else [*values]
             trial.state = state
 
@@ -188,55 +193,46 @@ class Remembered(CachedStorage):
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
         """As Optuna's."""
-        with self._written(trial_id) as trial:
+        with self._writing(trial_id) as trial:
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
             trial.intermediate_values = trial.intermediate_values | {step: intermediate_value}
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's."""
-        with self._written(trial_id) as trial:
-            super().set_trial_user_attr(trial_id, key, value)
-            trial.user_attrs = trial.user_attrs | _as_read({key: value})
+        self._known.discard(trial_id)
+        super().set_trial_user_attr(trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's."""
-        with self._written(trial_id) as trial:
-            super().set_trial_system_attr(trial_id, key, value)
-            trial.system_attrs = trial.system_attrs | _as_read({key: value})
+        self._known.discard(trial_id)
+        super().set_trial_system_attr(trial_id, key, value)
 
-    def set_trial_param(
-        self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-    ) -> None:
+    def set_trial_param(self, trial_id: int, *parameter: Any, **named: Any) -> None:
         """As Optuna's."""
         self._known.discard(trial_id)
-        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        super().set_trial_param(trial_id, *parameter, **named)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """As Optuna's."""
         self._known.discard(trial_id)
-        begun = super().set_trial_state_values(trial_id, state, values)
-        if state is TrialState.RUNNING and begun:
+        changed = super().set_trial_state_values(trial_id, state, values)
+        if state is TrialState.RUNNING and changed:
             self._begun.add(trial_id)
-        return begun
+        return changed
 
     @contextmanager
-    def _written(self, trial_id: int) -> Iterator[FrozenTrial]:
-        """The trial, to be changed as what is written inside changes it.
+    def _writing(self, trial_id: int) -> Iterator[FrozenTrial]:
+        """A copy of the trial, which replaces the cached one after the write inside.
 
-        It is a copy, which takes the place of the cache's at the end, for that one may be read
-        meanwhile. Where the cache does not hold the trial as it is, or writing fails, it is read
-        from the database when it is asked for.
+        If the cache does not hold the trial as it is, or the write fails, the trial is read from
+        the database when it is asked for.
         """
         with self._lock:
             known = trial_id in self._known
             self._known.discard(trial_id)
-            trial = copy.copy(self._cached(trial_id)) if known else _any_trial()
+            trial = copy.copy(self._cached(trial_id)) if known else create_trial(value=0.0)
         yield trial
         if known:
             with self._lock:
@@ -267,12 +263,7 @@ class Remembered(CachedStorage):
                     self._known.add(trial_id)
 
 
-def _as_read(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes as they come back from a database: JSON knows no tuples."""
-    read: dict[str, Any] = json.loads(json.dumps(attributes))
+def _as_read(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as they are read from a database: JSON has no tuples."""
+    read: dict[str, Any] = json.loads(json.dumps(dict(attributes)))
     return read
-
-
-def _any_trial() -> FrozenTrial:
-    """A trial of no study, whose changes go nowhere."""
-    return create_trial(state=TrialState.RUNNING)

@@ -1,16 +1,14 @@
-"""A storage that takes nothing from a driver whose lease is another's by now.
+"""Storages that refuse the writes of a driver that has lost its lease (`search.lease`).
 
 A check before a write is not enough: a driver may be suspended between the two for as long as a
-take-over needs. So each transaction that writes looks at the lease itself, last, and is rolled back
-where the lease has ended. On a server the lease's row is locked until the commit, and SQLite has
-one writer at a time anyway: of a write and a take-over one comes first, and a write that comes
-second is refused.
+take-over needs. So each transaction that writes checks the lease itself, last, and is rolled back
+if the lease has ended. On a server the lease's row is locked until the commit, and SQLite has one
+writer at a time: a write either precedes a take-over or is refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NewType
 
 import sqlalchemy
 from optuna.trial import TrialState
@@ -18,29 +16,25 @@ from sqlalchemy.engine import Connection, Engine
 
 from search.optuna_internals import models
 
+#: What a driver's writes need: the lease, by the id of its trial.
+Fence = NewType("Fence", int)
+
 #: Set on a connection whose transaction writes.
 _WRITES = "phiscale:writes"
 
 
 class LeaseLost(Exception):
-    """Another driver has taken the run over; the message says so in a sentence."""
+    """Another driver has taken over the run; the message is a sentence."""
 
     def __init__(self) -> None:
         super().__init__("another process has taken over this run")
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """What a driver's writes are refused without: `lease`, the id of its trial (`search.lease`)."""
-
-    lease: int
-
-
 def fence_engine(engine: Engine, fence: Fence) -> None:
-    """Has every writing transaction of `engine` raise `LeaseLost` unless the lease is held."""
+    """Makes every writing transaction of `engine` raise `LeaseLost` unless the lease is held."""
     state = (
         sqlalchemy.select(models.TrialModel.state)
-        .where(models.TrialModel.trial_id == fence.lease)
+        .where(models.TrialModel.trial_id == fence)
         .with_for_update(read=True)
     )
 

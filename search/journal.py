@@ -1,12 +1,11 @@
-"""Optuna's journal file, for network drives: a process killed in the middle of a write spoils none.
+"""Optuna's journal file, for network drives, made safe against processes killed during a write.
 
-The line that the killed process has not finished was never acknowledged, and is removed.
+The unfinished line of a killed process was never acknowledged, and is removed.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,75 +14,51 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search.fence import Fence, LeaseLost
-from search.optuna_internals import SET_STATE, JournalFileLock
+from search.optuna_internals import SET_STATE
 
 
 class JournalFile(JournalFileBackend):
-    """The file at `path`, mended when it is opened; `search.fence` says what a `fence` is for."""
+    """The file at `path`, repaired when it is opened; its writes need the `fence`, if any."""
 
     def __init__(self, path: str, fence: Fence | None = None) -> None:
-        self._path = Path(path)
-        self._fence, self._looked_at = fence, 0
-        self._kernel_lock = _KernelLock(path)
-        super().__init__(path, lock_obj=self._kernel_lock)
-        self._mend()
+        self._path, self._fence, self._checked = Path(path), fence, 0
+        # The kernel frees it when its process dies; Optuna's own would be waited for 30 seconds.
+        self._own_lock = FileLock(f"{path}.lock")
+        super().__init__(path, lock_obj=self._own_lock)  # type: ignore[arg-type]
+        self._repair()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends `logs`, one line each; where the disk is full, none.
+        """Appends all `logs`, one line each, or none if the disk is full.
 
-        Raises `LeaseLost` where the lease has ended.
+        Raises `LeaseLost` if the lease has ended.
         """
-        with self._kernel_lock.held():
-            if self._fence is not None:
-                self._check(self._fence)
+        with self._own_lock:  # which a thread may acquire again while it holds it
+            self._check_lease()
             try:
                 super().append_logs(logs)
             except OSError:
-                self._mend()
+                self._repair()
                 raise
 
-    def _check(self, fence: Fence) -> None:
-        """Looks through what was appended since the last look."""
-        for log in self.read_logs(self._looked_at):
+    def _check_lease(self) -> None:
+        """Looks through what was appended since the last check."""
+        for log in self.read_logs(self._checked) if self._fence is not None else ():
             if (
                 log["op_code"] == SET_STATE
-                and log["trial_id"] == fence.lease
+                and log["trial_id"] == self._fence
                 and TrialState(log["state"]).is_finished()
             ):
                 raise LeaseLost
-            self._looked_at += 1
+            self._checked += 1
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Removes an unfinished last line."""
-        with self._kernel_lock.held(), self._path.open("r+b") as file:
+        with self._own_lock, self._path.open("r+b") as file:
             end = whole = file.seek(0, os.SEEK_END)
-            while whole and not _ends_line(file, whole):
+            while whole:
+                file.seek(whole - 1)
+                if file.read(1) == b"\n":
+                    break
                 whole -= 1
             if whole < end:
                 file.truncate(whole)
-
-
-class _KernelLock(JournalFileLock):
-    """Freed by the kernel when its process dies; Optuna's own would be waited for 30 seconds.
-
-    A thread may acquire it again while it holds it.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._lock = FileLock(f"{path}.lock")
-
-    def held(self) -> AbstractContextManager[object]:
-        """Inside, this thread holds the lock."""
-        return self._lock
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _ends_line(file: Any, position: int) -> bool:
-    file.seek(position - 1)
-    return bool(file.read(1) == b"\n")

@@ -5,9 +5,9 @@
     sqlite:///FILE       journal:///FILE
     postgresql://USER@HOST/DATABASE     mysql://USER@HOST/DATABASE
 
-A password is never written down: a URL that says *** has that of the environment variable
-PHISCALE_STORAGE_PASSWORD, and one that says none has what PostgreSQL's own PGPASSWORD or ~/.pgpass
-give.
+Passwords are never written down: in a URL that says ***, the environment variable
+PHISCALE_STORAGE_PASSWORD replaces it, and without one PostgreSQL's own PGPASSWORD or ~/.pgpass
+apply.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,12 +33,12 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from search.database import Database, Remembered, reconnect, tune_sqlite
+from search.database import Database, TrialCache, first_line, reconnect, tune_sqlite
 from search.fence import Fence, fence_engine
 from search.journal import JournalFile
 from space.validation import InvalidInput
 
-#: What a storage raises that is gone, full, or out of reach, though it was opened.
+#: What an open storage raises if it is gone, full, or out of reach.
 FAILURES = (SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError)
 
 #: Holds the password of a storage's URL that says ***.
@@ -47,13 +47,14 @@ PASSWORD_VARIABLE = "PHISCALE_STORAGE_PASSWORD"
 #: Seconds for which a process waits for another's write to end (assumed: ample for one trial's).
 _BUSY_SECONDS = 60
 
-#: Seconds for a database server to answer (assumed).
-_CONNECT_SECONDS = 10
+#: Engine settings for a server, which has these seconds to answer (assumed); a connection that a
+#: restarted server has forgotten is noticed before it is used.
+_SERVER: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
 
 #: Attempts to create a schema that other processes may be creating at the same moment.
 _ATTEMPTS = 7
 
-#: What SQLite, PostgreSQL and MySQL say where another process was quicker to create something.
+#: What SQLite, PostgreSQL and MySQL say if another process was faster to create something.
 _RACE = ("exist", "UNIQUE", "unique", "Duplicate", "locked")
 
 #: The drivers of the two servers' extras.
@@ -64,11 +65,10 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 
 def storage_url(folder: Path, given: str | None) -> str:
-    """The URL of the storage of the run in `folder`, whose recipe gives `given`; with password."""
-    if given is None:
-        return _file_url("sqlite", folder / "study.db")
-    if given == "journal":
-        return _file_url("journal", folder / "study.journal")
+    """The URL, with password, of the storage of the run in `folder`, whose recipe says `given`."""
+    if given is None or given == "journal":
+        kind, name = ("journal", "study.journal") if given else ("sqlite", "study.db")
+        return URL.create(kind, database=str(folder / name)).render_as_string()
     if _is_ambiguous(given):
         raise InvalidInput(
             f"storage: {without_password(given)}: the URL has several @; percent-encode the "
@@ -78,14 +78,8 @@ def storage_url(folder: Path, given: str | None) -> str:
     url = _parsed(given)
     if url is None or url.password != "***":
         return given
-    password = os.environ.get(PASSWORD_VARIABLE)
-    url = url.set(password=password) if password else URL.create(**_parts(url) | {"password": None})
+    url = url._replace(password=os.environ.get(PASSWORD_VARIABLE) or None)
     return url.render_as_string(hide_password=False)
-
-
-def _file_url(kind: str, path: Path) -> str:
-    """The URL of a file; what URLs reserve in its path is percent-encoded."""
-    return URL.create(kind, database=str(path)).render_as_string()
 
 
 def without_password(url: str) -> str:
@@ -99,12 +93,6 @@ def without_password(url: str) -> str:
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
-def _is_ambiguous(url: str) -> bool:
-    """Whether the URL of a server has several @, so that a password may reach beyond the first."""
-    place = url.partition("://")[2]
-    return not place.startswith("/") and place.count("@") > 1
-
-
 def absolute(url: str) -> str:
     """The URL of a file with the file's absolute path; any other as it is."""
     parsed = _parsed(url)
@@ -114,46 +102,8 @@ def absolute(url: str) -> str:
     return parsed.set(database=str(path)).render_as_string(hide_password=False)
 
 
-def _parsed(url: str) -> URL | None:
-    try:
-        return sqlalchemy.make_url(url)
-    except ArgumentError:
-        return None
-
-
-def _parts(url: URL) -> dict[str, Any]:
-    return dict(url._asdict())
-
-
-def _is_file(url: URL) -> bool:
-    return url.get_backend_name() in ("sqlite", "journal")
-
-
-# ---------------------------------------------------------------------------------------- opening
-
-
-def open_storage(url: str, fence: Fence | None = None) -> BaseStorage:
-    """The Optuna storage at `url`, created where it does not exist.
-
-    Several processes may open a fresh storage at once: those that come second wait for the tables.
-    A database server that is gone later is waited for. With a `fence`, writes raise `LeaseLost`
-    once the lease has ended. Raises `InvalidInput`, without the URL's password, where the storage
-    cannot be opened.
-    """
-    attempt = 0
-    while True:
-        try:
-            return _open(url, fence)
-        except (*FAILURES, ImportError, ValueError) as error:
-            reason = _first_line(error)
-            if attempt == _ATTEMPTS or not any(word in reason for word in _RACE):
-                raise _cannot(url, reason) from None
-            time.sleep(0.05 * 2**attempt)
-            attempt += 1
-
-
 def is_missing(url: str) -> bool:
-    """Whether `url` names a file that is not there, or has not begun."""
+    """Whether `url` names a file that does not exist or is empty."""
     parsed = _parsed(url)
     if parsed is None or not _is_file(parsed):
         return False
@@ -161,88 +111,21 @@ def is_missing(url: str) -> bool:
     return not file.is_file() or file.stat().st_size == 0
 
 
-@contextmanager
-def reading(url: str) -> Iterator[BaseStorage | None]:
-    """The storage at `url` for reading, in which nothing is created; None where it has not begun.
+def _is_ambiguous(url: str) -> bool:
+    """Whether the URL of a server has several @, so that its password may contain one."""
+    place = url.partition("://")[2]
+    return not place.startswith("/") and place.count("@") > 1
 
-    Raises `InvalidInput`, without the URL's password, where it is none.
-    """
-    parsed = _parsed(url)
-    if is_missing(url):
-        yield None
-        return
+
+def _parsed(url: str) -> URL | None:
     try:
-        if parsed is not None and parsed.get_backend_name() == "journal":
-            yield JournalStorage(JournalFileBackend(str(parsed.database)))
-            return
-        storage, copied = _opened_to_read(url) if _has_tables(url) else (None, None)
-    except (*FAILURES, ImportError, RuntimeError, ValueError) as error:
-        raise _cannot(url, _first_line(error)) from None
-    try:
-        yield storage
-    finally:
-        if storage is not None:
-            storage.engine.dispose()
-        if copied is not None:
-            copied.cleanup()
+        return sqlalchemy.make_url(url)
+    except ArgumentError:
+        return None
 
 
-def _has_tables(url: str) -> bool:
-    """Whether a server's database was made a storage yet; a file is one, or damaged."""
-    parsed = sqlalchemy.make_url(url)
-    if _is_file(parsed):
-        return True
-    engine = sqlalchemy.create_engine(_with_driver(parsed), **_SERVER)
-    try:
-        return sqlalchemy.inspect(engine).has_table("version_info")  # the first that Optuna asks
-    finally:
-        engine.dispose()
-
-
-def _open(url: str, fence: Fence | None) -> BaseStorage:
-    parsed = sqlalchemy.make_url(url)
-    kind = parsed.get_backend_name()
-    if kind == "journal":
-        return _open_journal(parsed, fence)
-    if any("pass" in name.lower() for name in parsed.query):
-        raise ValueError("the password is in the query; write USER:PASSWORD@HOST, or leave it out")
-    if kind == "sqlite":
-        _refuse_query(parsed)
-        # Rendered, since Optuna takes braces in a URL for fields of its own.
-        opened = parsed.render_as_string()
-        storage = Database(opened, engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}})
-        sqlalchemy.event.listen(storage.engine, "connect", tune_sqlite)
-        storage.engine.dispose()  # connections from now on are tuned ones
-        storage.engine.connect().close()  # the first may have to wait for another process
-    else:
-        opened = _with_driver(parsed).render_as_string(hide_password=False)
-        storage = Database(opened, engine_kwargs=_SERVER)
-        sqlalchemy.event.listen(storage.engine, "do_connect", reconnect)
-        weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
-    if fence is not None:
-        fence_engine(storage.engine, fence)
-    return Remembered(storage)
-
-
-def _opened_to_read(url: str) -> tuple[RDBStorage, TemporaryDirectory[str] | None]:
-    """The storage, and the folder that holds a copy of it, where it could not be read in place."""
-    parsed, copied = sqlalchemy.make_url(url), None
-    if parsed.get_backend_name() == "sqlite":
-        _refuse_query(parsed)
-        settings: dict[str, Any] = {}
-        file = Path(str(parsed.database))
-        how = {"mode": "rw"}  # not ro: what a killed process left half-written is rolled back
-        if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-            how = {"mode": "ro", "immutable": "1"}
-            copied = _copied(file)
-        if copied is not None:
-            file, how = Path(copied.name) / file.name, {"mode": "rw"}
-        place = f"file:{quote(str(file.absolute()))}"
-        opened = URL.create("sqlite", database=place, query=how | {"uri": "true"})
-    else:
-        opened, settings = _with_driver(parsed), _SERVER
-    text = opened.render_as_string(hide_password=False)
-    return RDBStorage(text, engine_kwargs=settings, skip_table_creation=True), copied
+def _is_file(url: URL) -> bool:
+    return url.get_backend_name() in ("sqlite", "journal")
 
 
 def _refuse_query(url: URL) -> None:
@@ -254,49 +137,121 @@ def _refuse_query(url: URL) -> None:
         )
 
 
-def _copied(file: Path) -> TemporaryDirectory[str] | None:
-    """A copy of a database with what SQLite has not written into it yet; None where that is
-    nothing."""
-    unwritten = [file.with_name(f"{file.name}{end}") for end in ("-wal", "-journal")]
-    left = [each for each in unwritten if each.is_file() and each.stat().st_size]
-    if not left:
-        return None
-    folder = TemporaryDirectory(prefix="phiscale-")
-    for each in (file, *left):
-        shutil.copyfile(each, Path(folder.name) / each.name)
-    return folder
+def _rendered(url: URL) -> str:
+    """The URL with its password, and the driver of the server's extra."""
+    driver = _DRIVERS.get(url.drivername, url.drivername)
+    return url.set(drivername=driver).render_as_string(hide_password=False)
 
 
-#: A connection that a restarted server has forgotten is noticed before it is used.
-_SERVER: dict[str, Any] = {
-    "pool_pre_ping": True,
-    "connect_args": {"connect_timeout": _CONNECT_SECONDS},
-}
+# ---------------------------------------------------------------------------------------- opening
 
 
-def _with_driver(url: URL) -> URL:
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+def open_storage(url: str, fence: Fence | None = None) -> BaseStorage:
+    """The Optuna storage at `url`, created if it does not exist.
+
+    Several processes may open a fresh storage at once: all but one wait for the tables. Lost
+    connections to a database server are retried. With a `fence`, writes raise `LeaseLost` once the
+    lease has ended. Raises `InvalidInput`, without the URL's password, if the storage cannot be
+    opened.
+    """
+    attempt = 0
+    while True:
+        try:
+            return _open(sqlalchemy.make_url(url), fence)
+        except (*FAILURES, ImportError, ValueError) as error:
+            reason = _reason(error)
+            if attempt == _ATTEMPTS or not any(word in reason for word in _RACE):
+                raise _cannot(url, reason) from None
+            time.sleep(0.05 * 2**attempt)
+            attempt += 1
 
 
-def _open_journal(url: URL, fence: Fence | None) -> JournalStorage:
-    if not url.database:
-        raise ValueError("it does not name a file")
-    return JournalStorage(JournalFile(url.database, fence))
+def _open(url: URL, fence: Fence | None) -> BaseStorage:
+    kind = url.get_backend_name()
+    if kind == "journal":
+        if not url.database:
+            raise ValueError("it does not name a file")
+        return JournalStorage(JournalFile(url.database, fence))
+    if any("pass" in name.lower() for name in url.query):
+        raise ValueError("the password is in the query; write USER:PASSWORD@HOST, or leave it out")
+    if kind == "sqlite":
+        _refuse_query(url)
+        # Rendered, since Optuna takes braces in a URL for fields of its own.
+        busy = {"connect_args": {"timeout": _BUSY_SECONDS}}
+        storage = Database(url.render_as_string(), engine_kwargs=busy)
+        sqlalchemy.event.listen(storage.engine, "connect", tune_sqlite)
+        storage.engine.dispose()  # connections from now on are tuned ones
+        storage.engine.connect().close()  # the first may have to wait for another process
+    else:
+        storage = Database(_rendered(url), engine_kwargs=_SERVER)
+        sqlalchemy.event.listen(storage.engine, "do_connect", reconnect)
+        weakref.finalize(storage, storage.engine.dispose)  # a server's connections are few
+    if fence is not None:
+        fence_engine(storage.engine, fence)
+    return TrialCache(storage)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[BaseStorage | None]:
+    """The storage at `url` for reading, which creates nothing; None if there is none yet.
+
+    Raises `InvalidInput`, without the URL's password, if it cannot be opened.
+    """
+    if is_missing(url):
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            storage = _open_to_read(sqlalchemy.make_url(url), stack)
+        except (*FAILURES, ImportError, RuntimeError, ValueError) as error:
+            raise _cannot(url, _reason(error)) from None
+        yield storage
+
+
+def _open_to_read(url: URL, stack: ExitStack) -> BaseStorage | None:
+    """The storage, or None for a server's database without tables; `stack` closes it."""
+    match url.get_backend_name():
+        case "journal":
+            return JournalStorage(JournalFileBackend(str(url.database)))
+        case "sqlite":
+            _refuse_query(url)
+            opened, settings = _readable(Path(str(url.database)), stack), {}
+        case _:
+            opened, settings = _rendered(url), _SERVER
+            engine = sqlalchemy.create_engine(opened, **settings)
+            stack.callback(engine.dispose)
+            if not sqlalchemy.inspect(engine).has_table("version_info"):  # Optuna's first
+                return None
+    storage = RDBStorage(opened, engine_kwargs=settings, skip_table_creation=True)
+    stack.callback(storage.engine.dispose)
+    return storage
+
+
+def _readable(file: Path, stack: ExitStack) -> str:
+    """The URL at which an SQLite file can be read: a copy's, if it needs writes that nobody may."""
+    how = {"mode": "rw"}  # not ro: what a killed process left half-written is rolled back
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        unwritten = [file.with_name(f"{file.name}{end}") for end in ("-wal", "-journal")]
+        left = [each for each in unwritten if each.is_file() and each.stat().st_size]
+        if left:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="phiscale-")))
+            for each in (file, *left):
+                shutil.copyfile(each, folder / each.name)
+            file = folder / file.name
+        else:
+            how = {"mode": "ro", "immutable": "1"}
+    place = f"file:{quote(str(file.absolute()))}"
+    return URL.create("sqlite", database=place, query=how | {"uri": "true"}).render_as_string()
 
 
 def _cannot(url: str, reason: str) -> InvalidInput:
     parsed = _parsed(url)
-    needed = ""
+    todo = "give the URL of an Optuna storage, such as sqlite:///study.db"
     if "No module named" in reason and parsed and parsed.get_backend_name() in _DRIVERS:
-        needed = f"; install it with: pip install 'phiscale[{parsed.get_backend_name()}]'"
+        todo = f"install it with: pip install 'phiscale[{parsed.get_backend_name()}]'"
     elif "password" in reason.lower():
-        needed = f"; write :*** as the password to take it from ${PASSWORD_VARIABLE}"
-    return InvalidInput(
-        f"storage: {without_password(url)} cannot be opened: {reason}{needed or _EXAMPLE}"
-    )
-
-
-_EXAMPLE = "; give the URL of an Optuna storage, such as sqlite:///study.db"
+        todo = f"write :*** as the password to take it from ${PASSWORD_VARIABLE}"
+    return InvalidInput(f"storage: {without_password(url)} cannot be opened: {reason}; {todo}")
 
 
 def end_trial(
@@ -306,8 +261,8 @@ def end_trial(
     values: Sequence[float] | None,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Ends an open trial with `attributes`, all at once where `storage` is a database."""
-    if isinstance(storage, Remembered):
+    """Ends an open trial with `attributes`, in one transaction if `storage` is a database."""
+    if isinstance(storage, TrialCache):
         storage.end_trial(trial_id, state, values, attributes)
         return
     for key, value in attributes.items():
@@ -318,13 +273,13 @@ def end_trial(
 # -------------------------------------------------------------------------------------- failures
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
-    return next(iter(str(getattr(cause, "orig", None) or cause).splitlines()), repr(cause))
+    return first_line(getattr(cause, "orig", None) or cause)
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether one of `FAILURES` is a storage's or a disk's: full, read-only, broken, gone."""
+    """Whether one of `FAILURES` is that of a storage or disk: full, read-only, broken, gone."""
     return not isinstance(error, OSError) or error.errno in _DISK
 
 
@@ -332,6 +287,6 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.
 
 
 def sentence(error: BaseException) -> str:
-    """What a storage or disk that failed says, in a line."""
+    """One line on a storage or disk that failed."""
     what = "a disk" if isinstance(error, OSError) else "the storage"
-    return f"cannot write to {what} ({_first_line(error)})"
+    return f"cannot write to {what} ({_reason(error)})"
