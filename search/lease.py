@@ -1,15 +1,15 @@
-"""One driver at a time: who drives a run holds a lease on its storage.
+"""One driver at a time: whoever drives a run holds a lease on its storage.
 
 Each start is a trial of the study `drivers`, RUNNING while the lease is held. Its attributes say
-who holds it (`host`, `process`) and when it was last renewed (`renewed`, UTC). What is guaranteed:
+who holds it (`host`, `process`) and when it was last renewed (`renewed`, UTC). Guarantees:
 
-- Of two drivers that start at the same moment one is refused, by the numbers that the storage gives
-  its trials: each looks for living holders of lower number after it has made its own.
-- A lease whose process has ended is free at once on the same machine, and after `EXPIRY` seconds
-  elsewhere, if the machines' clocks agree to within half of that.
+- Of two drivers that start at the same moment one is refused: after creating its trial, each looks
+  for living holders with a lower number.
+- The lease of a process that has ended is free at once on the same machine, and after `EXPIRY`
+  seconds elsewhere, if the machines' clocks agree to within half of that.
 - A driver whose lease was taken over writes nothing any more, even if it was suspended in the
-  middle of a write: the storage refuses it (`search.fence`). It finds out at its next write, or at
-  the latest `RENEWAL` seconds later, which whoever takes over waits for, since both would train.
+  middle of a write: the storage refuses it (`search.fence`). It finds out at its next write, or
+  `RENEWAL` seconds later at the latest; a take-over waits so long, since both would train.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,14 +40,14 @@ from space.validation import InvalidInput
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two renewals, and after the last of which a lease has expired (assumed: a server
-#: that restarts is waited for as long).
+#: Seconds between two renewals, and after the last of which a lease expires (assumed: longer than
+#: a server that restarts is waited for).
 RENEWAL, EXPIRY = 15.0, 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A process on a machine; `machine` and `began` tell it from others of the same name."""
+    """A process on a machine; `machine` and `began` tell it from others with the same number."""
 
     host: str
     process: int
@@ -56,8 +56,13 @@ class Driver:
 
     @classmethod
     def this(cls) -> Driver:
-        """The process that asks."""
+        """This process."""
         return cls(platform.node(), os.getpid(), _machine(), _began(os.getpid()))
+
+    @classmethod
+    def of(cls, holder: FrozenTrial) -> Driver:
+        """The process that a trial of the study `drivers` records."""
+        return cls(**{field.name: holder.user_attrs[field.name] for field in fields(cls)})
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -76,11 +81,11 @@ class Lease:
 
     @property
     def fence(self) -> Fence:
-        """What a storage is opened with whose writes need this lease."""
+        """For opening a storage whose writes need this lease."""
         return Fence(self._trial_id)
 
     def check(self) -> None:
-        """Raises `LeaseLost` where the lease is another's by now."""
+        """Raises `LeaseLost` if another driver has taken over."""
         if not self._lost and time.time() - self._renewed > EXPIRY / 2:
             self._renew()  # the thread could not: perhaps the whole process was suspended
         if self._lost:
@@ -114,13 +119,13 @@ class Lease:
 
 
 class Leased:
-    """A `Proposer` that hands out and takes nothing without the lease."""
+    """A `Proposer` that needs the lease: each method raises `LeaseLost` without it."""
 
     def __init__(self, inner: Proposer, lease: Lease) -> None:
         self._inner, self._lease = inner, lease
 
     def ask(self) -> Job | None:
-        """The inner proposer's; raises `LeaseLost`, as all of this does."""
+        """The inner proposer's."""
         self._lease.check()
         return self._inner.ask()
 
@@ -137,21 +142,20 @@ class Leased:
 
 @contextmanager
 def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterator[Lease]:
-    """Inside, this process drives the run with the storage at `url`, and no other does.
+    """Inside, this process and no other drives the run with the storage at `url`.
 
-    `run` tells the run from others, where its storage may be another's by mistake. Raises
-    `InvalidInput` that names the driver where there is one, unless it is to be taken over; and
-    where the storage is another run's.
+    `run` identifies the run, in case the storage is another's by mistake. Raises `InvalidInput` if
+    the storage is another run's, or if there is a living driver, unless `take_over` ends its lease.
     """
     study = open_study(url, DRIVERS)
-    storage = storage_of(study)
-    waits = _make_way(storage, _holders(storage, id_of_study(study)), take_over)
+    storage, study_id = storage_of(study), id_of_study(study)
+    waits = _make_way(storage, _holders(storage, study_id), take_over)
     record = asdict(Driver.this()) | {"renewed": _now()}
     template = create_trial(state=TrialState.RUNNING, user_attrs=record)
-    trial_id = storage.create_new_trial(id_of_study(study), template)
+    trial_id = storage.create_new_trial(study_id, template)
     own = storage.get_trial_number_from_id(trial_id)
-    earlier = [each for each in _holders(storage, id_of_study(study)) if each.number < own]
     try:
+        earlier = [each for each in _holders(storage, study_id) if each.number < own]
         waits |= _make_way(storage, earlier, take_over)
     except InvalidInput:
         _end(storage, trial_id, TrialState.FAIL)
@@ -161,33 +165,32 @@ def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterat
         _logger.warning("Waiting %d seconds for the other process to stop", RENEWAL)
         time.sleep(RENEWAL)
     try:
-        _belong(study, run, url)
+        _claim(study, run, url)
         yield lease
     finally:
         lease.end()
 
 
-def _belong(study: optuna.Study, run: str | None, url: str) -> None:
-    """Notes whose storage it is; studies have fixed names, so that it is one run's alone."""
-    owner = study.user_attrs.get("run", run)
-    if run is None or owner == run:
-        storage_of(study).set_study_user_attr(id_of_study(study), "run", owner)
-        return
-    raise InvalidInput(
-        f"storage: {without_password(url)} holds another run's trials; use one database per run, "
-        "or continue the other run in its folder"
-    )
-
-
 def refuse_if_driven(url: str) -> None:
-    """Raises `InvalidInput` where a process drives the run with the storage at `url`."""
+    """Raises `InvalidInput` if a process drives the run with the storage at `url`."""
     _refuse(_read_holders(url))
 
 
 def driver_of(url: str) -> Driver | None:
-    """The living process that drives the run with the storage at `url`; None where none does."""
+    """The living process that drives the run with the storage at `url`; None if there is none."""
     alive = next(filter(_is_alive, _read_holders(url)), None)
-    return _driver(alive) if alive else None
+    return Driver.of(alive) if alive else None
+
+
+def _claim(study: optuna.Study, run: str | None, url: str) -> None:
+    """Notes whose storage it is: studies have fixed names, so it can be that of one run only."""
+    owner = study.user_attrs.get("run", run)
+    if run is not None and owner != run:
+        raise InvalidInput(
+            f"storage: {without_password(url)} holds another run's trials; use one database per "
+            "run, or continue the other run in its folder"
+        )
+    study.set_user_attr("run", owner)
 
 
 def _read_holders(url: str) -> list[FrozenTrial]:
@@ -195,10 +198,9 @@ def _read_holders(url: str) -> list[FrozenTrial]:
         if storage is None:
             return []
         try:
-            study_id = storage.get_study_id_from_name(DRIVERS)
+            return _holders(storage, storage.get_study_id_from_name(DRIVERS))
         except KeyError:
             return []
-        return _holders(storage, study_id)
 
 
 def _holders(storage: BaseStorage, study_id: int) -> list[FrozenTrial]:
@@ -206,9 +208,9 @@ def _holders(storage: BaseStorage, study_id: int) -> list[FrozenTrial]:
 
 
 def _make_way(storage: BaseStorage, holders: list[FrozenTrial], take_over: bool) -> bool:
-    """Ends the holders' leases; whether one of them is alive.
+    """Ends the holders' leases; whether one of them was alive.
 
-    Raises `InvalidInput` for a living one that is not to be taken over.
+    Raises `InvalidInput` if one is alive, unless it is taken over.
     """
     if not take_over:
         _refuse(holders)
@@ -219,30 +221,22 @@ def _make_way(storage: BaseStorage, holders: list[FrozenTrial], take_over: bool)
 
 
 def _refuse(holders: list[FrozenTrial]) -> None:
-    alive = next(filter(_is_alive, holders), None)
-    if alive is not None:
+    for holder in filter(_is_alive, holders):
         raise InvalidInput(
-            f"this run is driven by {_driver(alive)}, last seen at {alive.user_attrs['renewed']}; "
-            "wait for it, stop it, or take over with --take-over"
+            f"this run is driven by {Driver.of(holder)}, last seen at "
+            f"{holder.user_attrs['renewed']}; wait for it, stop it, or take over with --take-over"
         )
 
 
 def _end(
     storage: BaseStorage, trial_id: int, state: TrialState, seconds: float | None = None
 ) -> None:
-    try:
+    with suppress(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial_id, state, None if seconds is None else [seconds])
-    except UpdateFinishedTrialError:
-        return
-
-
-def _driver(holder: FrozenTrial) -> Driver:
-    names = Driver.__dataclass_fields__
-    return Driver(**{name: holder.user_attrs[name] for name in names})
 
 
 def _is_alive(holder: FrozenTrial) -> bool:
-    driver = _driver(holder)
+    driver = Driver.of(holder)
     if driver.machine == _machine():
         return driver.began == _began(driver.process)
     renewed = datetime.fromisoformat(holder.user_attrs["renewed"])
@@ -254,9 +248,9 @@ def _now() -> str:
 
 
 def _machine() -> str:
-    """This boot of this machine, or of this container, whose processes have numbers of their own.
+    """This boot of this machine or container, within which process numbers mean the same.
 
-    Elsewhere than on Linux, the host's name.
+    On other systems than Linux, the host's name.
     """
     if sys.platform != "linux":
         return platform.node()
@@ -265,19 +259,20 @@ def _machine() -> str:
 
 
 def _began(process: int) -> str:
-    """When a process of this machine began, in the system's count; empty where there is none."""
-    if sys.platform != "linux":
-        try:
+    """When a process of this machine began, in clock ticks since boot; empty if it has ended.
+
+    On other systems than Linux, `unknown`.
+    """
+    try:
+        if sys.platform != "linux":
             os.kill(process, 0)
-        except ProcessLookupError:
-            return ""
-        except PermissionError:
-            pass
+            return "unknown"
+        stat = Path(f"/proc/{process}/stat").read_text("ascii", "replace")
+    except PermissionError:
         return "unknown"
-    try:  # its 22nd field; the second, the name, may hold spaces (proc(5))
-        fields = (
-            Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-        )
     except OSError:
         return ""
-    return "" if fields[0] == "Z" else fields[19]
+    # The second field, the name, may hold spaces; the state is the third, the start the 22nd
+    # (proc(5)).
+    state, *others = stat.rpartition(")")[2].split()
+    return "" if state == "Z" else others[18]

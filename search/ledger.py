@@ -9,12 +9,12 @@ user_attrs of a trial, all JSON:
   environment   {"host", "device", "torch", "python", "phiscale"}
   measurement   `Measurement`, with its epochs (once the trial has ended)
   seconds       wall-clock from ask to tell
-  pruned_at     epoch after which the pruner stopped it (only where it did)
-  rejected      proposals rejected by cost before this one (search only, where there were any)
+  pruned_at     epoch after which the pruner stopped it (only if it did)
+  rejected      proposals rejected by cost before this one (search only, if there were any)
   retries       how often the trial was restarted (only if it was)
   reward        accuracy · (cost / target)^w (search of several objectives only)
-  latency       seconds of the network (search only, where latency is a cost)
-  answered_from number of the trial that had already measured this (only where one had)
+  latency       seconds of the network (search only, if latency is a cost)
+  answered_from number of the trial that had already measured this (only if one had)
 Intermediate values are the study's value after each epoch, counted from 1.
 """
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from search.optuna_internals import id_of_study, id_of_trial, storage_of
 from search.storage import end_trial
 from search.study import FINISHED
 from space.architecture import Architecture
-from space.cost import Cost, cost
+from space.cost import cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
 _STATES = {
@@ -53,7 +53,7 @@ Values = Callable[[float, Job], Sequence[float]]
 
 @dataclass(slots=True)
 class _Open:
-    """A job that runs: its trial, and what this attempt has reported."""
+    """A running job: its trial, and what this attempt has reported."""
 
     trial_id: int
     began: float
@@ -62,9 +62,9 @@ class _Open:
 
 
 class Ledger:
-    """Writes the jobs of one study into its storage, in as few transactions as it can.
+    """Writes the jobs of one study into its storage, in as few transactions as possible.
 
-    `value` is what the study maximises. One of several objectives records their `values`, and
+    `value` is what the study maximises. A study of several objectives records their `values`, and
     `value` as the trial's attribute `reward`.
     """
 
@@ -87,9 +87,9 @@ class Ledger:
         return self.study.get_trials(deepcopy=False)
 
     def requeue(self) -> list[int]:
-        """Sets trials that a dead process left RUNNING back to WAITING; gives their numbers.
+        """Sets trials that a dead process left RUNNING to WAITING, and returns their numbers.
 
-        They keep number and parameters. Only for the one process that drives the study.
+        They keep number and parameters. Only for the process that drives the study.
         """
         running = {entry.trial_id for entry in self._open.values()}
         orphans = [
@@ -98,8 +98,7 @@ class Ledger:
             if trial.state is TrialState.RUNNING and id_of_trial(trial) not in running
         ]
         for trial in orphans:
-            retries = trial.user_attrs.get("retries", 0) + 1
-            self._storage.set_trial_user_attr(id_of_trial(trial), "retries", retries)
+            self._count_retry(id_of_trial(trial))
             self._storage.set_trial_state_values(id_of_trial(trial), TrialState.WAITING)
         return [trial.number for trial in orphans]
 
@@ -107,18 +106,18 @@ class Ledger:
         self,
         job: Job,
         *,
-        params: Mapping[str, Any] | None = None,
-        distributions: Mapping[str, BaseDistribution] | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        notes: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] = {},
+        distributions: Mapping[str, BaseDistribution] = {},
+        attributes: Mapping[str, Any] = {},
+        notes: Mapping[str, Any] = {},
     ) -> None:
-        """A new RUNNING trial for `job`, whole in one transaction."""
+        """Creates a RUNNING trial for `job` in one transaction."""
         template = create_trial(
             state=TrialState.RUNNING,
-            params=dict(params or {}),
-            distributions=dict(distributions or {}),
-            user_attrs=self._attributes(job) | dict(attributes or {}),
-            system_attrs=dict(notes or {}),
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs=self._attributes(job) | dict(attributes),
+            system_attrs=dict(notes),
         )
         self._opened(job, self._storage.create_new_trial(id_of_study(self.study), template))
 
@@ -128,7 +127,7 @@ class Ledger:
         params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
     ) -> None:
-        """Writes those of `params` that the WAITING `trial` does not hold yet."""
+        """Writes those of `params` that the WAITING `trial` does not have yet."""
         for name, distribution in distributions.items():
             if name not in trial.params:
                 internal = distribution.to_internal_repr(params[name])
@@ -151,43 +150,46 @@ class Ledger:
         if not math.isfinite(epoch.accuracy):
             return False  # the training run will fail, and say why
         value = self._value(epoch.accuracy, job)
-        if epoch.epoch in entry.values:  # its worker died, and another goes on with it
+        if epoch.epoch in entry.values:  # its worker died, and another continues it
             entry.values.clear()
-            retries = self._storage.get_trial(entry.trial_id).user_attrs.get("retries", 0) + 1
-            self._storage.set_trial_user_attr(entry.trial_id, "retries", retries)
+            self._count_retry(entry.trial_id)
         entry.values[epoch.epoch] = value
         self._storage.set_trial_intermediate_value(entry.trial_id, epoch.epoch, value)
         if epoch.epoch >= job.budget.epochs:
             return False
         stop, notes = pruning.judge(self.study, entry.trial_id, entry.values)
-        if stop:  # written before the notes, which would let the trial pass when it runs again
+        if stop:  # written before the notes, with which the trial would pass when it runs again
             entry.stopped = True
             self._storage.set_trial_user_attr(entry.trial_id, "pruned_at", epoch.epoch)
         for name, note in notes.items():
             self._storage.set_trial_system_attr(entry.trial_id, name, note)
         return stop
 
-    def finish(self, job: Job, measurement: Measurement) -> Measurement:
-        """Ends the job's trial with its measurement, or as FAIL where that is no result.
+    def finish(
+        self, job: Job, measurement: Measurement, source: FrozenTrial | None = None
+    ) -> Measurement:
+        """Ends the job's trial with its measurement, or as FAIL if that is not a result.
 
-        Gives the measurement as it was recorded.
+        `source` is the trial that the measurement is copied from, if any. Returns the measurement
+        as recorded.
         """
         entry = self._open.pop(job.name)
         measurement = checked(measurement)
-        attributes = {
+        attributes: dict[str, Any] = {
             "measurement": to_record(measurement),
             "seconds": round(time.monotonic() - entry.began, 3),
         }
+        if source is not None:
+            attributes["answered_from"] = source.number
         if measurement.status is Status.PRUNED and entry.values and not entry.stopped:
-            # By who carried it out: Ray Tune's scheduler.
-            attributes["pruned_at"] = max(entry.values)
+            attributes["pruned_at"] = max(entry.values)  # by Ray Tune's scheduler
         accuracy = measurement.accuracy if measurement.finished else None
-        values = None
+        values: Sequence[float] | None = None
         if accuracy is not None:
             values = [self._value(accuracy, job)]
             if self._values:
                 attributes["reward"] = values[0]
-                values = [*self._values(accuracy, job)]
+                values = self._values(accuracy, job)
         state = _STATES[measurement.status]
         end_trial(self._storage, entry.trial_id, state, values, attributes)
         return measurement
@@ -196,59 +198,55 @@ class Ledger:
         """Ends the WAITING `trial` as FAIL without running it."""
         self._storage.set_trial_state_values(id_of_trial(trial), TrialState.RUNNING)
         record = to_record(Measurement(Status.FAILED, reason=reason))
-        self._storage.set_trial_user_attr(id_of_trial(trial), "measurement", record)
-        self._storage.set_trial_state_values(id_of_trial(trial), TrialState.FAIL)
+        end_trial(self._storage, id_of_trial(trial), TrialState.FAIL, None, {"measurement": record})
 
     def copy_answer(self, job: Job, source: FrozenTrial) -> Measurement:
-        """Ends the open job with what the finished trial `source` measured, and says so."""
-        trial_id = self._open[job.name].trial_id
-        self._storage.set_trial_user_attr(trial_id, "answered_from", source.number)
-        return self.finish(job, measurement_of(source))
+        """Ends the open job with the measurement of the finished trial `source`."""
+        return self.finish(job, measurement_of(source), source)
 
     def _attributes(self, job: Job) -> dict[str, Any]:
         return {
             "job": job.name,
             "architecture": job.architecture.to_dict(),
-            "key": job.architecture.key,
-            "cost": cost_of(job)._asdict(),
-            "budget": budget_of(job),
+            "cost": cost(job.architecture, job.budget.resolution)._asdict(),
             "environment": self._environment,
-        }
+        } | identity(job)
 
     def _opened(self, job: Job, trial_id: int) -> None:
         if job.name in self._open:
             raise ValueError(f"job names must be unique, but {job.name!r} is already running")
         self._open[job.name] = _Open(trial_id, time.monotonic())
 
+    def _count_retry(self, trial_id: int) -> None:
+        retries = self._storage.get_trial(trial_id).user_attrs.get("retries", 0) + 1
+        self._storage.set_trial_user_attr(trial_id, "retries", retries)
 
-def cost_of(job: Job) -> Cost:
-    """The exact cost of a job's network at the resolution at which it is evaluated."""
-    return cost(job.architecture, job.budget.resolution)
 
+def identity(job: Job) -> dict[str, Any]:
+    """The attributes that are equal for two jobs if and only if one training run answers both.
 
-def budget_of(job: Job) -> dict[str, Any]:
-    """A job's budget as it is recorded, with the resolution that None stands for."""
+    In the budget, a resolution of None becomes the network's own.
+    """
     resolution = job.budget.resolution or job.architecture.resolution
-    return asdict(replace(job.budget, resolution=resolution))
+    budget = asdict(replace(job.budget, resolution=resolution))
+    return {"key": job.architecture.key, "budget": budget}
 
 
-def answer(trials: Sequence[FrozenTrial], job: Job) -> FrozenTrial | None:
-    """The first trial that finished training the job's network with the job's budget."""
-    key, budget = job.architecture.key, budget_of(job)
-    return next(
-        (
-            trial
-            for trial in trials
-            if trial.state in FINISHED
-            and trial.user_attrs.get("key") == key
-            and trial.user_attrs.get("budget") == budget
-        ),
-        None,
-    )
+def alike(trials: Iterable[FrozenTrial], job: Job) -> list[FrozenTrial]:
+    """The trials, in any state, whose identity is the job's."""
+    own = identity(job).items()
+    return [
+        trial for trial in trials if all(trial.user_attrs.get(name) == value for name, value in own)
+    ]
+
+
+def answer(trials: Iterable[FrozenTrial], job: Job) -> FrozenTrial | None:
+    """The first finished trial whose identity is the job's."""
+    return next((trial for trial in alike(trials, job) if trial.state in FINISHED), None)
 
 
 def job_of(trial: FrozenTrial) -> Job:
-    """The job that a trial records."""
+    """The job of a trial."""
     attributes = trial.user_attrs
     return Job(
         name=attributes["job"],
@@ -260,7 +258,7 @@ def job_of(trial: FrozenTrial) -> Job:
 
 
 def checked(measurement: Measurement) -> Measurement:
-    """`measurement`, or a FAILED one where it claims a result that is none."""
+    """`measurement`, or a FAILED one if its accuracy is not a fraction."""
     accuracy = measurement.accuracy
     if measurement.status is Status.PRUNED and accuracy is None and measurement.epochs:
         accuracy = measurement.epochs[-1].accuracy
@@ -272,13 +270,13 @@ def checked(measurement: Measurement) -> Measurement:
 
 
 def to_record(measurement: Measurement) -> dict[str, Any]:
-    """`measurement` as JSON, which has no NaN: what is not finite becomes null."""
+    """`measurement` as JSON; numbers that are not finite become null."""
     record: dict[str, Any] = _finite(asdict(measurement))
     return record
 
 
 def measurement_of(trial: FrozenTrial) -> Measurement:
-    """The measurement that a trial records; raises ValueError where it has not ended."""
+    """The measurement of a trial; raises ValueError if it has not ended."""
     record = trial.user_attrs.get("measurement")
     if record is None:
         raise ValueError(f"trial {trial.number} holds no measurement: it has not ended")
@@ -286,15 +284,13 @@ def measurement_of(trial: FrozenTrial) -> Measurement:
     return Measurement(**{**record, "status": Status(record["status"]), "epochs": epochs})
 
 
-def _with_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+def _with_nan(record: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

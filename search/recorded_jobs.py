@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.ledger import Ledger, Value, answer, budget_of, measurement_of
-from space.evaluation import Budget, Epoch, Job, Measurement, Proposer
+from search.ledger import Ledger, Value, alike, answer, identity, measurement_of
+from space.evaluation import Epoch, Job, Measurement, Proposer
 
 
 def accuracy(value: float, job: Job) -> float:  # noqa: ARG001
@@ -22,10 +21,10 @@ class Recorded:
     """A `Proposer` that records the jobs of another in a study, and answers what it can from there.
 
     The inner proposer is told at once about a job that the study has finished. A job of another
-    name with the same network and budget becomes a trial that is `answered_from` the first, and
-    waits while that one is running. A job that a killed process left running goes on under the same
-    number; one that failed is tried again. `value` is what the study maximises; its pruner, if any,
-    may stop a job. `answered` is called with every job that is answered, and with its measurement.
+    name with the same network and budget becomes a trial that is `answered_from` the first, after
+    that one has ended. A job that a killed process left running continues under the same number;
+    one that failed is tried again. `value` is what the study maximises; its pruner, if any, may
+    stop a job. `answered` is called with every answered job and its measurement.
     """
 
     def __init__(
@@ -39,24 +38,23 @@ class Recorded:
         self._inner, self._answered = inner, answered
         self._ledger = Ledger(study, value, environment)
         self._ledger.requeue()
-        self._running: dict[str, tuple[str, Budget]] = {}
+        self._running: dict[str, Job] = {}
         self._twins: list[Job] = []
 
     def ask(self) -> Job | None:
-        """The next job that the study cannot answer; None where there is none now."""
+        """The next job that the study cannot answer; None if there is none now."""
         while (job := self._next()) is not None:
-            trials = self._ledger.trials()
-            own = [trial for trial in trials if _records(trial, job)]
-            known = answer(own, job)
-            if known is None and (source := answer(trials, job)):
-                self._begin(job, own)
-                self._answer(job, self._ledger.copy_answer(job, source))
-            elif known is None:
-                self._begin(job, own)
-                self._running[job.name] = _work(job)
-                return job
-            else:
+            same = alike(self._ledger.trials(), job)
+            own = [trial for trial in same if trial.user_attrs["job"] == job.name]
+            if known := answer(own, job):
                 self._answer(job, measurement_of(known))
+                continue
+            self._begin(job, own)
+            if source := answer(same, job):
+                self._answer(job, self._ledger.copy_answer(job, source))
+            else:
+                self._running[job.name] = job
+                return job
         return None
 
     def report(self, job: Job, epoch: Epoch) -> bool:
@@ -74,13 +72,13 @@ class Recorded:
         self._answered(job, measurement)
 
     def _next(self) -> Job | None:
-        """The first job whose work no running one does."""
-        running = set(self._running.values())
+        """The first job whose identity no running one has."""
+        running = [identity(job) for job in self._running.values()]
         for job in self._twins:
-            if _work(job) not in running:
+            if identity(job) not in running:
                 self._twins.remove(job)
                 return job
-        while (new := self._inner.ask()) is not None and _work(new) in running:
+        while (new := self._inner.ask()) is not None and identity(new) in running:
             self._twins.append(new)
         return new
 
@@ -90,17 +88,3 @@ class Recorded:
             self._ledger.begin(job)
         else:
             self._ledger.resume(job, waiting)
-
-
-def _work(job: Job) -> tuple[str, Budget]:
-    """Equal for two jobs that one training run answers."""
-    return job.architecture.key, replace(job.budget, resolution=budget_of(job)["resolution"])
-
-
-def _records(trial: FrozenTrial, job: Job) -> bool:
-    attributes = trial.user_attrs
-    return (
-        attributes.get("job") == job.name
-        and attributes.get("key") == job.architecture.key
-        and attributes.get("budget") == budget_of(job)
-    )

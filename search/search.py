@@ -10,25 +10,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.candidates import Exhausted
 from search.ledger import Ledger, answer
-from search.samplers.base import Proposal, Sampler
+from search.samplers.base import Sampler
 from search.study import finished
-from space.architecture import Architecture
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
-#: Failures in a row, in one process, that end a search: the cause is not the network.
+#: Failures in a row, in one process, that end a search: then the network is not the cause.
 MAX_FAILURES = 10
 
 
 class SearchFailed(Exception):
-    """The search cannot go on; the message says why, in a sentence."""
+    """The search cannot continue; the message is a sentence."""
 
 
 class Search:
     """Proposes candidates of a space until `trials` training runs are finished.
 
-    Each job is a trial of `study`, which is all the state there is. Trials that a killed process
-    left RUNNING are run again, first and with the same choices. A failed trial counts for nothing,
-    and its network is not proposed again. `exhausted` says so where the space ended first.
+    Each job is a trial of `study`, which is the only state. Trials that a killed process left
+    RUNNING are run again first, with the same choices. A failed trial does not count, and its
+    network is not proposed again. `exhausted` is a sentence if the space has no network left.
 
     Example:
         >>> from search import samplers
@@ -71,10 +70,13 @@ class Search:
     def ask(self) -> Job | None:
         """The next job; None if enough training runs are finished or running, or none is left.
 
-        Raises `SearchFailed` after too many failures in a row, and `InvalidInput` where the bounds
+        Raises `SearchFailed` after too many failures in a row, and `InvalidInput` if the bounds
         admit no network.
         """
-        self._stop_if_all_fail()
+        if len(self._failures) >= MAX_FAILURES:
+            raise SearchFailed(
+                f"{MAX_FAILURES} trials in a row failed; the last one: {self._failures[-1]}"
+            )
         while True:
             recorded = self._ledger.trials()
             running = sum(trial.state is TrialState.RUNNING for trial in recorded)
@@ -106,28 +108,29 @@ class Search:
             self.exhausted = str(reason)
             return None
         candidate = proposal.candidate
-        job = self._job(number, candidate.architecture)
+        job = Job(f"trial-{number}", candidate.architecture, self._budget)
+        facts = {"rejected": proposal.rejected, "latency": candidate.price.latency}
         self._ledger.begin(
             job,
             params=candidate.choices,
             distributions=self._sampler.candidates.distributions,
-            attributes=_attributes(proposal),
+            attributes={name: fact for name, fact in facts.items() if fact},
             notes=proposal.notes,
         )
         return job
 
     def _resumed(self, trial: FrozenTrial, recorded: list[FrozenTrial]) -> Job | None:
-        """The job of a WAITING trial; None where it ended without one."""
+        """The job of a WAITING trial; None if it ended without one."""
         candidates = self._sampler.candidates
         try:
             candidate = candidates.at(self._completed(trial, recorded))
         except Exhausted as exhausted:
             self._ledger.refuse(trial, str(exhausted))
             return None
-        job = self._job(trial.number, candidate.architecture)
         if reason := candidates.objective.bounds.why_not(candidate.price):
             self._ledger.refuse(trial, f"rejected before training: {reason}")
             return None
+        job = Job(f"trial-{trial.number}", candidate.architecture, self._budget)
         self._ledger.resume(job, trial)
         if source := answer(recorded, job):
             self._ledger.copy_answer(job, source)
@@ -135,7 +138,7 @@ class Search:
         return job
 
     def _completed(self, trial: FrozenTrial, recorded: list[FrozenTrial]) -> dict[str, Any]:
-        """The trial's choices; those it has none for yet are proposed, as they would have been."""
+        """The trial's choices; missing ones are taken from a proposal for it."""
         candidates = self._sampler.candidates
         choices = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         if missing := candidates.distributions.keys() - choices.keys():
@@ -143,19 +146,3 @@ class Search:
             choices |= {name: proposed[name] for name in missing}
         self._ledger.complete_params(trial, choices, candidates.distributions)
         return choices
-
-    def _job(self, number: int, architecture: Architecture) -> Job:
-        return Job(f"trial-{number}", architecture, self._budget)
-
-    def _stop_if_all_fail(self) -> None:
-        if len(self._failures) >= MAX_FAILURES:
-            raise SearchFailed(
-                f"{MAX_FAILURES} trials in a row failed; the last one: {self._failures[-1]}"
-            )
-
-
-def _attributes(proposal: Proposal) -> dict[str, Any]:
-    """What a trial records beside its job."""
-    latency = proposal.candidate.price.latency
-    facts = {"rejected": proposal.rejected, "latency": latency}
-    return {name: fact for name, fact in facts.items() if fact}

@@ -1,7 +1,6 @@
 """Studies: opening their storage, and reading what they hold.
 
-A study is the only store of truth of a stage, and a trial is one evaluation in it. What a trial's
-attributes hold is said in `search.ledger`.
+A study is the only state of a stage, and a trial is one evaluation in it (`search.ledger`).
 """
 
 from __future__ import annotations
@@ -34,13 +33,12 @@ def open_study(
     title: str | None = None,
     fence: Fence | None = None,
 ) -> optuna.Study:
-    """The study `name` of the storage at URL `storage`, created where it does not exist.
+    """The study `name` of the storage at URL `storage`, created if it does not exist.
 
-    `directions` are those of its values. The study's attributes say to which `stage` of a run it
-    belongs and what people call it, its `title`, so that readers of the storage find it. Names
-    are fixed by the stages and not made up, since Hyperband draws a trial's bracket from the
-    study's name. With a `fence`, writes raise `LeaseLost` once the lease has ended. Raises
-    `InvalidInput` where the storage cannot be opened.
+    `directions` are those of its values. The `stage` of the run and the `title` to show become
+    attributes of the study, for readers of the storage. Each stage has fixed names, since Hyperband
+    draws a trial's bracket from the study's name. With a `fence`, writes raise `LeaseLost` once the
+    lease has ended. Raises `InvalidInput` if the storage cannot be opened.
 
     Example:
         >>> from search.study import open_study
@@ -61,9 +59,9 @@ def open_study(
 
 
 def is_unused(storage: str) -> bool:
-    """Whether the storage at URL `storage` holds no trial but of who drove it.
+    """Whether the storage at URL `storage` holds no trial, except in `drivers`.
 
-    Raises `InvalidInput` where it cannot be read.
+    Raises `InvalidInput` if it cannot be opened.
     """
     with reading(storage) as opened:
         return opened is None or not any(
@@ -74,10 +72,10 @@ def is_unused(storage: str) -> bool:
 
 
 def forget_untried(storage: str) -> None:
-    """Deletes the studies of the storage at URL `storage` that hold no trial: a study keeps the
-    directions that it was created with.
+    """Deletes the studies without trials in the storage at URL `storage`.
 
-    Raises `InvalidInput` where the storage cannot be opened.
+    A study could not change its directions otherwise. Raises `InvalidInput` if the storage cannot
+    be opened.
     """
     if is_missing(storage):
         return
@@ -88,10 +86,7 @@ def forget_untried(storage: str) -> None:
 
 
 def find_study(storage: str, name: str) -> optuna.Study:
-    """The study `name` of a storage that somebody else has filled; nothing is created.
-
-    Raises `InvalidInput` where there is none.
-    """
+    """The study `name` of an existing storage; raises `InvalidInput` if there is none."""
     where = without_password(storage)
     if is_missing(storage):
         raise InvalidInput(f"{where}: file not found")
@@ -111,19 +106,11 @@ def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials, best first; of equals the earlier one."""
+    """The complete trials, best first; of equals the earlier one first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(complete, key=lambda trial: (-value_of(trial), trial.number))
 
 
-def best(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the greatest value, the earliest of equals; None without one."""
-    return next(iter(ranked(study)), None)
-
-
 def value_of(trial: FrozenTrial) -> float:
-    """The value of a complete trial, or its reward where the study has several objectives."""
-    value = trial.user_attrs["reward"] if len(trial.values or ()) > 1 else trial.value
-    if value is None:
-        raise ValueError(f"a complete trial has a value, but trial {trial.number} has none")
-    return float(value)
+    """The value of a complete trial, or its reward if the study has several objectives."""
+    return float(trial.user_attrs["reward"] if len(trial.values) > 1 else trial.values[0])

@@ -17,7 +17,7 @@ from search.objective import Bounds, Objective
 from search.pareto import front
 from search.samplers.observations import observe
 from search.search import Search
-from search.study import best, open_study, value_of
+from search.study import open_study, ranked, value_of
 from space.choices import Space
 from space.cost import cost
 from space.evaluation import Budget
@@ -52,7 +52,7 @@ def test_study_records_accuracy_costs_and_reward(
         assert trial.values == [accuracy, exact.macs, exact.params]
         assert value_of(trial) == pytest.approx(aim.reward(accuracy, exact))
     rewards = [value_of(trial) for trial in study.trials]
-    chosen = best(study)
+    chosen = ranked(study)[0]
     assert chosen is not None
     assert value_of(chosen) == max(rewards)
 
