@@ -162,16 +162,15 @@ class Candidates:
         for _ in range(_ROUNDS):
             if len(rows) >= count:
                 break
-            rows = np.concatenate([rows, self._draw(max(2 * count, 16), rng)])
+            wanted = max(2 * count, 16)
+            if self._within is None:
+                drawn = moves.uniform(self.sizes, wanted, rng)
+            else:
+                drawn = self._within.draw(wanted, rng)
+            if "latency" in self._bounds.given:  # counts are within their bounds already
+                drawn = drawn[self.within(drawn)]
+            rows = np.concatenate([rows, drawn])
         return rows[:count]
-
-    def _draw(self, count: int, rng: np.random.Generator) -> Rows:
-        """At most `count` rows within the bounds: drawn by counts, filtered by latency."""
-        if self._within is None:
-            drawn = moves.uniform(self.sizes, count, rng)
-        else:
-            drawn = self._within.draw(count, rng)
-        return drawn if "latency" not in self._bounds.given else drawn[self.within(drawn)]
 
     def unseen(self, seen: set[str], near: Rows, rng: np.random.Generator) -> Candidate:
         """A candidate within the bounds whose key is not in `seen`, few changes from `near`.

@@ -161,10 +161,10 @@ def held(url: str, *, run: str | None = None, take_over: bool = False) -> Iterat
         _end(storage, trial_id, TrialState.FAIL)
         raise
     lease = Lease(storage, trial_id)
-    if waits:
-        _logger.warning("Waiting %d seconds for the other process to stop", RENEWAL)
-        time.sleep(RENEWAL)
     try:
+        if waits:
+            _logger.warning("Waiting %d seconds for the other process to stop", RENEWAL)
+            time.sleep(RENEWAL)
         _claim(study, run, url)
         yield lease
     finally:

@@ -86,6 +86,17 @@ class FakeEvaluate:
         return accuracy
 
 
+class HangsOnceStopped:
+    """An `Evaluate` that never ends after it was told to stop."""
+
+    def __call__(self, _: Architecture, __: Budget, report: Report) -> Measurement:
+        """Nothing."""
+        while not report(Epoch(1, 1.0, 0.5, 1.0, 0.0)):
+            pass
+        time.sleep(3600)
+        raise AssertionError
+
+
 def accuracy_of(architecture: Architecture) -> float:
     """Between 0.1 and 0.9, decided by the network alone."""
     return 0.1 + 0.8 * int(hashlib.sha256(architecture.key.encode()).hexdigest()[:8], 16) / 2**32

@@ -50,10 +50,9 @@ class Local:
                         stopped = proposer.report(job, epoch)
                     except Exception as error:
                         raise ProposerFailed(error) from None
-                    if not stopped:
-                        if stop.after(epoch, job):
-                            raise Interrupted
-                        ring(True)
+                    if not stopped and stop.after(epoch, job):
+                        raise Interrupted
+                    ring(True)
                     return stopped
 
                 return evaluate(job.architecture, job.budget, report)
@@ -74,9 +73,9 @@ class _Hung(BaseException):
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[Callable[[bool], None]]:
-    """Inside, raises `_Hung` after `seconds`; gives what turns it off, and on from zero again.
+    """Inside, raises `_Hung` after `seconds`; yields a switch that stops or restarts the clock.
 
-    Does nothing for None, outside the main thread, and on systems without such alarms.
+    Does nothing for None, outside the main thread, and on systems without interval timers.
     """
     main = threading.current_thread() is threading.main_thread()
     if seconds is None or not main or not hasattr(signal, "setitimer"):

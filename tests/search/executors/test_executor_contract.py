@@ -26,7 +26,7 @@ from space.evaluation import (
     WorkerUnusable,
 )
 from space.validation import InvalidInput
-from tests.fake_evaluator import FakeEvaluate, Fault
+from tests.fake_evaluator import FakeEvaluate, Fault, HangsOnceStopped
 
 #: How each is made, from the seconds without an epoch after which a trial hangs.
 EXECUTORS: dict[str, Callable[[float | None], Executor]] = {
@@ -106,6 +106,26 @@ def test_hanging_trial_fails_and_the_search_goes_on(
     EXECUTORS[kind](1.0).run(bench.search(trials=3), fake("hang"))
     assert sorted(states(bench)) == [TrialState.COMPLETE] * 3 + [TrialState.FAIL]
     assert reasons(bench) == ["hung: no epoch ended within 1 seconds (search.trial_timeout)"]
+
+
+@pytest.mark.parametrize("kind", ENDING)
+def test_job_that_hangs_after_it_was_stopped_fails(kind: str, bench: Any) -> None:
+    class StopsAtOnce:
+        def __init__(self) -> None:
+            self.jobs, self.told = [bench.search(trials=1).ask()], []
+
+        def ask(self) -> Job | None:
+            return self.jobs.pop() if self.jobs else None
+
+        def report(self, _: Job, __: Epoch) -> bool:
+            return True
+
+        def tell(self, _: Job, measurement: Measurement) -> None:
+            self.told.append(measurement.reason)
+
+    proposer = StopsAtOnce()
+    EXECUTORS[kind](1.0).run(proposer, HangsOnceStopped())
+    assert proposer.told == ["hung: no epoch ended within 1 seconds (search.trial_timeout)"]
 
 
 @pytest.mark.parametrize(
