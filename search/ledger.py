@@ -64,8 +64,9 @@ class _Open:
 class Ledger:
     """Writes the jobs of one study into its storage, in as few transactions as possible.
 
-    `value` is what the study maximises. A study of several objectives records their `values`, and
-    `value` as the trial's attribute `reward`.
+    Only for the process that drives the study: trials that a dead process left RUNNING become
+    WAITING, with their number and parameters. `value` is what the study maximises. A study of
+    several objectives records their `values`, and `value` as the trial's attribute `reward`.
     """
 
     def __init__(
@@ -81,26 +82,14 @@ class Ledger:
         self._values = values
         self._environment = dict(environment or {})
         self._open: dict[str, _Open] = {}
+        for trial in self.trials():
+            if trial.state is TrialState.RUNNING:
+                self._count_retry(id_of_trial(trial))
+                self._storage.set_trial_state_values(id_of_trial(trial), TrialState.WAITING)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, by number."""
         return self.study.get_trials(deepcopy=False)
-
-    def requeue(self) -> list[int]:
-        """Sets trials that a dead process left RUNNING to WAITING, and returns their numbers.
-
-        They keep number and parameters. Only for the process that drives the study.
-        """
-        running = {entry.trial_id for entry in self._open.values()}
-        orphans = [
-            trial
-            for trial in self.trials()
-            if trial.state is TrialState.RUNNING and id_of_trial(trial) not in running
-        ]
-        for trial in orphans:
-            self._count_retry(id_of_trial(trial))
-            self._storage.set_trial_state_values(id_of_trial(trial), TrialState.WAITING)
-        return [trial.number for trial in orphans]
 
     def begin(
         self,

@@ -37,7 +37,6 @@ class Recorded:
     ) -> None:
         self._inner, self._answered = inner, answered
         self._ledger = Ledger(study, value, environment)
-        self._ledger.requeue()
         self._running: dict[str, Job] = {}
         self._twins: list[Job] = []
 

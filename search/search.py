@@ -65,7 +65,6 @@ class Search:
         objective = sampler.candidates.objective
         values = objective.values if objective.pareto else None
         self._ledger = Ledger(study, objective.value, environment, values)
-        self._ledger.requeue()
 
     def ask(self) -> Job | None:
         """The next job; None if enough training runs are finished or running, or none is left.
