@@ -48,7 +48,7 @@ _FIT_EVALUATIONS, _FIT_ROWS = 20, 600
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class DesignMatrix:
     """Features of N rows: `linear`, N × L; `costs`, N × 3; `stages`, N × S.
 
     Distances are those of `costs` and, for stage s, of the features `points[s][stages[:, s]]`.
@@ -59,11 +59,11 @@ class Design:
     stages: Integers
     points: tuple[Floats, ...]
 
-    def __getitem__(self, index: slice | NDArray[np.intp]) -> Design:
+    def __getitem__(self, index: slice | NDArray[np.intp]) -> DesignMatrix:
         linear, costs = self.linear[index], self.costs[index]
         return replace(self, linear=linear, costs=costs, stages=self.stages[index])
 
-    def __add__(self, other: Design) -> Design:
+    def __add__(self, other: DesignMatrix) -> DesignMatrix:
         return replace(
             self,
             linear=np.vstack([self.linear, other.linear]),
@@ -91,14 +91,14 @@ class Features:
             self._scale.append(np.maximum(raw.std(axis=0), 1e-9))
         self._points = tuple(map(self._points_of, range(len(table.stages))))
 
-    def __call__(self, rows: Integers) -> Design:
+    def __call__(self, rows: Integers) -> DesignMatrix:
         """The features of `rows`, N × choices."""
         entries = self._entries(rows)
         values, stages, costs = self._raw(rows, entries)
         values = values - self._mean[0]
         stages = (stages - self._mean[1]) / self._scale[1]
         costs = (costs - self._mean[2]) / self._scale[2]
-        design = Design(
+        design = DesignMatrix(
             linear=np.hstack(
                 [values / np.sqrt(rows.shape[1]), stages / np.sqrt(stages.shape[1]), costs]
             ),
@@ -144,7 +144,7 @@ class Scales:
         return replace(self, lengths=tuple(factor * length for length in self.lengths))
 
 
-def usual(design: Design) -> Scales:
+def usual(design: DesignMatrix) -> Scales:
     """The scales at which a fit to `design` starts, and stays if there are few data."""
     return Scales((_LENGTH,) * (1 + len(design.points)), _NOISE)
 
@@ -158,7 +158,7 @@ class AccuracyModel:
 
     def __init__(
         self,
-        design: Design,
+        design: DesignMatrix,
         accuracy: Floats,
         *,
         scales: Scales | None = None,
@@ -179,7 +179,7 @@ class AccuracyModel:
         self._whitened = solve_triangular(self._factor, standard, lower=True, check_finite=False)
         self._variance = float(self._whitened @ self._whitened) / len(design)
 
-    def __call__(self, design: Design) -> tuple[Floats, Floats]:
+    def __call__(self, design: DesignMatrix) -> tuple[Floats, Floats]:
         """Expected accuracy of each row, and the standard deviation of that expectation."""
         across = _covariance(self._design, design, self.scales)
         explained = solve_triangular(self._factor, across, lower=True, check_finite=False)
@@ -189,15 +189,15 @@ class AccuracyModel:
         error = np.exp(-target)
         return 1 - error, error * self._deviation * np.sqrt(variance)
 
-    def standardised(self, design: Design) -> Floats:
+    def standardised(self, design: DesignMatrix) -> Floats:
         """Expected −log(error), standardised, N."""
         return np.asarray(_covariance(design, self._design, self.scales) @ self._weights)
 
-    def expect(self, design: Design) -> Floats:
+    def expect(self, design: DesignMatrix) -> Floats:
         """Expected accuracy alone, which is faster."""
         return np.asarray(1 - np.exp(-self._mean - self._deviation * self.standardised(design)))
 
-    def believing(self, design: Design) -> AccuracyModel:
+    def believing(self, design: DesignMatrix) -> AccuracyModel:
         """The model after measuring for `design` what this one expects: only more certain."""
         return AccuracyModel(
             self._design + design,
@@ -217,7 +217,7 @@ class AccuracyModel:
         return np.asarray(solve_triangular(upper, self._whitened, lower=False, check_finite=False))
 
 
-def fit(design: Design, standard: Floats, noises: Sequence[float] = (_NOISE,)) -> Scales:
+def fit(design: DesignMatrix, standard: Floats, noises: Sequence[float] = (_NOISE,)) -> Scales:
     """The scales of greatest posterior probability, by a prior around the usual ones.
 
     `standard` are the targets, of unit deviation. Of the fits started from each of `noises`, the
@@ -263,19 +263,19 @@ def fit(design: Design, standard: Floats, noises: Sequence[float] = (_NOISE,)) -
     return Scales(tuple(lengths), noise)
 
 
-def _covariance(first: Design, second: Design, scales: Scales) -> Floats:
+def _covariance(first: DesignMatrix, second: DesignMatrix, scales: Scales) -> Floats:
     near, _ = _near(first, second, scales)
     near += first.linear @ second.linear.T
     return near
 
 
-def likeness(first: Design, second: Design, scales: Scales) -> Floats:
+def likeness(first: DesignMatrix, second: DesignMatrix, scales: Scales) -> Floats:
     """∏ (1 + k) / 2 over costs and stages, N × M: 1 for equal rows, less per stage that differs."""
     return _near(first, second, scales)[0] / _NEAR
 
 
 def _near(
-    first: Design, second: Design, scales: Scales, *, slopes: bool = False
+    first: DesignMatrix, second: DesignMatrix, scales: Scales, *, slopes: bool = False
 ) -> tuple[Floats, list[Floats]]:
     """The product part of the covariance, N × M.
 
@@ -293,7 +293,7 @@ def _near(
 
 
 def _distances(
-    first: Design, second: Design, scales: Scales
+    first: DesignMatrix, second: DesignMatrix, scales: Scales
 ) -> Iterator[tuple[Floats, Integers, Integers]]:
     """√5 times the scaled distances in the costs, and in the distinct features of each stage.
 

@@ -73,7 +73,7 @@ def _text(*_: object, **__: object) -> str:
 
 
 class Database(RDBStorage):
-    """Creates a trial with all that is known of it, and ends it, in a few statements.
+    """Creates a trial with all that is known of it in a few statements.
 
     For each parameter and attribute, Optuna asks the database whether the trial is open, and the
     distribution that of the study. For a new trial both are known (times:
@@ -111,27 +111,6 @@ class Database(RDBStorage):
                 session.execute(table, [{"trial_id": trial.trial_id, **row} for row in rows])
         trial.number = trial.count_past_trials(session)
         return trial
-
-    def end_trial(
-        self,
-        trial_id: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attributes: Mapping[str, Any],
-    ) -> datetime:
-        """Ends an open trial with `attributes` in one transaction, and returns the time."""
-        now = datetime.now()
-        with scoped_session(self.scoped_session) as session:
-            trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-            self.check_trial_is_updatable(trial_id, trial.state)  # type: ignore[arg-type]
-            for key, value in attributes.items():
-                self._set_trial_attr_without_commit(
-                    session, models.TrialUserAttributeModel, trial_id, key, value
-                )
-            for objective, value in enumerate(values or ()):
-                self._set_trial_value_without_commit(session, trial, objective, value)
-            trial.state, trial.datetime_complete = state, now
-        return now
 
     def ids_after(self, study_id: int, trial_id: int) -> set[int]:
         """The ids of a study's trials above `trial_id`."""
@@ -182,12 +161,22 @@ class TrialCache(CachedStorage):
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
     ) -> None:
-        """As `Database.end_trial`."""
+        """Ends an open trial with `attributes`, in one transaction."""
+        backend, now = self._backend, datetime.now()
         with self._writing(trial_id) as trial:
-            trial.datetime_complete = self._backend.end_trial(trial_id, state, values, attributes)
+            with scoped_session(backend.scoped_session) as session:
+                model = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+                backend.check_trial_is_updatable(trial_id, model.state)  # type: ignore[arg-type]
+                for key, value in attributes.items():
+                    backend._set_trial_attr_without_commit(
+                        session, models.TrialUserAttributeModel, trial_id, key, value
+                    )
+                for objective, value in enumerate(values or ()):
+                    backend._set_trial_value_without_commit(session, model, objective, value)
+                model.state, model.datetime_complete = state, now
             trial.user_attrs = trial.user_attrs | _as_read(attributes)
             trial.values = None if values is None else [*values]
-            trial.state = state
+            trial.state, trial.datetime_complete = state, now
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from search.accuracy_model import AccuracyModel, Design, Features, Scales, fit, likeness, usual
+from search.accuracy_model import (
+    AccuracyModel,
+    DesignMatrix,
+    Features,
+    Scales,
+    fit,
+    likeness,
+    usual,
+)
 from space import moves
 from space.choices import Space
 from space.cost_table import tabulate
@@ -15,7 +23,7 @@ def features(space: Space) -> Features:
     return Features(tabulate(space))
 
 
-def _truth(design: Design) -> np.ndarray:
+def _truth(design: DesignMatrix) -> np.ndarray:
     """A smooth accuracy between 0.3 and 0.9 that choices add up to, with a bend."""
     total = design.linear[:, :20].sum(axis=1) + np.tanh(design.costs[:, 0])
     return np.asarray(0.6 + 0.3 * np.tanh(total / 2))
@@ -148,7 +156,7 @@ def test_fit_is_better_than_every_step_away_from_it(space: Space, features: Feat
         assert _likelihood(design, truth, Scales(found.lengths, factor * found.noise)) < best
 
 
-def _likelihood(design: Design, standard: np.ndarray, scales: Scales) -> float:
+def _likelihood(design: DesignMatrix, standard: np.ndarray, scales: Scales) -> float:
     """The log posterior of `scales`, written down directly."""
     start, count = usual(design), len(standard)
     covariance = 25 * likeness(design, design, scales) + design.linear @ design.linear.T
