@@ -63,7 +63,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
         super().__init__()
         self.jobs: dict[str, Job] = {}
         self._deaths = Deaths()
-        self._reasons: dict[str, str] = {}
+        self._failed: dict[str, Measurement] = {}
         self._proposer, self._room, self._stop = proposer, room, stop
         self._dry = self._closed = False
 
@@ -86,8 +86,8 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
         self._dry = False
         with self.open():
             if error or result is None:
-                reason = self._reasons.pop(trial_id, "no reason given")
-                self._proposer.tell(job, Measurement(Status.FAILED, reason=reason))
+                unknown = Measurement(Status.FAILED, reason="no reason given")
+                self._proposer.tell(job, self._failed.pop(trial_id, unknown))
                 return
             match result["message"]:
                 case Measurement() as measurement:
@@ -97,14 +97,14 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
 
     def lost(self, trial_id: str, fate: str) -> None:
         """Notes how a job's worker ended."""
-        if trial_id in self._reasons:
+        if trial_id in self._failed:
             return  # it was killed
-        if reason := self._deaths.add(self.jobs[trial_id], fate):
-            self._reasons[trial_id] = reason
+        if failed := self._deaths.add(self.jobs[trial_id], fate):
+            self._failed[trial_id] = failed
 
     def hung(self, trial_id: str, seconds: float) -> None:
         """Notes that a job's worker is killed since it ended no epoch for `seconds`."""
-        self._reasons[trial_id] = str(hung(seconds).reason)
+        self._failed[trial_id] = hung(seconds)
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -102,11 +102,12 @@ class Deaths:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def add(self, job: Job, fate: str) -> str | None:
-        """The reason why `job` fails after one more death; None if another worker continues it."""
+    def add(self, job: Job, fate: str) -> Measurement | None:
+        """The measurement of `job` after one more death; None if another worker continues it."""
         self._counts[job.name] += 1
         if self._counts[job.name] > RETRIES:
-            return f"its worker died {self._counts[job.name]} times; the last one {fate}"
+            reason = f"its worker died {self._counts[job.name]} times; the last one {fate}"
+            return Measurement(Status.FAILED, reason=reason)
         _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
         return None
 
@@ -293,7 +294,7 @@ class _Pool:
         assert slot.worker is not None
         fate = fate or slot.worker.fate()
         slot.dismiss()
-        if reason := self.deaths.add(job, fate):
-            self.proposer.tell(job, Measurement(Status.FAILED, reason=reason))
+        if failed := self.deaths.add(job, fate):
+            self.proposer.tell(job, failed)
         else:
             self.again.append(job)
