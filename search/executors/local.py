@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from search.executors.stopping import Stopping, stopping
 from search.executors.worker_pool import ProposerFailed, failure, hung
@@ -13,6 +14,7 @@ from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Pro
 from space.validation import InvalidInput
 
 
+@dataclass(frozen=True)
 class Local:
     """An `Executor` in process.
 
@@ -21,8 +23,7 @@ class Local:
     `Processes` ends those, too.
     """
 
-    def __init__(self, trial_timeout: float | None = None) -> None:
-        self._timeout = trial_timeout
+    trial_timeout: float | None = None
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more.
@@ -42,7 +43,7 @@ class Local:
         self, job: Job, proposer: Proposer, evaluate: Evaluate, stop: Stopping
     ) -> Measurement:
         try:
-            with _alarm(self._timeout) as ring:
+            with _alarm(self.trial_timeout) as ring:
 
                 def report(epoch: Epoch) -> bool:
                     ring(False)  # a write to the storage is never interrupted
@@ -57,8 +58,8 @@ class Local:
 
                 return evaluate(job.architecture, job.budget, report)
         except _Hung:
-            assert self._timeout is not None
-            return hung(self._timeout)
+            assert self.trial_timeout is not None
+            return hung(self.trial_timeout)
         except ProposerFailed as failed:
             raise failed.error from None
         except InvalidInput:

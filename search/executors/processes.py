@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -25,6 +26,7 @@ _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
+@dataclass(frozen=True)
 class Processes:
     """An `Executor` with a spawned process for each of `environments`, its environment variables.
 
@@ -34,23 +36,17 @@ class Processes:
     or is interrupted. Workers never outlive the process that started them.
     """
 
-    def __init__(
-        self,
-        environments: Sequence[Mapping[str, str]],
-        trial_timeout: float | None = None,
-        threads: int = 1,
-    ) -> None:
-        self._environments = environments
-        self._timeout = trial_timeout
-        self._threads = threads
+    environments: Sequence[Mapping[str, str]]
+    trial_timeout: float | None = None
+    threads: int = 1
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Runs `proposer`'s jobs until it has no more."""
         pickled = pickle.dumps(evaluate)
         starts: list[Callable[[], Worker]] = []
-        for environment in self._environments:
-            starts += [_Starter(environment, pickled, self._threads)] * self._threads
-        run_jobs(proposer, starts, self._timeout)
+        for environment in self.environments:
+            starts += [_Starter(environment, pickled, self.threads)] * self.threads
+        run_jobs(proposer, starts, self.trial_timeout)
 
 
 class _Starter:

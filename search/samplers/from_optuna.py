@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.candidates import Candidates, Floats, Rows
 from search.optuna_internals import (
-    BatchedCategoricals,
     MixtureOfProducts,
     default_gamma,
     default_gamma_multiobjective,
@@ -92,8 +91,8 @@ class _TPE(samplers.TPESampler):
 
 def chances(mixture: MixtureOfProducts) -> list[Floats]:
     """The probability of each value of each choice by itself."""
-    choices = mixture.distributions
-    return [mixture.weights @ c.weights for c in choices if isinstance(c, BatchedCategoricals)]
+    # All of them are categorical.
+    return [mixture.weights @ each.weights for each in mixture.distributions]  # type: ignore[union-attr]
 
 
 #: Each sampler by name, made from a seed and the candidates.
