@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,11 @@ class Ray:
         need = self._need()
         room = _Room(need, self.workers)
         if not room():
-            raise InvalidInput(_no_room(need))
+            asked = " and ".join(f"{amount:g} {name}s" for name, amount in need.items())
+            raise InvalidInput(
+                f"executor: a training run needs {asked}, but no machine of the Ray cluster has "
+                "that; lower executor.threads or executor.gpus_per_trial"
+            )
         feed = ray_tune.JobSearcher(proposer, room, stop)
         worker = tune.with_parameters(
             ray_tune.JobTrainable,
@@ -223,20 +228,18 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
     """
     import ray
 
-    raised: list[BaseException] = []
+    done: Future[object] = Future()
 
     def work() -> None:
         try:
-            fit()
+            done.set_result(fit())
         except BaseException as error:
-            raised.append(error)
+            done.set_exception(error)
 
     host, port = _host_and_port(ray.get_runtime_context().gcs_address)
-    thread = threading.Thread(target=work, name="tune", daemon=True)
-    thread.start()
+    threading.Thread(target=work, name="tune", daemon=True).start()
     heard = looked = time.monotonic()
-    while thread.is_alive():
-        thread.join(0.2)
+    while not wait([done], 0.2).done:
         if time.monotonic() - looked > _LOOK_SECONDS:
             looked = time.monotonic()
             with suppress(OSError):
@@ -247,8 +250,7 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
                     f"the head node of the Ray cluster at {host}:{port} has not answered for "
                     f"{_LOST_SECONDS:g} seconds; the training runs on it are lost"
                 )
-    if raised:
-        raise raised[0]
+    done.result()
 
 
 def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:
@@ -279,14 +281,6 @@ class _Room:
             )
             self._known_until = time.monotonic() + _CLUSTER_SECONDS
         return min(self._fits, self._workers or self._fits)
-
-
-def _no_room(need: Mapping[str, float]) -> str:
-    asked = " and ".join(f"{amount:g} {name}s" for name, amount in need.items())
-    return (
-        f"executor: a training run needs {asked}, but no machine of the Ray cluster has that; "
-        "lower executor.threads or executor.gpus_per_trial"
-    )
 
 
 def _warn_where_open(address: str) -> None:

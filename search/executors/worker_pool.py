@@ -73,7 +73,7 @@ class EpochReply(Enum):
     INTERRUPT = "interrupt"
 
 
-# ------------------------------------------------------------------- what all executors have alike
+# ------------------------------------------------------------------------- shared by all executors
 
 
 class ProposerFailed(BaseException):
