@@ -9,7 +9,7 @@ al. 2011, "Additive Gaussian Processes", section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -281,29 +281,22 @@ def _near(
 
     With `slopes`, also the derivatives of its logarithm by that of each length scale.
     """
-    near, found = np.full((len(first), len(second)), _NEAR), []
-    for distance, rows, columns in _distances(first, second, scales):
-        decay = np.exp(-distance)
-        half = 0.5 + 0.5 * (1 + distance + distance**2 / 3) * decay
-        near *= half[:, columns][rows]
-        if slopes:
-            slope = distance**2 * (1 + distance) * decay / (6 * half)
-            found.append(slope[:, columns][rows])
-    return near, found
-
-
-def _distances(
-    first: DesignMatrix, second: DesignMatrix, scales: Scales
-) -> Iterator[tuple[Floats, Integers, Integers]]:
-    """√5 times the scaled distances in the costs, and in the distinct features of each stage.
-
-    With them, the indices of the N and of the M rows in the distances.
-    """
-    costs, *stages = scales.lengths
+    costs, *lengths = scales.lengths
     rows, columns = np.arange(len(first)), np.arange(len(second))
-    yield cdist(first.costs, second.costs) * (np.sqrt(5) / costs), rows, columns
-    own = zip(first.points, first.stages.T, second.stages.T, stages, strict=True)
+    parts = [(cdist(first.costs, second.costs) / costs, rows, columns)]
+    own = zip(first.points, first.stages.T, second.stages.T, lengths, strict=True)
     for points, here, there, length in own:
+        # Few forms of a stage occur, so their distances are computed once.
         forms, rows = np.unique(here, return_inverse=True)
         others, columns = np.unique(there, return_inverse=True)
-        yield cdist(points[forms], points[others]) * (np.sqrt(5) / length), rows, columns
+        parts.append((cdist(points[forms], points[others]) / length, rows, columns))
+    near, found = np.full((len(first), len(second)), _NEAR), []
+    for distance, rows, columns in parts:
+        scaled = np.sqrt(5) * distance
+        decay = np.exp(-scaled)
+        half = 0.5 + 0.5 * (1 + scaled + scaled**2 / 3) * decay
+        near *= half[:, columns][rows]
+        if slopes:
+            slope = scaled**2 * (1 + scaled) * decay / (6 * half)
+            found.append(slope[:, columns][rows])
+    return near, found

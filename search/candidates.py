@@ -74,7 +74,6 @@ class Candidates:
         self.resolution = resolution
         self._bounds = objective.bounds
         self._remembered = lru_cache(_REMEMBERED)(self._make)
-        self._placed = lru_cache(_REMEMBERED)(self._place)
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -106,13 +105,9 @@ class Candidates:
 
     def rows(self, many: Iterable[Choices]) -> Rows:
         """The indices of each of `many` choices, N × choices."""
-        names = tuple(self.space.choices)
-        found = [self._placed(tuple([choices[name] for name in names])) for choices in many]
-        return np.array(found, np.int64).reshape(len(found), len(names))
-
-    def _place(self, values: tuple[Value, ...]) -> tuple[int, ...]:
-        places = zip(self._places, values, strict=True)
-        return tuple(place[value] for place, value in places)
+        places = self._places.items()
+        found = [[place[choices[name]] for name, place in places] for choices in many]
+        return np.array(found, np.int64).reshape(len(found), len(places))
 
     def at(self, choices: Choices) -> Candidate:
         """The candidate of these choices."""
@@ -277,9 +272,11 @@ class Candidates:
         return Within(self.table, self._bounds.counts) if self._bounds.counts else None
 
     @cached_property
-    def _places(self) -> list[dict[Value, int]]:
-        choices = self.space.choices.values()
-        return [{value: place for place, value in enumerate(values)} for values in choices]
+    def _places(self) -> dict[str, dict[Value, int]]:
+        return {
+            name: {value: place for place, value in enumerate(values)}
+            for name, values in self.space.choices.items()
+        }
 
     def _make(self, indices: tuple[int, ...]) -> Candidate:
         offers = zip(self.space.choices.items(), indices, strict=True)

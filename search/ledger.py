@@ -165,7 +165,7 @@ class Ledger:
         entry = self._open.pop(job.name)
         measurement = checked(measurement)
         attributes: dict[str, Any] = {
-            "measurement": to_record(measurement),
+            "measurement": _as_json(asdict(measurement)),
             "seconds": round(time.monotonic() - entry.began, 3),
         }
         if source is not None:
@@ -186,12 +186,8 @@ class Ledger:
     def refuse(self, trial: FrozenTrial, reason: str) -> None:
         """Ends the WAITING `trial` as FAIL without running it."""
         self._storage.set_trial_state_values(id_of_trial(trial), TrialState.RUNNING)
-        record = to_record(Measurement(Status.FAILED, reason=reason))
+        record = _as_json(asdict(Measurement(Status.FAILED, reason=reason)))
         end_trial(self._storage, id_of_trial(trial), TrialState.FAIL, None, {"measurement": record})
-
-    def copy_answer(self, job: Job, source: FrozenTrial) -> Measurement:
-        """Ends the open job with the measurement of the finished trial `source`."""
-        return self.finish(job, measurement_of(source), source)
 
     def _attributes(self, job: Job) -> dict[str, Any]:
         return {
@@ -258,12 +254,6 @@ def checked(measurement: Measurement) -> Measurement:
     return replace(measurement, status=Status.FAILED, accuracy=None, reason=reason)
 
 
-def to_record(measurement: Measurement) -> dict[str, Any]:
-    """`measurement` as JSON; numbers that are not finite become null."""
-    record: dict[str, Any] = _finite(asdict(measurement))
-    return record
-
-
 def measurement_of(trial: FrozenTrial) -> Measurement:
     """The measurement of a trial; raises ValueError if it has not ended."""
     record = trial.user_attrs.get("measurement")
@@ -277,9 +267,10 @@ def _with_nan(record: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in record.items()}
 
 
-def _finite(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
+    """`value` with lists for tuples, and null for numbers that are not finite."""
     if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
+        return {name: _as_json(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_as_json(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.candidates import Exhausted
-from search.ledger import Ledger, answer
+from search.ledger import Ledger, answer, measurement_of
 from search.samplers.base import Sampler
 from search.study import finished
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
@@ -132,7 +132,7 @@ class Search:
         job = Job(f"trial-{trial.number}", candidate.architecture, self._budget)
         self._ledger.resume(job, trial)
         if source := answer(recorded, job):
-            self._ledger.copy_answer(job, source)
+            self._ledger.finish(job, measurement_of(source), source)
             return None
         return job
 

@@ -132,8 +132,8 @@ def _refuse_query(url: URL) -> None:
     """SQLAlchemy ignores arguments that it does not know, and opens a file of another name."""
     if url.query:
         raise ValueError(
-            f"it has a query ({', '.join(url.query)}), but files have none; write %3F for a question "
-            "mark in the path"
+            f"it has a query ({', '.join(url.query)}), but files have none; write %3F for a "
+            "question mark in the path"
         )
 
 
