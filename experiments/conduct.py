@@ -31,10 +31,9 @@ from experiments.runs.environment import environment
 from experiments.runs.folder import RecipeFolder
 from experiments.training import machine, throughput
 from experiments.training.measure import Metric
-from search.executors.local import Local
+from search.executors.local import Local, Threads
 from search.executors.processes import Processes
 from search.executors.ray import Ray
-from search.executors.threads import Threads
 from search.fence import Fence
 from search.lease import Lease, Leased, held
 from search.ledger import Value, checked

@@ -41,9 +41,8 @@ from search import samplers
 from search.candidates import Candidates
 from search.objective import Objective
 from search.pareto import hypervolume
-from search.prior import combined
 from search.samplers.base import Sampler
-from search.samplers.observations import Observations, observe
+from search.samplers.observations import Observations, combined, observe
 from space import choices, presets
 from space.cost import cost
 from space.encoding import Encoder

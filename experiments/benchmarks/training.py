@@ -43,7 +43,7 @@ from experiments.latency.timing import time_calls
 from experiments.runs.environment import environment
 from experiments.training import machine
 from scaling.jobs import InOrder
-from search.executors.threads import Threads
+from search.executors.local import Threads
 from space import choices
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement

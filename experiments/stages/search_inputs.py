@@ -11,10 +11,9 @@ from experiments import config
 from experiments.config import ObjectiveConfig
 from experiments.evaluators.records import read
 from experiments.runs.folder import KEPT_LATENCIES, KEPT_PRIOR, OpenRun
-from search import prior
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
-from search.samplers.observations import Observations
+from search.samplers.observations import Observations, combined, from_study
 from search.storage import storage_url, without_password
 from search.study import find_study
 from space.validation import InvalidInput
@@ -64,7 +63,7 @@ def prior_of(run: OpenRun, candidates: Candidates) -> Observations | None:
     if not run.recipe.search.warm_start:
         return None
     if not (run.folder / KEPT_PRIOR).is_file():
-        found = prior.combined([_source(run, s, candidates) for s in run.recipe.search.warm_start])
+        found = combined([_source(run, s, candidates) for s in run.recipe.search.warm_start])
         assert found is not None  # every source holds something
         run.write(KEPT_PRIOR, {"rows": found.rows.tolist(), "accuracy": found.accuracy.tolist()})
     kept = run.read(KEPT_PRIOR)
@@ -81,7 +80,7 @@ def _source(run: OpenRun, source: str, candidates: Candidates) -> Observations:
     if storage == run.storage:
         raise InvalidInput(f"{where}: is this run's own storage; give those of earlier runs")
     try:
-        found = prior.from_study(find_study(storage, "search"), candidates)
+        found = from_study(find_study(storage, "search"), candidates)
     except InvalidInput as error:
         raise InvalidInput(f"search.warm_start: {error}") from None
     if len(found) < 2:

@@ -1,4 +1,4 @@
-"""Jobs one after the other, in this process."""
+"""Jobs in this process: one after the other, or side by side in threads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import Pipe
 
 from search.executors.stopping import Stopping, stopping
-from search.executors.worker_pool import ProposerFailed, failure, hung
+from search.executors.worker_pool import ProposerFailed, Worker, failure, hung, run_jobs, serve
 from space.evaluation import Epoch, Evaluate, Interrupted, Job, Measurement, Proposer
 from space.validation import InvalidInput
 
@@ -66,6 +67,26 @@ class Local:
             raise
         except Exception as error:  # one broken evaluation ends one trial, not the search
             return failure(job, error)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """An `Executor` with `count` threads, for an `evaluate` that several may call at once.
+
+    A thread cannot be killed: a job that hangs keeps its place, and the run does not end.
+    """
+
+    count: int
+
+    def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
+        """Runs `proposer`'s jobs until it has no more."""
+
+        def start() -> Worker:
+            connection, other = Pipe()  # closing it ends the thread
+            threading.Thread(target=serve, args=(other, evaluate), daemon=True).start()
+            return Worker(connection, lambda: "ended", lambda: None, replaceable=False)
+
+        run_jobs(proposer, [start] * self.count, trial_timeout=None)
 
 
 class _Hung(BaseException):

@@ -33,8 +33,8 @@ from experiments.runs.environment import environment as machine_facts
 from experiments.training import cuda_context, machine
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph, Graph
 from scaling.jobs import InOrder
+from search.executors.local import Threads
 from search.executors.processes import Processes
-from search.executors.threads import Threads
 from space.architecture import Architecture
 from space.evaluation import Budget, Job, Measurement, Report, WorkerUnusable
 

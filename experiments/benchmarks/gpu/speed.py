@@ -31,7 +31,7 @@ from experiments.latency import timing
 from experiments.training import cuda_context, machine
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph
 from scaling.jobs import InOrder
-from search.executors.threads import Threads
+from search.executors.local import Threads
 from space import presets
 from space.evaluation import Budget, Job
 

@@ -19,9 +19,8 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.train import TrainingResult
 from experiments.training.failures import OutOfMemory
 from scaling.jobs import InOrder
-from search.executors.local import Local
+from search.executors.local import Local, Threads
 from search.executors.processes import Processes
-from search.executors.threads import Threads
 from space import presets
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
 from space.cost import cost

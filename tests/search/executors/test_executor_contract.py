@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import pytest
 from optuna.trial import TrialState
 
-from search.executors.local import Local
+from search.executors.local import Local, Threads
 from search.executors.processes import Processes
 from search.executors.ray import Ray
-from search.executors.threads import Threads
 from search.executors.worker_pool import RETRIES
 from space.evaluation import (
     Epoch,

@@ -3,11 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search import prior
 from search.candidates import Candidates
 from search.executors.local import Local
-from search.prior import combined, from_study
-from search.samplers.observations import Observations
+from search.samplers import observations
+from search.samplers.observations import Observations, combined, from_study
 from search.study import find_study, open_study
 from space.choices import Space
 from space.validation import InvalidInput
@@ -50,7 +49,7 @@ def test_sources_are_brought_to_the_level_of_the_first() -> None:
 
 
 def test_large_prior_is_thinned_always_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prior, "MOST", 7)
+    monkeypatch.setattr(observations, "MOST", 7)
     first, second = (combined([_source(0.5, 0.1), _source(0.9, 0.02)]) for _ in range(2))
     assert first is not None
     assert second is not None
