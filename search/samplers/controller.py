@@ -62,11 +62,11 @@ class Controller:
         updates = len(trials) // _BATCH
         rewards = np.array([trial.value for trial in trials[: updates * _BATCH]], float)
         rows = candidates.rows(trial.params for trial in trials[: updates * _BATCH])
-        learner = _Learner(Policy(candidates.sizes, np.random.default_rng(history.seed)))
-        if self._known is not None:
-            name, known = self._known
-            if name == _name(history.seed, rows[: known.seen], rewards[: known.seen]):
-                learner = known
+        name, learner = self._known or (b"", None)
+        if learner is None or name != _name(
+            history.seed, rows[: learner.seen], rewards[: learner.seen]
+        ):
+            learner = _Learner(Policy(candidates.sizes, np.random.default_rng(history.seed)))
         for start in range(learner.seen, updates * _BATCH, _BATCH):
             learner.learn(rows[start : start + _BATCH], rewards[start : start + _BATCH])
         self._known = (_name(history.seed, rows, rewards), learner)
@@ -92,16 +92,11 @@ class Policy(nn.Module):
         for place, (before, size) in enumerate(zip([1, *sizes[:-1]], sizes, strict=True)):
             embeddings[place, :before] = 0.1 * rng.standard_normal((before, _HIDDEN))
             outputs[place, :, :size] = 0.1 * rng.standard_normal((_HIDDEN, size))
-        self.recurrent, self.embeddings, self.outputs, self.bias, self.offsets = (
-            nn.Parameter(torch.from_numpy(weight))
-            for weight in (
-                recurrent,
-                embeddings,
-                outputs,
-                np.zeros(_HIDDEN),
-                np.zeros((count, most)),
-            )
-        )
+        self.recurrent = nn.Parameter(torch.from_numpy(recurrent))
+        self.embeddings = nn.Parameter(torch.from_numpy(embeddings))
+        self.outputs = nn.Parameter(torch.from_numpy(outputs))
+        self.bias = nn.Parameter(torch.zeros(_HIDDEN, dtype=torch.float64))
+        self.offsets = nn.Parameter(torch.zeros(count, most, dtype=torch.float64))
         self._mask = torch.from_numpy(np.where(np.arange(most) < sizes[:, None], 0.0, -1e9))
 
     @torch.no_grad()
