@@ -86,7 +86,7 @@ def run(context: StageContext) -> dict[str, Any]:
         winner, searched = _final(context, best, objective.value)
         baseline = _result(winner) | {"choices": searched.params, "study": "finalists"}
     if objective.pareto:
-        baseline["pareto"] = front(study, candidates).to_dict()
+        baseline["pareto"] = front(study, candidates)
         context.run.write("pareto.json", baseline["pareto"])
     context.run.write("baseline.json", baseline)
     return baseline

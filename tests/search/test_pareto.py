@@ -70,7 +70,7 @@ def test_front_is_what_no_other_trial_beats(
     study = _searched(storage, candidates, evaluate, 30)
     found = front(study, candidates)
     beaten = {t.number for t in study.trials if any(_dominated(t, other) for other in study.trials)}
-    assert {trial.number for trial in found.trials} == set(range(30)) - beaten
+    assert {each["trial"] for each in found["front"]} == set(range(30)) - beaten
 
 
 def test_hypervolume_is_the_part_of_the_box_that_is_dominated(
@@ -80,12 +80,15 @@ def test_hypervolume_is_the_part_of_the_box_that_is_dominated(
     found = front(_searched(storage, candidates, evaluate, 12), candidates)
     points = np.random.default_rng(0).random((200_000, 3))
     inside = np.zeros(len(points), bool)
-    for trial in found.trials:
-        losses = [1 - trial.values[0], *(np.array(trial.values[1:]) / [*found.most.values()])]
+    for each in found["front"]:
+        losses = [
+            1 - each["accuracy"],
+            *(each[cost] / most for cost, most in found["most"].items()),
+        ]
         inside |= (points >= losses).all(axis=1)
-    assert found.hypervolume == pytest.approx(inside.mean(), abs=0.005)
+    assert found["hypervolume"] == pytest.approx(inside.mean(), abs=0.005)
     every = candidates.table(candidates.sample(2_000, np.random.default_rng(0)))
-    assert (every[:, :2] <= [*found.most.values()]).all()
+    assert (every[:, :2] <= [*found["most"].values()]).all()
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -129,7 +132,7 @@ def test_predictor_finds_a_larger_front_than_chance(
     volumes = [
         front(
             _searched(f"sqlite:///{tmp_path}/{name}.db", candidates, evaluate, 50, name), candidates
-        ).hypervolume
+        )["hypervolume"]
         for name in ("predictor", "random")
     ]
     assert volumes[0] > volumes[1]
