@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +31,10 @@ from ray.tune.search import Searcher
 
 from search.executors.stopping import Stopping
 from search.executors.worker_pool import (
-    Deaths,
     EpochReply,
     ProposerFailed,
     WorkerSignal,
+    died,
     hung,
     serve,
 )
@@ -62,7 +63,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
     def __init__(self, proposer: Proposer, room: Callable[[], int], stop: Stopping) -> None:
         super().__init__()
         self.jobs: dict[str, Job] = {}
-        self._deaths = Deaths()
+        self._deaths: Counter[str] = Counter()
         self._failed: dict[str, Measurement] = {}
         self._proposer, self._room, self._stop = proposer, room, stop
         self._dry = self._closed = False
@@ -99,7 +100,7 @@ class JobSearcher(_Unwritten, Searcher):  # type: ignore[misc]
         """Notes how a job's worker ended."""
         if trial_id in self._failed:
             return  # it was killed
-        if failed := self._deaths.add(self.jobs[trial_id], fate):
+        if failed := died(self.jobs[trial_id], fate, self._deaths):
             self._failed[trial_id] = failed
 
     def hung(self, trial_id: str, seconds: float) -> None:

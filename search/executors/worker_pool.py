@@ -96,20 +96,17 @@ def hung(seconds: float) -> Measurement:
     return Measurement(Status.FAILED, reason=reason)
 
 
-class Deaths:
-    """Counts the workers that each job has lost."""
+def died(job: Job, fate: str, deaths: Counter[str]) -> Measurement | None:
+    """The measurement of `job` after its worker's death; None if another worker continues it.
 
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, job: Job, fate: str) -> Measurement | None:
-        """The measurement of `job` after one more death; None if another worker continues it."""
-        self._counts[job.name] += 1
-        if self._counts[job.name] > RETRIES:
-            reason = f"its worker died {self._counts[job.name]} times; the last one {fate}"
-            return Measurement(Status.FAILED, reason=reason)
-        _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
-        return None
+    `deaths` counts the workers that each job has lost, by its name.
+    """
+    deaths[job.name] += 1
+    if deaths[job.name] > RETRIES:
+        reason = f"its worker died {deaths[job.name]} times; the last one {fate}"
+        return Measurement(Status.FAILED, reason=reason)
+    _logger.warning("%s: its worker %s; another worker continues it", job.name, fate)
+    return None
 
 
 # ------------------------------------------------------------------------------ the worker's side
@@ -208,7 +205,7 @@ class _Pool:
     timeout: float | None
     stop: Stopping
     again: deque[Job] = field(default_factory=deque)
-    deaths: Deaths = field(default_factory=Deaths)
+    deaths: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> None:
         """Until no job is left, or none is running and the run is to stop."""
@@ -294,7 +291,7 @@ class _Pool:
         assert slot.worker is not None
         fate = fate or slot.worker.fate()
         slot.dismiss()
-        if failed := self.deaths.add(job, fate):
+        if failed := died(job, fate, self.deaths):
             self.proposer.tell(job, failed)
         else:
             self.again.append(job)
