@@ -111,6 +111,11 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(complete, key=lambda trial: (-value_of(trial), trial.number))
 
 
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the greatest value, the earliest of equals; None if there is none."""
+    return next(iter(ranked(study)), None)
+
+
 def value_of(trial: FrozenTrial) -> float:
     """The value of a complete trial, or its reward if the study has several objectives."""
     return float(trial.user_attrs["reward"] if len(trial.values) > 1 else trial.values[0])
