@@ -32,21 +32,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from experiments.config import DataConfig
 from experiments.data import decode
-from experiments.data.images import CompressedImages, DecodedImages, Images
+from experiments.data.images import CompressedImages, DecodedImages, Images, Indices
 from experiments.data.inspection import Examined, examine, in_two_splits, quiet_pillow, two_splits
 from experiments.data.messages import changed
 from experiments.data.parallel import Progress, counted, in_order
-from experiments.data.source import (
-    WHITE,
-    ImageSource,
-    KnownContent,
-    OpenedSource,
-    Skipped,
-)
+from experiments.data.source import WHITE, ImageSource, KnownContent, OpenedSource, Skipped, Splits
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -71,7 +64,7 @@ class Stored:
     """
 
     images: Images
-    splits: NDArray[np.uint8]
+    splits: Splits
     classes: tuple[str, ...]
     fingerprint: str
     skipped: tuple[Skipped, ...]
@@ -80,7 +73,7 @@ class Stored:
     size: int
     folder: Path
 
-    def names(self, indices: NDArray[np.int64]) -> tuple[str, ...]:
+    def names(self, indices: Indices) -> tuple[str, ...]:
         """What the source calls the images at `indices`: files by their paths in it."""
         wanted = set(indices.tolist())
         with (self.folder / _NAMES).open(encoding="utf-8") as lines:

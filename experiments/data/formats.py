@@ -17,7 +17,7 @@ from experiments.data.parquet import open_parquet
 from experiments.data.source import OpenedSource
 from space.validation import InvalidInput
 
-#: Files that are not read, and how to make of them what is.
+#: Files that are not read, and how to convert them.
 _CONVERTED = {
     ".arrow": "datasets.load_from_disk(FOLDER)['train'].to_parquet('train.parquet') writes Parquet",
     ".npy": "numpy.savez('data.npz', images=images, labels=labels) writes both arrays",

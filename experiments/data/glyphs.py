@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from experiments.config import GlyphsConfig
+from experiments.data.decode import Pixels
 from experiments.data.source import ImageSource, Item, KnownContent, OpenedSource, Split
 from space.validation import InvalidInput
-
-Pixels = NDArray[np.uint8]
 
 CHARACTERS = string.ascii_uppercase + string.digits
 #: Side of an image, pixels.

@@ -11,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data import decode
+from experiments.data.decode import Pixels
 from experiments.data.parallel import threads
 
-Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 #: Images that a worker decodes at a time: enough to outweigh handing them over (assumed).
@@ -78,6 +78,7 @@ class CompressedImages:
     `white` is the value of images of more than 8 bits that becomes 255.
     """
 
+    pixels: ClassVar[None] = None
     path: Path
     offsets: Indices
     rows: Indices
@@ -85,11 +86,6 @@ class CompressedImages:
     resolution: int
     channels: int
     white: int
-
-    @property
-    def pixels(self) -> None:
-        """None: there is no array of all pixels."""
-        return
 
     def __len__(self) -> int:
         return len(self.labels)

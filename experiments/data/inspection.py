@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.data import decode
-from experiments.data.source import WHITE, Item, Skipped, Splits, Unreadable
+from experiments.data.source import Item, Skipped, Splits, Unreadable
 
 T = TypeVar("T")
 
@@ -47,13 +47,6 @@ def two_splits(count: int) -> list[str]:
     are = "image is" if count == 1 else "images are"
     note = f"{count:,} {are} in two splits (same content), so accuracy may be too high."
     return [note] if count else []
-
-
-def low_range(white: int) -> list[str]:
-    """A note about images of more than 8 bits, if they use fewer than 16."""
-    bits = (white + 1).bit_length() - 1
-    note = f"Images of 16 bits use {bits} of them: {white:,} is white."
-    return [note] if white != WHITE else []
 
 
 @contextmanager

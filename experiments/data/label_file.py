@@ -47,7 +47,7 @@ def open_label_file(path: Path, config: DataConfig) -> OpenedSource:
     """
     files = [path] if path.is_file() else listings(path)
     if not files:
-        raise InvalidInput(f"{path}: a CSV file with columns `file` and `label` is needed in it")
+        raise InvalidInput(f"{path}: no CSV file with columns `file` and `label` found")
     tree = walk(files[0].parent, SUFFIXES, follow=config.follow_links)
     stamp = json.dumps([stamp_of(files), tree.files, tree.skipped])
     return OpenedSource("csv", path, stamp, partial(_scan, path, files, tree, config.splits))
@@ -141,6 +141,6 @@ def _table(path: Path, rows: int | None = None) -> pd.DataFrame:
         if at is None and column != "split":
             raise InvalidInput(
                 f"{path}: a CSV file must have columns `file` and `label`, and may have `split`, "
-                "but its first line has not"
+                "but its first line lacks them"
             )
     return pd.DataFrame(columns, index=found.index)

@@ -18,10 +18,9 @@ from experiments.data.cache import Stored, store
 from experiments.data.decode import MOST_PIXELS
 from experiments.data.formats import recognised
 from experiments.data.images import Images
-from experiments.data.inspection import low_range
 from experiments.data.messages import named, plural, refuse_bad
 from experiments.data.parallel import Progress
-from experiments.data.source import OpenedSource, Skipped
+from experiments.data.source import WHITE, OpenedSource, Skipped
 from experiments.data.splits import divide
 from experiments.progress import log
 from experiments.progress.log import console
@@ -152,6 +151,13 @@ def _summary(
         skipped=skipped,
         warnings=(*warnings, *imbalanced(classes, trained)),
     )
+
+
+def low_range(white: int) -> list[str]:
+    """A note about images of more than 8 bits, if they use fewer than 16."""
+    bits = (white + 1).bit_length() - 1
+    note = f"Images of 16 bits use {bits} of them: {white:,} is white."
+    return [note] if white != WHITE else []
 
 
 def imbalance(counts: Sequence[int]) -> float:

@@ -2,9 +2,8 @@
 
 A row is an image (a struct of `bytes` and `path`, a binary column, or the path of a file beside the
 table), a label, and maybe a split. Class names come from the schema's metadata (`huggingface`,
-features of type ClassLabel), else from the labels themselves, sorted. Which split a file belongs to
-is said by a column `split`, else by its name or its folder's (train-00000-of-00002.parquet,
-partial-test/0000.parquet); a single named file is training images.
+features of type ClassLabel), else from the labels, sorted. Without a column `split`, the name of a
+file or of its folder says its split (train-00000-of-00002.parquet, partial-test/0000.parquet).
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def _files_below(folder: Path, follow: bool) -> list[Path]:
             f"{folder}: {name!r} cannot be used: {reason}; put the file itself there"
         )
     if not tree.files:
-        raise InvalidInput(f"{folder}: there is no .parquet file in it")
+        raise InvalidInput(f"{folder}: no .parquet file found")
     return [folder.joinpath(*file.parts) for file in tree.files]
 
 

@@ -31,7 +31,7 @@ _SUFFIX = re.compile("(set|data|images|imgs|split)$")
 #: A run of letters; CamelCase starts a new one.
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-#: What to add to a message about names that are not understood.
+#: What a message about names that are not understood advises.
 HOW_TO_NAME = (
     "say which is which with data.splits, as in `data.splits: {train: NAME, test: NAME}` "
     "(init: --set 'data.splits={train: NAME, test: NAME}')"
@@ -39,7 +39,7 @@ HOW_TO_NAME = (
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a name says in one of its words; None where it says none, or two."""
+    """The split that a name says in one of its words; None if it says none, or several."""
     name = re.sub("(?i)hold[-_ ]?out", "holdout", name)
     words = (_SUFFIX.sub("", token.lower()) for token in _TOKEN.findall(name))
     found = {_KEYWORDS[word] for word in words if word in _KEYWORDS}

@@ -10,17 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.config import DataConfig
+from experiments.data.images import Indices
 from experiments.data.source import Labels, Split, Splits
 from space.validation import InvalidInput
 
-Indices = NDArray[np.int64]
-
-#: What sets the random numbers of the cuts apart, beside the seed.
+#: Seeds of the cuts, beside the user's.
 _STREAMS = {"test": 0, "limit": 1, "held_out": 2}
 
 
 class Parts(NamedTuple):
-    """Indices of the images of each part, ascending, and what there is to say about them."""
+    """Indices of the images of each part, ascending, and remarks about them."""
 
     train: Indices
     held_out: Indices

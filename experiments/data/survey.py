@@ -9,20 +9,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.config import DataConfig
 from experiments.data.decode import Header, header, white_of
 from experiments.data.formats import recognised
-from experiments.data.inspection import (
-    Examined,
-    examine,
-    in_two_splits,
-    low_range,
-    quiet_pillow,
-    two_splits,
-)
-from experiments.data.load import imbalance, imbalanced
+from experiments.data.images import Indices
+from experiments.data.inspection import Examined, examine, in_two_splits, quiet_pillow, two_splits
+from experiments.data.load import imbalance, imbalanced, low_range
 from experiments.data.messages import named, plural, refuse_bad
 from experiments.data.parallel import Progress, counted, in_order
 from experiments.data.source import WHITE, ImageSource, Item, Labels, Skipped, Split, Splits
@@ -120,9 +113,9 @@ def survey(config: DataConfig, progress: Progress) -> Survey:
     chosen = _spread(np.arange(len(found.labels)), _LOOKED_AT)
     decoded = set(_spread(chosen, _DECODED).tolist())
 
-    def look(chosen: tuple[int, Item]) -> Examined[Header]:
-        colour = chosen[0] in decoded
-        return examine(chosen[1], partial(header, max_pixels=config.max_pixels, colour=colour))
+    def look(numbered: tuple[int, Item]) -> Examined[Header]:
+        colour = numbered[0] in decoded
+        return examine(numbered[1], partial(header, max_pixels=config.max_pixels, colour=colour))
 
     names: dict[tuple[int, int], list[str]] = defaultdict(list)
     with quiet_pillow():
@@ -165,7 +158,7 @@ def most_bad(config: DataConfig) -> float:
     return config.max_bad if "max_bad" in config.model_fields_set else MOST_BAD
 
 
-def _spread(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def _spread(indices: Indices, most: int) -> Indices:
     """At most so many of `indices`, evenly."""
     at = np.linspace(0, len(indices) - 1, min(len(indices), most))
     return indices.take(at.astype(int))

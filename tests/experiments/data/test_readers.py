@@ -531,7 +531,7 @@ def test_the_format_is_recognised_and_can_be_named(tree, loaded, tmp_path, png) 
         ("empty", "auto", r"data.source: .*empty must be a folder with one subfolder"),
         ("file.txt", "folder", r"data.format: 'folder' does not fit .*, which is a file"),
         ("empty", "npz", r"data.format: 'npz' does not fit .*empty, which is a folder"),
-        ("empty", "parquet", r"empty: there is no .parquet file in it"),
+        ("empty", "parquet", r"empty: no .parquet file found"),
     ],
 )
 def test_a_source_of_no_known_format_is_told(
