@@ -64,7 +64,7 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def resize(pixels: Tensor, resolution: int) -> Tensor:
-    """Resizes `pixels` (N × H × W × C, uint8): bilinear, antialiased where it shrinks."""
+    """Resizes `pixels` (N × H × W × C, uint8): bilinear, antialiased when it shrinks."""
     if pixels.shape[1] == pixels.shape[2] == resolution:
         return pixels
     x = pixels.permute(0, 3, 1, 2)

@@ -189,7 +189,7 @@ class _Norms:
             torch._foreach_copy_(self._running, self._before)
 
     def blend(self, number: int) -> None:
-        """Has piece 1, 2 … of a step leave the mean of its statistics and those of earlier ones."""
+        """Makes piece 1, 2 … of a step leave the mean statistics of all pieces so far."""
         for norm in self._norms:
             norm.momentum = 1.0 / number
 
@@ -206,7 +206,7 @@ def _blend(averages: list[Tensor], values: list[Tensor], decay: Tensor) -> None:
 
 
 def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
-    """Has `network` draw what it drops from `generator`, which is returned."""
+    """Makes `network` draw what it drops from `generator`, which is returned."""
     for module in network.modules():
         if isinstance(module, Dropout):
             module.generator = generator

@@ -20,7 +20,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    """The device `cpu`, `cuda` or `cuda:N`; `auto` is a GPU if there is one, else the CPU.
 
     Raises `InvalidInput` if torch does not find the GPU.
     """

@@ -21,7 +21,7 @@ from torch import Tensor
 from experiments.config import TrainConfig
 from experiments.training import cuda_context, machine
 from experiments.training.learner import Learner
-from search.executors.processes import variables
+from search.executors.processes import end_with_driver, variables
 from space.architecture import Architecture
 from space.network import build
 
@@ -36,15 +36,12 @@ _WARM_UP_STEPS = 6
 #: Steps between two waits for the device, as in training.
 _WAIT_STEPS = 50
 
-#: In a process that is measured: where the threads of all processes wait until they are warm.
+#: In a process that is measured: the threads of all processes wait here until all are warm.
 _all_warm: Barrier
 
 
 class Throughput(NamedTuple):
-    """Images per second (`speed`) of `processes`, each with `runs` training runs at a time.
-
-    `threads` are the CPU's, of each process.
-    """
+    """Images per second (`speed`) of `processes`, each with `runs` at a time on `threads`."""
 
     processes: int
     runs: int
@@ -105,7 +102,7 @@ def _speed(
     all_warm = context.Barrier(processes * runs)
     with (
         variables(machine.process_variables(threads)),
-        ProcessPoolExecutor(processes, context, _share, (all_warm,)) as pool,
+        ProcessPoolExecutor(processes, context, _prepare, (all_warm,)) as pool,
     ):
         found = [
             pool.submit(_train_side_by_side, architecture, config, device, runs, seconds)
@@ -114,9 +111,11 @@ def _speed(
         return sum(future.result() for future in found)
 
 
-def _share(all_warm: Barrier) -> None:
+def _prepare(all_warm: Barrier) -> None:
+    """Prepares a process that is measured."""
     global _all_warm
     _all_warm = all_warm
+    end_with_driver()
 
 
 def _train_side_by_side(

@@ -129,7 +129,7 @@ def _no_interruption() -> Iterator[None]:
 
 def _work(connections: Sequence[Connection[Any, Any]], pickled: bytes) -> None:
     """The main function of a worker process."""
-    _end_with_driver()
+    end_with_driver()
     evaluate = pickle.loads(pickled)
     threads = [
         threading.Thread(target=serve, args=(connection, evaluate), daemon=True)
@@ -142,7 +142,7 @@ def _work(connections: Sequence[Connection[Any, Any]], pickled: bytes) -> None:
         thread.join()
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
     """Ends this process as soon as the driver has ended, even by SIGKILL."""
     if sys.platform == "linux":  # by the kernel, even if a library blocks all threads
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

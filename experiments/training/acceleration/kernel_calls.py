@@ -1,4 +1,4 @@
-"""Calls the loops of `kernels` with torch's memory, where they can be used."""
+"""Calls the loops of `kernels` on tensors, if they can be used here."""
 
 from __future__ import annotations
 
