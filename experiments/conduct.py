@@ -86,6 +86,7 @@ class Conductor:
             held_out=held_out,
             config=recipe.train,
             metric=metric,
+            normalisation=recipe.data.normalisation,
             device=recipe.executor.device,
             threads=recipe.executor.threads,
             checkpoints=checkpoints,

@@ -32,6 +32,7 @@ from experiments.training.learner import Learner
 from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
 from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
+from space.convert import IMAGENET, PixelStatistics
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class TrainingTask:
     metric: Metric = "top1"
     kept: Kept = field(default_factory=Kept)
     replica: Replica = ALONE
+    normalisation: PixelStatistics = IMAGENET
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class _Training:
                 self._device,
                 task.kept,
                 task.replica,
+                task.normalisation,
             )
             self._step = learner.captured(lambda batch: learner.step(*batches.inputs(batch)))
             self._batches = batches
@@ -244,7 +247,8 @@ class _Training:
         most = VALIDATION_BATCHES * batch_size
         if self._device.type == "cpu":
             most = min(most, max(batch_size, _ENOUGH_IMAGES * torch.get_num_threads()))
-        own = evaluate(self.network, self._read_held_out, self._own_labels, most)
+        normalisation = self._task.normalisation
+        own = evaluate(self.network, self._read_held_out, self._own_labels, most, normalisation)
         if replica.size == 1:
             return own
         weight = replica.size * len(self._own_labels) / len(self._labels)
@@ -296,7 +300,7 @@ def _fingerprint(
     facts = (
         repr(network),
         config.model_dump(exclude={"checkpoint_seconds"}),
-        asdict(budget),
+        budget.to_dict(),
         task.metric,
         pieces,
         *(len(task.train), len(task.held_out), task.train.resolution),

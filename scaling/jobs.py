@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from space.evaluation import Epoch, Job, Measurement
+from space.evaluation import Epoch, Job, Measurement, Status
 
 
 class InOrder:
     """A `Proposer` that hands out the given jobs once each, in order, and stops none early.
 
-    `told` holds every result by its job's name. Raises ValueError where two jobs share a name.
+    A job that comes `after` another waits until that one is complete, and is never handed out if it
+    fails. `told` holds every result by its job's name. Raises ValueError where two jobs share a
+    name, or one comes after a job that is not among them.
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
@@ -20,11 +22,19 @@ class InOrder:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"job names must be unique, but got {', '.join(repeated)} repeatedly")
-        self._waiting = iter(self.jobs)
+        for job in self.jobs:
+            if job.after is not None and job.after not in names:
+                raise ValueError(f"{job.name} must come after one of the jobs, but got {job.after}")
+        self._waiting = list(self.jobs)
 
     def ask(self) -> Job | None:
-        """The next job, None after the last."""
-        return next(self._waiting, None)
+        """The next job that waits for no other; None where there is none now."""
+        for job in self._waiting:
+            before = self.told.get(job.after) if job.after else None
+            if job.after is None or (before and before.status is Status.COMPLETE):
+                self._waiting.remove(job)
+                return job
+        return None
 
     def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)
         """Never stops a job."""

@@ -130,6 +130,20 @@ class DataRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StartRecord:
+    """The weights that training runs started from.
+
+    `source` is the network, `file` what held its weights, `sha256` the hash of these as
+    safetensors, `licence` what their publisher says of it, None where that is unknown.
+    """
+
+    source: str
+    file: str
+    sha256: str
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """How a family was found: the search, its reward, and the training of the members."""
 
@@ -142,6 +156,7 @@ class Origin:
     seed: int
     metric: str
     phiscale: str
+    start: StartRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ def identity(job: Job) -> dict[str, Any]:
     In the budget, a resolution of None becomes the network's own.
     """
     resolution = job.budget.resolution or job.architecture.resolution
-    budget = asdict(replace(job.budget, resolution=resolution))
+    budget = replace(job.budget, resolution=resolution).to_dict()
     return {"key": job.architecture.key, "budget": budget}
 
 

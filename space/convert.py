@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from space import presets
 from space.architecture import Architecture, Block, Numerics, Padding, Skip
@@ -20,6 +20,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = Mapping[str, "Tensor"]
+
+
+class PixelStatistics(NamedTuple):
+    """Mean and standard deviation, per channel, by which pixels from 0 to 1 are normalised."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def of(self, channels: int) -> PixelStatistics:
+        """For images of so many channels: a grey one gets the means over the colours."""
+        if channels == len(self.mean):
+            return self
+        mean, std = (sum(values) / len(values) for values in self)
+        return PixelStatistics((mean,) * channels, (std,) * channels)
+
+
+#: What published networks were trained with. Source: their repositories; timm's configurations.
+IMAGENET = PixelStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_INCEPTION = PixelStatistics((0.5,) * 3, (0.5,) * 3)
+_LITE = PixelStatistics((127 / 255,) * 3, (128 / 255,) * 3)
+_PIXELS: Mapping[str, PixelStatistics] = {
+    "efficientnet_pytorch/efficientnet-lite": _LITE,
+    "timm/tf_efficientnet_lite": _INCEPTION,
+    "timm/tf_efficientnetv2": _INCEPTION,
+    "timm/tf_mobilenetv3": _INCEPTION,
+    "timm/mobilenetv1": _INCEPTION,
+}
 Names = dict[str, str]
 
 
@@ -56,6 +83,11 @@ def source(name: str) -> Source:
     if plain not in _SOURCES:
         raise one_of("weights", name, _SOURCES)
     return _SOURCES[plain]
+
+
+def pixel_statistics(name: str) -> PixelStatistics:
+    """How the images of a source's network are normalised, in most of its published weights."""
+    return next((p for prefix, p in _PIXELS.items() if name.startswith(prefix)), IMAGENET)
 
 
 def recognised(state: State, hint: str = "") -> tuple[str, ...]:

@@ -8,9 +8,9 @@ and knows neither; a test may hand each a closed-form fake and run in millisecon
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from space.architecture import Architecture
 
@@ -20,7 +20,9 @@ class Budget:
     """How much an evaluation may spend.
 
     `data_fraction` of the training images; `resolution` in pixels, None for the architecture's
-    own; `seed` orders the batches and draws the initial weights.
+    own; `seed` orders the batches and draws the initial weights. `start` names the weights that
+    the network inherits, None for fresh ones: two measurements of one network that start from
+    different weights never answer each other.
 
     Example:
         >>> from space.evaluation import Budget
@@ -32,6 +34,14 @@ class Budget:
     data_fraction: float = 1.0
     resolution: int | None = None
     seed: int = 0
+    start: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON, without `start` where weights are fresh."""
+        fields = asdict(self)
+        if self.start is None:
+            del fields["start"]
+        return fields
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -124,11 +134,15 @@ class Evaluate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One evaluation to make; `name` is unique in its study and says what people call it."""
+    """One evaluation to make; `name` is unique in its study and says what people call it.
+
+    It begins only when the job named `after` is complete, whose weights its budget may start from.
+    """
 
     name: str
     architecture: Architecture
     budget: Budget
+    after: str | None = None
 
 
 class Proposer(Protocol):

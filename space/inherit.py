@@ -54,7 +54,8 @@ def inherit(
     Where the target contains the source, outputs in evaluation are the source's to 1e-5. Where it
     is narrower, `order` says which channels it keeps: the most important, or the first. `classes`
     are the names of both networks' classes: outputs are matched by them; without, they are kept
-    where there are equally many. What is new is drawn with `seed`, as `space.network.build` does.
+    where there are equally many. New classes start at zero; what else is new is drawn with `seed`,
+    as `space.network.build` does.
 
     Batch-norm statistics of a part of a network are wrong until they are measured again.
 
@@ -157,7 +158,20 @@ class _Writer:
                 self._silence(self._last(self._wanted, place).layer)
             else:
                 self._change_gate(place, before)
+        self._start_classes()
         return count
+
+    def _start_classes(self) -> None:
+        """Starts classes that the source lacks at zero, where they disturb no inherited feature.
+
+        Drawn as a fresh classifier's, they put out a loss of 6.6 on photos of ten classes, and a
+        loss of 2.3 at zero (measured). Source: Kolesnikov et al. 2020 (BiT), whose code starts
+        heads for new classes at zero.
+        """
+        outputs, theirs = self._wanted.layers[-1], self._given.layers[-1]
+        unknown = self._map.channels(outputs.writes, theirs.writes) < 0
+        for kind in ("weight", "bias"):
+            self._new[f"{outputs.layer.module}.{kind}"][unknown] = 0
 
     def _copy_weight(self, wired: WiredLayer, theirs: WiredLayer) -> int:
         rows = self._map.channels(wired.writes, theirs.writes)

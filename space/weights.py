@@ -118,7 +118,7 @@ def import_weights(source: str, weights: Path, folder: Path) -> Architecture:
     """
     architecture, state = from_source(source, read_weights(weights))
     text = json.dumps(architecture.to_dict(), indent=2, ensure_ascii=False)
-    _write_weights(folder / "model.safetensors", state)
+    write_file(folder / "model.safetensors", to_bytes(state))
     write_file(folder / "architecture.json", text + "\n")
     return architecture
 
@@ -128,11 +128,11 @@ def export_weights(source: str, weights: Path, out: Path) -> None:
 
     Raises `InvalidInput` where the weights are not those of the source's network.
     """
-    _write_weights(out, to_source(source, read_weights(weights)))
+    write_file(out, to_bytes(to_source(source, read_weights(weights))))
 
 
-def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+def to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as the content of a safetensors file."""
     from safetensors.torch import save
 
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    write_file(path, save(plain))
+    return save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()})

@@ -20,9 +20,9 @@ from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.latency.timing import time_calls
 from experiments.training import machine
-from experiments.training.augment import MEAN, STD
 from experiments.training.optimizers import REFERENCE_BATCH
 from space.architecture import Architecture
+from space.convert import IMAGENET
 from space.network import build
 
 #: One image and its class.
@@ -78,7 +78,7 @@ class _Transform:
 
     def __init__(self, *, augment: bool) -> None:
         self._augment = augment
-        self._mean, self._std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+        self._mean, self._std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
 
     def __call__(self, image: Image.Image) -> Tensor:
         if self._augment:

@@ -28,6 +28,7 @@ from experiments.training import acceleration, augment, batches, learner
 from experiments.training.acceleration import norms, squeeze
 from experiments.training.readers import Kept
 from space import presets
+from space.convert import IMAGENET
 from space.files import write_file
 from space.network import build
 
@@ -78,7 +79,7 @@ def _new_line(x: torch.Tensor) -> torch.Tensor:
     """Normalises with constants that the step fills on the device."""
     mean, std = (
         torch.stack([x.new_full((), value, dtype=torch.float32) for value in values])
-        for values in augment.normalisation(x.shape[1])
+        for values in IMAGENET.of(x.shape[1])
     )
     scale, shift = 1 / (255 * std), -mean / std
     x = x.to(torch.float32, memory_format=torch.channels_last, copy=True)

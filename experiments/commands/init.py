@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.prompt import Prompt
 
 from experiments.commands.shared_options import AsJson, Set
 from experiments.commands.terminal import err, out, print_json, say, typed, wrote
-from experiments.config import DataConfig, override, quantity
+from experiments.config import DataConfig, StartConfig, override, quantity
 from experiments.progress import log
 from reports.formatting import duration
 from space.files import write_file
 from space.validation import InvalidInput, validate
+
+if TYPE_CHECKING:
+    from experiments.planning.draft import DraftStart
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -31,6 +34,13 @@ def init(
     hours: Annotated[
         float | None,
         typer.Option(min=0.01, help="Write a recipe that takes at most this many hours here."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Weights to start from: a file, RUN:b1, hf-hub:timm/NAME."),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Network of these weights (default: recognised).")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where to train (auto).")] = None,
     file: Annotated[
@@ -62,12 +72,13 @@ def init(
             out.print(line)
     for line in found.remarks():
         log.remark(line)
+    around = _draft_start(start, architecture, target, force) if start else None
     chosen = device or _ask_device()
     gpu = _has_gpu(chosen)
     if asked is None:
-        suggested = drafts.suggested_budget(found, gpu=gpu)
+        suggested = drafts.suggested_budget(found, gpu=gpu, start=around)
         asked = _ask_budget(suggested) or suggested
-    draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name)
+    draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name, start=around)
     made, seconds = draft_of(asked), None
     if hours is not None:
         from experiments.planning.time_limit import fitted_draft
@@ -90,9 +101,30 @@ def init(
     if seconds is not None:
         low, middle, high = map(duration, seconds)
         out.print(f"time     {middle}, between {low} and {high}")
+    if around:
+        wrote(around.space)
     wrote(target)
     say(f"to estimate:    phiscale estimate {typed(target)}")
     say(f"to run:         phiscale run {typed(target)}")
+
+
+def _draft_start(weights: str, architecture: str | None, recipe: Path, force: bool) -> DraftStart:
+    """The start of the recipe; its space is written beside the recipe."""
+    import yaml
+
+    from experiments.planning.draft import DraftStart
+    from experiments.runs.start import absolute, find
+    from space.around import space_around
+
+    start = find(StartConfig(weights=weights, architecture=architecture))
+    space = recipe.with_name(f"{recipe.stem}-space.yaml")
+    _refuse_overwriting(space, force)
+    name = start.record.source
+    text = yaml.safe_dump(space_around(start.architecture, f"around {name}"), sort_keys=False)
+    write_file(space, f"# Written by `phiscale init`: networks near {name}.\n{text}")
+    return DraftStart(
+        name, absolute(weights), architecture, space.absolute(), start.architecture.resolution
+    )
 
 
 def _data_config(images: Path, changes: list[str]) -> DataConfig:

@@ -20,7 +20,7 @@ from experiments.config.search import (
     PrunerConfig,
     SearchConfig,
 )
-from experiments.config.training import BudgetConfig, TrainConfig
+from experiments.config.training import BudgetConfig, StartConfig, TrainConfig
 from experiments.config.value_types import Quantity, Section, quantity
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Recipe",
     "SearchConfig",
     "Section",
+    "StartConfig",
     "TrainConfig",
     "dump",
     "keys",

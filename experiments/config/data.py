@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from experiments.config.value_types import (
     Count,
@@ -17,6 +17,7 @@ from experiments.config.value_types import (
     Seed,
     Share,
 )
+from space.convert import IMAGENET, PixelStatistics
 
 
 class GlyphsConfig(Section):
@@ -61,6 +62,12 @@ SplitPatterns = Annotated[
 ]
 
 
+#: A number for each colour channel.
+Statistics = Annotated[
+    tuple[Annotated[float, Field(ge=-10, le=10)], ...], Field(min_length=1, max_length=3)
+]
+
+
 class DataConfig(Section):
     """Where images come from and how they are split."""
 
@@ -80,6 +87,11 @@ class DataConfig(Section):
     that the recipe can need."""
     channels: Literal[1, 3] = 3
     """Number of colour channels: 3 (RGB) or 1 (grey)."""
+    mean: Statistics | None = None
+    """Mean by which pixels from 0 to 1 are normalised, per channel. Default: that of the network
+    in `start`, or ImageNet's."""
+    std: Statistics | None = None
+    """Standard deviation by which they are normalised."""
     held_out: Share = 0.1
     """Part of the training images, as a fraction or a count, on which the search is measured."""
     return_held_out: bool = True
@@ -99,3 +111,22 @@ class DataConfig(Section):
     """Use only this many training images, spread evenly over the classes. Default: all."""
     glyphs: GlyphsConfig = GlyphsConfig()
     """Size and difficulty of the built-in data set."""
+
+    @property
+    def normalisation(self) -> PixelStatistics:
+        """How pixels are normalised."""
+        if self.mean is None or self.std is None:
+            return IMAGENET.of(self.channels)
+        return PixelStatistics(self.mean, self.std)
+
+    @model_validator(mode="after")
+    def _normalised_per_channel(self) -> Self:
+        if self.mean is None and self.std is None:
+            return self
+        counts = [len(values or ()) for values in (self.mean, self.std)]
+        if counts != [self.channels] * 2 or min(self.std or ()) <= 0:
+            raise ValueError(
+                f"mean and std: {self.channels} numbers each, one per channel, and std above 0, "
+                f"but got mean={self.mean}, std={self.std}"
+            )
+        return self

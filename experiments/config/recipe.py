@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -12,15 +12,15 @@ from experiments.config.data import DataConfig
 from experiments.config.execution import ExecutorConfig, LoggingConfig
 from experiments.config.scaling import CoefficientsConfig, FamilyConfig
 from experiments.config.search import EvaluatorConfig, ObjectiveConfig, SearchConfig
-from experiments.config.training import TrainConfig
+from experiments.config.training import StartConfig, TrainConfig
 from experiments.config.value_types import Pixels, Section, Seed
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 
-def _as_section(value: Any) -> Any:
+def _short_for(key: str) -> BeforeValidator:
     """`evaluator: records` as `evaluator: {kind: records}`."""
-    return {"kind": value} if isinstance(value, str) else value
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class Common(Section):
@@ -49,7 +49,8 @@ class Recipe(Common):
     """Name of a shipped search space, or path of a YAML file."""
     resolution: Pixels
     """Resolution in pixels at which the baseline is searched."""
-    evaluator: Annotated[EvaluatorConfig, BeforeValidator(_as_section)] = EvaluatorConfig()
+    evaluator: Annotated[EvaluatorConfig, _short_for("kind")] = EvaluatorConfig()
+    start: Annotated[StartConfig, _short_for("weights")] = StartConfig()
     objective: ObjectiveConfig
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()

@@ -92,6 +92,9 @@ class FamilyConfig(BudgetConfig):
     """How the baseline grows to `targets`: by α, β and γ; in one dimension alone; by pycls' fast
     scaling; or `per_stage`, which makes one stage at a time deeper or wider and selects each step
     by training runs like those of the coefficients."""
+    grow: bool = False
+    """Whether each member starts from the trained weights of the next smaller one, or from the
+    run's `start` where that is nearer in MACs, and its resolution grows last."""
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()

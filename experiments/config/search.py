@@ -133,6 +133,8 @@ class SearchConfig(BudgetConfig):
     """Number of best candidates that are trained longer to choose the winner (MnasNet used 15)."""
     final_epochs: Epochs
     """Epochs of a finalist's training run; at least `epochs`."""
+    continue_finalists: bool = False
+    """Whether finalists start from the weights of their short training run."""
     trial_timeout: Positive | None = None
     """Maximum seconds between the ends of two epochs. A training run of any stage that takes longer
     fails. Default: no limit."""

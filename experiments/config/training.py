@@ -1,10 +1,10 @@
-"""The section `train`, and the budget of a stage's training runs."""
+"""The sections `start` and `train`, and the budget of a stage's training runs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from experiments.config.value_types import (
     Epochs,
@@ -14,6 +14,24 @@ from experiments.config.value_types import (
     Scale,
     Section,
 )
+
+
+class StartConfig(Section):
+    """The weights that every training run starts from: those of search, grid and family alike."""
+
+    weights: str | None = None
+    """A file of weights (torchvision's, timm's, EfficientNet-PyTorch's or phiscale's); another run
+    with a family (`RUN`: its largest member; `RUN:b1`); `hf-hub:timm/NAME`; or `torchvision/NAME`.
+    Default: fresh weights."""
+    architecture: str | None = None
+    """Network of these weights: a preset, a network of `phiscale convert`, or an
+    architecture.json. Default: recognised by its tensors."""
+
+    @model_validator(mode="after")
+    def _weights_given(self) -> Self:
+        if self.architecture is not None and self.weights is None:
+            raise ValueError("weights: required where `architecture` is given")
+        return self
 
 
 class TrainConfig(Section):

@@ -7,14 +7,13 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors.torch import load
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
@@ -26,10 +25,12 @@ from experiments.training.measure import Metric, class_accuracies
 from experiments.training.readers import Kept
 from space.architecture import Architecture
 from space.channel_groups import ClassNames
-from space.evaluation import Budget, Measurement, Report, Status, WorkerUnusable
+from space.convert import IMAGENET, PixelStatistics
+from space.evaluation import Budget, Job, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
 from space.inherit import inherit
 from space.network import build
+from space.weights import to_bytes
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -43,14 +44,19 @@ LEAST_PIECE = 16
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights that a training run starts from: a safetensors file of the network `architecture`.
+    """Weights that training runs start from: a safetensors file of the network `architecture`.
 
-    `classes` are the names of that network's classes and of those to be learned.
+    `classes` are the names of that network's classes and of those to be learned, None where the
+    former are unknown. `trained` is the budget of the training run whose weights they are: it is
+    repeated if the file is missing. A network that grows from it begins at its resolution. Budgets
+    call it `name`.
     """
 
+    name: str
     architecture: Architecture
-    path: Path
-    classes: ClassNames
+    path: Path | UPath
+    classes: ClassNames | None = None
+    trained: Budget | None = None
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,11 @@ class TrainingEvaluator:
     The folder `checkpoints` holds unfinished runs; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
-    images, as `accuracy of class 0` and so on. A network whose key is in `initial` inherits those
-    weights, and any other begins fresh. `threads` is explained in `machine.prepared`,
-    `alone` in `train`. Several processes that train together each have their `replica`, and meet at
-    the path `meeting`; the first reports and writes.
+    images, as `accuracy of class 0` and so on. `starts` are the weights that a budget's `start`
+    names, and `inherited share` in the details is the part of the parameters that came from them.
+    `threads` is explained in `machine.prepared`, `alone` in `train`. Several processes that train
+    together each have their `replica`, and meet at the path `meeting`; the first reports and
+    writes.
 
     A training run that runs out of memory starts again with batches in twice as many pieces, as
     long as a piece has `LEAST_PIECE` images. Batch norm then sees fewer images at a time, so its
@@ -79,7 +86,8 @@ class TrainingEvaluator:
     device: str = "auto"
     threads: int | None = None
     weights: Path | UPath | None = None
-    initial: Mapping[str, InitialWeights] = field(default_factory=dict)
+    normalisation: PixelStatistics = IMAGENET
+    starts: Sequence[InitialWeights] = ()
     alone: bool = True
     split: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
@@ -105,7 +113,7 @@ class TrainingEvaluator:
         complete = measurement.status is Status.COMPLETE
         if self.weights is None or not complete or not self.replica.first:
             return measurement
-        write_weights(trained.network, self.weights_path(architecture, budget))
+        write_file(self.weights_path(architecture, budget), to_bytes(trained.network.state_dict()))
         details = self._class_accuracies(trained, architecture.num_classes)
         return replace(measurement, details=measurement.details | details)
 
@@ -143,15 +151,23 @@ class TrainingEvaluator:
         device: torch.device,
         pieces: int,
     ) -> TrainingResult:
+        config, start = self.config, None
+        if budget.start is not None:
+            (start,) = (each for each in self.starts if each.name == budget.start)
+            self._restore(start)
+            config = _growing(config, start, architecture)
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
-            if start := self.initial.get(architecture.key):
-                given, classes = load_file(start.path), start.classes
+            if start is not None:
                 inherited = inherit(
-                    given, start.architecture, architecture, classes=classes, seed=budget.seed
+                    load(start.path.read_bytes()),
+                    start.architecture,
+                    architecture,
+                    classes=start.classes,
+                    seed=budget.seed,
                 )
                 network.load_state_dict(inherited.weights)
-        return train(
+        trained = train(
             network,
             TrainingTask(
                 self.train,
@@ -160,8 +176,9 @@ class TrainingEvaluator:
                 self.metric,
                 self.kept,
                 self.replica,
+                self.normalisation,
             ),
-            self.config,
+            config,
             replace(budget, resolution=budget.resolution or architecture.resolution),
             device=device,
             report=report,
@@ -169,10 +186,20 @@ class TrainingEvaluator:
             alone=self.alone,
             pieces=pieces,
         )
+        if start is None:
+            return trained
+        details = trained.measurement.details | {"inherited share": inherited.share}
+        return replace(trained, measurement=replace(trained.measurement, details=details))
+
+    def _restore(self, start: InitialWeights) -> None:
+        """Repeats the training run that wrote the weights, where a user has removed them."""
+        if start.trained is not None and not start.path.is_file():
+            _logger.warning("%s not found; its training run is repeated", start.path)
+            self(start.architecture, start.trained, lambda _: False)
 
     def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:
         """Where an unfinished training is."""
-        return self.checkpoints / f"{_name(architecture, budget)}.pt"
+        return self.checkpoints / f"{training_id(architecture, budget)}.pt"
 
     def forget(self, architecture: Architecture, budget: Budget) -> None:
         """Removes the checkpoint of a training run whose result is recorded."""
@@ -184,7 +211,12 @@ class TrainingEvaluator:
         The evaluator must have a folder for weights.
         """
         assert self.weights is not None
-        return self.weights / f"{_name(architecture, budget)}.safetensors"
+        return self.weights / f"{training_id(architecture, budget)}.safetensors"
+
+    def trained(self, job: Job) -> InitialWeights:
+        """The weights that a training run of this evaluator gives, for others to start from."""
+        path = self.weights_path(job.architecture, job.budget)
+        return InitialWeights(path.stem, job.architecture, path, trained=job.budget)
 
     def _class_accuracies(self, trained: TrainingResult, num_classes: int) -> dict[str, float]:
         assert trained.predictions is not None
@@ -197,12 +229,16 @@ class TrainingEvaluator:
         }
 
 
-def write_weights(network: nn.Module, path: Path | UPath) -> None:
-    """Writes the network's parameters and buffers as safetensors."""
-    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    write_file(path, save(state))
-
-
-def _name(architecture: Architecture, budget: Budget) -> str:
-    spent = hashlib.sha256(json.dumps(asdict(budget)).encode()).hexdigest()
+def training_id(architecture: Architecture, budget: Budget) -> str:
+    """What tells a training run from all others; the name of its files."""
+    spent = hashlib.sha256(json.dumps(budget.to_dict()).encode()).hexdigest()
     return f"{architecture.key}-{spent[:16]}"
+
+
+def _growing(config: TrainConfig, start: InitialWeights, target: Architecture) -> TrainConfig:
+    """Training that begins at the resolution of a trained, smaller network: pixels grow last."""
+    fixed = config.resolutions == (1.0, 1.0)
+    if start.trained is None or not fixed or start.architecture.resolution >= target.resolution:
+        return config
+    first = start.architecture.resolution / target.resolution
+    return config.model_copy(update={"resolutions": (first, 1.0)})

@@ -16,13 +16,13 @@ from experiments.data.images import Images
 from experiments.data.load import Data, load
 from experiments.families.preprocess import prepare, read
 from experiments.progress import log
-from experiments.training.augment import normalisation
 from scaling import export
 from scaling.family import PlannedMember
 from scaling.formats import Format, Portable, Preprocessing
 from scaling.saved_family import FamilyRecord, MemberRecord, SavedMember, load_family
 from scaling.verification import open_format
 from space.architecture import Architecture
+from space.convert import IMAGENET
 from space.network import build
 from space.validation import InvalidInput
 from space.weights import read_weights
@@ -113,7 +113,7 @@ def export_architecture(
             reason = str(error).splitlines()[-1].strip()
             raise InvalidInput(f"{weights}: must hold the weights of {name}: {reason}") from None
     member = PlannedMember(name, 0.0, 1.0, 1.0, architecture)
-    mean, std = normalisation(architecture.in_channels)
+    mean, std = IMAGENET.of(architecture.in_channels)
     classes = tuple(str(index) for index in range(architecture.num_classes))
     about = export.About(name, classes, Preprocessing(mean, std))
     portable = Portable(name, architecture, classes, about.preprocessing)

@@ -28,6 +28,7 @@ from experiments.families.cam import activation_maps
 from experiments.training.augment import normalise, resize
 from experiments.training.learner import mixed_precision
 from experiments.training.readers import Kept, open_reader
+from space.convert import IMAGENET, PixelStatistics
 from space.files import write_file
 from space.network import Network
 
@@ -51,6 +52,7 @@ class Predictions:
     test: Images
     device: torch.device
     names: tuple[str, ...] = ()
+    normalisation: PixelStatistics = IMAGENET
     _shown: set[int] = field(default_factory=set)
     _maps: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
@@ -85,7 +87,7 @@ class Predictions:
         answers = []
         for pixels in read(torch.split(torch.arange(len(self.test)), _BATCH)):
             with mixed_precision(self.device):
-                logits = network(normalise(pixels.permute(0, 3, 1, 2)))
+                logits = network(normalise(pixels.permute(0, 3, 1, 2), self.normalisation))
             answers.append(logits.float().softmax(1).max(1))
         return pa.table(
             {
@@ -101,7 +103,7 @@ class Predictions:
         pixels = torch.from_numpy(self.test.read(index))
         seen = resize(pixels, network.architecture.resolution).permute(0, 3, 1, 2)
         labels = torch.from_numpy(self.test.labels[index])
-        inputs = normalise(seen.to(self.device))
+        inputs = normalise(seen.to(self.device), self.normalisation)
         return activation_maps(network, inputs, labels.to(self.device)).astype(np.float16)
 
 

@@ -36,6 +36,8 @@ _SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
 #: … and this one five times.
 _LARGE = ("efficientnet",)
 _LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
+#: Around a published network, which halves an image five times.
+_START_PIXELS = (32, 40, 48, 56, 64, 72, 80, *_LARGE_PIXELS)
 
 #: The least MACs of the baseline, as a part of the budget.
 _LEAST = 0.5
@@ -66,8 +68,26 @@ class _TrainingScale(NamedTuple):
     ease: float
 
 
+@dataclass(frozen=True)
+class DraftStart:
+    """A published network to search around: its name for people, its keys in the recipe.
+
+    `space` is the file of the space, `resolution` the network's own in pixels.
+    """
+
+    name: str
+    weights: str
+    architecture: str | None
+    space: Path
+    resolution: int
+
+
 _CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 64, 64, 0.5)
 _GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 256, 224, 1.0)
+#: From a published network: what is inherited need not be learned (measured: Lite0 on 2,761 photos
+#: reached 80.6 % after 4 epochs, and from fresh weights 34 %).
+_CPU_FINE_TUNING = _TrainingScale(10_000, 16, 4, 30_000, (8, 20), 3, 32, 224, 0.5)
+_GPU_FINE_TUNING = _TrainingScale(50_000, 100, 10, 800_000, (10, 50), 4, 64, 224, 1.0)
 
 
 class SpaceOffer(NamedTuple):
@@ -96,24 +116,37 @@ class Draft:
     candidates: int
 
 
-def draft(survey: Survey, budget: int, *, gpu: bool, device: str, name: str) -> Draft:
+def draft(
+    survey: Survey,
+    budget: int,
+    *,
+    gpu: bool,
+    device: str,
+    name: str,
+    start: DraftStart | None = None,
+) -> Draft:
     """A commented recipe for the images of `survey`.
 
-    `budget` is the most MACs that the baseline may cost. Raises `InvalidInput` where no shipped
-    space reaches it.
+    `budget` is the most MACs that the baseline may cost. With a `start`, the search is around that
+    network. Raises `InvalidInput` where no space reaches the budget.
     """
-    offers = list(_offers(survey))
+    offers = list(_offers(survey, start))
     near = [each for each in offers if each.low <= budget and _least(budget) <= each.high]
-    finest = max((each.resolution for each in near), default=0)
-    network = min(
-        [each for each in near if each.resolution == finest] or offers,
-        key=lambda each: _distance(each, budget),
-    )
+    if start is None:
+        finest = max((each.resolution for each in near), default=0)
+        near = [each for each in near if each.resolution == finest]
+    network = min(near or offers, key=lambda each: _distance(each, budget))
     _check_reach(network, offers, budget, survey)
-    scale = _GPU if gpu else _CPU
     grid = _coefficient_grid(_typical(survey, network, budget))
-    text = _text(survey, network, budget, scale, grid, device=device, name=name)
+    scale = _scale(gpu, start)
+    text = _text(survey, network, budget, scale, grid, device=device, name=name, start=start)
     return Draft(text, network, budget, grid.candidates)
+
+
+def _scale(gpu: bool, start: DraftStart | None) -> _TrainingScale:
+    if start is not None:
+        return _GPU_FINE_TUNING if gpu else _CPU_FINE_TUNING
+    return _GPU if gpu else _CPU
 
 
 class CoefficientGrid(NamedTuple):
@@ -160,17 +193,28 @@ def run_name(path: Path) -> str:
     return found if RUN_NAME.fullmatch(found) else "images"
 
 
-def suggested_budget(survey: Survey, *, gpu: bool) -> int:
+def suggested_budget(survey: Survey, *, gpu: bool, start: DraftStart | None = None) -> int:
     """The MACs that suit images and machine: the middle of a space, for a CPU half of that."""
-    scale = _GPU if gpu else _CPU
-    offers = (each for each in _offers(survey) if each.resolution <= scale.pixels)
+    scale = _scale(gpu, start)
+    offers = (each for each in _offers(survey, start) if each.resolution <= scale.pixels)
     network = max(offers, key=lambda each: (each.resolution, -each.macs))
     return _rounded(scale.ease * network.macs / math.sqrt(_LEAST))
 
 
-def _offers(survey: Survey) -> Iterator[SpaceOffer]:
-    """Spaces at resolutions that do not enlarge most images, the finest first."""
+def _offers(survey: Survey, start: DraftStart | None = None) -> Iterator[SpaceOffer]:
+    """Spaces at resolutions that do not enlarge most images, the finest first.
+
+    Around a `start`, from its own resolution down.
+    """
     side = max(survey.sides.median, _SMALL_PIXELS[0])
+    if start is not None:
+        side = min(side, start.resolution)
+        networks = _drawn(_adapted(str(start.space), survey))
+        for resolution in sorted({side, *_START_PIXELS}, reverse=True):
+            if resolution <= side:
+                quantiles = _quantiles(networks, resolution)
+                yield SpaceOffer(str(start.space), resolution, *quantiles)
+        return
     for spaces, offered in ((_LARGE, _LARGE_PIXELS), (_SMALL, _SMALL_PIXELS)):
         pixels = {each for each in offered if each <= side}
         pixels |= {side} if offered[0] <= side <= offered[-1] else set()
@@ -250,6 +294,7 @@ def _text(
     *,
     device: str,
     name: str,
+    start: DraftStart | None,
 ) -> str:
     fraction = _fraction(scale.proxy_images, survey.trained)
     few = survey.trained < _FEW
@@ -271,10 +316,14 @@ def _text(
         budget=written(budget),
         least=written(_least(budget)),
         trials=scale.trials,
-        epochs=10 if few else 5,
+        epochs=_proxy_epochs(few, start),
         fraction=f"{fraction:g}",
         seen=f"{round(fraction * survey.trained):,}",
-        final_epochs=2 * scale.final_epochs if few else scale.final_epochs,
+        final_epochs=2 * scale.final_epochs if few and not start else scale.final_epochs,
+        finalists=3 if start else 5,
+        start=_start_text(start),
+        fine_tuning=_FINE_TUNING if start else "",
+        grow="\n  grow: true  # each member starts from the next smaller one" if start else "",
         step=grid.step,
         tolerance=grid.tolerance,
         candidates=grid.candidates,
@@ -285,6 +334,21 @@ def _text(
     text = _aligned(text)
     validate(Recipe, yaml.safe_load(text), source="the recipe to be written")
     return text
+
+
+def _proxy_epochs(few: bool, start: DraftStart | None) -> int:
+    if start is not None:
+        return 2
+    return 10 if few else 5
+
+
+def _start_text(start: DraftStart | None) -> str:
+    if start is None:
+        return ""
+    network = start.architecture and f"\n  architecture: {_quoted(start.architecture)}"
+    return _START.format(
+        name=start.name, weights=_quoted(start.weights), architecture=network or ""
+    )
 
 
 def _fraction(wanted: int, images: int) -> float:
@@ -344,6 +408,18 @@ def _quoted(text: str) -> str:
     return yaml.safe_dump(text, allow_unicode=True, width=10_000, default_style='"').strip()
 
 
+_START = """\
+start:  # every training run inherits from {name}
+  weights: {weights}{architecture}
+
+"""
+
+#: Fine-tuning (measured, Lite0 at 48 pixels, 4 epochs: 80.6 % with AdamW, 76.1 % with SGD).
+_FINE_TUNING = """
+  optimizer: adamw
+  learning_rate: 0.008  # per 256 images
+  weight_decay: 0.01"""
+
 _TEMPLATE = """\
 # Written by `phiscale init`. Change any value; `phiscale estimate` measures what a run takes.
 # What was found:
@@ -359,8 +435,8 @@ data:
   test: {test:g}  # set aside to test the family, if the images have no test split
   max_bad: {max_bad}  # maximum fraction of unusable images
 {more}
-train:
-  batch_size: {batch_size}
+{start}train:
+  batch_size: {batch_size}{fine_tuning}
   flip: true  # false if mirrored images mean something else (letters, signs)
 
 objective:
@@ -374,7 +450,7 @@ search:
   trials: {trials}
   epochs: {epochs}
   data_fraction: {fraction}  # {seen} training images in each epoch
-  finalists: 5
+  finalists: {finalists}
   final_epochs: {final_epochs}
 
 # Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
@@ -387,7 +463,7 @@ coefficients:
 # Stage 3: the family, one member per cost; the first is the budget itself.
 family:
   targets: [{targets}]
-  epochs: {family_epochs}
+  epochs: {family_epochs}{grow}
 
 executor:
   device: {device}  # auto uses a GPU if there is one

@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 
 #: Inputs that a run reads once and copies into its folder, because they may change elsewhere.
 KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES = "space.yaml", "warm_start.json", "latency.json"
+KEPT_START = "start.json"
 
 #: Values of `storage` for storages in the run's own folder.
 INSIDE = (None, "journal")

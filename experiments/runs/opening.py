@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments import config
 from experiments.config import R, Recipe
+from experiments.runs import start as starts
 from experiments.runs.folder import (
     INSIDE,
     KEPT_LATENCIES,
@@ -17,6 +19,7 @@ from experiments.runs.folder import (
     shown,
 )
 from experiments.runs.recipe_changes import changed, prepared, write_recipe
+from experiments.runs.start import Start
 from space import choices
 from space.files import write_file
 from space.validation import InvalidInput
@@ -49,6 +52,7 @@ def open_run(
     space, kept, text = Path(recipe.space), folder / KEPT_SPACE, None
     if space.suffix.lower() in (".yaml", ".yml"):  # the user's own
         recipe, text = changed(recipe, {"space": str(space.resolve())}), space.read_text("utf-8")
+    recipe, start = _with_start(folder, recipe, before)
     run = OpenRun(folder, with_resolution(recipe, before, largest_resolution))
     # Files of these names that no start has put there are the user's own.
     again = before is None and bool(run.manifest)
@@ -61,6 +65,8 @@ def open_run(
         _forget_start(run)
     if text:  # the run keeps the space as it was at the start
         write_file(kept, text)
+    if start is not None:
+        starts.keep(run, start)
     return run
 
 
@@ -77,6 +83,21 @@ def recipe_and_folder(
         return load(str(saved), overrides), out or Path(target)
     recipe = load(target, overrides)
     return recipe, out or Path("runs") / recipe.name
+
+
+def _with_start(folder: Path, recipe: Recipe, before: Recipe | None) -> tuple[Recipe, Start | None]:
+    """The recipe with what follows from its start, and the start; a run that goes on has its own.
+
+    Images are normalised as those of the start were.
+    """
+    if recipe.start.weights is None:
+        return recipe, None
+    start = starts.kept(OpenRun(folder, recipe)) if before else starts.find(recipe.start)
+    values: dict[str, Any] = {"start.weights": starts.absolute(recipe.start.weights)}
+    if start and start.pixels and recipe.data.mean is None and recipe.data.std is None:
+        pixels = start.pixels.of(recipe.data.channels)
+        values |= {"data.mean": pixels.mean, "data.std": pixels.std}
+    return changed(recipe, values), start
 
 
 def with_resolution(recipe: R, before: R | None, largest: Callable[[R], int]) -> R:

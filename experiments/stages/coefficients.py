@@ -47,7 +47,8 @@ def _result(context: StageContext, baseline: Architecture) -> dict[str, Any]:
         return pinned(baseline, given, phi=phi, factor=factor).to_dict()
     candidates = candidates_of(settings, baseline)
     if settings.method != "grid":
-        heats = heats_of(settings, baseline, candidates, context.recipe.seed)
+        budget = context.budget(settings.epochs, settings.data_fraction)
+        heats = heats_of(settings, baseline, candidates, budget)
         design = _design(context, len(candidates), heats.most_finalists, heats.seeds)
         context.record(_STUDY, heats, heats.most, context.evaluator())
         chosen = heat_result.result(heats, phi=phi, factor=factor)
@@ -84,11 +85,10 @@ def heats_of(
     settings: CoefficientsConfig,
     baseline: Architecture,
     candidates: tuple[GridCandidate, ...],
-    seed: int,
+    budget: Budget,
 ) -> Heats:
     """The proposer of `method: race` or `refine`, with the published coefficients as guest."""
     (published,) = grids.candidates(baseline, [PUBLISHED], phi=settings.phi, factor=settings.factor)
-    budget = Budget(settings.epochs, settings.data_fraction, seed=seed)
     if settings.method == "race":
         rungs = ladder(len(candidates), settings.epochs, settings.seeds)
         return Race(candidates, rungs, budget, guest=published)

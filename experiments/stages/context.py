@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,7 +13,9 @@ from experiments.config.value_types import Workers
 from experiments.data.load import HEAVY_IMBALANCE, Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
+from experiments.runs import start as starts
 from experiments.runs.folder import OpenRun
+from experiments.runs.start import Start
 from search.ledger import Value
 from search.recorded_jobs import accuracy
 from search.study import open_study
@@ -58,9 +60,15 @@ class StageContext:
         found = self.run.read("baseline.json")
         return Architecture.from_dict(found["architecture"], source="baseline.json: architecture")
 
+    @cached_property
+    def start(self) -> Start | None:
+        """What training runs start from; None where weights are fresh."""
+        return starts.kept(self.run)
+
     def budget(self, epochs: int, data_fraction: float) -> Budget:
-        """What one training run may spend, with the recipe's seed."""
-        return Budget(epochs=epochs, data_fraction=data_fraction, seed=self.recipe.seed)
+        """What one training run may spend, with the recipe's seed and start."""
+        start = self.start.name if self.start else None
+        return Budget(epochs, data_fraction, seed=self.recipe.seed, start=start)
 
     def record(
         self,
@@ -76,15 +84,19 @@ class StageContext:
         opened = open_study(self.run.storage, **study._asdict(), fence=self.conductor.fence)
         self.conductor.conduct(opened, proposer, evaluate, plan, value, processes=processes)
 
-    def evaluator(self, *, final: bool = False) -> TrainingEvaluator:
+    def evaluator(self, *, final: bool = False, keeps_weights: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them.
 
-        `final` is for the family, whose weights are kept.
+        `final` is for the family, whose weights are always kept.
         """
         data, whole = self.data, final and self.recipe.data.return_held_out
-        return self.conductor.evaluator(
+        evaluate = self.conductor.evaluator(
             data.full_train if whole else data.train,
             data.test if final else data.held_out,
             self.recipe.objective.metric,
-            keeps_weights=final,
+            keeps_weights=final or keeps_weights,
         )
+        if self.start is None:
+            return evaluate
+        initial = starts.initial_weights(self.run, self.start, data.classes)
+        return replace(evaluate, starts=(initial,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from safetensors.torch import load
 
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
-from experiments.evaluators.training import TrainingEvaluator
+from experiments.evaluators.training import TrainingEvaluator, training_id
 from experiments.families.predictions import Predictions
 from experiments.progress import log
 from experiments.runs.environment import environment
+from experiments.runs.start import Start
 from experiments.stages import rivals
 from experiments.stages.context import StageContext, StudyName
-from experiments.training.augment import normalisation, normalise, resize
+from experiments.training.augment import normalise, resize
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
@@ -31,6 +33,7 @@ from scaling.saved_family import DataRecord, MemberRecord, Origin, Preprocessing
 from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
+from space.cost import cost
 from space.evaluation import Job, Measurement, Status
 from space.network import Network, build
 from space.validation import InvalidInput
@@ -51,9 +54,12 @@ def run(context: StageContext) -> dict[str, Any]:
     for line in _remarks(family, context.data.train.resolution, context.recipe.family.cost):
         log.remark(line)
     budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
-    jobs = family.jobs(budget)
+    jobs, evaluate = family.jobs(budget), context.evaluator(final=True)
+    if context.recipe.family.grow:
+        jobs = growing(jobs, context.start.architecture if context.start else None)
+        trained = [evaluate.trained(job) for job in jobs]
+        evaluate = replace(evaluate, starts=(*evaluate.starts, *trained))
     members = InOrder(jobs)
-    evaluate = context.evaluator(final=True)
     together = context.recipe.family.processes
     context.record(
         StudyName("family", "family", "Family"), members, jobs, evaluate, processes=together
@@ -84,6 +90,31 @@ def _family(context: StageContext) -> PlannedFamily:
         measure=_measure(context),
         multiple=settings.multiple,
     )
+
+
+def growing(jobs: Sequence[Job], start: Architecture | None) -> tuple[Job, ...]:
+    """Lets each member start from the next smaller one, or from the run's `start` if it is nearer.
+
+    The nearer one has the smaller ratio of MACs to the member's.
+    """
+    grown: dict[str, Job] = {}
+    below: Job | None = None
+    for job in sorted(jobs, key=lambda job: cost(job.architecture).macs):
+        if below is not None and below.architecture.key == job.architecture.key:
+            job = replace(job, budget=below.budget, after=below.after)
+        elif below is not None and (
+            start is None or _ratio(below.architecture, job) <= _ratio(start, job)
+        ):
+            name = training_id(below.architecture, below.budget)
+            job = replace(job, budget=replace(job.budget, start=name), after=below.name)
+        below = grown[job.name] = job
+    return tuple(grown[job.name] for job in jobs)
+
+
+def _ratio(network: Architecture, job: Job) -> float:
+    """By what factor the MACs of one differ from those of the other, at least 1."""
+    ratio = cost(network).macs / cost(job.architecture).macs
+    return max(ratio, 1 / ratio)
 
 
 def _measure(context: StageContext) -> Measure:
@@ -128,6 +159,7 @@ def _export(
         context.data.test,
         choose_device(evaluate.device),
         context.data.test_names,
+        context.recipe.data.normalisation,
     )
     images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
     records = []
@@ -136,7 +168,7 @@ def _export(
         predictions.add(member.name, network)
         pixels = resize(torch.from_numpy(images), member.resolution)
         result = _test_result(trained.told[member.name], len(about.classes))
-        inputs = normalise(pixels.permute(0, 3, 1, 2))
+        inputs = normalise(pixels.permute(0, 3, 1, 2), context.recipe.data.normalisation)
         records.append(export.export_member(folder, member, network, result, about, inputs))
     predictions.write_images()
     for line in _left_out(family, about):
@@ -193,7 +225,7 @@ def _about(context: StageContext) -> export.About:
         name=recipe.name,
         classes=data.classes,
         preprocessing=Preprocessing(
-            *normalisation(recipe.data.channels),
+            *recipe.data.normalisation,
             stored=data.train.resolution,
             white=summary.white,
         ),
@@ -207,11 +239,11 @@ def _about(context: StageContext) -> export.About:
             held_out=len(data.held_out),
             remarks=summary.warnings,
         ),
-        origin=_origin(recipe),
+        origin=_origin(recipe, context.start),
     )
 
 
-def _origin(recipe: Recipe) -> Origin:
+def _origin(recipe: Recipe, start: Start | None) -> Origin:
     objective = recipe.objective
     below, above = objective.exponent_below, objective.exponent_above
     exponent = f"{below:g}" if below == above else f"{below:g} below the target, {above:g} above"
@@ -225,6 +257,7 @@ def _origin(recipe: Recipe) -> Origin:
         seed=recipe.seed,
         metric=objective.metric,
         phiscale=environment()["phiscale"],
+        start=start.record if start else None,
     )
 
 

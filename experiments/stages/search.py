@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
+from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.stages.context import StageContext, StudyName
@@ -65,7 +67,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.conductor.conduct(
         study,
         search,
-        known.evaluate if known else context.evaluator(),
+        known.evaluate if known else _evaluator(context),
         recipe.search.trials,
         objective.value,
         halving=_halving(recipe, study, objective.value) if recipe.tune_prunes else None,
@@ -112,6 +114,11 @@ def _selected(complete: Sequence[FrozenTrial], candidates: Candidates) -> Frozen
     return selection.trial
 
 
+def _evaluator(context: StageContext) -> TrainingEvaluator:
+    """What trains candidates and finalists; it keeps weights that finalists go on from."""
+    return context.evaluator(keeps_weights=context.recipe.search.continue_finalists)
+
+
 def _space(context: StageContext, known: Lookup | None) -> Space:
     """The space, for the images that networks are trained on; records have their own."""
     space = choices.load(context.recipe.space)
@@ -129,15 +136,18 @@ def _final(
 ) -> tuple[FrozenTrial, FrozenTrial]:
     """The finalists trained longer: the winner's trial there, and that of the search."""
     budget = context.budget(context.recipe.search.final_epochs, context.recipe.search.data_fraction)
+    evaluate = _evaluator(context)
     by_name = {f"finalist of {job_of(trial).name}": trial for trial in best}
     jobs = [Job(name, job_of(trial).architecture, budget) for name, trial in by_name.items()]
-    context.record(
-        StudyName("finalists", "search", "Finalists"),
-        InOrder(jobs),
-        jobs,
-        context.evaluator(),
-        reward,
-    )
+    if context.recipe.search.continue_finalists:
+        starts = [evaluate.trained(job_of(trial)) for trial in best]
+        evaluate = replace(evaluate, starts=(*evaluate.starts, *starts))
+        jobs = [
+            replace(job, budget=replace(budget, start=start.name))
+            for job, start in zip(jobs, starts, strict=True)
+        ]
+    study = StudyName("finalists", "search", "Finalists")
+    context.record(study, InOrder(jobs), jobs, evaluate, reward)
     keys = {job.architecture.key for job in jobs}
     finished = [
         trial

@@ -17,6 +17,7 @@ from experiments.conduct import Conductor, StageFailed, driving, load_data
 from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import InitialWeights
+from experiments.runs import start as starts
 from experiments.runs.folder import RecipeFolder
 from experiments.runs.recipe_changes import changed, prepared, write_recipe
 from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
@@ -110,7 +111,7 @@ def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
         trained = {
             way: _trained(conductor, recipe, way, data, networks, initial)
             for way, initial in (
-                (FINE_TUNED, _weights(family, networks, data.classes)),
+                (FINE_TUNED, _starts(opened, family, data.classes)),
                 (SCRATCH, {}),
             )
         }
@@ -140,16 +141,24 @@ def _trained(
     networks: Mapping[str, Architecture],
     initial: Mapping[str, InitialWeights],
 ) -> dict[str, list[float | None]]:
-    """The accuracies of each network after training from the weights `initial`, one per seed.
+    """The accuracies of each network after training from its weights in `initial`, one per seed.
 
     They are recorded in the study `way`.
     """
     train = changed(recipe, {"train.learning_rate": recipe.learning_rate_of(way)}).train
     evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
-    evaluate = replace(evaluate, initial=initial, config=train)
+    evaluate = replace(evaluate, starts=tuple(initial.values()), config=train)
     budget = Budget(recipe.epochs, recipe.data_fraction)
+    start_of = {name: weights.name for name, weights in initial.items()}
     jobs = [
-        (name, Job(f"{name}, seed {seed}", network, replace(budget, seed=seed)))
+        (
+            name,
+            Job(
+                f"{name}, seed {seed}",
+                network,
+                replace(budget, seed=seed, start=start_of.get(name)),
+            ),
+        )
         for seed in range(recipe.seed, recipe.seed + recipe.seeds)
         for name, network in networks.items()
     ]
@@ -168,12 +177,17 @@ def _trained(
     return accuracies
 
 
-def _weights(
-    family: SavedFamily, networks: Mapping[str, Architecture], classes: Sequence[str]
+def _starts(
+    run: OpenTransfer, family: SavedFamily, classes: Sequence[str]
 ) -> dict[str, InitialWeights]:
-    """The initial weights of each network: its member's; outputs are matched by class name."""
-    names = (family.classes, tuple(classes))
-    return {
-        networks[each.name].key: InitialWeights(each.architecture, each.folder / WEIGHTS, names)
-        for each in family
-    }
+    """What each network starts from: its member's weights; outputs are matched by class name.
+
+    They are copied to where every machine of a cluster finds them.
+    """
+    names, found = (family.classes, tuple(classes)), {}
+    for member in family:
+        name = member.record.files[WEIGHTS][:16]
+        starts.copy(run, name, member.load().state_dict())
+        path = starts.copy_path(run, name)
+        found[member.name] = InitialWeights(name, member.architecture, path, names)
+    return found

@@ -17,10 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Mean and standard deviation of ImageNet's pixels in [0, 1], per channel (RGB), which published
-#: networks are fed with; a grey image gets the means over the channels.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from space.convert import IMAGENET, PixelStatistics
 
 #: Random resized crops. Source: Inception (Szegedy et al. 2015), as in most ImageNet training.
 _CROP_AREA = (0.08, 1.0)
@@ -41,24 +38,17 @@ _TONES = ("brightness", "contrast", "saturation", "solarise", "posterise", "noth
 _SHAPES = ("rotate", "shear x", "shear y", "shift x", "shift y", "nothing")
 
 
-def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per channel, by which pixels in [0, 1] are normalised."""
-    if channels == len(MEAN):
-        return MEAN, STD
-    return (sum(MEAN) / len(MEAN),) * channels, (sum(STD) / len(STD),) * channels
-
-
 @cache  # a captured step may copy nothing from the host
 @torch.inference_mode(mode=False)
-def _normalising_line(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalising_line(given: PixelStatistics, device: torch.device) -> tuple[Tensor, Tensor]:
     """Slope and offset that normalise pixels from 0 to 255, both C × 1 × 1."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in normalisation(channels))
+    mean, std = (torch.tensor(values)[:, None, None] for values in given)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)
 
 
-def normalise(x: Tensor) -> Tensor:
+def normalise(x: Tensor, given: PixelStatistics = IMAGENET) -> Tensor:
     """Returns `x` (N × C × H × W, 0 to 255) normalised, in float32 and channels last in memory."""
-    slope, offset = _normalising_line(x.shape[1], x.device)
+    slope, offset = _normalising_line(given.of(x.shape[1]), x.device)
     x = x.to(torch.float32, memory_format=torch.channels_last, copy=True)
     return x.mul_(slope).add_(offset)
 

@@ -15,6 +15,7 @@ from experiments.training import augment
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import TrainingFailed
 from experiments.training.readers import Kept, open_reader
+from space.convert import IMAGENET, PixelStatistics
 
 #: A step's images as stored (`pixels`: uint8 N × H × W × C), `labels` (N), and what was drawn for
 #: them, all on their device. All of one run and resolution have the same names and shapes.
@@ -69,6 +70,7 @@ class Batches:
         device: torch.device,
         kept: Kept,
         replica: Replica = ALONE,
+        normalisation: PixelStatistics = IMAGENET,
     ) -> None:
         self.plan = plan_steps(len(images), config.batch_size, replica.size)
         self._own = replica.of(self.plan.batch_size)
@@ -78,6 +80,7 @@ class Batches:
         self._stored = images.resolution if config.crop == "resized" else resolution
         self._read = open_reader(images, device, self._stored, kept)
         self._labels = torch.from_numpy(images.labels).to(device)
+        self._normalisation = normalisation
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """The batches of an epoch, one for each step; `generator`, on the CPU, draws it."""
@@ -131,4 +134,4 @@ class Batches:
             x = augment.recolour(x.float(), batch["tones"])
         if "mix" in batch:
             x, labels = augment.mix(x.float(), labels, batch["mix"], self._num_classes)
-        return augment.normalise(x), labels
+        return augment.normalise(x, self._normalisation), labels

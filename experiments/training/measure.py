@@ -12,6 +12,7 @@ from experiments.training import augment
 from experiments.training.failures import network_errors
 from experiments.training.learner import mixed_precision
 from experiments.training.readers import Reader
+from space.convert import IMAGENET, PixelStatistics
 
 Metric = Literal["top1", "balanced"]
 
@@ -24,7 +25,13 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) -> Evaluation:
+def evaluate(
+    network: nn.Module,
+    read: Reader,
+    labels: Tensor,
+    batch_size: int,
+    normalisation: PixelStatistics = IMAGENET,
+) -> Evaluation:
     """Evaluates `network` on all images of `read`, whose `labels` (N) are on its device.
 
     Raises `TrainingFailed` if the network raises.
@@ -34,7 +41,7 @@ def evaluate(network: nn.Module, read: Reader, labels: Tensor, batch_size: int) 
     predictions = []
     rows = torch.split(torch.arange(len(labels)), batch_size)
     for pixels, expected in zip(read(rows), torch.split(labels, batch_size), strict=True):
-        images = augment.normalise(pixels.permute(0, 3, 1, 2))
+        images = augment.normalise(pixels.permute(0, 3, 1, 2), normalisation)
         with network_errors("validation"), mixed_precision(labels.device):
             logits = network(images).float()
         total += F.cross_entropy(logits, expected, reduction="sum")

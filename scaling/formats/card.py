@@ -204,6 +204,12 @@ def _origin(family: FamilyRecord, member: MemberRecord) -> str:
             f"space {_cell(origin.space)} (sampler {_cell(origin.sampler)}, seed {origin.seed}) "
             f"for the reward {_cell(origin.reward)} found the baseline."
         )
+    if family.origin and (start := family.origin.start):
+        licence = _cell(start.licence) if start.licence else "not stated by their publisher"
+        lines.append(
+            f"Training started from the weights of {_cell(start.source)}: file {_cell(start.file)},"
+            f" SHA-256 {start.sha256}, licence {licence}."
+        )
     if found := family.coefficients:
         lines.append(
             f"It grows by α = {found.alpha:g} (depth), β = {found.beta:g} (width) and "

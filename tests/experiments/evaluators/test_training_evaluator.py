@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.evaluators.training import InitialWeights, TrainingEvaluator, write_weights
+from experiments.evaluators.training import InitialWeights, TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
-from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Measurement, Status
+from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Job, Measurement, Status
 from space.network import Network, build
+from space.weights import to_bytes
 
 ARCHITECTURE = Architecture(
     Stem(8, stride=1), (Stage(Operator.SEPARABLE, 8),), Head(0), resolution=8, num_classes=3
@@ -218,16 +219,48 @@ def test_a_network_starts_from_initial_weights_with_its_classes_by_name(
     source = replace(ARCHITECTURE, num_classes=2)
     torch.manual_seed(0)
     network = build(source)
-    write_weights(network, tmp_path / "source.safetensors")
+    (tmp_path / "source.safetensors").write_bytes(to_bytes(network.state_dict()))
     names = (("owl", "cat"), ("cat", "dog", "owl"))
-    start = InitialWeights(source, tmp_path / "source.safetensors", names)
+    start = InitialWeights("owls", source, tmp_path / "source.safetensors", names)
     still = evaluator.config.model_copy(update={"learning_rate": 1e-12, "ema_decay": 0.0})
-    still_training = replace(
-        evaluator, config=still, initial={ARCHITECTURE.key: start}, weights=tmp_path / "weights"
-    )
-    still_training(ARCHITECTURE, BUDGET, go_on)
-    found = load_file(still_training.weights_path(ARCHITECTURE, BUDGET))
+    still_training = replace(evaluator, config=still, starts=(start,), weights=tmp_path / "weights")
+    budget = replace(BUDGET, start="owls")
+    measured = still_training(ARCHITECTURE, budget, go_on)
+    assert 0.9 < measured.details["inherited share"] < 1
+    found = load_file(still_training.weights_path(ARCHITECTURE, budget))
     expected = network.state_dict()
     torch.testing.assert_close(found["stem.conv.weight"], expected["stem.conv.weight"])
     rows = found["classifier.weight"][[2, 0]]
     torch.testing.assert_close(rows, expected["classifier.weight"])
+
+
+def test_batch_norm_statistics_of_a_source_are_measured_again(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    """Those of a part cut out of a network are wrong, and no accuracy may depend on them."""
+    torch.manual_seed(0)
+    right = build(ARCHITECTURE).state_dict()
+    wrong = {name: tensor + 100 if "running" in name else tensor for name, tensor in right.items()}
+    found = []
+    for name, state in {"right": right, "wrong": wrong}.items():
+        (tmp_path / name).write_bytes(to_bytes(state))
+        start = InitialWeights(name, ARCHITECTURE, tmp_path / name)
+        training = replace(evaluator, starts=(start,), weights=tmp_path / "weights")
+        budget = Budget(30, start=name)
+        training(ARCHITECTURE, budget, go_on)
+        found.append(load_file(training.weights_path(ARCHITECTURE, budget)))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_that_a_user_has_removed_are_trained_again_for_who_starts_from_them(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    kept = replace(evaluator, weights=tmp_path / "weights")
+    start = kept.trained(Job("small", ARCHITECTURE, BUDGET))
+    growing, larger = replace(kept, starts=(start,)), replace(ARCHITECTURE, resolution=16)
+    budget = replace(BUDGET, start=start.name)
+    found = [growing(larger, budget, go_on).accuracy]
+    assert start.path.is_file()
+    growing.forget(larger, budget)
+    found.append(growing(larger, budget, go_on).accuracy)
+    assert found[0] == found[1]

@@ -1,0 +1,279 @@
+"""The weights that training runs start from: where they are found, and the run's own copy.
+
+    runs/NAME/  start.json  checkpoints/start/HASH.safetensors
+
+A run reads its start once. What it means from then on is the copy, which lies with the checkpoints,
+where every machine of a cluster finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.commands.resolve import find_family, load_architecture
+from experiments.config import StartConfig
+from experiments.progress import log
+from experiments.runs.folder import KEPT_START, RecipeFolder
+from scaling.saved_family import WEIGHTS, SavedMember, StartRecord, load_family
+from space import convert, presets
+from space.architecture import Architecture
+from space.convert import PixelStatistics
+from space.files import write_file
+from space.optional import needed
+from space.validation import InvalidInput, validate
+from space.weights import read_weights, recognise, to_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from upath import UPath
+
+    from experiments.evaluators.training import InitialWeights
+
+#: Where else than in files weights come from.
+_HUB, _TORCHVISION = "hf-hub:", "torchvision/"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained network whose `weights`, a state dict, others inherit.
+
+    `record` says where they come from. `classes` are the names of its classes and `pixels` how its
+    images were normalised, None where nobody knows.
+    """
+
+    record: StartRecord
+    architecture: Architecture
+    weights: Mapping[str, Tensor]
+    classes: tuple[str, ...] | None = None
+    pixels: PixelStatistics | None = None
+
+    @property
+    def name(self) -> str:
+        """What budgets of training runs call it."""
+        return _name(self.record)
+
+
+def _name(record: StartRecord) -> str:
+    return record.sha256[:16]
+
+
+def find(settings: StartConfig) -> Start:
+    """The start that a recipe names.
+
+    Raises `InvalidInput` where there are no such weights, or they are not of a known network.
+    """
+    assert settings.weights is not None
+    try:
+        return _found(settings.weights, settings.architecture)
+    except InvalidInput as error:
+        raise InvalidInput(f"start.weights: {error}") from None
+
+
+def _found(weights: str, architecture: str | None) -> Start:
+    if weights.startswith(_HUB):
+        return _from_hub(weights.removeprefix(_HUB))
+    file = Path(weights)
+    if weights.startswith(_TORCHVISION) and not file.exists():
+        return _from_torchvision(weights.removeprefix(_TORCHVISION))
+    if file.is_file():
+        return _from_file(file, architecture)
+    if family := find_family(weights):
+        members = load_family(family.folder)
+        # The largest member has learned the most, and the others are parts of it.
+        name = family.member or max(members, key=lambda member: member.cost.macs).name
+        return _from_member(members[name], members.classes)
+    raise InvalidInput(
+        f"{weights}: not found; give a file of weights, a run with a family (RUN or RUN:MEMBER), "
+        f"{_HUB}timm/NAME, or {_TORCHVISION}NAME"
+    )
+
+
+def _from_file(file: Path, architecture: str | None, published: str | None = None) -> Start:
+    """A checkpoint of the network `architecture`, else of what its tensors say.
+
+    `published` is the network's name in another library, where that is known.
+    """
+    beside = find_family(str(file.absolute().parent))
+    if architecture is None and file.name == WEIGHTS and beside and beside.member:
+        family = load_family(beside.folder)
+        return _from_member(family[beside.member], family.classes)
+    state = read_weights(file)
+    if architecture is None or architecture in convert.sources():
+        source = published or architecture or _recognised(file, state)
+        if source is None:
+            return _own(file, state)
+        network, state = convert.from_source(source, state)
+        return _loaded(file.name, source, network, state, pixels=convert.pixel_statistics(source))
+    return _of(file, state, architecture, load_architecture(architecture))
+
+
+def _recognised(file: Path, state: Mapping[str, Tensor]) -> str | None:
+    """The network of another library that these are weights of; None where the names are ours."""
+    if "stem.conv.weight" in state:
+        return None
+    source, *others = recognise(file)
+    if others:
+        log.remark(
+            f"{file}: taken for {source}; {', '.join(others)} have the same tensors, but other "
+            "padding or batch norm: name one as start.architecture to choose it"
+        )
+    return source
+
+
+def _own(file: Path, state: Mapping[str, Tensor]) -> Start:
+    """Weights in phiscale's names, of a preset."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in presets.names():
+        network = _adapted(presets.load(name), state)
+        if convert.tensor_shapes(network) == shapes:
+            return _of(file, state, name, network)
+    raise InvalidInput(
+        f"{file}: these weights are of no preset; give the network's architecture.json as "
+        "start.architecture"
+    )
+
+
+def _of(file: Path, state: Mapping[str, Tensor], name: str, network: Architecture) -> Start:
+    """Weights in phiscale's names, of `network`."""
+    from space.network import build
+
+    network = _adapted(network, state)
+    try:
+        build(network).load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InvalidInput(f"{file}: must hold the weights of {name}: {reason}") from None
+    return _loaded(file.name, name, network, state)
+
+
+def _adapted(network: Architecture, state: Mapping[str, Tensor]) -> Architecture:
+    """The network with as many classes and image channels as the weights have."""
+    classes, stem = state.get("classifier.weight"), state.get("stem.conv.weight")
+    if classes is None or stem is None or stem.ndim != 4:
+        return network
+    return replace(network, num_classes=len(classes), in_channels=stem.shape[1])
+
+
+def _from_member(member: SavedMember, classes: tuple[str, ...]) -> Start:
+    """A member of a family of phiscale's."""
+    given = member.portable.preprocessing
+    return _loaded(
+        f"{member.name}/{WEIGHTS}",
+        member.portable.name,
+        member.architecture,
+        member.load().state_dict(),
+        classes=classes,
+        pixels=PixelStatistics(given.mean, given.std),
+    )
+
+
+def _from_hub(name: str) -> Start:
+    """A repository of timm's on the Hugging Face hub, such as `timm/efficientnet_b0.ra_in1k`."""
+    hub = needed("huggingface_hub", "hub", f"{_HUB}{name}")
+    files = {}
+    for file in ("config.json", "model.safetensors"):
+        try:
+            files[file] = Path(hub.hf_hub_download(name, file))
+        except Exception as error:  # a dozen kinds: no network, no such repository, no access
+            reason = str(error).partition("\n")[0]
+            raise InvalidInput(f"{_HUB}{name}: cannot be fetched: {reason}") from None
+    config = json.loads(files["config.json"].read_text("utf-8"))
+    found = _from_file(files["model.safetensors"], None, f"timm/{config['architecture']}")
+    given = config.get("pretrained_cfg", {})
+    pixels = PixelStatistics(tuple(given["mean"]), tuple(given["std"])) if "mean" in given else None
+    record = replace(found.record, file=f"{_HUB}{name}", licence=given.get("license"))
+    return replace(found, record=record, pixels=pixels or found.pixels)
+
+
+def _from_torchvision(name: str) -> Start:
+    """torchvision's default weights of a network."""
+    source = f"{_TORCHVISION}{name}"
+    convert.source(source)
+    try:
+        models = needed("torchvision.models", "hub", source)
+    except RuntimeError as error:  # its build and torch's do not fit together
+        raise InvalidInput(
+            f"{source}: torchvision cannot be imported ({error}); install the one for your torch"
+        ) from None
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except OSError as error:
+        raise InvalidInput(f"{source}: cannot be fetched: {error}") from None
+    network, ours = convert.from_source(source, state)
+    return _loaded(str(weights), source, network, ours)
+
+
+def _loaded(
+    file: str,
+    source: str,
+    network: Architecture,
+    state: Mapping[str, Tensor],
+    *,
+    classes: tuple[str, ...] | None = None,
+    pixels: PixelStatistics | None = None,
+) -> Start:
+    record = StartRecord(source, file, hashlib.sha256(to_bytes(state)).hexdigest())
+    return Start(record, network, state, classes, pixels)
+
+
+def absolute(weights: str) -> str:
+    """The name of a start that holds wherever the run is continued."""
+    if Path(weights).is_file():
+        return str(Path(weights).resolve())
+    if family := find_family(weights):
+        return str((family.folder / (family.member or "")).resolve())
+    return weights
+
+
+def keep(run: RecipeFolder, start: Start) -> None:
+    """Copies the start into the run."""
+    copy(run, start.name, start.weights)
+    run.write(
+        KEPT_START,
+        {
+            "record": asdict(start.record),
+            "architecture": start.architecture.to_dict(),
+            "classes": start.classes,
+            "pixels": start.pixels and start.pixels._asdict(),
+        },
+    )
+
+
+def kept(run: RecipeFolder) -> Start | None:
+    """The run's own copy of its start; None where it has none."""
+    from safetensors.torch import load
+
+    if not (run.folder / KEPT_START).is_file():
+        return None
+    data, source = run.read(KEPT_START), str(run.folder / KEPT_START)
+    record = validate(StartRecord, data["record"], source=f"{source}: record")
+    network = Architecture.from_dict(data["architecture"], source=f"{source}: architecture")
+    classes = None if data["classes"] is None else tuple(data["classes"])
+    pixels = data["pixels"] and PixelStatistics(*map(tuple, data["pixels"].values()))
+    weights = load(copy_path(run, _name(record)).read_bytes())
+    return Start(record, network, weights, classes, pixels)
+
+
+def initial_weights(run: RecipeFolder, start: Start, classes: Sequence[str]) -> InitialWeights:
+    """What training runs on images of `classes` inherit from the run's start."""
+    from experiments.evaluators.training import InitialWeights
+
+    names = None if start.classes is None else (start.classes, tuple(classes))
+    return InitialWeights(start.name, start.architecture, copy_path(run, start.name), names)
+
+
+def copy(run: RecipeFolder, name: str, weights: Mapping[str, Tensor]) -> None:
+    """Puts weights with the run's checkpoints."""
+    if not copy_path(run, name).is_file():
+        write_file(copy_path(run, name), to_bytes(weights))
+
+
+def copy_path(run: RecipeFolder, name: str) -> Path | UPath:
+    """Where the run's copy of the weights `name` is."""
+    return run.checkpoints / "start" / f"{name}.safetensors"
