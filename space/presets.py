@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple
 
 from space.architecture import (
     Activation,
@@ -29,237 +28,180 @@ from space.architecture import (
 )
 from space.validation import one_of
 
-
-class Factors(NamedTuple):
-    """The published width, depth and resolution (pixels) by which a network grows from `base`."""
-
-    base: str
-    width: float
-    depth: float
-    resolution: int
-
-
-class Member(NamedTuple):
-    """One network of a family: what the table of its layout leaves open."""
-
-    stem: int
-    channels: tuple[int, ...]
-    repeats: tuple[int, ...]
-    head: int
-    resolution: int
-    dropout: float
-
-
+_CONV, _SEPARABLE, _INVERTED = Operator.CONV, Operator.SEPARABLE, Operator.INVERTED
+_FUSED, _UNIVERSAL = Operator.FUSED, Operator.UNIVERSAL
 _SE = SqueezeExcite(ratio=0.25)
-_NO_SE = None
 
 #: torch's own defaults for batch norm, which most torchvision and timm networks keep.
 _TORCH_SILU = Numerics(Activation.SILU, bn_eps=1e-5, bn_momentum=0.1)
-_TORCH_RELU = Numerics(Activation.RELU, bn_eps=1e-5, bn_momentum=0.1)
-_TORCH_RELU6 = Numerics(Activation.RELU6, bn_eps=1e-5, bn_momentum=0.1)
+_TORCH_RELU = replace(_TORCH_SILU, activation=Activation.RELU)
+_TORCH_RELU6 = replace(_TORCH_SILU, activation=Activation.RELU6)
+
+#: stem, channels, repeats, head, resolution, dropout
+_Member = tuple[int, tuple[int, ...], tuple[int, ...], int, int, float]
 
 
 def _family(
-    layout: tuple[tuple[Operator, int, int, int, SqueezeExcite | None], ...],
-    members: Mapping[str, Member],
-    numerics: Numerics,
-    scaling: ScalingRule,
+    prefix: str, layout: Architecture, members: Mapping[str, _Member]
 ) -> dict[str, Architecture]:
-    """The EfficientNets of one layout; stochastic depth is 0.2 in all of them, as published."""
-    return {
-        f"efficientnet_{name}": Architecture(
-            stem=Stem(member.stem),
-            stages=tuple(
-                Stage(operator, channels, repeats, kernel, stride, expansion, se)
-                for (operator, expansion, kernel, stride, se), channels, repeats in zip(
-                    layout, member.channels, member.repeats, strict=True
-                )
-            ),
-            head=Head(member.head),
-            resolution=member.resolution,
-            numerics=numerics,
-            dropout=member.dropout,
-            stochastic_depth=0.2,
-            scaling=scaling,
+    """Networks that share the operators, kernels, strides, expansions and numerics of a layout."""
+    found = {}
+    for name, (stem, channels, repeats, head, resolution, dropout) in members.items():
+        table = zip(layout.stages, channels, repeats, strict=True)
+        found[prefix + name] = replace(
+            layout,
+            stem=Stem(stem),
+            stages=tuple(replace(stage, channels=c, repeats=r) for stage, c, r in table),
+            head=Head(head),
+            resolution=resolution,
+            dropout=dropout,
         )
-        for name, member in members.items()
-    }
-
-
-# EfficientNet (Tan & Le 2019, table 1), its members by the official code's
-# `efficientnet_params`; B8 is of Xie et al. 2019 (AdvProp).
-# operator, expansion, kernel, stride, SE
-_EFFICIENTNET = (
-    (Operator.INVERTED, 1, 3, 1, _SE),
-    (Operator.INVERTED, 6, 3, 2, _SE),
-    (Operator.INVERTED, 6, 5, 2, _SE),
-    (Operator.INVERTED, 6, 3, 2, _SE),
-    (Operator.INVERTED, 6, 5, 1, _SE),
-    (Operator.INVERTED, 6, 5, 2, _SE),
-    (Operator.INVERTED, 6, 3, 1, _SE),
-)
-# stem, channels, repeats, head, resolution, dropout
-_EFFICIENTNET_MEMBERS = {
-    "b0": Member(32, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1), 1280, 224, 0.2),
-    "b1": Member(32, (16, 24, 40, 80, 112, 192, 320), (2, 3, 3, 4, 4, 5, 2), 1280, 240, 0.2),
-    "b2": Member(32, (16, 24, 48, 88, 120, 208, 352), (2, 3, 3, 4, 4, 5, 2), 1408, 260, 0.3),
-    "b3": Member(40, (24, 32, 48, 96, 136, 232, 384), (2, 3, 3, 5, 5, 6, 2), 1536, 300, 0.3),
-    "b4": Member(48, (24, 32, 56, 112, 160, 272, 448), (2, 4, 4, 6, 6, 8, 2), 1792, 380, 0.4),
-    "b5": Member(48, (24, 40, 64, 128, 176, 304, 512), (3, 5, 5, 7, 7, 9, 3), 2048, 456, 0.4),
-    "b6": Member(56, (32, 40, 72, 144, 200, 344, 576), (3, 6, 6, 8, 8, 11, 3), 2304, 528, 0.5),
-    "b7": Member(64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560, 600, 0.5),
-    "b8": Member(72, (32, 56, 88, 176, 248, 424, 704), (4, 8, 8, 11, 11, 15, 4), 2816, 672, 0.5),
-}
-# EfficientNet-Lite (its README): no SE, ReLU6; stem, head, first and last repeats stay.
-_LITE_MEMBERS = {
-    "lite0": Member(32, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1), 1280, 224, 0.2),
-    "lite1": Member(32, (16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1), 1280, 240, 0.2),
-    "lite2": Member(32, (16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1), 1280, 260, 0.3),
-    "lite3": Member(32, (24, 32, 48, 96, 136, 232, 384), (1, 3, 3, 5, 5, 6, 1), 1280, 280, 0.3),
-    "lite4": Member(32, (24, 32, 56, 112, 160, 272, 448), (1, 4, 4, 6, 6, 8, 1), 1280, 300, 0.3),
-}
-# EfficientNetV2-B0…B3 (Tan & Le 2021, official code), at their evaluation resolution.
-_V2_BASE_MEMBERS = {
-    "v2_b0": Member(32, (16, 32, 48, 96, 112, 192), (1, 2, 2, 3, 5, 8), 1280, 224, 0.2),
-    "v2_b1": Member(32, (16, 32, 48, 96, 112, 192), (2, 3, 3, 4, 6, 9), 1280, 240, 0.2),
-    "v2_b2": Member(32, (16, 32, 56, 104, 120, 208), (2, 3, 3, 4, 6, 10), 1408, 260, 0.3),
-    "v2_b3": Member(40, (16, 40, 56, 112, 136, 232), (2, 3, 3, 5, 7, 12), 1536, 300, 0.3),
-}
-# EfficientNetV2-S/M/L (the same, table 4), at their evaluation resolution; tables, no rule.
-_V2_S = {
-    "v2_s": Member(24, (24, 48, 64, 128, 160, 256), (2, 4, 4, 6, 9, 15), 1280, 384, 0.2),
-}
-_V2_M_L = {
-    "v2_m": Member(24, (24, 48, 80, 160, 176, 304, 512), (3, 5, 5, 7, 14, 18, 5), 1280, 480, 0.3),
-    "v2_l": Member(32, (32, 64, 96, 192, 224, 384, 640), (4, 7, 7, 10, 19, 25, 7), 1280, 480, 0.4),
-}
-_V2 = (
-    (Operator.FUSED, 1, 3, 1, _NO_SE),
-    (Operator.FUSED, 4, 3, 2, _NO_SE),
-    (Operator.FUSED, 4, 3, 2, _NO_SE),
-    (Operator.INVERTED, 4, 3, 2, _SE),
-    (Operator.INVERTED, 6, 3, 1, _SE),
-    (Operator.INVERTED, 6, 3, 2, _SE),
-)
-_V2_LONG = (*_V2, (Operator.INVERTED, 6, 3, 1, _SE))
-
-#: What each scaled member was published with, for `scaling.compound.scale` to reproduce.
-PUBLISHED: Mapping[str, Factors] = MappingProxyType(
-    {
-        # EfficientNet official code, `efficientnet_params`: width, depth, resolution.
-        "efficientnet_b0": Factors("efficientnet_b0", 1.0, 1.0, 224),
-        "efficientnet_b1": Factors("efficientnet_b0", 1.0, 1.1, 240),
-        "efficientnet_b2": Factors("efficientnet_b0", 1.1, 1.2, 260),
-        "efficientnet_b3": Factors("efficientnet_b0", 1.2, 1.4, 300),
-        "efficientnet_b4": Factors("efficientnet_b0", 1.4, 1.8, 380),
-        "efficientnet_b5": Factors("efficientnet_b0", 1.6, 2.2, 456),
-        "efficientnet_b6": Factors("efficientnet_b0", 1.8, 2.6, 528),
-        "efficientnet_b7": Factors("efficientnet_b0", 2.0, 3.1, 600),
-        "efficientnet_b8": Factors("efficientnet_b0", 2.2, 3.6, 672),
-        # EfficientNet-Lite official code, `efficientnet_lite_params`.
-        "efficientnet_lite0": Factors("efficientnet_lite0", 1.0, 1.0, 224),
-        "efficientnet_lite1": Factors("efficientnet_lite0", 1.0, 1.1, 240),
-        "efficientnet_lite2": Factors("efficientnet_lite0", 1.1, 1.2, 260),
-        "efficientnet_lite3": Factors("efficientnet_lite0", 1.2, 1.4, 280),
-        "efficientnet_lite4": Factors("efficientnet_lite0", 1.4, 1.8, 300),
-        # EfficientNetV2 official code, `efficientnetv2_params` (evaluation size).
-        "efficientnet_v2_b0": Factors("efficientnet_v2_b0", 1.0, 1.0, 224),
-        "efficientnet_v2_b1": Factors("efficientnet_v2_b0", 1.0, 1.1, 240),
-        "efficientnet_v2_b2": Factors("efficientnet_v2_b0", 1.1, 1.2, 260),
-        "efficientnet_v2_b3": Factors("efficientnet_v2_b0", 1.2, 1.4, 300),
-        # MnasNet-B1's width multipliers, as torchvision ships them.
-        "mnasnet_b1_050": Factors("mnasnet_b1_100", 0.5, 1.0, 224),
-        "mnasnet_b1_075": Factors("mnasnet_b1_100", 0.75, 1.0, 224),
-        "mnasnet_b1_100": Factors("mnasnet_b1_100", 1.0, 1.0, 224),
-        "mnasnet_b1_130": Factors("mnasnet_b1_100", 1.3, 1.0, 224),
-    }
-)
+    return found
 
 
 def _efficientnets() -> dict[str, Architecture]:
-    members = _family(_EFFICIENTNET, _EFFICIENTNET_MEMBERS, _TORCH_SILU, ScalingRule())
+    """EfficientNet (Tan & Le 2019, table 1; members by the official code's `efficientnet_params`;
+    B8 of Xie et al. 2019, AdvProp) and EfficientNet-Lite (its README).
+    """
+    b0 = Architecture(
+        stem=Stem(32),
+        stages=(  # operator, channels, repeats, kernel, stride, expansion, SE
+            Stage(_INVERTED, 16, 1, 3, 1, 1, _SE),
+            Stage(_INVERTED, 24, 2, 3, 2, 6, _SE),
+            Stage(_INVERTED, 40, 2, 5, 2, 6, _SE),
+            Stage(_INVERTED, 80, 3, 3, 2, 6, _SE),
+            Stage(_INVERTED, 112, 3, 5, 1, 6, _SE),
+            Stage(_INVERTED, 192, 4, 5, 2, 6, _SE),
+            Stage(_INVERTED, 320, 1, 3, 1, 6, _SE),
+        ),
+        head=Head(1280),
+        numerics=_TORCH_SILU,
+        dropout=0.2,
+        stochastic_depth=0.2,  # in all members, as published
+    )
+    # stem, channels, repeats, head, resolution, dropout
+    members: dict[str, _Member] = {
+        "b1": (32, (16, 24, 40, 80, 112, 192, 320), (2, 3, 3, 4, 4, 5, 2), 1280, 240, 0.2),
+        "b2": (32, (16, 24, 48, 88, 120, 208, 352), (2, 3, 3, 4, 4, 5, 2), 1408, 260, 0.3),
+        "b3": (40, (24, 32, 48, 96, 136, 232, 384), (2, 3, 3, 5, 5, 6, 2), 1536, 300, 0.3),
+        "b4": (48, (24, 32, 56, 112, 160, 272, 448), (2, 4, 4, 6, 6, 8, 2), 1792, 380, 0.4),
+        "b5": (48, (24, 40, 64, 128, 176, 304, 512), (3, 5, 5, 7, 7, 9, 3), 2048, 456, 0.4),
+        "b6": (56, (32, 40, 72, 144, 200, 344, 576), (3, 6, 6, 8, 8, 11, 3), 2304, 528, 0.5),
+        "b7": (64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560, 600, 0.5),
+        "b8": (72, (32, 56, 88, 176, 248, 424, 704), (4, 8, 8, 11, 11, 15, 4), 2816, 672, 0.5),
+    }
+    found = {"efficientnet_b0": b0} | _family("efficientnet_", b0, members)
     for name in ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"):
         # torchvision's are ported from TensorFlow, with its batch norm.
-        members[name] = replace(members[name], numerics=Numerics())
-    without_se = tuple((*row[:4], _NO_SE) for row in _EFFICIENTNET)
-    rule = ScalingRule(stem=False, head=HeadScaling.FIXED, ends=False)
-    return members | _family(without_se, _LITE_MEMBERS, _TORCH_RELU6, rule)
+        found[name] = replace(found[name], numerics=Numerics())
+    lite0 = replace(
+        b0,
+        stages=tuple(replace(stage, se=None) for stage in b0.stages),
+        numerics=_TORCH_RELU6,
+        scaling=ScalingRule(stem=False, head=HeadScaling.FIXED, ends=False),
+    )
+    members = {
+        "1": (32, (16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1), 1280, 240, 0.2),
+        "2": (32, (16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1), 1280, 260, 0.3),
+        "3": (32, (24, 32, 48, 96, 136, 232, 384), (1, 3, 3, 5, 5, 6, 1), 1280, 280, 0.3),
+        "4": (32, (24, 32, 56, 112, 160, 272, 448), (1, 4, 4, 6, 6, 8, 1), 1280, 300, 0.3),
+    }
+    return found | {"efficientnet_lite0": lite0} | _family("efficientnet_lite", lite0, members)
 
 
 def _efficientnets_v2() -> dict[str, Architecture]:
-    torch = Numerics(bn_eps=1e-3, bn_momentum=0.1)
-    tensorflow = replace(torch, padding=Padding.SAME)
-    return (
-        _family(_V2, _V2_S, torch, ScalingRule())
-        | _family(_V2_LONG, _V2_M_L, torch, ScalingRule())
-        | _family(_V2, _V2_BASE_MEMBERS, tensorflow, ScalingRule(round_limit=0.0))
-    )
-
-
-def _mnasnet_b1(stem: int, channels: tuple[int, ...]) -> Architecture:
-    """MnasNet-B1 (Tan et al. 2019), its numerics as torchvision's."""
-    # operator, expansion, kernel, stride, repeats, skip
-    rows = (
-        (Operator.SEPARABLE, 1, 3, 1, 1, Skip.NONE),
-        (Operator.INVERTED, 3, 3, 2, 3, Skip.IDENTITY),
-        (Operator.INVERTED, 3, 5, 2, 3, Skip.IDENTITY),
-        (Operator.INVERTED, 6, 5, 2, 3, Skip.IDENTITY),
-        (Operator.INVERTED, 6, 3, 1, 2, Skip.IDENTITY),
-        (Operator.INVERTED, 6, 5, 2, 4, Skip.IDENTITY),
-        (Operator.INVERTED, 6, 3, 1, 1, Skip.IDENTITY),
-    )
-    return Architecture(
-        stem=Stem(stem),
-        stages=tuple(
-            Stage(operator, width, repeats, kernel, stride, expansion, skip=skip)
-            for width, (operator, expansion, kernel, stride, repeats, skip) in zip(
-                channels, rows, strict=True
-            )
+    """EfficientNetV2-S/M/L (Tan & Le 2021, table 4: tables, no rule) and B0…B3 (its official code),
+    at their evaluation resolution.
+    """
+    s = Architecture(
+        stem=Stem(24),
+        stages=(  # operator, channels, repeats, kernel, stride, expansion, SE
+            Stage(_FUSED, 24, 2, 3, 1, 1),
+            Stage(_FUSED, 48, 4, 3, 2, 4),
+            Stage(_FUSED, 64, 4, 3, 2, 4),
+            Stage(_INVERTED, 128, 6, 3, 2, 4, _SE),
+            Stage(_INVERTED, 160, 9, 3, 1, 6, _SE),
+            Stage(_INVERTED, 256, 15, 3, 2, 6, _SE),
         ),
         head=Head(1280),
-        numerics=Numerics(Activation.RELU, bn_eps=1e-5, bn_momentum=3e-4),
+        resolution=384,
+        numerics=Numerics(bn_eps=1e-3, bn_momentum=0.1),
         dropout=0.2,
-        scaling=ScalingRule(head=HeadScaling.FIXED),
+        stochastic_depth=0.2,
     )
+    longer = replace(s, stages=(*s.stages, Stage(_INVERTED, 512, 5, 3, 1, 6, _SE)))
+    base = replace(
+        s,
+        numerics=replace(s.numerics, padding=Padding.SAME),
+        scaling=ScalingRule(round_limit=0.0),
+    )
+    # stem, channels, repeats, head, resolution, dropout
+    m_l: dict[str, _Member] = {
+        "m": (24, (24, 48, 80, 160, 176, 304, 512), (3, 5, 5, 7, 14, 18, 5), 1280, 480, 0.3),
+        "l": (32, (32, 64, 96, 192, 224, 384, 640), (4, 7, 7, 10, 19, 25, 7), 1280, 480, 0.4),
+    }
+    b: dict[str, _Member] = {
+        "b0": (32, (16, 32, 48, 96, 112, 192), (1, 2, 2, 3, 5, 8), 1280, 224, 0.2),
+        "b1": (32, (16, 32, 48, 96, 112, 192), (2, 3, 3, 4, 6, 9), 1280, 240, 0.2),
+        "b2": (32, (16, 32, 56, 104, 120, 208), (2, 3, 3, 4, 6, 10), 1408, 260, 0.3),
+        "b3": (40, (16, 40, 56, 112, 136, 232), (2, 3, 3, 5, 7, 12), 1536, 300, 0.3),
+    }
+    prefix = "efficientnet_v2_"
+    return {"efficientnet_v2_s": s} | _family(prefix, longer, m_l) | _family(prefix, base, b)
 
 
 def _mnasnets() -> dict[str, Architecture]:
-    b1 = {
-        "mnasnet_b1_050": _mnasnet_b1(16, (8, 16, 24, 40, 48, 96, 160)),
-        "mnasnet_b1_075": _mnasnet_b1(24, (16, 24, 32, 64, 72, 144, 240)),
-        "mnasnet_b1_100": _mnasnet_b1(32, (16, 24, 40, 80, 96, 192, 320)),
-        "mnasnet_b1_130": _mnasnet_b1(40, (24, 32, 56, 104, 128, 248, 416)),
-    }
-    a1 = Architecture(  # MnasNet, figure 7
+    """MnasNet-A1 (Tan et al. 2019, figure 7), B1 at torchvision's widths, and Small."""
+    a1 = Architecture(
         stem=Stem(32),
         stages=(  # operator, channels, repeats, kernel, stride, expansion, SE
-            Stage(Operator.SEPARABLE, 16, 1, 3, 1, skip=Skip.NONE),
-            Stage(Operator.INVERTED, 24, 2, 3, 2, 6),
-            Stage(Operator.INVERTED, 40, 3, 5, 2, 3, _SE),
-            Stage(Operator.INVERTED, 80, 4, 3, 2, 6),
-            Stage(Operator.INVERTED, 112, 2, 3, 1, 6, _SE),
-            Stage(Operator.INVERTED, 160, 3, 5, 2, 6, _SE),
-            Stage(Operator.INVERTED, 320, 1, 3, 1, 6),
+            Stage(_SEPARABLE, 16, 1, 3, 1, skip=Skip.NONE),
+            Stage(_INVERTED, 24, 2, 3, 2, 6),
+            Stage(_INVERTED, 40, 3, 5, 2, 3, _SE),
+            Stage(_INVERTED, 80, 4, 3, 2, 6),
+            Stage(_INVERTED, 112, 2, 3, 1, 6, _SE),
+            Stage(_INVERTED, 160, 3, 5, 2, 6, _SE),
+            Stage(_INVERTED, 320, 1, 3, 1, 6),
         ),
         head=Head(1280),
         numerics=_TORCH_RELU,
         dropout=0.2,
         scaling=ScalingRule(head=HeadScaling.FIXED),
     )
+    b1 = replace(
+        a1,
+        stages=(
+            Stage(_SEPARABLE, 16, 1, 3, 1, 1, skip=Skip.NONE),
+            Stage(_INVERTED, 24, 3, 3, 2, 3),
+            Stage(_INVERTED, 40, 3, 5, 2, 3),
+            Stage(_INVERTED, 80, 3, 5, 2, 6),
+            Stage(_INVERTED, 96, 2, 3, 1, 6),
+            Stage(_INVERTED, 192, 4, 5, 2, 6),
+            Stage(_INVERTED, 320, 1, 3, 1, 6),
+        ),
+        numerics=replace(_TORCH_RELU, bn_momentum=3e-4),
+    )
     small = replace(
         a1,
         stem=Stem(8),
         stages=(
-            Stage(Operator.SEPARABLE, 8, 1, 3, 1),
-            Stage(Operator.INVERTED, 16, 1, 3, 2, 3),
-            Stage(Operator.INVERTED, 16, 2, 3, 2, 6),
-            Stage(Operator.INVERTED, 32, 4, 5, 2, 6, _SE),
-            Stage(Operator.INVERTED, 32, 3, 3, 1, 6, _SE),
-            Stage(Operator.INVERTED, 88, 3, 5, 2, 6, _SE),
-            Stage(Operator.INVERTED, 144, 1, 3, 1, 6),
+            Stage(_SEPARABLE, 8, 1, 3, 1),
+            Stage(_INVERTED, 16, 1, 3, 2, 3),
+            Stage(_INVERTED, 16, 2, 3, 2, 6),
+            Stage(_INVERTED, 32, 4, 5, 2, 6, _SE),
+            Stage(_INVERTED, 32, 3, 3, 1, 6, _SE),
+            Stage(_INVERTED, 88, 3, 5, 2, 6, _SE),
+            Stage(_INVERTED, 144, 1, 3, 1, 6),
         ),
     )
-    return {"mnasnet_a1": a1} | b1 | {"mnasnet_small": small}
+    repeats = (1, 3, 3, 3, 2, 4, 1)
+    widths: dict[str, _Member] = {
+        "050": (16, (8, 16, 24, 40, 48, 96, 160), repeats, 1280, 224, 0.2),
+        "075": (24, (16, 24, 32, 64, 72, 144, 240), repeats, 1280, 224, 0.2),
+        "100": (32, (16, 24, 40, 80, 96, 192, 320), repeats, 1280, 224, 0.2),
+        "130": (40, (24, 32, 56, 104, 128, 248, 416), repeats, 1280, 224, 0.2),
+    }
+    return {"mnasnet_a1": a1} | _family("mnasnet_b1_", b1, widths) | {"mnasnet_small": small}
 
 
 def _mobilenet_v1() -> Architecture:
@@ -269,7 +211,7 @@ def _mobilenet_v1() -> Architecture:
     return Architecture(
         stem=Stem(32),
         stages=tuple(
-            Stage(Operator.SEPARABLE, width, repeats, 3, stride, skip=Skip.NONE, linear=False)
+            Stage(_SEPARABLE, width, repeats, 3, stride, skip=Skip.NONE, linear=False)
             for width, repeats, stride in rows
         ),
         head=Head(0),
@@ -282,13 +224,13 @@ def _mobilenet_v2() -> Architecture:
     return Architecture(
         stem=Stem(32),
         stages=(  # operator, channels, repeats, kernel, stride, expansion
-            Stage(Operator.INVERTED, 16, 1, 3, 1, 1),
-            Stage(Operator.INVERTED, 24, 2, 3, 2, 6),
-            Stage(Operator.INVERTED, 32, 3, 3, 2, 6),
-            Stage(Operator.INVERTED, 64, 4, 3, 2, 6),
-            Stage(Operator.INVERTED, 96, 3, 3, 1, 6),
-            Stage(Operator.INVERTED, 160, 3, 3, 2, 6),
-            Stage(Operator.INVERTED, 320, 1, 3, 1, 6),
+            Stage(_INVERTED, 16, 1, 3, 1, 1),
+            Stage(_INVERTED, 24, 2, 3, 2, 6),
+            Stage(_INVERTED, 32, 3, 3, 2, 6),
+            Stage(_INVERTED, 64, 4, 3, 2, 6),
+            Stage(_INVERTED, 96, 3, 3, 1, 6),
+            Stage(_INVERTED, 160, 3, 3, 2, 6),
+            Stage(_INVERTED, 320, 1, 3, 1, 6),
         ),
         head=Head(1280),
         numerics=_TORCH_RELU6,
@@ -305,15 +247,15 @@ def _mobilenets_v3() -> dict[str, Architecture]:
     large = Architecture(
         stem=Stem(16),
         stages=(
-            Stage(Operator.INVERTED, 16, 1, 3, 1, 1, activation=relu),
-            Stage(Operator.INVERTED, 24, 1, 3, 2, 4, activation=relu),
-            Stage(Operator.INVERTED, 24, 1, 3, 1, 3, activation=relu),
-            Stage(Operator.INVERTED, 40, 3, 5, 2, 3, se, activation=relu),
-            Stage(Operator.INVERTED, 80, 1, 3, 2, 6),
-            Stage(Operator.INVERTED, 80, 1, 3, 1, 2.5),
-            Stage(Operator.INVERTED, 80, 2, 3, 1, 2.3),
-            Stage(Operator.INVERTED, 112, 2, 3, 1, 6, se),
-            Stage(Operator.INVERTED, 160, 3, 5, 2, 6, se),
+            Stage(_INVERTED, 16, 1, 3, 1, 1, activation=relu),
+            Stage(_INVERTED, 24, 1, 3, 2, 4, activation=relu),
+            Stage(_INVERTED, 24, 1, 3, 1, 3, activation=relu),
+            Stage(_INVERTED, 40, 3, 5, 2, 3, se, activation=relu),
+            Stage(_INVERTED, 80, 1, 3, 2, 6),
+            Stage(_INVERTED, 80, 1, 3, 1, 2.5),
+            Stage(_INVERTED, 80, 2, 3, 1, 2.3),
+            Stage(_INVERTED, 112, 2, 3, 1, 6, se),
+            Stage(_INVERTED, 160, 3, 5, 2, 6, se),
         ),
         head=Head(960, hidden=1280),
         numerics=Numerics(Activation.HARD_SWISH),
@@ -322,13 +264,13 @@ def _mobilenets_v3() -> dict[str, Architecture]:
     small = replace(
         large,
         stages=(
-            Stage(Operator.INVERTED, 16, 1, 3, 2, 1, se, activation=relu),
-            Stage(Operator.INVERTED, 24, 1, 3, 2, 72 / 16, activation=relu),
-            Stage(Operator.INVERTED, 24, 1, 3, 1, 88 / 24, activation=relu),
-            Stage(Operator.INVERTED, 40, 1, 5, 2, 4, se),
-            Stage(Operator.INVERTED, 40, 2, 5, 1, 6, se),
-            Stage(Operator.INVERTED, 48, 2, 5, 1, 3, se),
-            Stage(Operator.INVERTED, 96, 3, 5, 2, 6, se),
+            Stage(_INVERTED, 16, 1, 3, 2, 1, se, activation=relu),
+            Stage(_INVERTED, 24, 1, 3, 2, 72 / 16, activation=relu),
+            Stage(_INVERTED, 24, 1, 3, 1, 88 / 24, activation=relu),
+            Stage(_INVERTED, 40, 1, 5, 2, 4, se),
+            Stage(_INVERTED, 40, 2, 5, 1, 6, se),
+            Stage(_INVERTED, 48, 2, 5, 1, 3, se),
+            Stage(_INVERTED, 96, 3, 5, 2, 6, se),
         ),
         head=Head(576, hidden=1024),
     )
@@ -368,38 +310,23 @@ def _mobilenets_v4() -> dict[str, Architecture]:
         (256, 2, 0, 0, 1, 4),
         (256, 1, 5, 0, 1, 2),
     )
+
+    def network(
+        resolution: int, first: list[Stage], rows: tuple[tuple[int, ...], ...]
+    ) -> Architecture:
+        universal = [
+            Stage(_UNIVERSAL, channels, repeats, kernel, stride, expansion, start_kernel=start)
+            for channels, repeats, start, kernel, stride, expansion in rows
+        ]
+        head = Head(960, hidden=1280, hidden_norm=True)
+        return Architecture(Stem(32), (*first, *universal), head, resolution, numerics=_TORCH_RELU)
+
     # channels, kernel, stride
-    convolutions = ((32, 3, 2), (32, 1, 1), (96, 3, 2), (64, 1, 1))
-    first = {
-        "small": [
-            Stage(Operator.CONV, width, 1, kernel, stride, skip=Skip.NONE)
-            for width, kernel, stride in convolutions
-        ],
-        "medium": [Stage(Operator.FUSED, 48, 1, 3, 2, 4)],
-    }
+    plain = ((32, 3, 2), (32, 1, 1), (96, 3, 2), (64, 1, 1))
+    convs = [Stage(_CONV, c, 1, kernel, stride, skip=Skip.NONE) for c, kernel, stride in plain]
     return {
-        f"mobilenet_v4_conv_{name}": Architecture(
-            stem=Stem(32),
-            stages=(
-                *first[name],
-                *(
-                    Stage(
-                        Operator.UNIVERSAL,
-                        width,
-                        repeats,
-                        kernel,
-                        stride,
-                        expansion,
-                        start_kernel=start,
-                    )
-                    for width, repeats, start, kernel, stride, expansion in rows
-                ),
-            ),
-            head=Head(960, hidden=1280, hidden_norm=True),
-            resolution=resolution,
-            numerics=_TORCH_RELU,
-        )
-        for name, rows, resolution in (("small", small, 224), ("medium", medium, 256))
+        "mobilenet_v4_conv_small": network(224, convs, small),
+        "mobilenet_v4_conv_medium": network(256, [Stage(_FUSED, 48, 1, 3, 2, 4)], medium),
     }
 
 

@@ -18,6 +18,36 @@ from space.validation import InvalidInput
 
 GOLDEN = Path(__file__).with_name("golden_costs.csv")
 
+#: What each scaled member was published with: its base, width, depth and resolution.
+PUBLISHED = {
+    # EfficientNet official code, `efficientnet_params`: width, depth, resolution.
+    "efficientnet_b0": ("efficientnet_b0", 1.0, 1.0, 224),
+    "efficientnet_b1": ("efficientnet_b0", 1.0, 1.1, 240),
+    "efficientnet_b2": ("efficientnet_b0", 1.1, 1.2, 260),
+    "efficientnet_b3": ("efficientnet_b0", 1.2, 1.4, 300),
+    "efficientnet_b4": ("efficientnet_b0", 1.4, 1.8, 380),
+    "efficientnet_b5": ("efficientnet_b0", 1.6, 2.2, 456),
+    "efficientnet_b6": ("efficientnet_b0", 1.8, 2.6, 528),
+    "efficientnet_b7": ("efficientnet_b0", 2.0, 3.1, 600),
+    "efficientnet_b8": ("efficientnet_b0", 2.2, 3.6, 672),
+    # EfficientNet-Lite official code, `efficientnet_lite_params`.
+    "efficientnet_lite0": ("efficientnet_lite0", 1.0, 1.0, 224),
+    "efficientnet_lite1": ("efficientnet_lite0", 1.0, 1.1, 240),
+    "efficientnet_lite2": ("efficientnet_lite0", 1.1, 1.2, 260),
+    "efficientnet_lite3": ("efficientnet_lite0", 1.2, 1.4, 280),
+    "efficientnet_lite4": ("efficientnet_lite0", 1.4, 1.8, 300),
+    # EfficientNetV2 official code, `efficientnetv2_params` (evaluation size).
+    "efficientnet_v2_b0": ("efficientnet_v2_b0", 1.0, 1.0, 224),
+    "efficientnet_v2_b1": ("efficientnet_v2_b0", 1.0, 1.1, 240),
+    "efficientnet_v2_b2": ("efficientnet_v2_b0", 1.1, 1.2, 260),
+    "efficientnet_v2_b3": ("efficientnet_v2_b0", 1.2, 1.4, 300),
+    # MnasNet-B1's width multipliers, as torchvision ships them.
+    "mnasnet_b1_050": ("mnasnet_b1_100", 0.5, 1.0, 224),
+    "mnasnet_b1_075": ("mnasnet_b1_100", 0.75, 1.0, 224),
+    "mnasnet_b1_100": ("mnasnet_b1_100", 1.0, 1.0, 224),
+    "mnasnet_b1_130": ("mnasnet_b1_100", 1.3, 1.0, 224),
+}
+
 
 def golden_table() -> str:
     """The table of all presets, as CSV; `python tests/space/test_presets.py` writes it anew."""
@@ -66,26 +96,21 @@ def test_a_preset_comes_back_from_json(name):
     assert architecture.num_classes == 21_000
 
 
-@pytest.mark.parametrize("name", presets.PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_scaling_by_the_published_factors_gives_the_published_network(name):
     """The tables are written out, so this compares two sources; only what acts in training and
     numerics are each member's own."""
-    factors, member = presets.PUBLISHED[name], presets.load(name)
-    base = presets.load(factors.base)
-    scaled = scale(
-        base,
-        depth=factors.depth,
-        width=factors.width,
-        resolution=factors.resolution / base.resolution,
-    )
+    of, width, depth, resolution = PUBLISHED[name]
+    base, member = presets.load(of), presets.load(name)
+    scaled = scale(base, depth=depth, width=width, resolution=resolution / base.resolution)
     assert replace(scaled, numerics=member.numerics, dropout=member.dropout) == member
 
 
 def test_published_factors_are_those_of_the_reference(shared):
     text = (shared / "reference" / "efficientnet.csv").read_text("utf-8")
     for row in csv.DictReader(text.splitlines()):
-        factors = presets.PUBLISHED[row["model"]]
-        assert factors[1:] == (float(row["width"]), float(row["depth"]), int(row["resolution"]))
+        factors = PUBLISHED[row["model"]][1:]
+        assert factors == (float(row["width"]), float(row["depth"]), int(row["resolution"]))
         assert presets.load(row["model"]).dropout == float(row["dropout"])
 
 
