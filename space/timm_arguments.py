@@ -1,6 +1,6 @@
 """Architectures as timm's arguments: block strings, and what timm's classes take beside them.
 
-`to_timm` gives plain JSON data, from which `build_timm` makes timm build the same network;
+`to_timm` gives plain JSON data, with which timm builds the same network (`scaling.formats.timm`);
 `from_timm` reads such data back, or timm's published tables of block strings.
 
 A block string such as `ir_r2_k3_s2_e6_c24_se0.25` says operator, repeats, kernel, stride,
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from space.architecture import (
     Activation,
@@ -34,9 +34,6 @@ from space.architecture import (
     round_channels,
 )
 from space.validation import InvalidInput, strict_keys, validate
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _ACTIVATION_CODES = {
     Activation.RELU: "re",
@@ -91,7 +88,7 @@ class TimmArguments:
 
 
 def to_timm(architecture: Architecture) -> dict[str, Any]:
-    """Plain JSON data with which timm builds the same network (see `build_timm`).
+    """Plain JSON data with which timm builds the same network.
 
     Stage i, block j are timm's `blocks.i.j`, so that weights move by `space.convert`'s
     `timm_efficientnet` and `timm_mobilenet_v3`. Raises `InvalidInput` for what timm cannot build.
@@ -247,63 +244,12 @@ def _timm_squeezed(inner: int, expansion: float, ratio: float, squeeze: SqueezeE
     return round(inner * ratio) if squeeze.divisor == 1 else round_channels(inner * ratio)
 
 
-def build_timm(data: Mapping[str, Any]) -> nn.Module:
-    """timm's network for what `to_timm` gave; needs timm."""
-    from functools import partial
-
-    from timm.layers.create_act import get_act_layer
-    from timm.models import _efficientnet_builder as builder
-    from timm.models._efficientnet_blocks import SqueezeExcite as TimmSqueezeExcite
-    from timm.models.efficientnet import EfficientNet
-    from timm.models.mobilenetv3 import MobileNetV3
-    from torch.nn import BatchNorm2d
-
-    given = _read(data)
-    squeeze_excite = partial(
-        TimmSqueezeExcite,
-        gate_layer=given.se_gate.value,
-        force_act_layer=given.se_act_layer and get_act_layer(given.se_act_layer.value),
-        rd_round_fn=builder.round_channels if given.se_divisor == 8 else None,
-    )
-    models: dict[str, Callable[..., nn.Module]] = {
-        "EfficientNet": EfficientNet,
-        "MobileNetV3": partial(
-            MobileNetV3,
-            se_from_exp=given.se_from_exp,
-            head_norm=given.head_norm,
-            head_bias=not given.head_norm,
-        ),
-    }
-    decode: Callable[[list[list[str]]], Any] = builder.decode_arch_def
-    module = models[given.model](
-        block_args=decode([list(strings) for strings in given.arch_def]),
-        stem_size=given.stem_size,
-        num_features=given.num_features,
-        in_chans=given.in_chans,
-        num_classes=given.num_classes,
-        round_chs_fn=partial(builder.round_channels, multiplier=0),  # channels stay as they are
-        act_layer=get_act_layer(given.act_layer.value),
-        norm_layer=partial(BatchNorm2d, eps=given.bn_eps, momentum=given.bn_momentum),
-        se_layer=squeeze_excite,
-        pad_type=given.pad_type,
-        drop_rate=given.drop_rate,
-        drop_path_rate=given.drop_path_rate,
-    )
-    stem: Any = module.get_submodule("conv_stem")
-    stem.stride = (given.stem_stride, given.stem_stride)
-    return module
-
-
-def _read(data: Mapping[str, Any]) -> TimmArguments:
-    return validate(TimmArguments, dict(data), source="timm arguments")
-
-
 def from_timm(data: Mapping[str, Any]) -> Architecture:
     """The architecture of a network that timm builds from `data` (fields of `TimmArguments`).
 
     Raises `InvalidInput`, naming the block string, for what phiscale has no operator for.
     """
-    given = _read(data)
+    given = validate(TimmArguments, dict(data), source="timm arguments")
     strings = [string for group in given.arch_def for string in group]
     head = Head(given.num_features)
     drop_path = given.drop_path_rate

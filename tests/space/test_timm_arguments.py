@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from space import choices, convert, presets
 from space.architecture import Activation, Architecture, Gate, Head, Operator, Skip, Stage, Stem
 from space.network import build
-from space.timm_arguments import build_timm, from_timm, to_timm
+from space.timm_arguments import from_timm, to_timm
 from space.validation import InvalidInput
 
 MOBILE = [name for name in presets.names() if "resnet" not in name]
@@ -45,11 +47,41 @@ def moved_to_timm(architecture, state):
     return found
 
 
+def built_by_timm(data):
+    from timm.layers.create_act import get_act_layer
+    from timm.models import _efficientnet_builder as builder
+    from timm.models import efficientnet, mobilenetv3
+    from timm.models._efficientnet_blocks import SqueezeExcite
+
+    own = {}
+    if data["model"] == "MobileNetV3":
+        own = {"se_from_exp": data["se_from_exp"], "head_norm": data["head_norm"]}
+        own["head_bias"] = not data["head_norm"]
+    given = ("stem_size", "num_features", "in_chans", "num_classes", "pad_type")
+    given += ("drop_rate", "drop_path_rate")
+    module = getattr({"EfficientNet": efficientnet}.get(data["model"], mobilenetv3), data["model"])(
+        block_args=builder.decode_arch_def(data["arch_def"]),
+        round_chs_fn=partial(builder.round_channels, multiplier=0),  # channels stay as they are
+        act_layer=get_act_layer(data["act_layer"]),
+        norm_layer=partial(nn.BatchNorm2d, eps=data["bn_eps"], momentum=data["bn_momentum"]),
+        se_layer=partial(
+            SqueezeExcite,
+            gate_layer=data["se_gate"],
+            force_act_layer=data["se_act_layer"] and get_act_layer(data["se_act_layer"]),
+            rd_round_fn=builder.round_channels if data["se_divisor"] == 8 else None,
+        ),
+        **{name: data[name] for name in given},
+        **own,
+    )
+    module.conv_stem.stride = (data["stem_stride"],) * 2
+    return module
+
+
 def assert_timm_builds_the_same(architecture, calibrated):
     with torch.device("meta"):
         network = build(architecture)
     network = calibrated(network)
-    module = build_timm(to_timm(architecture))
+    module = built_by_timm(to_timm(architecture))
     module.load_state_dict(moved_to_timm(architecture, network.state_dict()))
     image = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
