@@ -7,13 +7,14 @@ is left over on either side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from space import presets
 from space.architecture import Architecture, Block, Numerics, Padding, Skip
-from space.layers import LayerKind, Path, layers
+from space.layers import Path, layers, tensor_shapes
 from space.validation import InvalidInput, one_of
 
 if TYPE_CHECKING:
@@ -49,19 +50,17 @@ _PIXELS: Mapping[str, PixelStatistics] = {
 }
 Names = dict[str, str]
 
+#: Our modules' names, and those of another library.
+Layout = Callable[[Architecture], Names]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A network of another library: the preset that it is, its names, and its own numerics.
-
-    `names` maps our modules to theirs; `hidden_is_convolution` where their hidden layer's weight
-    has two axes more (of length 1).
-    """
+    """A network of another library: the preset that it is, its names, and its own numerics."""
 
     preset: str
-    names: Callable[[Architecture], Names]
+    names: Layout
     numerics: Numerics
-    hidden_is_convolution: bool = False
 
     def architecture(self, num_classes: int = 1000, in_channels: int = 3) -> Architecture:
         """The preset with the source's numerics."""
@@ -96,41 +95,19 @@ def recognised(state: State, hint: str = "") -> tuple[str, ...]:
     Networks that differ in numerics alone (timm's `tf_` forms) have the same tensors: those whose
     name stands in `hint`, such as the name of a file, come first, and the longest before others.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    found = [name for name, given in _SOURCES.items() if _has_tensors_of(given, shapes)]
-    plain = hint.lower().replace("-", "_")
+
+    def fits(name: str) -> bool:
+        try:
+            from_source(name, state)
+        except InvalidInput:
+            return False
+        return True
 
     def rank(name: str) -> tuple[bool, int]:
-        network = name.partition("/")[2].replace("-", "_")
+        network, plain = name.partition("/")[2].replace("-", "_"), hint.lower().replace("-", "_")
         return network not in plain, -len(network) if network in plain else 0
 
-    return tuple(sorted(found, key=rank))
-
-
-def _has_tensors_of(given: Source, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a state dict has these names and shapes, whatever its classes and colours."""
-    architecture = given.architecture()
-    names = given.names(architecture)
-    places = {theirs: ours for ours, theirs in names.items()}
-    stem, classifier = names["stem.conv"], names["classifier"]
-    first = shapes.get(f"{stem}.weight")
-    if first is None or f"{classifier}.weight" not in shapes:
-        return False
-    adapted = replace(
-        architecture, in_channels=first[1], num_classes=shapes[f"{classifier}.weight"][0]
-    )
-    expected = tensor_shapes(adapted)
-    found = {}
-    for name, shape in shapes.items():
-        module, _, kind = name.rpartition(".")
-        if module not in places:
-            return False
-        mine = f"{places[module]}.{kind}"
-        found[mine] = shape[:2] if mine == "hidden.linear.weight" else shape
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    return found.keys() | counters == expected.keys() and all(
-        shape == expected[name] for name, shape in found.items()
-    )
+    return tuple(sorted(filter(fits, _SOURCES), key=rank))
 
 
 def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor]]:
@@ -140,16 +117,14 @@ def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor
     missing, left over, or of another shape.
     """
     given = source(name)
-    names = given.names(given.architecture())
-    ours = {theirs: module for module, theirs in names.items()}
+    ours = {theirs: module for module, theirs in given.names(given.architecture()).items()}
     found: dict[str, Tensor] = {}
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
         if module not in ours:
             raise InvalidInput(f"{name}: there is no place for the tensor {key}")
-        mine = f"{ours[module]}.{kind}"
-        is_hidden = given.hidden_is_convolution and mine == "hidden.linear.weight"
-        found[mine] = tensor.flatten(1) if is_hidden else tensor
+        linear = ours[module] == "hidden.linear" and tensor.shape[2:] == (1, 1)
+        found[f"{ours[module]}.{kind}"] = tensor.flatten(1) if linear else tensor
     return _checked(name, given, found), found
 
 
@@ -162,18 +137,23 @@ def to_source(name: str, state: State) -> dict[str, Tensor]:
     names, found = given.names(_checked(name, given, state)), {}
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
-        is_hidden = given.hidden_is_convolution and key == "hidden.linear.weight"
-        found[f"{names[module]}.{kind}"] = tensor[:, :, None, None] if is_hidden else tensor
+        # timm's hidden layer is a 1×1 convolution.
+        convolution = names[module] == "conv_head" and tensor.ndim == 2
+        found[f"{names[module]}.{kind}"] = tensor[:, :, None, None] if convolution else tensor
     return found
 
 
 def _checked(name: str, given: Source, state: State) -> Architecture:
     """The architecture of a whole state dict of ours, which came from or goes to a source."""
-    for key in ("classifier.weight", "stem.conv.weight"):
+    sizes = []
+    for key, axes, axis in (("classifier.weight", 2, 0), ("stem.conv.weight", 4, 1)):
         if key not in state:
-            raise InvalidInput(f"{name}: these are no weights of it: there is no {key}")
-    classes, channels = len(state["classifier.weight"]), state["stem.conv.weight"].shape[1]
-    architecture = given.architecture(classes, channels)
+            raise InvalidInput(f"{name}: these are not its weights: {key} is missing")
+        shape = tuple(state[key].shape)
+        if len(shape) != axes or not shape[axis]:
+            raise InvalidInput(f"{name}: {key}: {axes} axes are needed, but got shape {shape}")
+        sizes.append(shape[axis])
+    architecture = given.architecture(*sizes)
     expected = tensor_shapes(architecture)
     for key, tensor in state.items():
         needed, shape = expected.get(key), tuple(tensor.shape)
@@ -188,35 +168,17 @@ def _checked(name: str, given: Source, state: State) -> Architecture:
     return architecture
 
 
-def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in the state dict of the network of `architecture`, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers(architecture):
-        kernel = (layer.kernel,) * 2 if layer.kind is LayerKind.CONVOLUTION else ()
-        channels = layer.in_channels // layer.groups
-        shapes[f"{layer.module}.weight"] = (layer.out_channels, channels, *kernel)
-        if layer.bias:
-            shapes[f"{layer.module}.bias"] = (layer.out_channels,)
-        if layer.norm:
-            for kind in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"{layer.norm_module}.{kind}"] = (layer.out_channels,)
-            shapes[f"{layer.norm_module}.num_batches_tracked"] = ()
-    return shapes
+def _blocks(architecture: Architecture) -> Iterator[tuple[str, int, int, Block]]:
+    """Every block with its name, the number of its stage, and its own number there."""
+    for number, stage in enumerate(architecture.blocks()):
+        for index, block in enumerate(stage):
+            yield f"stages.{number}.{index}", number, index, block
 
 
 def _branch(block: Block) -> list[str]:
     """The modules of a block's branch, in order: `squeeze` is one, whatever it consists of."""
-    found = [
-        layer.name.partition(".")[0] for layer in layers(block) if layer.path is not Path.SHORTCUT
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _blocks(architecture: Architecture) -> Iterator[tuple[int, int, Block]]:
-    """Every block with the number of its stage, and its own in there."""
-    for number, stage in enumerate(architecture.blocks()):
-        for index, block in enumerate(stage):
-            yield number, index, block
+    names = [layer.name for layer in layers(block) if layer.path is not Path.SHORTCUT]
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 def _conv_norm(ours: str, conv: str, norm: str) -> Names:
@@ -227,236 +189,130 @@ def _squeeze(ours: str, reduce: str, expand: str) -> Names:
     return {f"{ours}.squeeze.reduce": reduce, f"{ours}.squeeze.expand": expand}
 
 
-def _sequential(ours: str, theirs: str, block: Block) -> Names:
-    """torchvision's blocks: part k is `theirs.k`, of a convolution (0) and its batch norm (1)."""
-    names: Names = {}
-    for place, part in enumerate(_branch(block)):
-        unit = f"{theirs}.{place}"
-        if part == "squeeze":
-            names |= _squeeze(ours, f"{unit}.fc1", f"{unit}.fc2")
-        else:
-            names |= _conv_norm(f"{ours}.{part}", f"{unit}.0", f"{unit}.1")
+def _torchvision(
+    architecture: Architecture, *, by_stage: bool, inside: str, classifier: str
+) -> Names:
+    """`features` is a Sequential of stem, stages or blocks, and head; `inside` is a block's branch.
+
+    Part k of a branch is k, of a convolution (0) and its batch norm (1).
+    """
+    names, last = _conv_norm("stem", "features.0.0", "features.0.1"), 0
+    for place, (ours, number, index, block) in enumerate(_blocks(architecture), start=1):
+        last = number + 1 if by_stage else place
+        theirs = f"features.{last}.{index}.{inside}" if by_stage else f"features.{last}.{inside}"
+        for count, part in enumerate(_branch(block)):
+            unit = f"{theirs}.{count}"
+            if part == "squeeze":
+                names |= _squeeze(ours, f"{unit}.fc1", f"{unit}.fc2")
+            else:
+                names |= _conv_norm(f"{ours}.{part}", f"{unit}.0", f"{unit}.1")
+    names |= _conv_norm("head", f"features.{last + 1}.0", f"features.{last + 1}.1")
+    return names | {"classifier": classifier}
+
+
+def _torchvision_efficientnet(architecture: Architecture) -> Names:
+    return _torchvision(architecture, by_stage=True, inside="block", classifier="classifier.1")
+
+
+def _torchvision_mobilenet_v3(architecture: Architecture) -> Names:
+    names = _torchvision(architecture, by_stage=False, inside="block", classifier="classifier.3")
+    return names | {"hidden.linear": "classifier.0"}
+
+
+def _torchvision_mobilenet_v2(architecture: Architecture) -> Names:
+    """A branch's last convolution and batch norm stand side by side in it."""
+    names = _torchvision(architecture, by_stage=False, inside="conv", classifier="classifier.1")
+    for ours, *_ in _blocks(architecture):
+        branch, last, _ = names[f"{ours}.project.conv"].rsplit(".", 2)
+        names |= _conv_norm(f"{ours}.project", f"{branch}.{last}", f"{branch}.{int(last) + 1}")
     return names
 
 
-def torchvision_efficientnet(architecture: Architecture) -> Names:
-    """EfficientNet and EfficientNetV2: a Sequential of stages."""
-    last = f"features.{len(architecture.stages) + 1}"
-    names = _conv_norm("stem", "features.0.0", "features.0.1")
-    for number, index, block in _blocks(architecture):
-        ours = f"stages.{number}.{index}"
-        names |= _sequential(ours, f"features.{number + 1}.{index}.block", block)
-    return names | _conv_norm("head", f"{last}.0", f"{last}.1") | {"classifier": "classifier.1"}
-
-
-def torchvision_mobilenet_v3(architecture: Architecture) -> Names:
-    """A Sequential of blocks, whatever their stage."""
-    names = _conv_norm("stem", "features.0.0", "features.0.1")
-    place = 0
-    for place, (number, index, block) in enumerate(_blocks(architecture), start=1):
-        names |= _sequential(f"stages.{number}.{index}", f"features.{place}.block", block)
-    names |= _conv_norm("head", f"features.{place + 1}.0", f"features.{place + 1}.1")
-    return names | {"hidden.linear": "classifier.0", "classifier": "classifier.3"}
-
-
-def torchvision_mobilenet_v2(architecture: Architecture) -> Names:
-    """A Sequential of blocks; their last convolution and its batch norm stand side by side."""
-    names = _conv_norm("stem", "features.0.0", "features.0.1")
-    place = 0
-    for place, (number, index, block) in enumerate(_blocks(architecture), start=1):
-        theirs, last = f"features.{place}.conv", len(_branch(block)) - 1
-        ours = f"stages.{number}.{index}"
-        names |= _sequential(ours, theirs, block)
-        names |= _conv_norm(f"{ours}.project", f"{theirs}.{last}", f"{theirs}.{last + 1}")
-    names |= _conv_norm("head", f"features.{place + 1}.0", f"features.{place + 1}.1")
-    return names | {"classifier": "classifier.1"}
-
-
-def torchvision_mnasnet(architecture: Architecture) -> Names:
+def _torchvision_mnasnet(architecture: Architecture) -> Names:
     """One Sequential; stem and first block unrolled in it, with an activation between."""
     names = _conv_norm("stem", "layers.0", "layers.1")
     names |= _conv_norm("stages.0.0.depthwise", "layers.3", "layers.4")
     names |= _conv_norm("stages.0.0.project", "layers.6", "layers.7")
-    for number, index, block in _blocks(architecture):
+    for ours, number, index, block in _blocks(architecture):
         theirs = f"layers.{number + 7}.{index}.layers"
         for place, part in enumerate(_branch(block) if number > 0 else ()):
-            ours = f"stages.{number}.{index}.{part}"
-            names |= _conv_norm(ours, f"{theirs}.{3 * place}", f"{theirs}.{3 * place + 1}")
+            unit = f"{theirs}.{3 * place}", f"{theirs}.{3 * place + 1}"
+            names |= _conv_norm(f"{ours}.{part}", *unit)
     return names | _conv_norm("head", "layers.14", "layers.15") | {"classifier": "classifier.1"}
 
 
-def resnet(architecture: Architecture) -> Names:
+def _resnet(architecture: Architecture) -> Names:
     """torchvision's and timm's ResNets alike."""
-    names = _conv_norm("stem", "conv1", "bn1")
-    for number, index, block in _blocks(architecture):
-        ours, theirs = f"stages.{number}.{index}", f"layer{number + 1}.{index}"
+    names = _conv_norm("stem", "conv1", "bn1") | {"classifier": "fc"}
+    for ours, number, index, block in _blocks(architecture):
+        theirs = f"layer{number + 1}.{index}"
         for place, part in enumerate(_branch(block), start=1):
             names |= _conv_norm(f"{ours}.{part}", f"{theirs}.conv{place}", f"{theirs}.bn{place}")
         if block.shortcut is Skip.PROJECTION:
             down = f"{theirs}.downsample"
             names |= _conv_norm(f"{ours}.shortcut", f"{down}.0", f"{down}.1")
-    return names | {"classifier": "fc"}
-
-
-def _timm_block(ours: str, theirs: str, block: Block) -> Names:
-    names: Names = {}
-    for part in block.operator.form.parts:
-        conv, norm = part.timm
-        names |= _conv_norm(f"{ours}.{part.name}", f"{theirs}.{conv}", f"{theirs}.{norm}")
-    if block.squeeze_channels:
-        names |= _squeeze(ours, f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
     return names
 
 
-def timm_efficientnet(architecture: Architecture) -> Names:
-    """timm's `EfficientNet` class, which has most mobile networks, with our stages."""
-    names = _conv_norm("stem", "conv_stem", "bn1")
-    for number, index, block in _blocks(architecture):
-        names |= _timm_block(f"stages.{number}.{index}", f"blocks.{number}.{index}", block)
-    if architecture.head.channels:
-        names |= _conv_norm("head", "conv_head", "bn2")
-    return names | {"classifier": "classifier"}
+def timm_layout(architecture: Architecture, begins: list[bool] | None = None) -> Names:
+    """timm's `EfficientNet` class, or where there is a hidden layer, its `MobileNetV3`.
+
+    A stage of ours begins one of timm's where `begins` says so, or everywhere.
+    """
+    names = _conv_norm("stem", "conv_stem", "bn1") | {"classifier": "classifier"}
+    stage = place = -1
+    for ours, number, index, block in _blocks(architecture):
+        new = index == 0 and (begins is None or begins[number])
+        stage, place = (stage + 1, 0) if new else (stage, place + 1)
+        theirs = f"blocks.{stage}.{place}"
+        for part in block.operator.form.parts:
+            conv, norm = part.timm
+            names |= _conv_norm(f"{ours}.{part.name}", f"{theirs}.{conv}", f"{theirs}.{norm}")
+        if block.squeeze_channels:
+            names |= _squeeze(ours, f"{theirs}.se.conv_reduce", f"{theirs}.se.conv_expand")
+    head = architecture.head
+    if head.hidden:  # the head is a stage of its own
+        names |= _conv_norm("head", f"blocks.{stage + 1}.0.conv", f"blocks.{stage + 1}.0.bn1")
+        hidden = _conv_norm("hidden", "conv_head", "norm_head")
+        return names | (hidden if head.hidden_norm else {"hidden.linear": "conv_head"})
+    return names | (_conv_norm("head", "conv_head", "bn2") if head.channels else {})
 
 
-def timm_mobilenet_v3(architecture: Architecture) -> Names:
-    """timm's `MobileNetV3` class with our stages; the head is a stage of its own there."""
-    names = timm_efficientnet(architecture)
-    head = f"blocks.{len(architecture.stages)}.0"
-    if architecture.head.channels:
-        names |= _conv_norm("head", f"{head}.conv", f"{head}.bn1")
-    if architecture.head.hidden_norm:
-        return names | _conv_norm("hidden", "conv_head", "norm_head")
-    return names | {"hidden.linear": "conv_head"}
-
-
-def _timm_published_v3(architecture: Architecture) -> Names:
-    """timm's own MobileNetV3s: there a new stage begins only where the channels change."""
+def _timm_mobilenet_v3(architecture: Architecture) -> Names:
+    """A stage of timm's begins only where the channels change."""
     widths = [stage.channels for stage in architecture.stages]
     changes = [width != before for before, width in zip([0, *widths], widths, strict=False)]
-    return _timm_regrouped(architecture, changes)
+    return timm_layout(architecture, changes)
 
 
-def _timm_published_v4(architecture: Architecture) -> Names:
-    """timm's own MobileNetV4s: there a new stage begins only at a stride."""
-    return _timm_regrouped(architecture, [stage.stride > 1 for stage in architecture.stages])
+def _timm_mobilenet_v4(architecture: Architecture) -> Names:
+    """A stage of timm's begins only at a stride."""
+    return timm_layout(architecture, [stage.stride > 1 for stage in architecture.stages])
 
 
-def _timm_regrouped(architecture: Architecture, begins: Sequence[bool]) -> Names:
-    """Names where a stage of ours begins one of timm's only where `begins` says so."""
-    ours = architecture.stages
-    names = timm_mobilenet_v3(architecture)
-    moved: Names = {}
-    number = index = -1
-    for stage, blocks in enumerate(architecture.blocks()):
-        for place in range(len(blocks)):
-            new = place == 0 and begins[stage]
-            number, index = (number + 1, 0) if new else (number, index + 1)
-            moved[f"blocks.{stage}.{place}."] = f"blocks.{number}.{index}."
-    moved[f"blocks.{len(ours)}.0."] = f"blocks.{number + 1}.0."
-    return {mine: _moved(theirs, moved) for mine, theirs in names.items()}
-
-
-def _moved(name: str, prefixes: Names) -> str:
-    for before, after in prefixes.items():
-        if name.startswith(before):
-            return after + name.removeprefix(before)
-    return name
-
-
-def efficientnet_pytorch(architecture: Architecture) -> Names:
+def _efficientnet_pytorch(architecture: Architecture) -> Names:
     """EfficientNet-PyTorch (lukemelas) and its port to Lite: one list of blocks."""
     names = _conv_norm("stem", "_conv_stem", "_bn0") | _conv_norm("head", "_conv_head", "_bn1")
     convolutions = {"expand": "_expand_conv", "depthwise": "_depthwise_conv"}
     norms = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
-    for place, (number, index, block) in enumerate(_blocks(architecture)):
-        ours, theirs = f"stages.{number}.{index}", f"_blocks.{place}"
-        for part in block.operator.form.parts:
-            conv = convolutions.get(part.name, "_project_conv")
-            names |= _conv_norm(
-                f"{ours}.{part.name}", f"{theirs}.{conv}", f"{theirs}.{norms[part.name]}"
-            )
+    for place, (ours, _, _, block) in enumerate(_blocks(architecture)):
+        theirs = f"_blocks.{place}"
+        for part in (part.name for part in block.operator.form.parts):
+            conv = convolutions.get(part, "_project_conv")
+            names |= _conv_norm(f"{ours}.{part}", f"{theirs}.{conv}", f"{theirs}.{norms[part]}")
         if block.squeeze_channels:
             names |= _squeeze(ours, f"{theirs}._se_reduce", f"{theirs}._se_expand")
     return names | {"classifier": "_fc"}
 
 
-def _official(numerics: Numerics) -> Numerics:
-    """The official code's batch norm and padding, as EfficientNet-PyTorch keeps them."""
-    return replace(numerics, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.01)
-
-
-def _tensorflow(numerics: Numerics) -> Numerics:
-    """timm's `tf_` networks: TensorFlow's padding and batch norm."""
-    return replace(numerics, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.1)
-
-
-def _torch(numerics: Numerics) -> Numerics:
-    """timm's others: torch's batch norm."""
-    return replace(numerics, padding=Padding.SYMMETRIC, bn_eps=1e-5, bn_momentum=0.1)
-
-
-def _all_sources() -> Iterator[tuple[str, Source]]:
-    for preset in presets.names():
-        own = presets.load(preset).numerics
-        for name in _torchvision_names(preset):
-            yield f"torchvision/{name}", Source(preset, _torchvision_layout(preset), own)
-        for name in _timm_names(preset):
-            numerics = _tensorflow(own) if name.startswith("tf_") else _torch(own)
-            yield f"timm/{name}", _timm_source(preset, numerics)
-        if preset.startswith(("efficientnet_b", "efficientnet_lite")):
-            name = preset.replace("_", "-")
-            yield (
-                f"efficientnet_pytorch/{name}",
-                Source(preset, efficientnet_pytorch, _official(own)),
-            )
-
-
-def _timm_source(preset: str, numerics: Numerics) -> Source:
-    if "resnet" in preset:
-        return Source(preset, resnet, numerics)
-    if preset.startswith("mobilenet_v3"):
-        return Source(preset, _timm_published_v3, numerics, hidden_is_convolution=True)
-    if preset.startswith("mobilenet_v4"):
-        return Source(preset, _timm_published_v4, numerics)
-    return Source(preset, timm_efficientnet, numerics)
-
-
-def _torchvision_layout(preset: str) -> Callable[[Architecture], Names]:
-    for prefix, layout in _TORCHVISION.items():
-        if preset.startswith(prefix):
-            return layout
-    raise AssertionError(preset)
-
-
-#: torchvision's layouts by the beginning of the preset's name.
-_TORCHVISION: Mapping[str, Callable[[Architecture], Names]] = {
-    "efficientnet": torchvision_efficientnet,
-    "mnasnet": torchvision_mnasnet,
-    "mobilenet_v2": torchvision_mobilenet_v2,
-    "mobilenet_v3": torchvision_mobilenet_v3,
-    "resnet": resnet,
-    "wide_resnet": resnet,
+#: The presets that torchvision has, and their layouts.
+_TORCHVISION: Mapping[str, Layout] = {
+    r"efficientnet_(b[0-7]|v2_[sml])": _torchvision_efficientnet,
+    r"mnasnet_b1_\d+": _torchvision_mnasnet,
+    r"mobilenet_v2": _torchvision_mobilenet_v2,
+    r"mobilenet_v3_\w+": _torchvision_mobilenet_v3,
+    r"resnet(18|34|50|101|152)|wide_resnet\w+": _resnet,
 }
-_MNASNET_WIDTHS = {"050": "0_5", "075": "0_75", "100": "1_0", "130": "1_3"}
-#: Presets that torchvision does not have.
-_NOT_IN_TORCHVISION = (
-    "efficientnet_b8",
-    "efficientnet_lite",
-    "efficientnet_v2_b",
-    "mnasnet_a1",
-    "mnasnet_small",
-    "mobilenet_v1",
-    "mobilenet_v4",
-    "resnet200",
-)
-
-
-def _torchvision_names(preset: str) -> list[str]:
-    if preset.startswith(_NOT_IN_TORCHVISION):
-        return []
-    if preset.startswith("mnasnet_b1_"):
-        return [f"mnasnet{_MNASNET_WIDTHS[preset[-3:]]}"]
-    return [preset]
 
 
 def _timm_names(preset: str) -> list[str]:
@@ -481,6 +337,36 @@ def _timm_names(preset: str) -> list[str]:
             return [f"mobilenetv3_{size}_100", f"tf_mobilenetv3_{size}_100"]
         case _:
             return [preset]
+
+
+def _timm_published(preset: str) -> Layout:
+    if "resnet" in preset:
+        return _resnet
+    published = {"mobilenet_v3": _timm_mobilenet_v3, "mobilenet_v4": _timm_mobilenet_v4}
+    return published.get(preset[:12], timm_layout)
+
+
+def _all_sources() -> Iterator[tuple[str, Source]]:
+    for preset in presets.names():
+        own = presets.load(preset).numerics
+        for pattern, layout in _TORCHVISION.items():
+            if re.fullmatch(pattern, preset):
+                name = preset
+                if "mnasnet" in preset:  # 050 is 0_5 there
+                    name = f"mnasnet{int(preset[-3:]) / 100}".replace(".", "_")
+                yield f"torchvision/{name}", Source(preset, layout, own)
+        for name in _timm_names(preset):
+            # timm's `tf_` networks have TensorFlow's padding and batch norm, its others torch's.
+            padding, eps = (
+                (Padding.SAME, 1e-3) if name.startswith("tf_") else (Padding.SYMMETRIC, 1e-5)
+            )
+            numerics = replace(own, padding=padding, bn_eps=eps, bn_momentum=0.1)
+            yield f"timm/{name}", Source(preset, _timm_published(preset), numerics)
+        if preset.startswith(("efficientnet_b", "efficientnet_lite")):
+            # The official code's batch norm and padding.
+            numerics = replace(own, padding=Padding.SAME, bn_eps=1e-3, bn_momentum=0.01)
+            name = preset.replace("_", "-")
+            yield f"efficientnet_pytorch/{name}", Source(preset, _efficientnet_pytorch, numerics)
 
 
 _SOURCES: Mapping[str, Source] = dict(_all_sources())

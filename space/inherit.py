@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from space.architecture import Activation, Architecture, Operator, Skip
 from space.channel_groups import ChannelGraph, ChannelMap, ClassNames, Order, Place, WiredLayer
-from space.layers import Layer, Path
+from space.layers import Layer, Path, tensor_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ def _inherited(
     from space.network import build
 
     weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-    _check(weights, ChannelGraph(source))
+    _check(weights, source)
     if classes is not None:
         counts, outputs = [*map(len, classes)], [source.num_classes, target.num_classes]
         if counts != outputs:
@@ -115,23 +115,16 @@ def _inherited(
     return Inherited(new, count / total, tuple(dict.fromkeys(_notes(channel_map))))
 
 
-def _check(weights: Mapping[str, Tensor], graph: ChannelGraph) -> None:
-    for wired in graph.layers:
-        layer = wired.layer
-        names = [f"{layer.module}.weight"]
-        names += [f"{layer.module}.bias"] if layer.bias else []
-        if layer.norm:
-            kinds = ("weight", "bias", "running_mean", "running_var")
-            names += [f"{layer.norm_module}.{kind}" for kind in kinds]
-        for name in names:
-            if name not in weights:
-                raise ValueError(f"weights must hold every tensor of the source, but lack {name}")
-        first = weights[names[0]]
-        expected = (layer.out_channels, layer.in_channels // layer.groups)
-        if first.shape[:2] != expected or any(side != layer.kernel for side in first.shape[2:]):
+def _check(weights: Mapping[str, Tensor], source: Architecture) -> None:
+    for name, shape in tensor_shapes(source).items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in weights:
+            raise ValueError(f"weights must hold every tensor of the source, but lack {name}")
+        if weights[name].shape != shape:
             raise ValueError(
-                f"weights must be the source's, where {names[0]} has shape {expected} and kernel "
-                f"{layer.kernel}, but got {tuple(first.shape)}"
+                f"weights must be the source's, where {name} has shape {shape}, "
+                f"but got {tuple(weights[name].shape)}"
             )
 
 

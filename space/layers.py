@@ -204,6 +204,22 @@ def layers(described: Block | Architecture) -> tuple[Layer, ...]:
     )
 
 
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the state dict of the network of `architecture`, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers(architecture):
+        kernel = (layer.kernel,) * 2 if layer.kind is LayerKind.CONVOLUTION else ()
+        channels = layer.in_channels // layer.groups
+        shapes[f"{layer.module}.weight"] = (layer.out_channels, channels, *kernel)
+        if layer.bias:
+            shapes[f"{layer.module}.bias"] = (layer.out_channels,)
+        if layer.norm:
+            for kind in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{layer.norm_module}.{kind}"] = (layer.out_channels,)
+            shapes[f"{layer.norm_module}.num_batches_tracked"] = ()
+    return shapes
+
+
 def stem_layer(architecture: Architecture) -> Layer:
     """The first convolution."""
     stem = architecture.stem

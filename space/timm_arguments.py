@@ -90,8 +90,8 @@ class TimmArguments:
 def to_timm(architecture: Architecture) -> dict[str, Any]:
     """Plain JSON data with which timm builds the same network.
 
-    Stage i, block j are timm's `blocks.i.j`, so that weights move by `space.convert`'s
-    `timm_efficientnet` and `timm_mobilenet_v3`. Raises `InvalidInput` for what timm cannot build.
+    Stage i, block j are timm's `blocks.i.j`, so that weights move by `space.convert.timm_layout`.
+    Raises `InvalidInput` for what timm cannot build.
     """
     head, numerics = architecture.head, architecture.numerics
     _check_frame(architecture)

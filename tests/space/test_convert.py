@@ -93,8 +93,11 @@ def test_wrong_weights_are_refused_by_name(witness):
         convert.from_source(name, state | {"extra.weight": state["fc.weight"]})
     with pytest.raises(InvalidInput, match=r"stem.norm.weight: shape \(64,\) is needed"):
         convert.from_source(name, state | {"bn1.weight": state["fc.bias"]})
-    with pytest.raises(InvalidInput, match=r"there is no classifier\.weight"):
+    with pytest.raises(InvalidInput, match=r"not its weights: classifier\.weight is missing"):
         convert.from_source(name, {"conv1.weight": state["conv1.weight"]})
+    for shape in ((), (0, 512), (1000, 512, 1)):
+        with pytest.raises(InvalidInput, match=r"classifier.weight: 2 axes are needed, but got"):
+            convert.from_source(name, state | {"fc.weight": torch.zeros(shape)})
     del state["layer1.0.conv1.weight"]
     with pytest.raises(InvalidInput, match=r"1 tensors are missing, the first is stages.0.0.first"):
         convert.from_source(name, state)

@@ -25,7 +25,7 @@ from space.architecture import (
 )
 from space.cost import cost
 from space.inherit import inherit, sorted_by_importance
-from space.layers import layers
+from space.layers import layers, tensor_shapes
 from space.network import build
 from space.weights import read_weights
 from tests.space.strategies import ARCHITECTURES
@@ -81,7 +81,7 @@ def decoded(name, seed, count):
 @pytest.mark.parametrize("name", presets.names())
 def test_a_network_inherits_itself_bit_for_bit(name):
     architecture = presets.load(name, 10)
-    shapes = convert.tensor_shapes(architecture)
+    shapes = tensor_shapes(architecture)
     weights = {
         key: torch.full(shape, 1.0 + number) for number, (key, shape) in enumerate(shapes.items())
     }

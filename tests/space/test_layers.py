@@ -8,8 +8,7 @@ from torch import nn
 from space import presets
 from space.architecture import Numerics, Operator, Skip
 from space.blocks import ACTIVATIONS, BLOCKS, GATES, ConvNorm, SqueezeExcite
-from space.convert import tensor_shapes
-from space.layers import At, Channels, Path, layers
+from space.layers import At, Channels, Path, layers, tensor_shapes
 from space.network import build
 from tests.space.strategies import ARCHITECTURES
 

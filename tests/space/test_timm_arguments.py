@@ -36,9 +36,7 @@ def expressible(architecture):
 
 
 def moved_to_timm(architecture, state):
-    hidden = bool(architecture.head.hidden)
-    layout = convert.timm_mobilenet_v3 if hidden else convert.timm_efficientnet
-    names = layout(architecture)
+    names = convert.timm_layout(architecture)
     found = {}
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
