@@ -7,18 +7,14 @@ chooses channels for tied groups together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from space.architecture import Architecture, Block, Operator, Skip
-from space.layers import Layer, Path, head_layers, layers, stem_layer
+from space.layers import Channels, Layer, Path, head_layers, layers, stem_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
-
-    State = Mapping[str, Tensor]
 
 #: Where a block is: the number of its stage, and its own in there.
 Place = tuple[int, int]
@@ -64,30 +60,25 @@ class ChannelGraph:
         for layer in head_layers(architecture):
             x = self._add(layer, None, x)
         self.by_name = {(wired.place, wired.local): wired for wired in self.layers}
-
-    @property
-    def tied(self) -> list[tuple[int, int]]:
-        """The groups before and behind each block whose input is added to its output as it is."""
-        return [
+        self.tied = [
             (self.inputs[place], self.outputs[place])
             for place, block in self.blocks.items()
             if block.shortcut in (Skip.IDENTITY, Skip.POOL)
         ]
 
+    def last(self, place: Place) -> WiredLayer:
+        """The last layer of a block's branch."""
+        return self.by_name[place, self.blocks[place].operator.form.parts[-1].name]
+
     def _add_block(self, block: Block, place: Place, x: int) -> int:
-        self.blocks[place], self.inputs[place] = block, x
-        out = squeezed = x
+        groups = {Channels.INPUT: x}
         for layer in layers(block):
-            if layer.name == "squeeze.reduce":
-                squeezed = self._add(layer, place, out)
-            elif layer.name == "squeeze.expand":
-                self._add(layer, place, squeezed, writes=out)
-            elif layer.path is Path.SHORTCUT:
-                self._add(layer, place, x, writes=out)
-            else:
-                out = self._add(layer, place, out, writes=out if layer.depthwise else None)
-        self.outputs[place] = out
-        return out
+            new = layer.path is Path.MAIN and not layer.depthwise
+            writes = None if new else groups.get(layer.writes)
+            groups[layer.writes] = self._add(layer, place, groups[layer.reads], writes)
+        self.blocks[place], self.inputs[place] = block, x
+        self.outputs[place] = groups[Channels.OUTPUT]
+        return groups[Channels.OUTPUT]
 
     def _add(self, layer: Layer, place: Place | None, reads: int, writes: int | None = None) -> int:
         if writes is None:
@@ -132,67 +123,91 @@ def _stages_by_stride(architecture: Architecture) -> dict[int, list[int]]:
 class ChannelMap:
     """Which layer and which channels of the source a target's are; −1 is a new channel.
 
-    Channels are chosen together for a whole set of groups that shortcuts and paired layers tie.
-    Where such a set has several widths (pool shortcuts), channel k stays channel k.
+    `pairs` are the target's layers, each with the source's, or None where it is new. Channels are
+    chosen together for a whole set of groups that shortcuts and paired layers tie. Where such a set
+    has several widths (pool shortcuts), channel k stays channel k.
     """
 
     def __init__(
         self,
-        weights: State,
+        weights: Mapping[str, Tensor],
         source: Architecture,
         target: Architecture,
         order: Order,
         classes: ClassNames | None,
     ) -> None:
+        from scipy.cluster.hierarchy import DisjointSet
+
         self.given, self.wanted = ChannelGraph(source), ChannelGraph(target)
         self.blocks = paired_blocks(source, target)
+        self.pairs = [(wired, self._source_layer(wired)) for wired in self.wanted.layers]
         self._order, self._classes = order, classes
-        self._parents: dict[_Node, _Node] = {}
-        self._found: dict[tuple[int, int], Tensor] = {}
-        for wired in self.wanted.layers:
-            theirs = self.layer(wired)
+        graphs = ((False, self.given), (True, self.wanted))
+        nodes = [(ours, group) for ours, graph in graphs for group in range(len(graph.widths))]
+        self._sets = DisjointSet(nodes)
+        self._theirs: dict[int, int] = {}
+        for wired, theirs in self.pairs:
             if theirs and wired.layer.reads is theirs.layer.reads:
-                self._tie((True, wired.reads), (False, theirs.reads))
+                self._sets.merge((True, wired.reads), (False, theirs.reads))
             if theirs and wired.layer.writes is theirs.layer.writes:
-                self._tie((True, wired.writes), (False, theirs.writes))
-        for ours, graph in ((False, self.given), (True, self.wanted)):
+                self._sets.merge((True, wired.writes), (False, theirs.writes))
+                self._theirs[wired.writes] = theirs.writes
+        for ours, graph in graphs:
             for before, behind in graph.tied:
-                self._tie((ours, before), (ours, behind))
-        self._several_widths = self._sets_of_several_widths()
-        self._scores = _importance(weights, self.given, lambda group: self._set((False, group)))
-        self._theirs = {
-            wired.writes: theirs.writes
-            for wired in self.wanted.layers
-            if (theirs := self.layer(wired)) and wired.layer.writes is theirs.layer.writes
-        }
+                self._sets.merge((ours, before), (ours, behind))
+        widths: dict[tuple[_Node, bool], set[int]] = {}
+        for ours, graph in graphs:
+            for group, width in enumerate(graph.widths[:-1]):
+                widths.setdefault((self._sets[ours, group], ours), set()).add(width)
+        self._several_widths = {tied for (tied, _), found in widths.items() if len(found) > 1}
+        self._scores = self._importance(weights)
         for before, behind in self.wanted.tied:  # a new block hands on what it was given
             if behind not in self._theirs and before in self._theirs:
                 self._theirs[behind] = self._theirs[before]
         self._carried = self._carry()
 
-    def layer(self, wired: WiredLayer) -> WiredLayer | None:
-        """The source's layer for one of the target's; None where it is new."""
-        place = wired.place
+    def _source_layer(self, wired: WiredLayer) -> WiredLayer | None:
+        place, local = wired.place, wired.local
         if place is not None:
             place = self.blocks[place]
             if place is None:
                 return None
-        local = wired.local
-        if place is not None and self.given.blocks[place].operator is Operator.CONV:
-            local = "conv" if local == "expand" and wired.layer.kernel > 1 else local
+            plain = self.given.blocks[place].operator is Operator.CONV
+            if plain and local == "expand" and wired.layer.kernel > 1:  # of a fused block
+                local = "conv"
         found = self.given.by_name.get((place, local))
         same_kind = found is not None and found.layer.depthwise == wired.layer.depthwise
         return found if same_kind else None
 
     def by_position(self, group: int) -> bool:
         """Whether channel k of a group of the target is channel k of the source, if it has one."""
-        return self._set((True, group)) in self._several_widths
+        return self._sets[True, group] in self._several_widths
 
     def channels(self, ours: int, theirs: int) -> Tensor:
         """The channel in the source's group `theirs` of each in the target's group `ours`."""
-        if (ours, theirs) not in self._found:
-            self._found[ours, theirs] = self._channels(ours, theirs)
-        return self._found[ours, theirs]
+        import torch
+
+        width, given = self.wanted.widths[ours], self.given.widths[theirs]
+        if ours == len(self.wanted.widths) - 1:
+            return self._outputs(width, given)
+        chosen = torch.arange(min(width, given))
+        tied = self._sets[True, ours]
+        if tied == self._sets[False, theirs] and tied not in self._several_widths:
+            scores = self._scores.get(tied)
+            if scores is not None and self._order != "first":
+                best = scores.argsort(descending=True, stable=True)[:width]
+                chosen = best if self._order == "sorted" else best.sort().values
+        return torch.cat([chosen, torch.full((width - len(chosen),), -1)])
+
+    def _outputs(self, width: int, given: int) -> Tensor:
+        """The source's class of each of the target's."""
+        import torch
+
+        if self._classes is not None:
+            before, after = self._classes
+            places = {name: place for place, name in enumerate(before)}
+            return torch.tensor([places.get(name, -1) for name in after])
+        return torch.arange(width) if width == given else torch.full((width,), -1)
 
     def carried(self, group: int) -> Tensor:
         """Which channels of a group of the target are new, and yet hold what a shortcut brings."""
@@ -230,68 +245,21 @@ class ChannelMap:
         theirs = self._theirs.get(group)
         return torch.arange(width) < (width if theirs is None else self.given.widths[theirs])
 
-    def _channels(self, ours: int, theirs: int) -> Tensor:
-        import torch
+    def _importance(self, weights: Mapping[str, Tensor]) -> dict[_Node, Tensor]:
+        """How much the layers that read a channel weigh it, for every set of the source's groups.
 
-        width, given = self.wanted.widths[ours], self.given.widths[theirs]
-        if ours == len(self.wanted.widths) - 1:  # classes
-            return self._outputs(width, given)
-        chosen = torch.arange(min(width, given))
-        tied = self._set((True, ours))
-        if tied == self._set((False, theirs)) and tied not in self._several_widths:
-            scores = self._scores.get(tied)
-            if scores is not None and self._order != "first":
-                best = scores.argsort(descending=True, stable=True)[:width]
-                chosen = best if self._order == "sorted" else best.sort().values
-        found = torch.full((width,), -1)
-        found[: len(chosen)] = chosen
+        A layer weighs a channel by the norm of the weights that read it (once-for-all's criterion:
+        Cai et al. 2020, section 3.3); what each layer weighs sums to 1. How much of a trained
+        network this keeps is measured in `experiments/results/importance.json`.
+        """
+        found: dict[_Node, Tensor] = {}
+        for wired in self.given.layers:
+            weight = weights[f"{wired.layer.module}.weight"].double()
+            reading = weight if wired.layer.depthwise else weight.transpose(0, 1)
+            norms = reading.flatten(1).norm(dim=1)
+            shares = norms / norms.sum().clamp(min=1e-30)
+            tied = self._sets[False, wired.reads]
+            before = found.get(tied)
+            if before is None or before.shape == shares.shape:  # others are tied by position
+                found[tied] = shares if before is None else before + shares
         return found
-
-    def _outputs(self, width: int, given: int) -> Tensor:
-        import torch
-
-        if self._classes is not None:
-            before, after = self._classes
-            places = {name: place for place, name in enumerate(before)}
-            return torch.tensor([places.get(name, -1) for name in after])
-        return torch.arange(width) if width == given else torch.full((width,), -1)
-
-    def _sets_of_several_widths(self) -> set[_Node]:
-        widths: dict[tuple[_Node, bool], set[int]] = {}
-        for ours, graph in ((False, self.given), (True, self.wanted)):
-            for group, width in enumerate(graph.widths[:-1]):
-                widths.setdefault((self._set((ours, group)), ours), set()).add(width)
-        return {tied for (tied, _), found in widths.items() if len(found) > 1}
-
-    def _set(self, node: _Node) -> _Node:
-        while node in self._parents:
-            node = self._parents[node]
-        return node
-
-    def _tie(self, one: _Node, other: _Node) -> None:
-        one, other = self._set(one), self._set(other)
-        if one != other:
-            self._parents[one] = other
-
-
-def _importance(
-    weights: State, graph: ChannelGraph, set_of: Callable[[int], _Node]
-) -> dict[_Node, Tensor]:
-    """How much the layers that read a channel weigh it, for every set of the source's groups.
-
-    A layer weighs a channel by the norm of the weights that read it (once-for-all's criterion: Cai
-    et al. 2020, section 3.3); what each layer weighs sums to 1. Measured on EfficientNet-Lite0
-    (`experiments/results/importance.json`): narrowed to three quarters, its logits on photos go
-    with the whole network's by 0.35 and, inside blocks alone, 0.45 (cosine); with the first
-    channels by 0.15 and 0.28. Eight of eight samples of 96 photos agree, at one half too.
-    """
-    found: dict[_Node, Tensor] = {}
-    for wired in graph.layers:
-        weight = weights[f"{wired.layer.module}.weight"].double()
-        reading = weight if wired.layer.depthwise else weight.transpose(0, 1)
-        norms = reading.flatten(1).norm(dim=1)
-        shares = norms / norms.sum().clamp(min=1e-30)
-        before = found.get(set_of(wired.reads))
-        if before is None or before.shape == shares.shape:  # others are tied by position
-            found[set_of(wired.reads)] = shares if before is None else before + shares
-    return found

@@ -149,11 +149,14 @@ def _checked(name: str, given: Source, state: State) -> Architecture:
     for key, axes, axis in (("classifier.weight", 2, 0), ("stem.conv.weight", 4, 1)):
         if key not in state:
             raise InvalidInput(f"{name}: these are not its weights: {key} is missing")
-        shape = tuple(state[key].shape)
-        if len(shape) != axes or not shape[axis]:
+        if state[key].ndim != axes:
+            shape = tuple(state[key].shape)
             raise InvalidInput(f"{name}: {key}: {axes} axes are needed, but got shape {shape}")
-        sizes.append(shape[axis])
-    architecture = given.architecture(*sizes)
+        sizes.append(state[key].shape[axis])
+    try:
+        architecture = given.architecture(*sizes)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}") from None
     expected = tensor_shapes(architecture)
     for key, tensor in state.items():
         needed, shape = expected.get(key), tuple(tensor.shape)

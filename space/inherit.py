@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from space.architecture import Activation, Architecture, Operator, Skip
-from space.channel_groups import ChannelGraph, ChannelMap, ClassNames, Order, Place, WiredLayer
+from space.channel_groups import ChannelMap, ClassNames, Order, Place, WiredLayer
 from space.layers import Layer, Path, tensor_shapes
 
 if TYPE_CHECKING:
@@ -140,15 +140,14 @@ class _Writer:
     def write(self) -> int:
         """Writes all, and gives the number of parameters that are the source's."""
         count = 0
-        for wired in self._wanted.layers:
-            theirs = self._map.layer(wired)
+        for wired, theirs in self._map.pairs:
             if theirs is not None:
                 count += self._copy_weight(wired, theirs) + self._copy_rest(wired, theirs)
             elif wired.place is not None and (before := self._map.blocks[wired.place]):
                 self._pass_through(wired, before)
         for place, before in self._map.blocks.items():
             if before is None:
-                self._silence(self._last(self._wanted, place).layer)
+                self._silence(self._wanted.last(place).layer)
             else:
                 self._change_gate(place, before)
         self._start_classes()
@@ -242,7 +241,7 @@ class _Writer:
     def _change_gate(self, place: Place, before: Place) -> None:
         """Starts a new gate at one half; leaves a dropped one's usual value in the weights."""
         block, theirs = self._wanted.blocks[place], self._given.blocks[before]
-        last, source = self._last(self._wanted, place), self._last(self._given, before)
+        last, source = self._wanted.last(place), self._given.last(before)
         weight = self._new[f"{last.layer.module}.weight"]
         if block.squeeze_channels and not theirs.squeeze_channels:
             gate = self._wanted.by_name[place, "squeeze.expand"].layer.module
@@ -278,12 +277,6 @@ class _Writer:
         for kind, value in (("weight", start), ("bias", 0.0)):
             tensor = self._new[f"{norm}.{kind}"]
             tensor[slice(None) if channels is None else channels] = value
-
-    @staticmethod
-    def _last(graph: ChannelGraph, place: Place) -> WiredLayer:
-        """The last layer of a block's branch."""
-        name = graph.blocks[place].operator.form.parts[-1].name
-        return graph.by_name[place, name]
 
 
 def _with_kernel(old: Tensor, new: Tensor) -> Tensor:
@@ -325,8 +318,7 @@ def _notes(channel_map: ChannelMap) -> Iterator[str]:
     fresh = int((channel_map.channels(outputs.writes, given.layers[-1].writes) < 0).sum())
     if fresh:
         yield f"classes: {fresh} of {target.num_classes} are new to the source, and start fresh"
-    for wired in wanted.layers:
-        theirs = channel_map.layer(wired)
+    for wired, theirs in channel_map.pairs:
         if theirs is None:
             continue
         if wired.layer.kernel < theirs.layer.kernel:

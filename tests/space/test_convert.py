@@ -95,9 +95,11 @@ def test_wrong_weights_are_refused_by_name(witness):
         convert.from_source(name, state | {"bn1.weight": state["fc.bias"]})
     with pytest.raises(InvalidInput, match=r"not its weights: classifier\.weight is missing"):
         convert.from_source(name, {"conv1.weight": state["conv1.weight"]})
-    for shape in ((), (0, 512), (1000, 512, 1)):
+    for shape in ((), (1000, 512, 1)):
         with pytest.raises(InvalidInput, match=r"classifier.weight: 2 axes are needed, but got"):
             convert.from_source(name, state | {"fc.weight": torch.zeros(shape)})
+    with pytest.raises(InvalidInput, match=r"resnet18: `1 <= num_classes .* num_classes=0"):
+        convert.from_source(name, state | {"fc.weight": torch.zeros(0, 512)})
     del state["layer1.0.conv1.weight"]
     with pytest.raises(InvalidInput, match=r"1 tensors are missing, the first is stages.0.0.first"):
         convert.from_source(name, state)
