@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -78,7 +78,16 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of combinations of choices; several may decode to the same network."""
-        return math.prod(len(values) for values in self.choices.values())
+        return math.prod(map(len, self.choices.values()))
+
+    @cached_property
+    def by_stage(self) -> list[dict[str, str]]:
+        """The names of each stage's choices, by kind, in the order of `choices`."""
+        found: list[dict[str, str]] = [{} for _ in self.base.stages]
+        for name in self.choices:
+            stage, kind = name.removeprefix("stage").split(".")
+            found[int(stage) - 1][kind] = name
+        return found
 
     def adapted(
         self, *, num_classes: int, resolution: int | None = None, in_channels: int = 3
@@ -99,28 +108,47 @@ class Space:
         """
         self._check(choices)
         stages = tuple(
-            self.stage(
-                number,
-                {
-                    kind: choices[f"stage{number}.{kind}"]
-                    for kind in _CHANGES
-                    if f"stage{number}.{kind}" in self.choices
-                },
-            )
-            for number in range(1, len(self.base.stages) + 1)
+            self.stage(number, {kind: choices[name] for kind, name in names.items()})
+            for number, names in enumerate(self.by_stage, start=1)
         )
         return replace(self.base, stages=stages)
 
     def stage(self, number: int, chosen: Mapping[str, Value]) -> Stage:
         """Stage `number` of the base, counted from 1, with a value for each kind in `chosen`.
 
-        Raises ValueError where there is no such stage.
+        Raises ValueError where the result is not a stage.
         """
         stage = self.base.stages[number - 1]
         changes: dict[str, Any] = {}
         for kind, value in chosen.items():
-            changes |= _CHANGES[kind](self, stage, value)
+            changes |= self._change(stage, kind, value)
         return replace(stage, **changes)
+
+    def combinations(self, number: int) -> Iterator[tuple[dict[str, Value], Stage]]:
+        """Every combination of a stage's choices, the last varying fastest, and what it makes."""
+        names = self.by_stage[number - 1]
+        for values in product(*(self.choices[name] for name in names.values())):
+            chosen = dict(zip(names.values(), values, strict=True))
+            yield chosen, self.stage(number, dict(zip(names, values, strict=True)))
+
+    def _change(self, stage: Stage, kind: str, value: Any) -> dict[str, Any]:
+        match kind:
+            case "operator":
+                operator, expansion = parse_operator(value)
+                return {"operator": operator, "expansion": expansion}
+            case "se":
+                pattern = stage.se or self.squeeze_excite
+                return {"se": replace(pattern, ratio=value) if value else None}
+            case "skip":
+                return {"skip": Skip(value)}
+            case "width":
+                rule = self.base.scaling
+                wider = round_channels(stage.channels * value, rule.divisor, rule.round_limit)
+                return {"channels": wider if value != 1 else stage.channels}
+            case "layers":
+                return {"repeats": max(1, stage.repeats + value)}
+            case _:  # a kernel
+                return {kind: value}
 
     def _check(self, choices: Mapping[str, Value]) -> None:
         for name, value in choices.items():
@@ -133,34 +161,6 @@ class Space:
                 )
         if missing := self.choices.keys() - choices.keys():
             raise InvalidInput(f"space {self.name}: no value is given for {min(missing)}")
-
-
-def _operator(_: Space, __: Stage, value: Any) -> dict[str, Any]:
-    operator, expansion = parse_operator(value)
-    return {"operator": operator, "expansion": expansion}
-
-
-def _se(space: Space, stage: Stage, value: Any) -> dict[str, Any]:
-    pattern = stage.se or space.squeeze_excite
-    return {"se": replace(pattern, ratio=value) if value else None}
-
-
-def _width(space: Space, stage: Stage, value: Any) -> dict[str, Any]:
-    rule = space.base.scaling
-    channels = round_channels(stage.channels * value, rule.divisor, rule.round_limit)
-    return {"channels": channels if value != 1 else stage.channels}
-
-
-#: What a value of each kind of choice changes in a stage of the base.
-_CHANGES: Mapping[str, Callable[[Space, Stage, Any], dict[str, Any]]] = {
-    "operator": _operator,
-    "kernel": lambda _, __, value: {"kernel": value},
-    "start_kernel": lambda _, __, value: {"start_kernel": value},
-    "se": _se,
-    "skip": lambda _, __, value: {"skip": Skip(value)},
-    "width": _width,
-    "layers": lambda _, stage, value: {"repeats": max(1, stage.repeats + value)},
-}
 
 
 def parse_operator(value: str) -> tuple[Operator, float]:
@@ -272,25 +272,11 @@ _JOINED = ("operator", "kernel", "start_kernel")
 
 def _check_values(space: Space, source: str) -> None:
     """Every value must give a valid stage: found now, not in the middle of a search."""
-    for number in range(1, len(space.base.stages) + 1):
-        offers = {
-            kind: space.choices[f"stage{number}.{kind}"]
-            for kind in _CHANGES
-            if f"stage{number}.{kind}" in space.choices
-        }
-        joined = [kind for kind in _JOINED if kind in offers]
-        combined = [
-            dict(zip(joined, values, strict=True))
-            for values in product(*(offers[kind] for kind in joined))
-        ]
-        alone = [
-            {kind: value}
-            for kind, values in offers.items()
-            for value in values
-            if kind not in joined
-        ]
-        for chosen in combined + alone:
-            try:
-                space.stage(number, chosen)
-            except ValueError as error:
-                raise InvalidInput(f"{source}: {', '.join(chosen)}: {error}") from None
+    for number, names in enumerate(space.by_stage, start=1):
+        joined = [kind for kind in _JOINED if kind in names]
+        for kinds in (joined, *([kind] for kind in names if kind not in _JOINED)):
+            for values in product(*(space.choices[names[kind]] for kind in kinds)):
+                try:
+                    space.stage(number, dict(zip(kinds, values, strict=True)))
+                except ValueError as error:
+                    raise InvalidInput(f"{source}: {', '.join(kinds)}: {error}") from None

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from space.architecture import Architecture, Stage
+from space.architecture import Architecture
 from space.choices import Space
 from space.cost import Cost, head_terms, parts, stage_terms
 
@@ -134,13 +133,14 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
     names = tuple(space.choices)
     tables: list[_StageTable] = []
     side, handed = stem.resolution, np.array([stem.channels])
-    for index, output in enumerate(outputs):
-        own = [name for name in names if name.startswith(f"stage{index + 1}.")]
-        stages = _stages(space, index, own)
+    for number, output in enumerate(outputs, start=1):
+        own = space.by_stage[number - 1].values()
+        stages = [stage for _, stage in space.combinations(number)]
         widths, given = np.unique(handed, return_inverse=True)
-        sides = (side, output.resolution)
         costs = [
-            stage_terms(stage, width).at(*sides) for width in widths.tolist() for stage in stages
+            stage_terms(stage, width).at(side, output.resolution)
+            for width in widths.tolist()
+            for stage in stages
         ]
         sizes = [len(space.choices[name]) for name in own]
         tables.append(
@@ -160,12 +160,3 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
     return CostTable(
         names, np.array([len(values) for values in space.choices.values()]), tuple(tables)
     )
-
-
-def _stages(space: Space, index: int, own: list[str]) -> list[Stage]:
-    """The stage for every combination of its own choices, the last choice varying fastest."""
-    anything = {name: values[0] for name, values in space.choices.items()}
-    return [
-        space.decode(anything | dict(zip(own, values, strict=True))).stages[index]
-        for values in product(*(space.choices[name] for name in own))
-    ]

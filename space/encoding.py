@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from itertools import product
 
 from space.architecture import Architecture, Block, Stage, Stem
 from space.choices import Space, Value
@@ -40,23 +39,14 @@ class Encoder:
         if (place, channels) not in self._known:
             alone = replace(self._space.base, stem=Stem(channels))
             found: dict[tuple[Block, ...], Choices] = {}
-            for stage, choices in self._offers[place]:
+            for choices, stage in self._offers[place]:
                 (blocks,) = replace(alone, stages=(stage,)).blocks()
                 found.setdefault(blocks, choices)
             self._known[place, channels] = found
         return self._known[place, channels]
 
     @cached_property
-    def _offers(self) -> list[list[tuple[Stage, Choices]]]:
+    def _offers(self) -> list[list[tuple[Choices, Stage]]]:
         """Every stage that the choices can make, at each place."""
-        space = self._space
-        first = {name: values[0] for name, values in space.choices.items()}
-        offers = []
-        for place in range(len(space.base.stages)):
-            own = [name for name in space.choices if name.startswith(f"stage{place + 1}.")]
-            chosen = [
-                dict(zip(own, values, strict=True))
-                for values in product(*(space.choices[name] for name in own))
-            ]
-            offers.append([(space.decode(first | c).stages[place], c) for c in chosen])
-        return offers
+        numbers = range(1, len(self._space.base.stages) + 1)
+        return [list(self._space.combinations(number)) for number in numbers]
