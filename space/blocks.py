@@ -88,7 +88,7 @@ class ConvNorm(nn.Sequential):
         self.activation = activation()
 
 
-class SqueezeExcite(nn.Module):
+class SqueezeExcitation(nn.Module):
     """Global mean → 1×1 reduce → activation → 1×1 expand → gate, times the input (with biases)."""
 
     def __init__(self, block: Block) -> None:
@@ -202,7 +202,7 @@ class Inverted(Residual):
         self.depthwise = ConvNorm(
             numerics, inner, inner, activation, kernel=kernel, stride=stride, groups=inner
         )
-        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
         self.expand = (
             ConvNorm(numerics, inputs, inner, activation) if inner != inputs else nn.Identity()
@@ -222,7 +222,7 @@ class Fused(Residual):
         activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
         last = nn.Identity if block.linear else activation
         self.expand = ConvNorm(numerics, inputs, inner, activation, kernel=kernel, stride=stride)
-        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ class Universal(Residual):
             self.depthwise = ConvNorm(
                 numerics, inner, inner, activation, kernel=kernel, stride=stride, groups=inner
             )
-        self.squeeze = SqueezeExcite(block) if block.squeeze_channels else nn.Identity()
+        self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
 
     def branch(self, x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Cost(NamedTuple):
     activations: int
 
 
-class Part(NamedTuple):
+class PartCost(NamedTuple):
     """The cost of the stem, a stage or the head, and the map that it puts out.
 
     `resolution` is the map's side in pixels; 1 after the head's mean over space.
@@ -64,12 +64,12 @@ def cost(architecture: Architecture, resolution: int | None = None) -> Cost:
     return Cost(macs, params, activations)
 
 
-def parts(architecture: Architecture, resolution: int | None = None) -> list[Part]:
+def parts(architecture: Architecture, resolution: int | None = None) -> list[PartCost]:
     """The cost of the stem, each stage, and the head, in this order; together `cost`."""
     stages = [(f"stage {n}", stage.channels) for n, stage in enumerate(architecture.stages, 1)]
     named = [("stem", architecture.stem.channels), *stages, ("head", architecture.num_classes)]
     found = [
-        Part(name, channels, side, terms.at(given, side))
+        PartCost(name, channels, side, terms.at(given, side))
         for (name, channels), (terms, side, given) in zip(
             named, _walk(architecture, resolution), strict=True
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -240,20 +239,16 @@ def head_layers(architecture: Architecture) -> Iterator[Layer]:
     if head.channels:
         yield Layer("head", width, head.channels, at=At.INPUT, activation=activation)
         width = head.channels
-    flat = Layer("", 0, 0, at=At.IMAGE, norm=False, kind=LayerKind.LINEAR)
+    classifier = Layer("classifier", width, architecture.num_classes, at=At.IMAGE, norm=False)
+    classifier = classifier._replace(kind=LayerKind.LINEAR)
     if head.hidden:
-        norm = head.hidden_norm
-        yield Layer(
-            "hidden" if norm else "hidden.linear",
-            width,
-            head.hidden,
-            at=At.IMAGE,
-            norm=norm,
-            activation=activation,
-            kind=LayerKind.CONVOLUTION if norm else LayerKind.LINEAR,
-        )
-        width = head.hidden
-    yield flat._replace(name="classifier", in_channels=width, out_channels=architecture.num_classes)
+        hidden = classifier._replace(out_channels=head.hidden, activation=activation)
+        if head.hidden_norm:
+            yield hidden._replace(name="hidden", norm=True, kind=LayerKind.CONVOLUTION)
+        else:
+            yield hidden._replace(name="hidden.linear")
+        classifier = classifier._replace(in_channels=head.hidden)
+    yield classifier
 
 
 def _of_architecture(architecture: Architecture) -> Iterator[Layer]:
@@ -277,10 +272,10 @@ def _of_block(block: Block) -> Iterator[Layer]:
     parts = [part for part in form.parts if kernels[part.kernel]]
     # The first convolution with the block's kernel takes the stride, else the one with the start's;
     # what runs before it is on the input's map.
-    strided = next(
-        (part for kind in (Kernel.BLOCK, Kernel.START) for part in parts if part.kernel is kind),
-        None,
-    )
+    ranked = [
+        part for kind in (Kernel.BLOCK, Kernel.START) for part in parts if part.kernel is kind
+    ]
+    strided = ranked[0] if ranked else None
     at = At.INPUT if strided else At.OUTPUT
     for part in parts:
         last = part is parts[-1]
@@ -302,13 +297,8 @@ def _of_block(block: Block) -> Iterator[Layer]:
             activation=block.activation if activates else None,
         )
     if block.shortcut is Skip.PROJECTION:
-        yield Layer(
-            "shortcut",
-            block.in_channels,
-            block.out_channels,
-            stride=block.stride,
-            path=Path.SHORTCUT,
-        )
+        inputs, outputs, stride = block.in_channels, block.out_channels, block.stride
+        yield Layer("shortcut", inputs, outputs, stride=stride, path=Path.SHORTCUT)
 
 
 def _squeeze_excite(
@@ -355,8 +345,8 @@ class Kernel(StrEnum):
 class Part(NamedTuple):
     """One convolution with batch norm in an operator's branch.
 
-    `timm` are the names of its convolution and its batch norm in timm's block.
-    `activates` is of all but the last part, whose activation is the block's choice.
+    `timm` are the names of both in timm's block. `activates` is of all but the last part, whose
+    activation is the block's choice.
     """
 
     name: str
@@ -386,75 +376,64 @@ class Form(NamedTuple):
 _INPUT, _INNER, _OUTPUT = Channels.INPUT, Channels.INNER, Channels.OUTPUT
 _POINT, _BLOCK, _START = Kernel.POINT, Kernel.BLOCK, Kernel.START
 
-_FORMS: Mapping[Operator, Form] = MappingProxyType(
-    {
-        Operator.CONV: Form(
-            (Part("conv", _INPUT, _OUTPUT, _BLOCK, ("conv", "bn1")),),
-            Inner.OUTPUT,
-            timm="cn",
+_FORMS: Mapping[Operator, Form] = {
+    Operator.CONV: Form(
+        (Part("conv", _INPUT, _OUTPUT, _BLOCK, ("conv", "bn1")),),
+        Inner.OUTPUT,
+        timm="cn",
+    ),
+    Operator.SEPARABLE: Form(
+        (
+            Part("depthwise", _INPUT, _INPUT, _BLOCK, ("conv_dw", "bn1"), True),
+            Part("project", _INPUT, _OUTPUT, _POINT, ("conv_pw", "bn2")),
         ),
-        Operator.SEPARABLE: Form(
-            (
-                Part("depthwise", _INPUT, _INPUT, _BLOCK, ("conv_dw", "bn1"), depthwise=True),
-                Part("project", _INPUT, _OUTPUT, _POINT, ("conv_pw", "bn2")),
-            ),
-            Inner.INPUT,
-            timm="ds",
+        Inner.INPUT,
+        timm="ds",
+    ),
+    Operator.INVERTED: Form(
+        (
+            Part("expand", _INPUT, _INNER, _POINT, ("conv_pw", "bn1")),
+            Part("depthwise", _INNER, _INNER, _BLOCK, ("conv_dw", "bn2"), True),
+            Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn3")),
         ),
-        Operator.INVERTED: Form(
-            (
-                Part("expand", _INPUT, _INNER, _POINT, ("conv_pw", "bn1")),
-                Part("depthwise", _INNER, _INNER, _BLOCK, ("conv_dw", "bn2"), depthwise=True),
-                Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn3")),
-            ),
-            Inner.EXPANDED_INPUT,
-            unexpanded=Operator.SEPARABLE,
-            timm="ir",
+        Inner.EXPANDED_INPUT,
+        unexpanded=Operator.SEPARABLE,
+        timm="ir",
+    ),
+    Operator.FUSED: Form(
+        (
+            Part("expand", _INPUT, _INNER, _BLOCK, ("conv_exp", "bn1")),
+            Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn2")),
         ),
-        Operator.FUSED: Form(
-            (
-                Part("expand", _INPUT, _INNER, _BLOCK, ("conv_exp", "bn1")),
-                Part("project", _INNER, _OUTPUT, _POINT, ("conv_pwl", "bn2")),
-            ),
-            Inner.EXPANDED_INPUT,
-            unexpanded=Operator.CONV,
-            timm="er",
+        Inner.EXPANDED_INPUT,
+        unexpanded=Operator.CONV,
+        timm="er",
+    ),
+    Operator.BASIC: Form(
+        (
+            Part("first", _INPUT, _INNER, _BLOCK, ("conv1", "bn1")),
+            Part("second", _INNER, _OUTPUT, _BLOCK, ("conv2", "bn2")),
         ),
-        Operator.BASIC: Form(
-            (
-                Part("first", _INPUT, _INNER, _BLOCK, ("conv1", "bn1")),
-                Part("second", _INNER, _OUTPUT, _BLOCK, ("conv2", "bn2")),
-            ),
-            Inner.OUTPUT,
-            activates_last=True,
+        Inner.OUTPUT,
+        activates_last=True,
+    ),
+    Operator.BOTTLENECK: Form(
+        (
+            Part("reduce", _INPUT, _INNER, _POINT, ("conv1", "bn1")),
+            Part("conv", _INNER, _INNER, _BLOCK, ("conv2", "bn2")),
+            Part("expand", _INNER, _OUTPUT, _POINT, ("conv3", "bn3")),
         ),
-        Operator.BOTTLENECK: Form(
-            (
-                Part("reduce", _INPUT, _INNER, _POINT, ("conv1", "bn1")),
-                Part("conv", _INNER, _INNER, _BLOCK, ("conv2", "bn2")),
-                Part("expand", _INNER, _OUTPUT, _POINT, ("conv3", "bn3")),
-            ),
-            Inner.REDUCED_OUTPUT,
-            activates_last=True,
+        Inner.REDUCED_OUTPUT,
+        activates_last=True,
+    ),
+    Operator.UNIVERSAL: Form(
+        (
+            Part("start", _INPUT, _INPUT, _START, ("dw_start.conv", "dw_start.bn"), True, False),
+            Part("expand", _INPUT, _INNER, _POINT, ("pw_exp.conv", "pw_exp.bn")),
+            Part("depthwise", _INNER, _INNER, _BLOCK, ("dw_mid.conv", "dw_mid.bn"), True),
+            Part("project", _INNER, _OUTPUT, _POINT, ("pw_proj.conv", "pw_proj.bn")),
         ),
-        Operator.UNIVERSAL: Form(
-            (
-                Part(
-                    "start", _INPUT, _INPUT, _START, ("dw_start.conv", "dw_start.bn"), True, False
-                ),
-                Part("expand", _INPUT, _INNER, _POINT, ("pw_exp.conv", "pw_exp.bn")),
-                Part(
-                    "depthwise",
-                    _INNER,
-                    _INNER,
-                    _BLOCK,
-                    ("dw_mid.conv", "dw_mid.bn"),
-                    depthwise=True,
-                ),
-                Part("project", _INNER, _OUTPUT, _POINT, ("pw_proj.conv", "pw_proj.bn")),
-            ),
-            Inner.EXPANDED_INPUT,
-            timm="uir",
-        ),
-    }
-)
+        Inner.EXPANDED_INPUT,
+        timm="uir",
+    ),
+}

@@ -7,7 +7,7 @@ from torch import nn
 
 from space import presets
 from space.architecture import Numerics, Operator, Skip
-from space.blocks import ACTIVATIONS, BLOCKS, GATES, ConvNorm, SqueezeExcite
+from space.blocks import ACTIVATIONS, BLOCKS, GATES, ConvNorm, SqueezeExcitation
 from space.layers import At, Channels, Path, layers, tensor_shapes
 from space.network import build
 from tests.space.strategies import ARCHITECTURES
@@ -42,7 +42,7 @@ def following(module, layer):
     if isinstance(owner, ConvNorm):
         return None if isinstance(owner.activation, nn.Identity) else type(owner.activation)
     parent = module.get_submodule(layer.name.rpartition(".")[0])
-    if isinstance(parent, SqueezeExcite):
+    if isinstance(parent, SqueezeExcitation):
         return type(parent.activation if layer.name.endswith("reduce") else parent.gate)
     return type(parent.activation) if layer.name == "hidden.linear" else None
 

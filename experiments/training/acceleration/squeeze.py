@@ -15,20 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.training.acceleration import kernel_calls
-from space.blocks import SqueezeExcite
+from space.blocks import SqueezeExcitation
 
 
 def accelerate(network: nn.Module) -> int:
     """Changes the squeeze-and-excite of `network`; returns how many."""
-    found = [module for module in network.modules() if type(module) is SqueezeExcite]
+    found = [module for module in network.modules() if type(module) is SqueezeExcitation]
     for module in found:
         module.__class__ = _Squeeze
     return len(found)
 
 
-class _Squeeze(SqueezeExcite):
+class _Squeeze(SqueezeExcitation):
     def forward(self, x: Tensor) -> Tensor:
-        """As `SqueezeExcite`."""
+        """As `SqueezeExcitation`."""
         mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
         hidden: Tensor = self.activation(_product(self.reduce, mean))
         gates: Tensor = self.gate(_product(self.expand, hidden))

@@ -198,7 +198,7 @@ def test_b0_is_short_and_written_by_stages(portable):
 
 def test_only_what_is_needed_is_written(portable):
     plain = source(portable(presets.load("mobilenet_v1", num_classes=10)))
-    for word in ("SqueezeExcite", "Residual", "functional", "Dropout", "PadSame", "shortcut"):
+    for word in ("SqueezeExcitation", "Residual", "functional", "Dropout", "PadSame", "shortcut"):
         assert word not in plain
     assert "nn.Identity()" not in plain
 

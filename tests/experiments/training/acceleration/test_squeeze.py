@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.training.acceleration import kernel_calls, squeeze
 from space import presets
-from space.blocks import SqueezeExcite
+from space.blocks import SqueezeExcitation
 from space.network import build
 
 
@@ -25,11 +25,11 @@ def _way(request, monkeypatch):
     monkeypatch.setattr(kernel_calls, "available", lambda: request.param == "kernels")
 
 
-def _squeezes() -> list[SqueezeExcite]:
+def _squeezes() -> list[SqueezeExcitation]:
     """Those of a network with ReLU and hard sigmoid, and of one with SiLU and sigmoid."""
     networks = [build(presets.load(name)) for name in ("mobilenet_v3_small", "efficientnet_b0")]
     found = [
-        [module for module in network.modules() if isinstance(module, SqueezeExcite)]
+        [module for module in network.modules() if isinstance(module, SqueezeExcitation)]
         for network in networks
     ]
     return [each for some in found for each in (some[0], some[-1])]
