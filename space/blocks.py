@@ -22,10 +22,7 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
     Activation.HARD_SWISH: nn.Hardswish,
 }
-GATES: dict[Gate, type[nn.Module]] = {
-    Gate.SIGMOID: nn.Sigmoid,
-    Gate.HARD_SIGMOID: nn.Hardsigmoid,
-}
+GATES: dict[Gate, type[nn.Module]] = {Gate.SIGMOID: nn.Sigmoid, Gate.HARD_SIGMOID: nn.Hardsigmoid}
 
 
 class PadSame(nn.Module):
@@ -76,13 +73,7 @@ class ConvNorm(nn.Sequential):
         if same:
             self.pad = PadSame(kernel, stride)
         self.conv = nn.Conv2d(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            0 if same else kernel // 2,
-            groups=groups,
-            bias=False,
+            inputs, outputs, kernel, stride, 0 if same else kernel // 2, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(outputs, numerics.bn_eps, numerics.bn_momentum)
         self.activation = activation()
@@ -173,15 +164,9 @@ class Conv(Residual):
 
     def __init__(self, block: Block, numerics: Numerics) -> None:
         super().__init__(block, numerics)
+        inputs, outputs = block.in_channels, block.out_channels
         activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
-        self.conv = ConvNorm(
-            numerics,
-            block.in_channels,
-            block.out_channels,
-            activation,
-            kernel=kernel,
-            stride=stride,
-        )
+        self.conv = ConvNorm(numerics, inputs, outputs, activation, kernel=kernel, stride=stride)
 
     def branch(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(x)

@@ -18,14 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from space import presets
-from space.architecture import (
-    Architecture,
-    Operator,
-    Skip,
-    SqueezeExcite,
-    Stage,
-    round_channels,
-)
+from space.architecture import Architecture, Operator, Skip, SqueezeExcite, Stage, round_channels
 from space.files import read_text
 from space.validation import InvalidInput, one_of, parse_yaml, strict_keys, validate
 

@@ -378,9 +378,7 @@ _POINT, _BLOCK, _START = Kernel.POINT, Kernel.BLOCK, Kernel.START
 
 _FORMS: Mapping[Operator, Form] = {
     Operator.CONV: Form(
-        (Part("conv", _INPUT, _OUTPUT, _BLOCK, ("conv", "bn1")),),
-        Inner.OUTPUT,
-        timm="cn",
+        (Part("conv", _INPUT, _OUTPUT, _BLOCK, ("conv", "bn1")),), Inner.OUTPUT, timm="cn"
     ),
     Operator.SEPARABLE: Form(
         (

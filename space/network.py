@@ -45,12 +45,7 @@ class Network(nn.Module):
         channels, activation = architecture.out_channels, ACTIVATIONS[numerics.activation]
         self.architecture = architecture
         self.stem = ConvNorm(
-            numerics,
-            architecture.in_channels,
-            stem.channels,
-            activation,
-            kernel=stem.kernel,
-            stride=stem.stride,
+            numerics, architecture.in_channels, stem.channels, activation, stem.kernel, stem.stride
         )
         self.pool = MaxPool(numerics) if stem.pool else nn.Identity()
         stages = [

@@ -131,9 +131,7 @@ def _efficientnets_v2() -> dict[str, Architecture]:
     )
     longer = replace(s, stages=(*s.stages, Stage(_INVERTED, 512, 5, 3, 1, 6, _SE)))
     base = replace(
-        s,
-        numerics=replace(s.numerics, padding=Padding.SAME),
-        scaling=ScalingRule(round_limit=0.0),
+        s, numerics=replace(s.numerics, padding=Padding.SAME), scaling=ScalingRule(round_limit=0.0)
     )
     # stem, channels, repeats, head, resolution, dropout
     m_l: dict[str, _Member] = {
