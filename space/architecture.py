@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 # The vocabulary of a stage is an operator's, and is imported from here, too.
@@ -286,6 +288,12 @@ class Architecture:
         return tuple(stages)
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels per pixel of the map behind the stem with its pooling, and each stage."""
+        first = self.stem.stride * (2 if self.stem.pool else 1)
+        return tuple(accumulate((stage.stride for stage in self.stages), mul, initial=first))
+
+    @property
     def out_channels(self) -> int:
         """Channels that are averaged over space: the head's, or the last stage's."""
         return self.head.channels or self.stages[-1].channels
@@ -352,6 +360,11 @@ def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation)
         operator = operator.form.unexpanded
         inner = replace(stage, operator=operator).inner_channels(in_channels)
     se = stage.se if operator.projects else None
+    shortcut = stage.skip
+    if shortcut is not Skip.NONE and stride == 1 and in_channels == stage.channels:
+        shortcut = Skip.IDENTITY
+    elif shortcut is Skip.IDENTITY:
+        shortcut = Skip.NONE
     activation = stage.activation or activation
     return Block(
         operator=operator,
@@ -363,16 +376,8 @@ def resolve(stage: Stage, in_channels: int, stride: int, activation: Activation)
         squeeze_channels=se.squeezed(in_channels, inner) if se else 0,
         gate=se.gate if se else None,
         squeeze_activation=(se.activation or activation) if se else None,
-        shortcut=_shortcut(stage.skip, fits=stride == 1 and in_channels == stage.channels),
+        shortcut=shortcut,
         activation=activation,
         linear=stage.linear and operator.projects,
         start_kernel=stage.start_kernel if operator.optional_kernels else 0,
     )
-
-
-def _shortcut(skip: Skip, *, fits: bool) -> Skip:
-    if skip is Skip.NONE:
-        return Skip.NONE
-    if fits:
-        return Skip.IDENTITY
-    return Skip.NONE if skip is Skip.IDENTITY else skip

@@ -112,10 +112,8 @@ def paired_blocks(source: Architecture, target: Architecture) -> dict[Place, Pla
 
 def _stages_by_stride(architecture: Architecture) -> dict[int, list[int]]:
     """Numbers of stages by their output's stride in input pixels."""
-    stride = architecture.stem.stride * (2 if architecture.stem.pool else 1)
     found: dict[int, list[int]] = {}
-    for number, stage in enumerate(architecture.stages):
-        stride *= stage.stride
+    for number, stride in enumerate(architecture.strides[1:]):
         found.setdefault(stride, []).append(number)
     return found
 

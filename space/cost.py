@@ -103,7 +103,10 @@ def input_side(architecture: Architecture, resolution: int | None) -> int:
 
 
 class Terms(NamedTuple):
-    """A cost by where it is spent: per pixel of the input map, of the output map, and per image."""
+    """A cost by where it is spent: per pixel of the input map, of the output map, and per image.
+
+    The order is that of `At`.
+    """
 
     macs_input: int
     macs_output: int
@@ -126,23 +129,13 @@ class Terms(NamedTuple):
 
 
 def _terms(found: Iterable[Layer]) -> Terms:
-    macs = dict.fromkeys(At, 0)
-    activations = macs.copy()
-    params = 0
+    macs, activations, params = dict.fromkeys(At, 0), dict.fromkeys(At, 0), 0
     for layer in found:
         macs[layer.at] += layer.weights
         params += layer.params
         if layer.kind is LayerKind.CONVOLUTION:
             activations[layer.at] += layer.out_channels
-    return Terms(
-        macs[At.INPUT],
-        macs[At.OUTPUT],
-        macs[At.IMAGE],
-        params,
-        activations[At.INPUT],
-        activations[At.OUTPUT],
-        activations[At.IMAGE],
-    )
+    return Terms._make([*macs.values(), params, *activations.values()])
 
 
 # A search meets the same few stages again and again: remembering them is what makes `cost` fast.

@@ -49,7 +49,7 @@ def write_file(path: Path | UPath, content: str | bytes) -> None:
         return
     try:
         _replace(path, data)
-    except OSError as error:  # which names the temporary file, or none
+    except OSError as error:  # it names the temporary file, or none
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 

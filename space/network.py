@@ -107,12 +107,9 @@ def build(architecture: Architecture) -> Network:
 
 def _feature_maps(architecture: Architecture) -> tuple[list[int], list[FeatureMap]]:
     """Which maps are the last at their stride (0: the stem's, i: stage i's), and what they are."""
-    stem, stride = architecture.stem, architecture.stem.stride
-    maps = [FeatureMap(stem.channels, stride)]
-    stride *= 2 if stem.pool else 1
-    for stage in architecture.stages:
-        stride *= stage.stride
-        maps.append(FeatureMap(stage.channels, stride))
+    stem, (_, *strides) = architecture.stem, architecture.strides
+    channels = [stem.channels, *(stage.channels for stage in architecture.stages)]
+    maps = [*map(FeatureMap, channels, [stem.stride, *strides])]
     last = {feature.stride: level for level, feature in enumerate(maps)}
     return list(last.values()), [maps[level] for level in last.values()]
 

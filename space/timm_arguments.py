@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from math import prod
 from typing import Any
 
 from space.architecture import (
@@ -144,9 +143,9 @@ def _check_frame(architecture: Architecture) -> None:
         raise _refuse("stem", "its stem is a 3×3 convolution of stride 1 or 2, without pooling")
     if any(stage.stride > 2 for stage in architecture.stages):
         raise _refuse("stages", "its strides are 1 and 2")
-    strides = 2 * prod(stage.stride for stage in architecture.stages)
-    if strides > 32:
-        reason = f"its strides, with 2 for the stem, multiply to 32 at most, but here to {strides}"
+    stride = architecture.strides[-1] * 2 // stem.stride
+    if stride > 32:
+        reason = f"its strides, with 2 for the stem, multiply to 32 at most, but here to {stride}"
         raise _refuse("stages", reason)
 
 

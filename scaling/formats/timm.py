@@ -87,7 +87,7 @@ def source(portable: Portable) -> str:
         config=_config(portable),
         hidden=_HIDDEN if hidden else "",
         stages=len(stages),
-        maps=len(_feature_strides(network)),
+        maps=len({network.stem.stride, *network.strides}),
         stride=_STRIDE if given["stem_stride"] == 1 else "",
     )
 
@@ -101,14 +101,6 @@ def _ends(network: Architecture) -> dict[str, list[str]]:
     if network.head.hidden_norm:
         ends["hidden"] = ["conv_head", "norm_head"]
     return ends
-
-
-def _feature_strides(network: Architecture) -> set[int]:
-    """The strides at which the network has a map."""
-    strides = [network.stem.stride]
-    for stage in network.stages:
-        strides.append(strides[-1] * stage.stride)
-    return set(strides)
 
 
 def _arguments(given: dict[str, Any]) -> list[str]:
