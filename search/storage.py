@@ -36,6 +36,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from search.database import Database, TrialCache, first_line, reconnect, tune_sqlite
 from search.fence import Fence, fence_engine
 from search.journal import JournalFile
+from space.optional import install
 from space.validation import InvalidInput
 
 #: What an open storage raises if it is gone, full, or out of reach.
@@ -248,7 +249,7 @@ def _cannot(url: str, reason: str) -> InvalidInput:
     parsed = _parsed(url)
     todo = "give the URL of an Optuna storage, such as sqlite:///study.db"
     if "No module named" in reason and parsed and parsed.get_backend_name() in _DRIVERS:
-        todo = f"install it with: pip install 'phiscale[{parsed.get_backend_name()}]'"
+        todo = f"install it with: {install(parsed.get_backend_name())}"
     elif "password" in reason.lower():
         todo = f"write :*** as the password to take it from ${PASSWORD_VARIABLE}"
     return InvalidInput(f"storage: {without_password(url)} cannot be opened: {reason}; {todo}")

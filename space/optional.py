@@ -1,4 +1,4 @@
-"""Packages that only some need: imported at first use, with a word on how to get them."""
+"""Packages that only some users need, imported at first use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def needed(module: str, extra: str, what: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InvalidInput(
-            f"{what} needs the package {error.name}, which is not installed; "
-            f"pip install 'phiscale[{extra}]'"
+            f"{what} needs the package {error.name}, which is not installed: {install(extra)}"
         ) from None
+
+
+def install(extra: str) -> str:
+    """How to install an extra of phiscale, whether it came from a checkout or from an index."""
+    return f"pip install 'phiscale[{extra}]', or in a checkout pip install '.[{extra}]'"

@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from experiments.data.messages import reason_of
 from experiments.data.source import WHITE, Unreadable
+from space.optional import install
 
 Pixels = NDArray[np.uint8]
 
@@ -158,7 +159,7 @@ def _opened(encoded: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     except UnidentifiedImageError:
         if encoded[4:].startswith(_HEIF) and "HEIF" not in _formats():
             raise Unreadable(
-                "it is a HEIC image, which needs pillow-heif: pip install 'phiscale[heif]'"
+                f"it is a HEIC image, which needs pillow-heif: {install('heif')}"
             ) from None
         raise Unreadable("it is not an image of a known format") from None
     except Exception as error:  # a damaged file makes decoders raise anything

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.formats import Portable, Predict
+from space.optional import install
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 INT8 = "model.int8.onnx"
 
-#: What is installed for this; `phiscale[onnx]` has all of it.
+#: What is installed for this; the extra `onnx` has all of it.
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 #: The version of the operators that torch's exporter writes without converting them, and the oldest
@@ -57,8 +58,8 @@ def require() -> None:
             import_module(name)
         except ImportError:
             raise InvalidInput(
-                f"ONNX needs the package {name}, which is not installed: pip install "
-                "'phiscale[onnx]', or leave onnx out of --to"
+                f"ONNX needs the package {name}, which is not installed: {install('onnx')}; "
+                "or leave onnx out of --to"
             ) from None
 
 

@@ -241,7 +241,8 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(phiscale, tiny_ru
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     said = phiscale("dashboard", tiny_run)
     assert said.status == 2
-    assert "pip install 'phiscale[dashboard]'" in said.err
+    assert "pip install 'phiscale[dashboard]', or in a checkout pip install" in said.err
+    assert "'.[dashboard]'" in said.err
 
 
 def test_rules_of_growth_stand_side_by_side_at_equal_macs(phiscale, copied):
