@@ -64,12 +64,14 @@ class CostTable:
             raise ValueError(
                 f"choices of shape (N, {len(self.names)}) are needed, but got {choices.shape}"
             )
-        found = np.empty((len(choices), len(Cost._fields)), np.int64)
+        found = np.zeros((len(choices), len(Cost._fields)), np.int64)
         for start in range(0, len(choices), _CHUNK):
             chunk = choices[start : start + _CHUNK]
             if not ((chunk >= 0) & (chunk < self.sizes)).all():
                 raise ValueError("`0 <= index < number of the choice's values` must hold")
-            found[start : start + _CHUNK] = self._look_up(chunk.astype(np.int64))
+            entries = self.entries(chunk.astype(np.int64))
+            for stage, entry in zip(self.stages, entries, strict=True):
+                found[start : start + _CHUNK] += stage.costs[entry]
         return found
 
     def entries(self, choices: Integers) -> list[Integers]:
@@ -80,12 +82,6 @@ class CostTable:
             found.append(stage.given[before] * stage.combinations + combination)
             before = combination
         return found
-
-    def _look_up(self, choices: Integers) -> Integers:
-        total = np.zeros((len(choices), len(Cost._fields)), np.int64)
-        for stage, entry in zip(self.stages, self.entries(choices), strict=True):
-            total += stage.costs[entry]
-        return total
 
 
 class SumTable:

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from space.architecture import (
     Activation,
@@ -53,7 +53,7 @@ class TimmArguments:
     has stride 2; a `stem_stride` of 1 is set once it is built.
     """
 
-    model: str
+    model: Literal["EfficientNet", "MobileNetV3"]
     arch_def: tuple[tuple[str, ...], ...]
     stem_size: int
     num_features: int
@@ -61,27 +61,19 @@ class TimmArguments:
     in_chans: int = 3
     num_classes: int = 1000
     act_layer: Activation = Activation.RELU
-    pad_type: str = ""
+    pad_type: Literal["", "same"] = ""
     bn_eps: float = 1e-5
     bn_momentum: float = 0.1
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     se_gate: Gate = Gate.SIGMOID
     se_act_layer: Activation | None = None
-    se_divisor: int = 1
+    se_divisor: Literal[1, 8] = 1
     se_from_exp: bool = False
-    stem_stride: int = 2
+    stem_stride: Literal[1, 2] = 2
     head_norm: bool = False
 
     def __post_init__(self) -> None:
-        if self.model not in ("EfficientNet", "MobileNetV3"):
-            raise ValueError(f"model is EfficientNet or MobileNetV3, but got {self.model!r}")
-        if self.pad_type not in ("", "same"):
-            raise ValueError(f"pad_type is empty or same, but got {self.pad_type!r}")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride is 1 or 2, but got {self.stem_stride}")
-        if self.se_divisor not in (1, 8):
-            raise ValueError(f"se_divisor is 1 or 8, but got {self.se_divisor}")
         if (self.se_from_exp or self.head_norm) and self.model == "EfficientNet":
             raise ValueError("se_from_exp and head_norm are MobileNetV3's alone")
 
@@ -124,9 +116,9 @@ def to_timm(architecture: Architecture) -> dict[str, Any]:
         drop_path_rate=drop_path,
         se_gate=squeeze.gate,
         se_act_layer=squeeze.activation,
-        se_divisor=squeeze.divisor,
+        se_divisor=8 if squeeze.divisor == 8 else 1,
         se_from_exp=squeeze.base is SqueezeBase.EXPANDED,
-        stem_stride=architecture.stem.stride,
+        stem_stride=1 if architecture.stem.stride == 1 else 2,
         head_norm=head.hidden > 0 and head.hidden_norm,
     )
     data: dict[str, Any] = json.loads(json.dumps(asdict(arguments)))
