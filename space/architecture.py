@@ -26,7 +26,7 @@ from space.layers import Operator as Operator
 from space.layers import Skip as Skip
 from space.validation import strict_keys, validate
 
-#: Upper bounds on a description read from a stranger, so that no file asks for absurd memory
+#: Upper bounds on untrusted descriptions, so that no file asks for absurd memory
 #: (assumed: an order of magnitude above the largest published network).
 MAX_CHANNELS = 65_536
 MAX_REPEATS = 1_000

@@ -206,8 +206,7 @@ def load(name_or_path: str) -> Space:
             raise one_of("space", name_or_path, names())
         if not path.is_file():
             raise InvalidInput(
-                f"space: there is no file {name_or_path}; give a path or one of: "
-                f"{', '.join(names())}"
+                f"space: {name_or_path} not found; give a path or one of: {', '.join(names())}"
             )
         name, text = path.stem, read_text(path)
     data = parse_yaml(text, yaml.SafeLoader, source=name_or_path)
@@ -236,7 +235,7 @@ def _parse(name: str, data: Any, *, source: str) -> Space:
             if values:
                 choices[f"stage{number}.{kind}"] = values
     if not choices:
-        raise InvalidInput(f"{source}: choices: at least one choice is needed, and there is none")
+        raise InvalidInput(f"{source}: choices: at least one choice is needed, but none is given")
     space = Space(name, base, choices, file.squeeze_excite, file.description)
     _check_values(space, source)
     return space
@@ -255,7 +254,7 @@ def _stage_choices(data: dict[str, list[Any]], where: str) -> StageChoices:
         if len(set(values)) < len(values):
             raise InvalidInput(f"{where}: {kind}: values must differ, but got {list(values)}")
         if kind in data and not values:
-            raise InvalidInput(f"{where}: {kind}: at least one value is needed, and there is none")
+            raise InvalidInput(f"{where}: {kind}: at least one value is needed, but got []")
     return choices
 
 

@@ -122,7 +122,7 @@ def from_source(name: str, state: State) -> tuple[Architecture, dict[str, Tensor
     for key, tensor in state.items():
         module, _, kind = key.rpartition(".")
         if module not in ours:
-            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
+            raise InvalidInput(f"{name}: unexpected tensor {key}")
         linear = ours[module] == "hidden.linear" and tensor.shape[2:] == (1, 1)
         found[f"{ours[module]}.{kind}"] = tensor.flatten(1) if linear else tensor
     return _checked(name, given, found), found
@@ -161,7 +161,7 @@ def _checked(name: str, given: Source, state: State) -> Architecture:
     for key, tensor in state.items():
         needed, shape = expected.get(key), tuple(tensor.shape)
         if needed is None:
-            raise InvalidInput(f"{name}: there is no place for the tensor {key}")
+            raise InvalidInput(f"{name}: unexpected tensor {key}")
         if shape != needed:
             raise InvalidInput(f"{name}: {key}: shape {needed} is needed, but got {shape}")
     # Weights from before torch 0.4.1 lack this counter, and torch fills it in.

@@ -18,7 +18,7 @@ class Cost(NamedTuple):
     """MACs (multiply–adds), parameters, and activations (elements of convolution outputs).
 
     MACs are of convolution and linear layers for one image, without biases and normalisation;
-    parameters are all that a training learns. The EfficientNet paper calls these MACs "FLOPS".
+    parameters are all that training learns. The EfficientNet paper calls these MACs "FLOPS".
 
     Example:
         >>> from space.cost import Cost
@@ -95,7 +95,7 @@ def _walk(architecture: Architecture, resolution: int | None) -> Iterator[tuple[
 
 
 def input_side(architecture: Architecture, resolution: int | None) -> int:
-    """The side in pixels of the image that is meant: the architecture's own where None is given."""
+    """The side of the image in pixels: the architecture's own where None is given."""
     side = architecture.resolution if resolution is None else resolution
     if side < 1:
         raise ValueError(f"`resolution >= 1` must hold, but got resolution={side}")

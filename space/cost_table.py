@@ -57,7 +57,7 @@ class CostTable:
     def __call__(self, choices: NDArray[np.integer]) -> Integers:
         """N × 3 macs, params and activations for N × len(names) indices into the choices' values.
 
-        Raises ValueError where the shape is another or an index is none of its choice.
+        Raises ValueError for another shape, or an index out of range.
         """
         choices = np.asarray(choices)
         if choices.ndim != 2 or choices.shape[1] != len(self.names):
@@ -85,11 +85,11 @@ class CostTable:
 
 
 class SumTable:
-    """What `of` makes of the networks of whole arrays of choices, where that is a sum over stages.
+    """The values of `of` for whole arrays of choices, where a value is a sum over stages.
 
     As in a cost, a stage's part may depend on its own choices and on the channels that it is given.
-    So a table per stage holds what a network gains where that stage is another one, all others
-    being the first that the space offers; one network is asked about for each entry.
+    So a table per stage holds what a network gains where that stage differs and all others are the
+    first that the space offers; `of` is called once for each entry.
     """
 
     def __init__(self, space: Space, table: CostTable, of: Callable[[Architecture], float]) -> None:

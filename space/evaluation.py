@@ -62,7 +62,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of a training: losses are means per image, accuracy is a fraction in [0, 1]."""
+    """One epoch of a training run: losses are means per image, accuracy is a fraction in [0, 1]."""
 
     epoch: int
     train_loss: float
@@ -98,7 +98,7 @@ class Measurement:
 
     @property
     def finished(self) -> bool:
-        """Whether a training really ended with a result: COMPLETE or PRUNED."""
+        """Whether a training run ended with a result: COMPLETE or PRUNED."""
         return self.status is not Status.FAILED
 
 
@@ -112,7 +112,7 @@ class Interrupted(BaseException):
 class WorkerUnusable(BaseException):
     """Raised by an `Evaluate` whose process can evaluate nothing more, such as after a CUDA error.
 
-    The message says why. It is no result of the job: another process is to run it again.
+    The message says why. The job has no result yet: another process runs it again.
     """
 
 
@@ -149,7 +149,7 @@ class Proposer(Protocol):
     """What an executor works for, ask and tell; all of it is called from one thread."""
 
     def ask(self) -> Job | None:
-        """The next job; None where there is none now and, with no job running, none ever."""
+        """The next job; None if there is none now (and, while no job runs, none ever)."""
         ...
 
     def report(self, job: Job, epoch: Epoch) -> bool:

@@ -30,7 +30,7 @@ def strict_keys(kind: type[T]) -> type[T]:
 
 
 def one_of(name: str, found: str, valid: Iterable[str]) -> InvalidInput:
-    """The error for a name that is none of `valid`, with the nearest that is."""
+    """The error for a name that is not in `valid`, with the nearest that is."""
     names = sorted(valid)
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
@@ -42,9 +42,9 @@ _MOST_CHARACTERS = 10_000_000
 
 
 def parse_yaml(text: str, loader: Any, *, source: str) -> Any:
-    """The data in `text`, read by a safe `loader`; raises `InvalidInput` for what is none.
+    """The data in `text`, read by a safe `loader`; raises `InvalidInput` where it is not YAML.
 
-    Aliases that would repeat a part beyond any size are refused, as is nesting without end.
+    Aliases that repeat a part beyond any size and endless nesting are refused.
     """
     import yaml
 
@@ -111,7 +111,7 @@ def _sentence(detail: ErrorDetails, kind: type, source: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(siblings)}"
         return f"{place}: unknown key; {hint}"
     if detail["type"] == "missing":
-        return f"{place}: this key is required, and is missing"
+        return f"{place}: this required key is missing"
     rule = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":  # our own checks say what they found
         return f"{place}: {rule}"

@@ -137,7 +137,7 @@ def test_every_number_has_limits(tmp_path, key, number):
 def test_a_missing_section_is_named(tmp_path):
     data = recipe()
     del data["objective"]
-    expected = "mine.yaml: objective: this key is required, and is missing"
+    expected = "mine.yaml: objective: this required key is missing"
     assert refusal(tmp_path, data) == expected
 
 

@@ -264,7 +264,7 @@ def test_links_out_of_the_folder_are_refused(family: Path, tmp_path: Path, linke
         (lambda m: m.update(resolution=9), "resolution must be 9, as in family.json, but is 12"),
         (lambda m: m.update(key="0" * 32), "key must be 00000"),
         (lambda m: m["cost"].update(macs=1), "cost must be Cost(macs=1, "),
-        (lambda m: m.pop("files"), "members.0.files: this key is required, and is missing"),
+        (lambda m: m.pop("files"), "members.0.files: this required key is missing"),
         (lambda m: m["files"].pop("model.onnx"), ""),
         (lambda m: m.update(class_accuracies=[0.5]), "an accuracy for each of the 3 classes"),
         (lambda m: m["files"].pop("model.safetensors"), "must include model.safetensors"),

@@ -127,11 +127,11 @@ def test_a_space_of_a_users_own_is_read_from_a_file(tmp_path):
         ),
         (
             "base: mobilenet_v2\nchoices: {kernel: []}",
-            "mine.yaml: choices: kernel: at least one value is needed, and there is none",
+            "mine.yaml: choices: kernel: at least one value is needed, but got []",
         ),
         (
             "base: mobilenet_v2\nchoices: {}",
-            "mine.yaml: choices: at least one choice is needed, and there is none",
+            "mine.yaml: choices: at least one choice is needed, but none is given",
         ),
         (
             "base: mobilenet_v2\nchoices: {kernel: [3]}\nstages: {9: {kernel: [5]}}",
@@ -139,7 +139,7 @@ def test_a_space_of_a_users_own_is_read_from_a_file(tmp_path):
         ),
         (
             "base: {stem: {}, stages: [{operator: conv}], head: {}}\nchoices: {kernel: [3]}",
-            "mine.yaml: base: stages.0.channels: this key is required, and is missing",
+            "mine.yaml: base: stages.0.channels: this required key is missing",
         ),
         ("- 1", "mine.yaml: input should be"),
         ("base: [", "mine.yaml: is not valid YAML"),
@@ -152,7 +152,7 @@ def test_a_wrong_space_is_refused_with_what_must_hold(tmp_path, text, message):
 def test_a_missing_space_is_told_the_nearest_or_the_shipped():
     with pytest.raises(InvalidInput, match=r"there is no 'mnasnet_smal'; did you mean"):
         choices.load("mnasnet_smal")
-    with pytest.raises(InvalidInput, match=r"no file nowhere\.yaml; give a path or one of"):
+    with pytest.raises(InvalidInput, match=r"nowhere\.yaml not found; give a path or one of"):
         choices.load("nowhere.yaml")
 
 

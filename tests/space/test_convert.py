@@ -87,9 +87,9 @@ def test_wrong_weights_are_refused_by_name(witness):
     state = witness(name).state_dict()
     with pytest.raises(InvalidInput, match="no 'torchvision/resnet19'; did you mean"):
         convert.from_source("torchvision/resnet19", state)
-    with pytest.raises(InvalidInput, match="mobilenet_v2: there is no place for the tensor"):
+    with pytest.raises(InvalidInput, match="mobilenet_v2: unexpected tensor"):
         convert.from_source("torchvision/mobilenet_v2", state)
-    with pytest.raises(InvalidInput, match=r"there is no place for the tensor extra\.weight"):
+    with pytest.raises(InvalidInput, match=r"unexpected tensor extra\.weight"):
         convert.from_source(name, state | {"extra.weight": state["fc.weight"]})
     with pytest.raises(InvalidInput, match=r"stem.norm.weight: shape \(64,\) is needed"):
         convert.from_source(name, state | {"bn1.weight": state["fc.bias"]})

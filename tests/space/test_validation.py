@@ -34,7 +34,7 @@ def test_an_unknown_key_that_resembles_none_is_told_the_valid_ones():
 
 def test_a_missing_key_is_named():
     message = refusal(lambda data: data.pop("stages"))
-    assert message == "net.json: stages: this key is required, and is missing"
+    assert message == "net.json: stages: this required key is missing"
 
 
 def test_a_number_in_quotes_is_refused():

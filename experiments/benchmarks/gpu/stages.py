@@ -31,7 +31,7 @@ class StageResult(NamedTuple):
     figures: dict[str, Any]
 
 
-class Stage(NamedTuple):
+class StageFunction(NamedTuple):
     """Where a stage's function is, called with a device, and its limit of 540 seconds in all."""
 
     module: str
@@ -41,16 +41,16 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "environment": Stage("correctness", "environment", 40, on_cpu=True),
-    "tests": Stage("correctness", "tests", 150, on_cpu=True),
-    "captures": Stage("correctness", "captures", 120, on_cpu=True),
-    "soak": Stage("correctness", "soak", 120, on_cpu=True),
-    "faults": Stage("correctness", "faults", 120, on_cpu=True),
-    "steps": Stage("speed", "steps", 90),
-    "packing": Stage("speed", "packing", 60),
-    "depthwise": Stage("speed", "depthwise", 60),
-    "loops": Stage("speed", "compare_loops", 90),
-    "latency": Stage("speed", "latencies", 60),
+    "environment": StageFunction("correctness", "environment", 40, on_cpu=True),
+    "tests": StageFunction("correctness", "tests", 150, on_cpu=True),
+    "captures": StageFunction("correctness", "captures", 120, on_cpu=True),
+    "soak": StageFunction("correctness", "soak", 120, on_cpu=True),
+    "faults": StageFunction("correctness", "faults", 120, on_cpu=True),
+    "steps": StageFunction("speed", "steps", 90),
+    "packing": StageFunction("speed", "packing", 60),
+    "depthwise": StageFunction("speed", "depthwise", 60),
+    "loops": StageFunction("speed", "compare_loops", 90),
+    "latency": StageFunction("speed", "latencies", 60),
 }
 
 
