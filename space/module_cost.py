@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from space.cost import Cost
-from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,9 +35,6 @@ def module_cost(module: nn.Module, resolution: int, in_channels: int = 3) -> Mod
     MACs are the multiply–adds of convolutions and matrix products, and activations the outputs of
     convolutions, so that they compare with `space.cost.cost`. The module runs in evaluation mode
     and is left in the mode it was in.
-
-    Raises:
-        InvalidInput: if fvcore is not installed.
 
     Example:
         >>> from space.module_cost import module_cost
@@ -76,13 +72,8 @@ def _analyse(
     """fvcore's multiply–adds and output elements, by module and operator, and what it ignored."""
     with warnings.catch_warnings():  # fvcore scripts and traces, which torch 2.13 deprecates
         warnings.simplefilter("ignore")
-        try:
-            from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
-        except ModuleNotFoundError as error:
-            raise InvalidInput(
-                f"the cost of a module needs the package {error.name}, which is not installed; "
-                "pip install fvcore"
-            ) from None
+        from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+
         macs, outputs = (
             analysis(module, image)
             .unsupported_ops_warnings(False)
@@ -90,8 +81,5 @@ def _analyse(
             .tracer_warnings("none")
             for analysis in (FlopCountAnalysis, ActivationCountAnalysis)
         )
-        return (
-            macs.by_module_and_operator(),
-            outputs.by_module_and_operator(),
-            macs.unsupported_ops(),
-        )
+        by_module = macs.by_module_and_operator(), outputs.by_module_and_operator()
+        return *by_module, macs.unsupported_ops()
