@@ -172,33 +172,26 @@ def _block_strings(
     squeeze: SqueezeExcite,
 ) -> Iterator[str]:
     """One string for the stage, or two where its first block differs in more than the stride."""
-    first, *rest = [_words(where, stage, block, activation, squeeze) for block in blocks]
+    first, *rest = [_template(where, stage, block, activation, squeeze) for block in blocks]
     if rest and rest[0] != first:
-        yield _string(first, 1, stage.stride)
-        yield _string(rest[0], len(rest), 1)
+        yield first.format(repeats=1, stride=stage.stride)
+        yield rest[0].format(repeats=len(rest), stride=1)
     else:
-        yield _string(first, len(blocks), stage.stride)
+        yield first.format(repeats=len(blocks), stride=stage.stride)
 
 
-def _string(words: list[str], repeats: int, stride: int) -> str:
-    place = next(i for i, word in enumerate(words) if word.startswith("k")) + 1
-    operator, *kernels = words[:place]
-    return "_".join([operator, f"r{repeats}", *kernels, f"s{stride}", *words[place:]])
-
-
-def _words(
+def _template(
     where: str, stage: Stage, block: Block, activation: Activation, squeeze: SqueezeExcite
-) -> list[str]:
-    """A block's string in parts, without repeats and stride."""
+) -> str:
+    """A block's string, with {repeats} and {stride} to be filled in."""
     code = block.operator.form.timm
     if not code:
         raise _refuse(where, f"its block strings have no operator {block.operator}")
     if block.shortcut not in (Skip.NONE, Skip.IDENTITY):
         raise _refuse(where, f"its shortcuts are the identity or none, but here {block.shortcut}")
     skips = stage.skip is not Skip.NONE
-    words = [code, f"k{block.kernel}"]
-    if block.operator.optional_kernels:
-        words.insert(1, f"a{block.start_kernel}")
+    start = [f"a{block.start_kernel}"] if block.operator.optional_kernels else []
+    words = [code, "r{repeats}", *start, f"k{block.kernel}", "s{stride}"]
     if block.operator is Operator.CONV:
         skip = ["skip"] if skips else []
     elif block.linear:
@@ -214,7 +207,7 @@ def _words(
         words.append(f"se{_ratio(where, stage, block, squeeze)}")
     if block.activation is not activation:
         words.append(f"n{_ACTIVATION_CODES[block.activation]}")
-    return words + skip
+    return "_".join(words + skip)
 
 
 def _ratio(where: str, stage: Stage, block: Block, squeeze: SqueezeExcite) -> str:
