@@ -1,6 +1,5 @@
-"""timm's block strings: what timm builds from ours is the same network, and back again."""
+"""timm's block strings: what timm builds from ours is the same network."""
 
-import json
 from dataclasses import replace
 from functools import partial
 
@@ -12,10 +11,8 @@ from torch import nn
 from space import choices, convert, presets
 from space.architecture import Activation, Architecture, Gate, Head, Operator, Skip, Stage, Stem
 from space.network import build
-from space.timm_arguments import from_timm, to_timm
+from space.timm_arguments import to_timm
 from space.validation import InvalidInput
-
-MOBILE = [name for name in presets.names() if "resnet" not in name]
 
 
 def sampled(name, count):
@@ -121,63 +118,31 @@ def test_timm_builds_random_architectures_of_a_space(name, calibrated):
     assert space.size > 4
 
 
-@pytest.mark.parametrize("name", MOBILE)
-def test_a_preset_comes_back_from_timm_arguments(name):
-    architecture = presets.load(name)
-    data = json.loads(json.dumps(to_timm(architecture)))
-    assert from_timm(data).key == architecture.key
-
-
-@pytest.mark.parametrize("name", choices.names())
-def test_random_architectures_come_back_from_timm_arguments(name):
-    for architecture in sampled(name, 100):
-        architecture = expressible(architecture)
-        assert from_timm(to_timm(architecture)).key == architecture.key
-
-
-def test_published_tables_of_block_strings_are_read():
-    """EfficientNet-B0's and MobileNetV3-small's, as timm's source has them."""
-    b0 = {
-        "model": "EfficientNet",
-        "arch_def": [
-            ["ds_r1_k3_s1_e1_c16_se0.25"],
-            ["ir_r2_k3_s2_e6_c24_se0.25"],
-            ["ir_r2_k5_s2_e6_c40_se0.25"],
-            ["ir_r3_k3_s2_e6_c80_se0.25"],
-            ["ir_r3_k5_s1_e6_c112_se0.25"],
-            ["ir_r4_k5_s2_e6_c192_se0.25"],
-            ["ir_r1_k3_s1_e6_c320_se0.25"],
-        ],
-        "stem_size": 32,
-        "num_features": 1280,
-        "act_layer": "silu",
-        "drop_rate": 0.2,
-        "drop_path_rate": 0.2,
-    }
-    assert from_timm(b0).key == presets.load("efficientnet_b0").key
-
-    small = {
-        "model": "MobileNetV3",
-        "arch_def": [
-            ["ds_r1_k3_s2_e1_c16_se0.25_nre"],
-            ["ir_r1_k3_s2_e4.5_c24_nre", "ir_r1_k3_s1_e3.67_c24_nre"],
-            ["ir_r1_k5_s2_e4_c40_se0.25", "ir_r2_k5_s1_e6_c40_se0.25"],
-            ["ir_r2_k5_s1_e3_c48_se0.25"],
-            ["ir_r3_k5_s2_e6_c96_se0.25"],
-            ["cn_r1_k1_s1_c576"],
-        ],
-        "stem_size": 16,
-        "num_features": 1024,
-        "act_layer": "hard_swish",
-        "bn_eps": 1e-3,
-        "bn_momentum": 0.01,
-        "drop_rate": 0.2,
-        "se_gate": "hard_sigmoid",
-        "se_act_layer": "relu",
-        "se_divisor": 8,
-        "se_from_exp": True,
-    }
-    assert from_timm(small).key == presets.load("mobilenet_v3_small").key
+def test_block_strings_are_those_that_timm_publishes():
+    """EfficientNet-B0's and MobileNetV3-small's, but for the e1 that timm's source writes of ds."""
+    b0 = to_timm(presets.load("efficientnet_b0"))
+    assert b0["arch_def"] == [
+        ["ds_r1_k3_s1_c16_se0.25"],
+        ["ir_r2_k3_s2_e6_c24_se0.25"],
+        ["ir_r2_k5_s2_e6_c40_se0.25"],
+        ["ir_r3_k3_s2_e6_c80_se0.25"],
+        ["ir_r3_k5_s1_e6_c112_se0.25"],
+        ["ir_r4_k5_s2_e6_c192_se0.25"],
+        ["ir_r1_k3_s1_e6_c320_se0.25"],
+    ]
+    small = to_timm(presets.load("mobilenet_v3_small"))
+    assert small["arch_def"] == [
+        ["ds_r1_k3_s2_c16_se0.25_nre"],
+        ["ir_r1_k3_s2_e4.5_c24_nre"],
+        ["ir_r1_k3_s1_e3.66667_c24_nre"],
+        ["ir_r1_k5_s2_e4_c40_se0.25"],
+        ["ir_r2_k5_s1_e6_c40_se0.25"],
+        ["ir_r2_k5_s1_e3_c48_se0.25"],
+        ["ir_r3_k5_s2_e6_c96_se0.25"],
+        ["cn_r1_k1_s1_c576"],
+    ]
+    assert (small["se_gate"], small["se_act_layer"]) == ("hard_sigmoid", "relu")
+    assert (small["se_divisor"], small["se_from_exp"]) == (8, True)
 
 
 def _one_stage(**changes):
@@ -227,26 +192,6 @@ def test_squeeze_excites_that_differ_are_refused():
     assert {stage.se.gate for stage in mixed.stages} == set(Gate)
     with pytest.raises(InvalidInput, match="one gate and one activation for all"):
         to_timm(mixed)
-
-
-@pytest.mark.parametrize(
-    ("string", "reason"),
-    [
-        ("mqa_r1_k3_h4_s1_d64_c16", "mqa_r1_k3_h4_s1_d64_c16: a block string is written"),
-        ("ir_r1_k3_s1_c16_e4", "a block string is written"),
-        ("ir_r1_k3_s1_e1_c16", "timm builds an expand convolution at expansion 1"),
-    ],
-)
-def test_a_block_string_that_we_have_no_operator_for_is_refused(string, reason):
-    data = to_timm(_one_stage()) | {"arch_def": [[string]]}
-    with pytest.raises(InvalidInput, match=reason):
-        from_timm(data)
-
-
-def test_unknown_arguments_are_refused_with_the_nearest():
-    data = to_timm(_one_stage()) | {"stem_sise": 3}
-    with pytest.raises(InvalidInput, match="stem_sise: unknown key; did you mean 'stem_size'"):
-        from_timm(data)
 
 
 def test_activations_of_blocks_are_said_where_they_differ():
