@@ -56,7 +56,7 @@ def cost(architecture: Architecture, resolution: int | None = None) -> Cost:
     """
     macs = params = activations = 0
     for terms, side, given in _walk(architecture, resolution):
-        macs_in, macs_out, macs_image, more_params, act_in, act_out, act_image = terms
+        (macs_in, _, act_in), (macs_out, _, act_out), (macs_image, more_params, act_image) = terms
         inputs, outputs = given * given, side * side
         macs += macs_in * inputs + macs_out * outputs + macs_image
         params += more_params
@@ -103,29 +103,19 @@ def input_side(architecture: Architecture, resolution: int | None) -> int:
 
 
 class Terms(NamedTuple):
-    """A cost by where it is spent: per pixel of the input map, of the output map, and per image.
+    """A cost by where it is spent; parameters count as spent once per image."""
 
-    The order is that of `At`.
-    """
-
-    macs_input: int
-    macs_output: int
-    macs_image: int
-    params: int
-    activations_input: int
-    activations_output: int
-    activations_image: int
+    input_pixel: Cost
+    output_pixel: Cost
+    image: Cost
 
     def at(self, given: int, side: int) -> Cost:
         """The cost where the input map and the output map have these sides."""
-        inputs, outputs = given * given, side * side
-        return Cost(
-            self.macs_input * inputs + self.macs_output * outputs + self.macs_image,
-            self.params,
-            self.activations_input * inputs
-            + self.activations_output * outputs
-            + self.activations_image,
-        )
+        return _plus(_plus(self.image, self.input_pixel, given**2), self.output_pixel, side**2)
+
+
+def _plus(cost: Cost, other: Cost, times: int = 1) -> Cost:
+    return Cost(*(a + times * b for a, b in zip(cost, other, strict=True)))
 
 
 def _terms(found: Iterable[Layer]) -> Terms:
@@ -135,7 +125,8 @@ def _terms(found: Iterable[Layer]) -> Terms:
         params += layer.params
         if layer.kind is LayerKind.CONVOLUTION:
             activations[layer.at] += layer.out_channels
-    return Terms._make([*macs.values(), params, *activations.values()])
+    spent = {at: Cost(macs[at], params if at is At.IMAGE else 0, activations[at]) for at in At}
+    return Terms(spent[At.INPUT], spent[At.OUTPUT], spent[At.IMAGE])
 
 
 # A search meets the same few stages again and again: remembering them is what makes `cost` fast.
@@ -147,15 +138,10 @@ def stage_terms(stage: Stage, in_channels: int) -> Terms:
     if stage.repeats == 1:
         return first
     other = _terms(layers(resolve(stage, stage.channels, 1, Activation.RELU)))
-    count = stage.repeats - 1
-    return Terms(
-        first.macs_input,
-        first.macs_output + count * (other.macs_input + other.macs_output),
-        first.macs_image + count * other.macs_image,
-        first.params + count * other.params,
-        first.activations_input,
-        first.activations_output + count * (other.activations_input + other.activations_output),
-        first.activations_image + count * other.activations_image,
+    pixel, count = _plus(other.input_pixel, other.output_pixel), stage.repeats - 1
+    return first._replace(
+        output_pixel=_plus(first.output_pixel, pixel, count),
+        image=_plus(first.image, other.image, count),
     )
 
 
