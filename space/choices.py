@@ -214,7 +214,7 @@ def load(name_or_path: str) -> Space:
 
 
 def _parse(name: str, data: Any, *, source: str) -> Space:
-    file = validate(_SpaceFile, _with_text_keys(data), source=source)
+    file = validate(_SpaceFile, data, source=source)
     base = (
         presets.load(file.base)
         if isinstance(file.base, str)
@@ -239,13 +239,6 @@ def _parse(name: str, data: Any, *, source: str) -> Space:
     space = Space(name, base, choices, file.squeeze_excite, file.description)
     _check_values(space, source)
     return space
-
-
-def _with_text_keys(data: Any) -> Any:
-    """YAML reads the key `1` of `stages` as a number; JSON keys are text."""
-    if isinstance(data, dict) and isinstance(data.get("stages"), dict):
-        return {**data, "stages": {str(key): value for key, value in data["stages"].items()}}
-    return data
 
 
 def _stage_choices(data: dict[str, list[Any]], where: str) -> StageChoices:
