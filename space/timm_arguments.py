@@ -90,12 +90,12 @@ def _refuse(where: str, reason: str) -> InvalidInput:
 def _check_frame(architecture: Architecture) -> None:
     stem = architecture.stem
     if stem.kernel != 3 or stem.stride > 2 or stem.pool:
-        raise _refuse("stem", "its stem is a 3×3 convolution of stride 1 or 2, without pooling")
+        raise _refuse("stem", "timm's stem is a 3×3 convolution of stride 1 or 2, without pooling")
     if any(stage.stride > 2 for stage in architecture.stages):
-        raise _refuse("stages", "its strides are 1 and 2")
+        raise _refuse("stages", "timm's strides are 1 and 2")
     stride = architecture.strides[-1] * 2 // stem.stride
     if stride > 32:
-        reason = f"its strides, with 2 for the stem, multiply to 32 at most, but here to {stride}"
+        reason = f"timm's strides multiply to 32 at most, with 2 for the stem, but here to {stride}"
         raise _refuse("stages", reason)
 
 
@@ -110,7 +110,7 @@ def _squeeze(architecture: Architecture) -> SqueezeExcite:
     activations = {block.squeeze_activation for block in squeezing}
     own = all(block.squeeze_activation is block.activation for block in squeezing)
     if len(gates) > 1 or (len(activations) > 1 and not own):
-        raise _refuse("stages", "its squeeze-and-excites have one gate and one activation for all")
+        raise _refuse("stages", "timm has one gate and one activation for all squeeze-and-excites")
     expanded = all(se.base is SqueezeBase.EXPANDED for se in patterns)
     rounded = all(se.divisor == 8 for se in patterns)
     return SqueezeExcite(
@@ -144,9 +144,9 @@ def _template(
     """A block's string, with {repeats} and {stride} to be filled in."""
     code = block.operator.form.timm
     if not code:
-        raise _refuse(where, f"its block strings have no operator {block.operator}")
+        raise _refuse(where, f"timm's block strings have no operator {block.operator}")
     if block.shortcut not in (Skip.NONE, Skip.IDENTITY):
-        raise _refuse(where, f"its shortcuts are the identity or none, but here {block.shortcut}")
+        raise _refuse(where, f"timm's shortcuts are identity or none, not {block.shortcut}")
     skips = stage.skip is not Skip.NONE
     start = [f"a{block.start_kernel}"] if block.operator.optional_kernels else []
     words = [code, "r{repeats}", *start, f"k{block.kernel}", "s{stride}"]
@@ -157,7 +157,9 @@ def _template(
     elif block.operator is Operator.SEPARABLE and block.shortcut is Skip.NONE:
         words[0], skip = "dsa", []
     else:
-        raise _refuse(where, "an activation after the projection has no shortcut, nor expansion")
+        raise _refuse(
+            where, "timm has no shortcut or expansion with an activation after the projection"
+        )
     if block.operator.expands:
         words.append(f"e{block.inner_channels / block.in_channels:.6g}")
     words.append(f"c{block.out_channels}")

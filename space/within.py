@@ -60,7 +60,7 @@ class Within:
         if clip:
             top = np.clip(self._most, self._origin, top)
         self._cell = self._cells_for(top - self._origin)
-        # A total may lie half a cell off for each stage, and is still to be found on the grid.
+        # Rounding moves a total by up to half a cell for each stage; it must stay on the grid.
         self._slack = len(costs) / 2
         shape = np.ceil((top - self._origin) / self._cell + self._slack).astype(int) + 1
         self._shape = tuple(shape.tolist())

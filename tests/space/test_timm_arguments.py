@@ -163,7 +163,7 @@ def _one_stage(**changes):
         ),
         (
             replace(_one_stage(), stages=(Stage(Operator.CONV, 32, skip=Skip.POOL),)),
-            "stage 1: .* but here pool",
+            "stage 1: .* identity or none, not pool",
         ),
         (
             replace(_one_stage(), stages=(Stage(Operator.CONV, 32, stride=3),)),
