@@ -24,6 +24,7 @@ from space import convert, presets
 from space.architecture import Architecture
 from space.convert import PixelStatistics
 from space.files import write_file
+from space.layers import tensor_shapes
 from space.optional import needed
 from space.validation import InvalidInput, validate
 from space.weights import read_weights, recognise, to_bytes
@@ -130,7 +131,7 @@ def _own(file: Path, state: Mapping[str, Tensor]) -> Start:
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in presets.names():
         network = _adapted(presets.load(name), state)
-        if convert.tensor_shapes(network) == shapes:
+        if tensor_shapes(network) == shapes:
             return _of(file, state, name, network)
     raise InvalidInput(
         f"{file}: these weights are of no preset; give the network's architecture.json as "
