@@ -38,7 +38,7 @@ autodoc_preserve_defaults = True
 
 
 def setup(app: Sphinx) -> None:
-    """Adds formulas that need no network, and the pages that follow from code and results."""
+    """Renders formulas without JavaScript, and generates pages from code and results."""
     import generate
     import measured
 

@@ -1,4 +1,4 @@
-"""The reference pages that follow from the code: every command, and every key of a recipe."""
+"""Generates the reference pages of commands and recipe keys from the code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 from pydantic import BaseModel
@@ -56,7 +56,7 @@ def _section(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a key holds, also where it may be left out."""
+    """The section that a key holds, optional or not."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -72,11 +72,11 @@ def _default(field: FieldInfo) -> str:
 
 
 def _choices(field: FieldInfo) -> str:
-    """The values of a key that takes one of a few."""
+    """The values of a key that takes one of several."""
     values = [
         value
         for kind in (field.annotation, *get_args(field.annotation))
-        if str(get_origin(kind)) == "typing.Literal"
+        if get_origin(kind) is Literal
         for value in get_args(kind)
     ]
     return f" One of {', '.join(f'`{value}`' for value in values)}." if values else ""

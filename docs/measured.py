@@ -1,4 +1,4 @@
-"""Tables of what was measured, as Markdown, from the committed results."""
+"""Writes the committed results as tables in Markdown."""
 
 from __future__ import annotations
 
