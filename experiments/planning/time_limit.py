@@ -161,10 +161,9 @@ def smaller_baselines(recipe: Recipe) -> Iterator[Recipe]:
     if bounds is None or recipe.objective.cost != "macs":
         return
     for factor in _BASELINES:
-        smaller = tuple(_rounded(factor * end) for end in bounds)
         changes: dict[str, Any] = {
             "objective.target": _rounded(factor * recipe.objective.target),
-            "objective.bounds": recipe.objective.bounds.model_copy(update={"macs": smaller}),
+            "objective.bounds.macs": tuple(_rounded(factor * end) for end in bounds),
         }
         if recipe.family.targets and recipe.family.cost == "macs":
             targets = tuple(_rounded(factor * target) for target in recipe.family.targets)

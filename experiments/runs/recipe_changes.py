@@ -5,13 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from experiments import config
 from experiments.config import Common, R, Recipe
 from experiments.runs.folder import INSIDE, MANIFEST, RecipeFolder, shown
 from space.files import write_file
 from space.validation import InvalidInput
+
+M = TypeVar("M", bound=BaseModel)
 
 #: Keys that may change between two starts of anything: they do not change what numbers mean.
 MAY_CHANGE = (
@@ -23,13 +27,12 @@ MAY_CHANGE = (
 _RESULTS = ("baseline.json", "coefficients.json", "family/family.json", "study.json")
 
 
-def changed(recipe: R, values: Mapping[str, Any]) -> R:
+def changed(recipe: M, values: Mapping[str, Any]) -> M:
     """The recipe with other values of keys such as `search.trials`; they are not validated."""
     for key, value in values.items():
-        section, _, name = key.rpartition(".")
-        if section:
-            value = getattr(recipe, section).model_copy(update={name: value})
-        recipe = recipe.model_copy(update={section or name: value})
+        section, _, inner = key.partition(".")
+        new = changed(getattr(recipe, section), {inner: value}) if inner else value
+        recipe = recipe.model_copy(update={section: new})
     return recipe
 
 

@@ -16,7 +16,6 @@ TINY = (
     "search.finalists=2",
     "coefficients.method=grid",
     "coefficients.constraint=nominal",
-    "coefficients.method=grid",
     "coefficients.step=0.5",
     "coefficients.tolerance=0.5",
     "coefficients.epochs=1",
