@@ -10,7 +10,7 @@ from reports import published
 from reports.formatting import number, printable
 from reports.load import Run, Trial
 from reports.schema import frame, rows
-from reports.search_analysis import TESTED
+from reports.search_tables import TESTED
 from reports.statistics import interval
 from reports.tables import Tables, collect, stage_rows
 from space.architecture import Architecture

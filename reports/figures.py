@@ -12,7 +12,7 @@ from reports.load import Run
 from reports.schema import rows
 from reports.search_figures import pareto_front, search_progress
 from reports.tables import Tables
-from reports.trial_tables import pareto
+from reports.trial_tables import pareto, searched
 from space.validation import one_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
     trials, baseline = tables.trials, run.baseline
     with style.new_figure(f"Accuracy against {COSTS[cost]}", 6.8, 4.4) as (figure, axes):
         style.accuracy_axes(axes, COSTS[cost], "accuracy", (0.08, 0.09))
-        searched = trials[(trials["study"] == "search") & trials["accuracy"].notna()]
-        complete, pruned = (searched[searched["state"] == name] for name in ("complete", "pruned"))
+        complete, pruned = (
+            searched(trials, state).dropna(subset="accuracy") for state in ("complete", "pruned")
+        )
         style.dots(axes, complete[cost], complete["accuracy"], "trials of the search")
         front = pareto(trials, cost)
         if len(front) > 1:

@@ -12,7 +12,7 @@ from reports import (
     figures,
     formatting,
     page_context,
-    page_tables,
+    page_facts,
     prediction_panels,
     tables,
     templating,
@@ -34,8 +34,8 @@ _MOST_CANDIDATES = 60
 #: Tables that are made for a file only.
 _MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
     "points": points_table,
-    "facts": page_tables.facts,
-    "statements": page_tables.statements,
+    "facts": page_facts.facts,
+    "statements": page_facts.statements,
     "columns": lambda *_: glossary(),
 }
 
@@ -116,7 +116,7 @@ def render(run: Run, found: Tables) -> str:
         activations=list(prediction_panels.activation_rows(run, found)),
         networks=list(page_context.networks(run, found, networks)),
         counts=rows(found.counts),
-        provenance=list(page_tables.provenance(run.manifest)),
+        provenance=list(page_facts.provenance(run.manifest)),
         times=rows(found.times),
         files=file_names(found),
         data=chart_data(run, found, networks),

@@ -11,7 +11,7 @@ from reports import tables, templating
 from reports.chart_data import comparison_data
 from reports.formatting import count, number, percent, without_password
 from reports.load import Run, load
-from reports.page_tables import flat
+from reports.page_facts import flat
 from reports.schema import frame, names, rows, write_tables
 from space.files import write_file
 from space.validation import InvalidInput

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import figure_style, page_tables, scaling_study_figures, templating
+from reports import figure_style, page_facts, scaling_study_figures, templating
 from reports.formatting import number, percent, short
 from reports.load import readable
 from reports.schema import frame, names, rows, write_tables
@@ -283,7 +283,7 @@ def render(
             name: base64.b64encode(figure_style.encode(figure, "png")).decode()
             for name, figure in pictures.items()
         },
-        provenance=list(page_tables.provenance(_manifest(folder))),
+        provenance=list(page_facts.provenance(_manifest(folder))),
         recipe_text=recipe.read_text("utf-8") if recipe.is_file() else "",
         sections=[("result", "Result"), ("networks", "Networks"), ("provenance", "Provenance")],
         files=[*files, *pictures, "accuracy.svg", "README.md"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reports import figure_style as style
 from reports.formatting import plural
 from reports.schema import frame, names, rows
+from reports.trial_tables import searched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ def pareto_front(trials: pd.DataFrame, front: pd.DataFrame, several: Mapping[str
     """
     with style.new_figure("Pareto front of the search", 6.8, 4.0) as (figure, axes):
         style.accuracy_axes(axes, style.MACS, "held-out accuracy", (0.06, 0.16))
-        own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
+        own = searched(trials, "complete")
         style.dots(axes, own["macs"], own["accuracy"], "trials of the search")
         if len(front):
             x, y = front["macs"].astype(float), front["accuracy"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import predictions, recommendation, search_analysis, trial_tables
+from reports import predictions, recommendation, search_tables, trial_tables
 from reports.load import Run, Trial, readable
 from reports.schema import frame, names, rows
 from reports.statistics import interval, unpaired_difference
@@ -89,10 +89,10 @@ def collect(run: Run) -> Tables:
         counts=trial_tables.counts(run),
         times=trial_tables.times(run),
         failures=trial_tables.failures(every),
-        learning_curves=search_analysis.learning_curves(run),
-        choices=search_analysis.choices(run),
-        importance=search_analysis.importance(run),
-        ranks=search_analysis.ranks(run),
+        learning_curves=search_tables.learning_curves(run),
+        choices=search_tables.choices(run),
+        importance=search_tables.importance(run),
+        ranks=search_tables.ranks(run),
         member_comparisons=recommendation.compare_members(members, answers, run.metric),
         rivals=rivals(members, every),
         latency=latency(run),

@@ -58,15 +58,21 @@ def _pieces(trial: Trial) -> int:
     return int((trial.measurement.get("details") or {}).get("pieces of a batch", 1))
 
 
+def searched(trials: pd.DataFrame, *states: str) -> pd.DataFrame:
+    """The search's trials in one of these states."""
+    return trials[(trials["study"] == "search") & trials["state"].isin(states)]
+
+
 def pareto(trials: pd.DataFrame, cost: str = "macs") -> pd.DataFrame:
     """The search's trials that no other one beats in accuracy at no more cost, by rising cost.
 
     Only complete trials of the search compete, because only they were trained on one budget. `cost`
     is macs, params or activations.
     """
-    competing = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
-    ordered = competing.dropna(subset=["accuracy", cost]).sort_values(
-        [cost, "accuracy", "trial"], ascending=[True, False, True]
+    ordered = (
+        searched(trials, "complete")
+        .dropna(subset=["accuracy", cost])
+        .sort_values([cost, "accuracy", "trial"], ascending=[True, False, True])
     )
     before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
     return ordered[ordered["accuracy"] > before].reset_index(drop=True)
@@ -74,7 +80,7 @@ def pareto(trials: pd.DataFrame, cost: str = "macs") -> pd.DataFrame:
 
 def best(trials: pd.DataFrame, most: int = 5) -> pd.DataFrame:
     """The search's complete trials with the highest rewards, at most `most` of them."""
-    own = trials[(trials["study"] == "search") & (trials["state"] == "complete")]
+    own = searched(trials, "complete")
     own = own[own["answered_from"].isna() & own["reward"].notna()]
     return own.sort_values("reward", ascending=False, ignore_index=True).head(most)
 
@@ -82,8 +88,8 @@ def best(trials: pd.DataFrame, most: int = 5) -> pd.DataFrame:
 def progress(trials: pd.DataFrame) -> pd.DataFrame:
     """The search's finished training runs by their numbers, with the best reward so far."""
     columns = ["trial", "state", "reward", "best_reward", "accuracy", "macs", "seconds", "key"]
-    finished = trials["state"].isin(["complete", "pruned"]) & trials["answered_from"].isna()
-    made = trials[(trials["study"] == "search") & finished].copy()
+    made = searched(trials, "complete", "pruned")
+    made = made[made["answered_from"].isna()].copy()
     made["best_reward"] = made["reward"].where(made["state"] == "complete").cummax().ffill()
     return made[columns].reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""Class activation maps: where in an image a network finds what speaks for a class."""
+"""Class activation maps: where in an image a network finds evidence for a class."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from space.network import Network
 
-#: The side of a map below which it shows corners rather than places (assumed: ImageNet's 224
-#: pixels at a stride of 32).
+#: The smallest side of a map that shows places rather than corners (assumed: ImageNet's 224 pixels
+#: at a stride of 32).
 LEAST_SIDE = 7
 
 
 def activation_maps(network: Network, images: Tensor, labels: Tensor) -> NDArray[np.float32]:
     """The evidence for class `labels` (N) at each place of `images` (N × C × H × W, normalised).
 
-    N × h × w, as large as the network's last maps of at least 7 × 7; its first ones where none are.
-    Of the maps that are averaged for the classifier, this is class activation mapping (Zhou et al.
-    2016, section 2): their mean and the classifier's bias are the logit. Earlier maps, and those
-    before a hidden layer, are weighed by the logit's gradient (Grad-CAM, Selvaraju et al. 2017,
-    section 3), which is the same without one.
+    Returns N × h × w, the size of the network's last feature maps of at least 7 × 7, or of its
+    first ones if all are smaller. On the maps that are averaged for the classifier, this is class
+    activation mapping (Zhou et al. 2016, section 2): the mean of the evidence plus the classifier's
+    bias is the logit. Earlier maps, and those before a hidden layer, are weighted by the gradient
+    of the logit (Grad-CAM, Selvaraju et al. 2017, section 3); without a hidden layer both agree.
     """
     network.eval()
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What a family's members make of the test images, kept in the run for reports and model cards.
+"""Stores the predictions of a family's members for the test images, for reports and model cards.
 
 predictions/NAME.parquet           image, label, predicted (class indices), probability of that
 predictions/files.json             what the source calls each test image, in order
@@ -32,20 +32,20 @@ from space.convert import IMAGENET, PixelStatistics
 from space.files import write_file
 from space.network import Network
 
-#: Images that are classified at a time (assumed: little memory, and hardly slower than more).
+#: Images classified at a time (assumed: takes little memory, and is hardly slower than more).
 _BATCH = 128
-#: Wrong answers kept of each member, the surest first, and images with activation maps.
+#: Wrong answers kept of each member, the most confident ones, and images with activation maps.
 _CONFUSED, _MAPPED = 12, 6
-#: The side of a kept image in pixels, at most.
+#: The largest side of a kept image in pixels.
 _SIDE = 96
 
 
 @dataclass
 class Predictions:
-    """Records, member by member, what the networks of one family make of the images `test`.
+    """Records the predictions of a family's networks for the images `test`, member by member.
 
-    `folder` is the run's folder of predictions; `device` is where the networks look; `names` are
-    what the source calls the images.
+    `folder` is the run's folder of predictions; the networks run on `device`; `names` are the data
+    source's names of the images.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class Predictions:
     _maps: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
     def add(self, name: str, network: Network) -> None:
-        """Writes NAME.parquet, or keeps the one that these weights have written before."""
+        """Writes NAME.parquet, unless it already holds the predictions of these weights."""
         path = self.folder / f"{name}.parquet"
         weights = hashlib.sha256(save(network.state_dict())).hexdigest()
         table = _kept(path, weights)
@@ -71,7 +71,7 @@ class Predictions:
         self._maps[name] = self._mapped(network)
 
     def write_images(self) -> None:
-        """Writes the images that a report shows, all images' names, and all activation maps."""
+        """Writes the images that a report shows, the names of all images, and activation maps."""
         write_file(self.folder / "files.json", json.dumps(self.names))
         mapped = spread(self.test.labels, _MAPPED)
         index = np.array(sorted(self._shown | set(mapped.tolist())), dtype=np.int64)
@@ -113,7 +113,7 @@ def _joined(tensors: list[torch.Tensor]) -> NDArray[Any]:
 
 
 def confused(predictions: pa.Table, most: int) -> list[int]:
-    """The images with a wrong answer, the surest answers first, at most `most` of them."""
+    """The images with a wrong answer, the most confident first, at most `most` of them."""
     label, predicted, probability = (
         predictions[name].to_numpy() for name in ("label", "predicted", "probability")
     )
@@ -131,7 +131,7 @@ def spread(labels: Indices, most: int) -> Indices:
 
 
 def _kept(path: Path, weights: str) -> pa.Table | None:
-    """The predictions in `path`, where it holds those of `weights`."""
+    """The predictions in `path`, if they are those of `weights`."""
     if not path.is_file():
         return None
     table = pq.read_table(path)

@@ -54,24 +54,11 @@ def backend_of(name: str) -> Backend:
     raise one_of("backend", name, BACKENDS)
 
 
-class Latency(NamedTuple):
-    """How long one call for `batch` images takes: the median of many calls, and both quartiles.
-
-    `threads` are the CPU's.
-    """
-
-    backend: Backend
-    device: str
-    batch: int
-    threads: int
-    median_seconds: float
-    low_seconds: float
-    high_seconds: float
-    images_per_second: float
-
-
 class LatencyRow(NamedTuple):
-    """A row of a family's latency.csv: a member and its accuracy, then the fields of `Latency`."""
+    """How long a call for `batch` images takes: the median of many calls, and both quartiles.
+
+    A row of a family's latency.csv; `threads` are the CPU's.
+    """
 
     member: str
     accuracy: float | None
@@ -86,7 +73,7 @@ class LatencyRow(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A network to measure; `accuracy` (a fraction) is passed on to its rows."""
+    """A network to measure; `accuracy` is a fraction."""
 
     name: str
     architecture: Architecture
@@ -102,8 +89,8 @@ def measure(
     threads: int | None = None,
     at_least: float = _SECONDS,
     tf32: bool = False,
-) -> Latency:
-    """Measures the latency of `architecture` at its own resolution.
+) -> LatencyRow:
+    """Measures the latency of `architecture` at its own resolution; the row names no member.
 
     `device` is `cpu`, `cuda` or `auto`; `threads` None leaves torch's choice; calls are timed for
     at least `at_least` seconds. With `tf32`, a GPU rounds the factors of products to TF32. Raises
@@ -121,7 +108,8 @@ def measure(
                 seconds = time_calls(run, chosen, at_least=at_least)
         low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
         count = torch.get_num_threads()
-    return Latency(backend, chosen.type, batch, count, median, low, high, batch / median)
+    setting = backend, chosen.type, batch, count
+    return LatencyRow("", None, *setting, median, low, high, batch / median)
 
 
 def survey(
@@ -135,7 +123,7 @@ def survey(
 ) -> Iterator[LatencyRow]:
     """Measures every subject with every backend at every batch size; see `measure`."""
     for (name, architecture, accuracy), backend, batch in product(subjects, backends, batches):
-        found = measure(
+        row = measure(
             architecture,
             device=device,
             batch=batch,
@@ -143,7 +131,7 @@ def survey(
             threads=threads,
             at_least=at_least,
         )
-        yield LatencyRow(name, accuracy, *found)
+        yield row._replace(member=name, accuracy=accuracy)
 
 
 def members(family: SavedFamily) -> list[Subject]:

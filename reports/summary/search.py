@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from reports.formatting import count, minus, number, percent, word
 from reports.load import Run
 from reports.schema import rows
-from reports.search_analysis import best_count, epoch_agreement, kendall_tau
+from reports.search_tables import best_count, epoch_agreement, kendall_tau
 from reports.summary.wording import trained_for
 from reports.tables import Tables
 

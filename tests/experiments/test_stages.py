@@ -1,6 +1,5 @@
 """Stages on small real training runs: every way to choose coefficients and to size a family."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +103,8 @@ def test_a_family_grows_by_any_rule_to_its_targets_and_loads_again(searched):
 def test_a_family_is_sized_by_latency_once(searched, monkeypatch):
     measure = timing.measure
 
-    def clock(network: Architecture, **settings: Any) -> timing.Latency:
-        return replace(measure(network, **settings), median_seconds=2e-9 * cost(network).macs)
+    def clock(network: Architecture, **settings: Any) -> timing.LatencyRow:
+        return measure(network, **settings)._replace(median_seconds=2e-9 * cost(network).macs)
 
     monkeypatch.setattr(timing, "measure", clock)  # a busy machine's own would miss any target
     run = again(searched, "family.cost=latency", "family.targets=[2ms]", "family.rule=compound")

@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from reports import page, page_tables, trial_tables
+from reports import page, page_facts, trial_tables
 from reports.formatting import to_csv
 from reports.load import load
 from reports.schema import rows
@@ -36,7 +36,7 @@ def _shown(html, pattern):
 
 def test_every_sentence_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
-    told = [" ".join(row["statement"].split()) for row in rows(page_tables.statements(run, found))]
+    told = [" ".join(row["statement"].split()) for row in rows(page_facts.statements(run, found))]
     spoken = _shown(html, r"<h1>(.*?)</h1>") + _shown(html, r'<p class="lead">(.*?)</p>')
     fixed = "Each block is a bar"
     assert len(spoken) > 8
@@ -47,7 +47,7 @@ def test_every_sentence_of_the_page_is_in_a_table(run, found):
 
 def test_every_fact_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
-    stated = list(csv.DictReader(io.StringIO(to_csv(page_tables.facts(run, found)))))
+    stated = list(csv.DictReader(io.StringIO(to_csv(page_facts.facts(run, found)))))
     (listed,) = re.findall(r'<dl class="columns">(.*?)</dl>', html, re.S)
     known = {(row["fact"], " ".join(row["value"].split())) for row in stated}
     shown = list(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reports.load import Run
 from reports.prediction_panels import sentences
 from reports.schema import frame
-from reports.search_analysis import epoch_agreement, kendall_tau
+from reports.search_tables import epoch_agreement, kendall_tau
 from reports.summary import summarise
 from reports.tables import Tables
 
@@ -23,9 +23,7 @@ def facts(run: Run, found: Tables) -> pd.DataFrame:
     """Every number and setting that the page states outside its tables, by section."""
     chosen, pareto = run.coefficients or {}, run.pareto or {}
     agreement = "agreement of {} (Kendall's tau)".format
-    evidence = ("finalists", "race", "surface", "guest", "design")
-    left_out = ("candidates", "trainings", *evidence)
-    plain = {name: value for name, value in chosen.items() if name not in left_out}
+    tables = ("candidates", "trainings")
     search = {
         agreement("short and long training"): kendall_tau(found.ranks),
         **{
@@ -36,7 +34,7 @@ def facts(run: Run, found: Tables) -> pd.DataFrame:
     }
     sections = {
         "search": _named(search),
-        "coefficients": _named(plain | {name: chosen.get(name) for name in evidence}),
+        "coefficients": _named({k: v for k, v in chosen.items() if k not in tables}),
         "provenance": provenance(run.manifest),
         "recipe": _named(run.recipe),
     }

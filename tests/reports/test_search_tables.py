@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from reports import search_analysis
+from reports import search_tables
 from reports.load import Trial
 from reports.schema import rows
 
 
 def test_every_epoch_on_held_out_images_is_a_row_and_none_on_test_images(run):
-    curves = search_analysis.learning_curves(run)
+    curves = search_tables.learning_curves(run)
     assert not curves["study"].isin(["family", "rivals"]).any()
     trained = [t for t in run.all_trials if t.answered_from is None]
     trained = [t for t in trained if t.study not in ("family", "rivals")]
@@ -24,7 +24,7 @@ def test_every_epoch_on_held_out_images_is_a_row_and_none_on_test_images(run):
 
 
 def test_the_frequencies_of_a_choice_add_up_to_one(run):
-    for _, values in search_analysis.choices(run).groupby("choice"):
+    for _, values in search_tables.choices(run).groupby("choice"):
         assert values["among_all"].sum() == pytest.approx(1)
         assert values["among_best"].sum() == pytest.approx(1)
 
@@ -36,15 +36,15 @@ def test_frequencies_are_those_of_the_best_trials(thousand_trials):
         if trial.state == "complete" and trial.answered_from is None
     ]
     top = sorted(complete, key=lambda trial: -trial.value)[: math.ceil(0.05 * len(complete))]
-    assert len(top) == search_analysis.best_count(len(complete)) > 30
-    for row in rows(search_analysis.choices(thousand_trials)):
+    assert len(top) == search_tables.best_count(len(complete)) > 30
+    for row in rows(search_tables.choices(thousand_trials)):
         made = [str(trial.choices[row["choice"]]) == row["value"] for trial in top]
         assert row["among_best"] == pytest.approx(sum(made) / len(made))
 
 
 @pytest.mark.parametrize(("complete", "best"), [(20, 5), (100, 5), (101, 6), (1000, 50)])
 def test_the_best_are_a_twentieth_and_at_least_five(complete, best):
-    assert search_analysis.best_count(complete) == best
+    assert search_tables.best_count(complete) == best
 
 
 def _searched(values):
@@ -59,32 +59,32 @@ def test_the_choice_that_decides_is_the_important_one(run):
         (float(n % 3 == 1) + 1e-3 * (n % 7), {"a": n % 2, "b": ("x", "y", "z")[n % 3], "c": n % 5})
         for n in range(90)
     ]
-    found = rows(search_analysis.importance(replace(run, trials={"search": _searched(made)})))
+    found = rows(search_tables.importance(replace(run, trials={"search": _searched(made)})))
     assert found[0]["choice"] == "b"
     assert found[0]["importance"] > 0.8
     assert sum(row["importance"] for row in found) == pytest.approx(1)
 
 
 def test_importances_are_the_same_each_time_and_fall(thousand_trials):
-    first = search_analysis.importance(thousand_trials)
+    first = search_tables.importance(thousand_trials)
     assert first["importance"].is_monotonic_decreasing
-    assert first.equals(search_analysis.importance(thousand_trials))
+    assert first.equals(search_tables.importance(thousand_trials))
 
 
 @pytest.mark.parametrize("values", [[0.5] * 40, [0.1 * n for n in range(19)]])
 def test_too_little_says_nothing_of_importance(run, values):
     made = _searched([(value, {"a": n % 2}) for n, value in enumerate(values)])
-    assert search_analysis.importance(replace(run, trials={"search": made})).empty
+    assert search_tables.importance(replace(run, trials={"search": made})).empty
 
 
 def test_few_trials_have_nothing_in_common(run):
     made = _searched([(0.1 * n, {"a": n % 2}) for n in range(20)])
-    assert search_analysis.choices(replace(run, trials={"search": made[:19]})).empty
-    assert len(search_analysis.choices(replace(run, trials={"search": made}))) == 2
+    assert search_tables.choices(replace(run, trials={"search": made[:19]})).empty
+    assert len(search_tables.choices(replace(run, trials={"search": made}))) == 2
 
 
 def test_ranks_are_of_both_trainings(run):
-    ranks = rows(search_analysis.ranks(run))
+    ranks = rows(search_tables.ranks(run))
     assert [row["short_rank"] for row in ranks] == [1, 2, 3, 4, 5]
     assert sorted(row["long_rank"] for row in ranks) == [1, 2, 3, 4, 5]
     by_long = sorted(ranks, key=lambda row: row["long_rank"])
@@ -97,13 +97,13 @@ def test_ranks_are_of_both_trainings(run):
 @given(st.permutations(range(1, 8)))
 def test_agreement_is_kendalls_tau(order):
     frame = pd.DataFrame({"short_rank": list(range(1, 8)), "long_rank": list(order)})
-    assert search_analysis.kendall_tau(frame) == pytest.approx(
+    assert search_tables.kendall_tau(frame) == pytest.approx(
         kendalltau(range(1, 8), order).statistic
     )
 
 
 def test_one_finalist_agrees_with_nothing(run):
-    assert search_analysis.kendall_tau(search_analysis.ranks(run).head(1)) is None
+    assert search_tables.kendall_tau(search_tables.ranks(run).head(1)) is None
 
 
 def _curves(run, accuracies):
@@ -131,10 +131,10 @@ def _curves(run, accuracies):
 
 def test_epochs_agree_with_the_last_as_far_as_they_order_alike(run):
     level = [(-n / 10, n / 10, n / 10) for n in range(6)]
-    curves = search_analysis.learning_curves(_curves(run, [*level, (0.9,)]))
-    assert search_analysis.epoch_agreement(curves) == {1: -1.0, 2: 1.0}
+    curves = search_tables.learning_curves(_curves(run, [*level, (0.9,)]))
+    assert search_tables.epoch_agreement(curves) == {1: -1.0, 2: 1.0}
 
 
 def test_few_learning_curves_agree_on_nothing(run):
-    curves = search_analysis.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
-    assert search_analysis.epoch_agreement(curves) == {}
+    curves = search_tables.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
+    assert search_tables.epoch_agreement(curves) == {}
