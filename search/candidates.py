@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +177,7 @@ class Candidates:
         if not self.within(start[None])[0]:
             drawn = self.sample(1, rng)
             if len(drawn) == 0:
-                drawn = np.array(list(self._every())[:1])
+                drawn = np.array(list(islice(self._every(), 1)))
             if len(drawn) == 0:
                 raise InvalidInput(self._unreachable(rng))
             start = drawn[0]
