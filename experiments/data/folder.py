@@ -20,7 +20,7 @@ from experiments.data.decode import SUFFIXES
 from experiments.data.messages import left_out, listed, plural, printable
 from experiments.data.source import ImageSource, OpenedSource, Split
 from experiments.data.split_names import HOW_TO_NAME, GivenSplits, split_of, splits_of_paths
-from experiments.data.tree import File, Parts, Tree, file_items, walk
+from experiments.data.tree import File, PathParts, Tree, file_items, walk
 from space.validation import InvalidInput
 
 #: Archives by suffix, and the command that unpacks one.
@@ -65,8 +65,8 @@ class _Layout(NamedTuple):
     """The split of each folder with class folders in it, the class folder of each image that lies
     in one, and the names of the classes."""
 
-    splits: dict[Parts, Split]
-    placed: dict[File, Parts]
+    splits: dict[PathParts, Split]
+    placed: dict[File, PathParts]
     classes: list[str]
 
 
@@ -113,13 +113,13 @@ class _Filled:
     """The folders that have images in them: which of their subfolders have, by their parts."""
 
     def __init__(self, files: list[File]) -> None:
-        self.below: dict[Parts, set[str]] = defaultdict(set)
+        self.below: dict[PathParts, set[str]] = defaultdict(set)
         self.images = {file.parts[:-1] for file in files}
         for parts in self.images:
             for depth in range(len(parts)):
                 self.below[parts[:depth]].add(parts[depth])
 
-    def unwrapped(self, start: Parts, stop: Callable[[str], bool]) -> Parts:
+    def unwrapped(self, start: PathParts, stop: Callable[[str], bool]) -> PathParts:
         """`start`, or the folder inside it that is the first to have two filled subfolders.
 
         A single subfolder for which `stop` holds is not entered.
@@ -133,7 +133,7 @@ class _Filled:
         return at if len(self.below[at]) > 1 else start
 
 
-def _recognised(root: Path, filled: _Filled) -> dict[Parts, Split]:
+def _recognised(root: Path, filled: _Filled) -> dict[PathParts, Split]:
     """The folders that hold class folders, by their names and their places.
 
     A folder whose name says a split may also be a class. It is one where it has no folders with
@@ -173,7 +173,7 @@ def _is_unlabelled(name: str) -> bool:
     return split_of(name) is not None or name.lower() in _UNLABELLED
 
 
-def _refuse_doubtful(root: Path, filled: _Filled, base: Parts) -> None:
+def _refuse_doubtful(root: Path, filled: _Filled, base: PathParts) -> None:
     """Raises `InvalidInput` where the folders below `base` are hardly classes."""
     inner = {name: filled.below[(*base, name)] for name in sorted(filled.below[base])}
     times = Counter(name for names in inner.values() for name in names)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.config import DataConfig
-from experiments.data.decode import SUFFIXES
+from experiments.data.decode import MOST_PIXELS, SUFFIXES
 from experiments.data.folder import has_classes, open_folder, unpacking
 from experiments.data.glyphs import open_glyphs
 from experiments.data.label_file import listings, open_label_file
@@ -27,7 +27,15 @@ _READERS = {"folder": open_folder, "csv": open_label_file, "parquet": open_parqu
 
 
 def recognised(config: DataConfig) -> OpenedSource:
-    """The source that `config` names, by its reader, not yet read."""
+    """The source that `config` names, by its reader, not yet read.
+
+    Raises `InvalidInput` if there is no such source, or for keys of `data` that do not fit it.
+    """
+    if config.max_pixels > MOST_PIXELS:
+        raise InvalidInput(
+            f"data.max_pixels: Pillow decodes at most {MOST_PIXELS:,} pixels, but got "
+            f"{config.max_pixels:,}"
+        )
     if config.format == "glyphs" or (config.format == "auto" and config.source == "glyphs"):
         return open_glyphs(config.glyphs)
     path = Path(config.source).expanduser().absolute()

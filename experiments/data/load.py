@@ -15,7 +15,6 @@ from rich.progress import Progress as Bar
 
 from experiments.config import DataConfig
 from experiments.data.cache import Stored, store
-from experiments.data.decode import MOST_PIXELS
 from experiments.data.formats import recognised
 from experiments.data.images import Images
 from experiments.data.messages import named, plural, refuse_bad
@@ -24,7 +23,6 @@ from experiments.data.source import WHITE, OpenedSource, Skipped
 from experiments.data.splits import divide
 from experiments.progress import log
 from experiments.progress.log import console
-from space.validation import InvalidInput
 
 #: Ratio of the largest class to the smallest above which imbalance is pointed out (assumed).
 HEAVY_IMBALANCE = 10.0
@@ -90,11 +88,6 @@ def load(
     never more than the largest image has). `progress` None shows a bar on a terminal. Raises
     `InvalidInput` if the source cannot be used.
     """
-    if config.max_pixels > MOST_PIXELS:
-        raise InvalidInput(
-            f"data.max_pixels: Pillow decodes at most {MOST_PIXELS:,} pixels, but got "
-            f"{config.max_pixels:,}"
-        )
     opened = recognised(config)
     pixels, cache = config.resolution or resolution, config.cache or default_cache()
     with bar() as shown:
@@ -103,13 +96,13 @@ def load(
     refuse_bad(opened.path, stored.skipped, total, config.max_bad)
     images, classes = stored.images, stored.classes
     parts = divide(opened.path, classes, images.labels, stored.splits, config, seed)
-    named = {name: images.subset(getattr(parts, name)) for name in ("train", "held_out", "test")}
+    divided = {name: images.subset(getattr(parts, name)) for name in ("train", "held_out", "test")}
     return Data(
         classes=classes,
-        **named,
+        **divided,
         full_train=images.subset(np.union1d(parts.train, parts.held_out)),
         fingerprint=stored.fingerprint,
-        summary=_summary(config, opened, stored, named, parts.remarks),
+        summary=_summary(config, opened, stored, divided, parts.remarks),
         test_names=stored.names(parts.test),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.config.data import SplitName
 from experiments.data.messages import left_out, listed
 from experiments.data.source import Split, Splits
-from experiments.data.tree import Parts
+from experiments.data.tree import PathParts
 from space.validation import InvalidInput
 
 #: Patterns of names by split, as `data.splits` gives them; None: splits are recognised by name.
@@ -46,7 +46,7 @@ def split_of(name: str) -> Split | None:
     return found.pop() if len(found) == 1 else None
 
 
-def matches(pattern: str, parts: Parts) -> bool:
+def matches(pattern: str, parts: PathParts) -> bool:
     """Whether `pattern` (`fold[1-4]/images`; `.` for no parts) matches a path of these parts."""
     patterns = [part for part in pattern.split("/") if part not in ("", ".")]
     return len(patterns) == len(parts) and all(map(fnmatchcase, parts, patterns))
@@ -55,15 +55,15 @@ def matches(pattern: str, parts: Parts) -> bool:
 def splits_of_paths(
     root: Path,
     kind: str,
-    paths: Sequence[Parts],
+    paths: Sequence[PathParts],
     given: Mapping[SplitName, tuple[str, ...]],
-    match: Callable[[str, Parts], bool] = matches,
-) -> dict[Parts, Split]:
+    match: Callable[[str, PathParts], bool] = matches,
+) -> dict[PathParts, Split]:
     """The split of each path that a given pattern matches.
 
     Raises `InvalidInput` if a pattern matches none; `kind` is what the error calls the paths.
     """
-    found: dict[Parts, Split] = {}
+    found: dict[PathParts, Split] = {}
     for name, patterns in given.items():
         for pattern in patterns:
             matching = [path for path in paths if match(pattern, path)]
@@ -107,12 +107,12 @@ def splits_of_files(root: Path, files: Sequence[Path], given: GivenSplits) -> di
     return {file: known[path] for file, path in zip(files, paths, strict=True) if path in known}
 
 
-def _matches_above(pattern: str, parts: Parts) -> bool:
+def _matches_above(pattern: str, parts: PathParts) -> bool:
     """Whether a pattern matches a file or a folder that it lies in."""
     return any(matches(pattern, parts[:depth]) for depth in range(len(parts) + 1))
 
 
-def _nearest(parts: Parts) -> Split | None:
+def _nearest(parts: PathParts) -> Split | None:
     found = map(split_of, reversed(parts))
     return next((split for split in found if split is not None), None)
 

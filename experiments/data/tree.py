@@ -24,14 +24,14 @@ _RUN_FILES = frozenset({"manifest.json", "recipe.yaml"})
 #: Bytes that no image needs (assumed: 5 for each of the most pixels that are ever decoded).
 _MOST_BYTES = 1_000_000_000
 
-Parts = tuple[str, ...]
+PathParts = tuple[str, ...]
 
 
 class File(NamedTuple):
     """A file by the names that lead to it, its size in bytes, and when its content and anything of
     it changed, in nanoseconds (the latter cannot be set back)."""
 
-    parts: Parts
+    parts: PathParts
     size: int
     modified: int
     changed: int
@@ -51,10 +51,10 @@ class Tree:
     """
 
     files: list[File] = field(default_factory=list)
-    folders: list[Parts] = field(default_factory=list)
-    others: list[Parts] = field(default_factory=list)
+    folders: list[PathParts] = field(default_factory=list)
+    others: list[PathParts] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    runs: list[Parts] = field(default_factory=list)
+    runs: list[PathParts] = field(default_factory=list)
 
 
 def walk(
@@ -68,7 +68,7 @@ def walk(
     """
     tree, endings = Tree(), tuple(suffixes)
     inside = os.sep if follow else realpath(border or root)
-    pending: list[tuple[Parts, Parts]] = [((), (realpath(root),))]
+    pending: list[tuple[PathParts, PathParts]] = [((), (realpath(root),))]
     while pending:
         parts, above = pending.pop()
         entries = _entries(root.joinpath(*parts))
@@ -137,7 +137,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _trouble(target: str, inside: str, above: Parts) -> str | None:
+def _trouble(target: str, inside: str, above: PathParts) -> str | None:
     """Why a symbolic link to `target` is not followed, if it is not."""
     if target != inside and not target.startswith(inside.rstrip(os.sep) + os.sep):
         return (

@@ -1,7 +1,10 @@
 """A first look says what it saw, even where it cannot look at all images."""
 
+import pytest
+
 from experiments.config import DataConfig
 from experiments.data import decode, survey
+from space.validation import InvalidInput
 
 
 def look(root, **settings):
@@ -24,3 +27,8 @@ def test_images_that_cannot_be_used_are_not_the_same_image(tree) -> None:
         (root / split / "a/0.png").write_bytes(b"")
     found = look(root, max_bad=0.1)
     assert (len(found.broken), found.twice) == (2, 0)
+
+
+def test_more_pixels_than_a_run_accepts_are_refused(tree) -> None:
+    with pytest.raises(InvalidInput, match=r"data.max_pixels: Pillow decodes at most 178,956,970"):
+        look(tree({"a": 5, "b": 5}), max_pixels=10**9)
