@@ -15,8 +15,10 @@ from experiments import config
 from experiments.data.survey import Sides, Survey
 from experiments.planning import draft, time_limit
 from experiments.planning.estimate import Range
-from space import choices
+from space import choices, presets
+from space.network import build
 from space.validation import InvalidInput
+from space.weights import to_bytes
 
 #: What makes any recipe small enough for a test.
 REDUCED = (
@@ -82,6 +84,26 @@ def test_what_it_writes_runs(format_, sources, phiscale, tmp_path):
         for member, target in zip(found["family"]["members"], loaded.family.targets, strict=True):
             # Networks this small grow in coarse steps of blocks and channels.
             assert member["cost"]["macs"] == pytest.approx(target, rel=0.15)
+
+
+def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
+    network = presets.load("mnasnet_small")
+    weights, recipe = tmp_path / "small.safetensors", tmp_path / "pets.yaml"
+    weights.write_bytes(to_bytes(build(network).state_dict()))
+    start = ("--start", weights, "--architecture", "mnasnet_small")
+    said = phiscale("init", sources["folder"], "--budget=600K", "--out", recipe, *start)
+    assert said.status == 0, said.err
+    loaded = config.load(str(recipe))
+    assert loaded.start.weights == str(weights)
+    assert loaded.start.architecture == "mnasnet_small"
+    assert (loaded.train.optimizer, loaded.family.grow) == ("adamw", True)
+    assert choices.load(loaded.space).base == network
+    changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
+    ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
+    assert ran.status == 0, ran.err
+    assert json.loads(ran.out)["family"]["origin"]["start"]["source"] == "mnasnet_small"
+    again = phiscale("init", sources["folder"], "--out", tmp_path / "pets.yaml", *start)
+    assert (again.status, "already exists" in again.err) == (2, True)
 
 
 def test_it_says_what_it_saw(sources, phiscale, tmp_path):
