@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from space.cost import cost
 
 if TYPE_CHECKING:
     import numpy as np
+    from jinja2 import Environment
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -82,6 +84,24 @@ class Preprocessing:
         for name in (self.square, self.resize):
             if name not in ("bicubic", "bilinear"):
                 raise ValueError(f"a filter is bicubic or bilinear, but got {name!r}")
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("scaling"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """A template of `scaling/templates`, filled in."""
+    return _templates().get_template(template).render(values)
 
 
 def predictor(network: Callable[[Tensor], Tensor]) -> Predict:

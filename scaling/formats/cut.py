@@ -1,8 +1,8 @@
 """The real blocks' source, cut to what one network needs: the classes of its `model.py`.
 
-`space.blocks` and `space.network` are read as syntax trees. An expression that is the same for the
-network, or for all blocks that reach it, becomes a constant; branches that no block takes, and
-layers that change nothing, are left out. What blocks differ in stays an attribute of `block`.
+`space.blocks` and `space.network` are read as syntax trees, and their expressions evaluated for
+each module of the network. An expression with one value becomes that value; branches that no module
+takes and layers that change nothing are left out. What blocks differ in is read from a `row`.
 Nothing here knows an operator: a new one needs no edit.
 """
 
@@ -12,240 +12,244 @@ import ast
 import copy
 import inspect
 import re
-from enum import StrEnum
-from types import SimpleNamespace
-from typing import Any
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-import space.blocks
-import space.network
-from space.architecture import Architecture, Block
+from space import blocks, network
+from space.architecture import Architecture, Block, Operator, Skip
 
 #: What a network has for training and for its description, and a model has not.
 _LEFT_OUT = {"features", "extra_repr", "initialise", "architecture", "_feature_maps"}
 
-#: What blocks are built from, and what is the same for all of a network.
-_DESCRIBED = {"architecture", "numerics"}
+#: Parameters of classes that are the same for all of a network.
+_SAME = {"architecture", "numerics"}
 
-_Definition = ast.ClassDef | ast.FunctionDef
-_TREES = [ast.parse(inspect.getsource(module)) for module in (space.blocks, space.network)]
-_SOURCES = {n.name: n for tree in _TREES for n in tree.body if isinstance(n, _Definition)}
+#: Tables of the sources; a row holds what its block looks up in them.
+_TABLES = ("ACTIVATIONS", "GATES", "BLOCKS")
+_FOUND: dict[Any, Any] = {
+    None: nn.Identity,
+    **blocks.ACTIVATIONS,
+    **blocks.GATES,
+    **blocks.BLOCKS,
+}
 
-#: Stands for a layer that changes nothing.
-_IDLE = SimpleNamespace(p=0.0)
+_SHORT = {
+    "in_channels": "inputs",
+    "inner_channels": "inner",
+    "out_channels": "outputs",
+    "squeeze_channels": "squeezed",
+}
+_TYPES = {int: "int", bool: "bool", Skip: "str", Operator: 'type["Residual"]'}
+
+_SOURCES = {
+    node.name: node
+    for module in (blocks, network)
+    for node in ast.parse(inspect.getsource(module)).body
+    if isinstance(node, ast.ClassDef) and node.name != "Dropout"  # torch's draws the same
+}
 
 
-def cut(network: Architecture) -> str:
-    """The classes that a `model.py` needs; `Dropout` is left to torch's, which draws the same."""
-    blocks = {block for stage in network.blocks() for block in stage}
+class Cut(NamedTuple):
+    """The source of a model's classes, `Model` last, and its rows, with their names and types."""
+
+    classes: list[str]
+    names: list[str]
+    types: list[str]
+    stages: list[list[str]]
+
+
+def cut(architecture: Architecture) -> Cut:
+    """The classes of a `model.py` and the rows from which they build its network."""
+    stages = architecture.blocks()
+    if sum(map(len, stages)) == 1:  # the first block is never dropped
+        architecture = replace(architecture, stochastic_depth=0.0)
     with torch.device("meta"):
-        whole = space.network.build(network).named_modules()
-        parts = [(part, blocks) for name, part in whole if not name.startswith("stages.")]
-        for block in blocks:
-            made = space.blocks.BLOCKS[block.operator](block, network.numerics)
-            parts += [(part, {block}) for part in made.modules()]
-    needing: dict[str, set[Block]] = {}
-    for part, some in parts:
-        for each in type(part).__mro__:
-            needing.setdefault(each.__name__, set()).update(some)
-    definitions: list[_Definition] = []
-    for name in [name for name in _SOURCES if name in needing and name != "Dropout"]:
-        first = _Cutter(network, needing[name], {}).visit(copy.deepcopy(_SOURCES[name]))
-        cutter = _Cutter(network, needing[name], _constant_attributes(first, network))
-        definitions.append(cutter.visit(copy.deepcopy(_SOURCES[name])))
-    definitions = _merged(definitions)
-    for method in [each for one in definitions for each in _methods(one)]:
-        text = ast.unparse(method)
-        if "block: Block" in text and "block." in text:
-            method.body[:0] = ast.parse("fields = block").body  # its names are those of the table
-    code = "\n\n\n".join(map(ast.unparse, definitions))
-    for name, text in [(one.name, ast.unparse(one)) for one in definitions]:
-        if f" {name}(block)" in code and len(re.findall(r"\bblock\b", text)) == 1:
-            bare = text.replace("self, block: Block", "self")  # it needs nothing of its block
-            code = code.replace(text, bare).replace(f"{name}(block)", f"{name}()")
-    return code
+        built = nn.ModuleList([network.build(architecture), network.build(architecture).eval()])
+    scopes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path, module in built.named_modules():
+        place = re.match(r"\d\.stages\.(\d+)\.(\d+)", path)
+        own = {stages[int(place[1])][int(place[2])]} if place else {b for s in stages for b in s}
+        for kind in type(module).__mro__:
+            scopes[kind.__name__] += [{"self": module, "block": block} for block in own]
+    cutter, classes = _Cutter(architecture), {}
+    for name in [name for name in _SOURCES if name in scopes]:
+        cutter.scopes = scopes[name]
+        classes[name] = cutter.visit(copy.deepcopy(_SOURCES[name]))
+    fields = [field for field in Block._fields if field in cutter.fields]
+    names = [_SHORT.get(field, field) for field in fields]
+    cutter.unpack.targets = [ast.Tuple([ast.Name(name) for name in names])]
+    return Cut(
+        classes=_merged(classes),
+        names=names,
+        types=[_TYPES.get(type(getattr(stages[0][0], f)), "type[nn.Module]") for f in fields],
+        stages=[[_row(block, fields) for block in stage] for stage in stages],
+    )
 
 
-def imports(names: set[str]) -> list[str]:
-    """The statements by which the sources import those of `names` that are not ours."""
-    found = []
-    for node in copy.deepcopy([node for tree in _TREES for node in tree.body]):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            node.names = [each for each in node.names if (each.asname or each.name) in names]
-            found += [ast.unparse(node)] if node.names else []
-    return [line for line in found if not line.startswith("from space")]
+def _row(block: Block, fields: list[str]) -> str:
+    values = [getattr(block, field) for field in fields]
+    texts = [_literal(_FOUND.get(value, value)) for value in values]
+    return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+
+
+def _literal(value: object) -> str:
+    """How a model writes a class of layers, a choice or a number."""
+    if isinstance(value, type):
+        return f"nn.{value.__name__}" if hasattr(nn, value.__name__) else value.__name__
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _merged(classes: dict[str, ast.ClassDef]) -> list[str]:
+    """The classes as text; a single one that extends `Residual` takes its methods where it can."""
+    heirs = [each for each in classes.values() if ast.unparse(each.bases[0]) == "Residual"]
+    name, heir, base = "Residual", heirs[0], classes["Residual"]
+    own, inherited = (
+        {each.name: each for each in some.body if isinstance(each, ast.FunctionDef)}
+        for some in (heir, base)
+    )
+    if len(heirs) == 1 and own.keys() == {"__init__", "branch"} and len(own["branch"].body) == 2:
+        own["__init__"].body[:2] = inherited["__init__"].body
+        inherited["forward"].body[0] = own["branch"].body[0]  # it calls its result `out`, too
+        heir.body[1:] = [own["__init__"], inherited["forward"]]
+        heir.bases, name = base.bases, heir.name
+        del classes["Residual"]
+    return [ast.unparse(each).replace("Residual", name) for each in classes.values()]
+
+
+def _are_idle(layers: list[Any]) -> bool:
+    """Whether layers of one class change nothing."""
+    return len({type(each) for each in layers}) == 1 and all(
+        each is None
+        or isinstance(each, nn.Identity)
+        or (isinstance(each, nn.Dropout) and not each.p)
+        for each in layers
+    )
 
 
 class _Cutter(ast.NodeTransformer):
-    """Cuts a class to what `blocks` need; `attributes` are those of its `self` that are known."""
+    """Cuts a class to what its modules need; `scopes` has each of them, with each of its blocks.
 
-    def __init__(
-        self, network: Architecture, blocks: set[Block], attributes: dict[str, Any]
-    ) -> None:
-        self.known = {
-            **{n: v for n, v in vars(space.blocks).items() if _is_known(v)},
-            "nn": nn,
-            "architecture": network,
-            "numerics": network.numerics,
-            "self": SimpleNamespace(**attributes),
-        }
-        self.stages, self.blocks = network.blocks(), blocks
+    `fields` are those in which blocks differ; methods that take a block begin with `unpack`.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.globals = {name: value for name, value in vars(blocks).items() if name != "math"}
+        self.globals |= {"architecture": architecture, "numerics": architecture.numerics}
+        self.scopes: list[dict[str, Any]] = []
         self.locals: dict[str, ast.expr] = {}
+        self.dropped: list[str] = []
+        self.fields: set[str] = set()
+        self.unpack = ast.Assign([], ast.Name("row"), lineno=0)
 
-    def values(self, node: ast.expr) -> dict[Block, Any]:
-        """What an expression is for each of the blocks; nothing where it depends on more."""
-        kinds = {type(each) for each in ast.walk(node)}
-        called = ast.Call in kinds and ast.unparse(node) != "architecture.blocks()"
-        if called or ast.Name not in kinds or isinstance(node, ast.Starred | ast.Slice):
-            return {}
-        found = {}
-        for block in self.blocks:
-            scope = self.known | {"block": block}
-            try:
-                for name, value in self.locals.items():
-                    scope[name] = _evaluated(value, scope)
-                found[block] = _evaluated(node, scope)
-            except (NameError, AttributeError, TypeError):
-                return {}
-        return found
+    def values(self, node: ast.AST) -> list[Any]:
+        """What an expression is for each of the scopes; nothing where it depends on more."""
+        inside = {type(each) for each in ast.walk(node)}
+        other = inside & {ast.Call, ast.Starred, ast.Slice, ast.Store}
+        if not isinstance(node, ast.expr) or ast.Name not in inside or other:
+            return []
+        code = compile(ast.fix_missing_locations(ast.Expression(node)), "space", "eval")
+        try:
+            return [eval(code, self.globals, scope) for scope in self.scopes]
+        except (NameError, AttributeError, TypeError, KeyError):
+            return []
 
     def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-            values = list(self.values(node).values())
-            if values and all(value == values[0] for value in values):
-                value = values[0]
-                if value == self.stages:
-                    return ast.Name("STAGES")
-                if isinstance(value, type) and issubclass(value, nn.Module):
-                    return ast.Attribute(ast.Name("nn"), value.__name__)
-                if value is None or isinstance(value, bool | int | float | str):
-                    return ast.Constant(value.value if isinstance(value, StrEnum) else value)
+        value, *others = self.values(node) or [self]
+        written = isinstance(value, type) and issubclass(value, nn.Module)
+        written = written or value is None or isinstance(value, int | float | str)
+        if written and all(other == value for other in others) and "self" not in ast.unparse(node):
+            return ast.parse(_literal(value), mode="eval").body
         return super().visit(node)
 
-    def visit_If(self, node: Any) -> Any:
-        """The branches that blocks take, each cut for those that take it."""
-        blocks, values, taken = self.blocks, self.values(node.test), []
-        for name, truth in (("body", True), ("orelse", False)):
-            self.blocks = {each for each in blocks if bool(values.get(each, truth)) is truth}
-            if self.blocks:
-                branch = ast.Module(getattr(node, name), [])
-                self.generic_visit(branch)
-                setattr(node, name, branch.body)
-                taken.append(name)
-        self.blocks = blocks
-        if len(taken) == 1:
-            return getattr(node, taken[0])
-        node.test = self.visit(node.test)
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.dropped = []
+        brief = (ast.get_docstring(node) or "").splitlines()[0]
+        node.body = [each for each in map(self.visit, node.body[1:]) if each]
+        node.body.insert(0, ast.Expr(ast.Constant(brief)))
+        node.name = "Model" if node.name == "Network" else node.name
         return node
-
-    visit_IfExp = visit_If  # noqa: N815
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        if node.id in self.locals and isinstance(node.ctx, ast.Load):
-            return self.visit(copy.deepcopy(self.locals[node.id]))
-        return node
-
-    def visit_Call(self, node: ast.Call) -> Any:
-        if _IDLE in self.values(node.func).values():
-            return self.visit(node.args[0])
-        node.args = [each for each in node.args if ast.unparse(each) not in _DESCRIBED]
-        return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        self.locals = {}
-        node.args.args = [each for each in node.args.args if each.arg not in _DESCRIBED]
+        outer, self.locals = self.scopes, {}
+        self.scopes = [{**scope} for scope in outer]
+        takes_block = [each for each in node.args.args if each.arg == "block"]
+        node.args.args = [each for each in node.args.args if each.arg not in _SAME]
         node.body = node.body[ast.get_docstring(node) is not None :]
         self.generic_visit(node)
-        last = {_attribute(each): each for each in node.body}
-        node.body = [n for n in node.body if last[_attribute(n)] is n or not _attribute(n)]
+        for each in takes_block:
+            each.arg, each.annotation = "row", ast.Name("Row")
+            node.body.insert(0, self.unpack)
+        self.scopes = outer
         return None if node.name in _LEFT_OUT else node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        brief = (ast.get_docstring(node) or "").splitlines()[0]
-        node.body[0] = ast.Expr(ast.Constant(brief))
-        return self.generic_visit(node)
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """Left out: it narrows a type that a row's field has."""
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """Names for what is known are written as that, and so not assigned."""
+        """Names of what blocks say are written as that, and so not assigned."""
         pairs = [(node.targets[0], node.value)]
         if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
             pairs = list(zip(node.targets[0].elts, node.value.elts, strict=True))
-        if all(isinstance(name, ast.Name) and self.values(value) for name, value in pairs):
-            self.locals |= {ast.unparse(name): value for name, value in pairs}
-            return None
-        return self.visit_Expr(node)
+        if not all(isinstance(name, ast.Name) and self.values(value) for name, value in pairs):
+            return self.visit_AnnAssign(node)
+        for name, value in pairs:
+            for scope, found in zip(self.scopes, self.values(value), strict=True):
+                scope[ast.unparse(name)] = found
+            self.locals[ast.unparse(name)] = value
+        return None
 
-    def visit_Expr(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> ast.AST | None:
-        if (attribute := _attribute(node)) and hasattr(self.known["self"], attribute):
-            return None
+    def visit_AnnAssign(self, node: ast.Assign | ast.AnnAssign) -> ast.AST | None:
+        """Layers that change nothing are not made."""
+        target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        layers = self.values(ast.parse(target, mode="eval").body)
+        found = self.visit_Expr(node)
+        value = ast.unparse(node.value) if node.value else ""
+        nothing = {"None": type(None), "nn.Identity()": nn.Identity}.get(value)
+        replaced = nothing and layers and not any(type(each) is nothing for each in layers)
+        self.dropped += [target] * _are_idle(layers)
+        return None if _are_idle(layers) or replaced else found
+
+    def visit_Expr(self, node: ast.stmt) -> ast.AST | None:
         self.generic_visit(node)
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         return None if names & _LEFT_OUT else node
 
-    visit_AnnAssign = visit_Expr  # noqa: N815
+    def visit_If(self, node: Any) -> Any:
+        """The branch that all take, or both; what narrows the type of an attribute stays."""
+        truth, test = {bool(value) for value in self.values(node.test)}, ast.unparse(node.test)
+        narrows = "self." in test and not any(name in test for name in self.dropped)
+        if len(truth) != 1 or (truth == {True} and narrows):
+            return self.generic_visit(node)
+        taken = ast.Module(node.body if truth == {True} else node.orelse, [])
+        self.generic_visit(taken)
+        return taken.body
 
-    def visit_Assert(self, node: ast.Assert) -> ast.AST | None:
-        values = self.values(node.test).values()
-        return None if values and all(values) else self.generic_visit(node)
+    visit_IfExp = visit_If  # noqa: N815
 
+    def visit_Call(self, node: ast.Call) -> Any:
+        if ast.unparse(node) == "architecture.blocks()":
+            return ast.Name("STAGES")
+        if _are_idle(self.values(node.func)):
+            return self.visit(node.args[0])
+        node.args = [each for each in node.args if ast.unparse(each) not in _SAME]
+        return self.generic_visit(node)
 
-def _evaluated(node: ast.expr, scope: dict[str, Any]) -> Any:
-    code = compile(ast.fix_missing_locations(ast.Expression(node)), "space", "eval")
-    return eval(code, {}, scope)
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        table = ast.unparse(node.value)
+        found = self.visit(node.slice) if table in _TABLES else self.generic_visit(node)
+        return ast.Name("row[0]") if table == "BLOCKS" else found
 
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if ast.unparse(node.value) != "block":
+            return self.generic_visit(node)
+        self.fields.add(node.attr)
+        return ast.Name(_SHORT.get(node.attr, node.attr))
 
-def _is_known(value: object) -> bool:
-    """Whether blocks look it up: enumerations, and tables of their members, as `GATES`."""
-    if isinstance(value, dict):
-        return all(isinstance(key, StrEnum) for key in value) and value is not space.blocks.BLOCKS
-    return isinstance(value, type) and issubclass(value, StrEnum)
-
-
-def _attribute(node: ast.AST) -> str:
-    """The X of `self.X = …`."""
-    found = re.match(r"self\.(\w+)(: [^=]+)? =", ast.unparse(node))
-    return found[1] if found else ""
-
-
-def _constant_attributes(definition: _Definition, network: Architecture) -> dict[str, Any]:
-    """The attributes of a class that are constants, or layers that change nothing."""
-    idle = ("nn.Identity()",) if network.stochastic_depth else ("nn.Identity()", "Dropout(0.0)")
-    values: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(definition):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-            values.setdefault(_attribute(node), []).append(node.value)
-    once = {name: found[0] for name, found in values.items() if name and len(found) == 1}
-    constants = {name: v.value for name, v in once.items() if isinstance(v, ast.Constant)}
-    return constants | {name: _IDLE for name, v in once.items() if ast.unparse(v) in idle}
-
-
-def _methods(definition: _Definition) -> list[ast.FunctionDef]:
-    return [each for each in definition.body if isinstance(each, ast.FunctionDef)]
-
-
-def _merged(definitions: list[_Definition]) -> list[_Definition]:
-    """A class that a single other one extends becomes a part of it."""
-    kinds = [each for each in definitions if isinstance(each, ast.ClassDef)]
-    for base in kinds:
-        heirs = [each for each in kinds if base.name in map(ast.unparse, each.bases)]
-        if len(heirs) != 1 or ast.unparse(heirs[0]).count("super()") > 1:
-            continue
-        (heir,) = heirs
-        own = {each.name: each for each in _methods(heir)}
-        for method in _methods(base):
-            if method.name == "__init__":
-                own["__init__"].body[:1] = method.body
-            elif method.name not in own:
-                heir.body.append(method)
-                begins = re.match(r"out = self\.(\w+)\(x\)", ast.unparse(method.body[0]))
-                if begins and len(own[begins[1]].body) == 2:  # its result is called `out`, too
-                    method.body[0] = own[begins[1]].body[0]
-                    heir.body.remove(own[begins[1]])
-        heir.bases = base.bases
-        definitions.remove(base)
-        for node in [node for each in definitions for node in ast.walk(each)]:
-            if isinstance(node, ast.Name) and node.id == base.name:
-                node.id = heir.name
-    return definitions
+    def visit_Name(self, node: ast.Name) -> Any:
+        if node.id in self.locals:
+            return self.visit(copy.deepcopy(self.locals[node.id]))
+        return ast.Name("row" if node.id == "block" else node.id)

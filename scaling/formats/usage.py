@@ -9,8 +9,8 @@ from scaling.formats import (
     full_name,
     onnx,
     program,
+    render,
     standalone,
-    template,
     timm,
 )
 from scaling.saved_family import FamilyRecord, MemberRecord
@@ -113,7 +113,7 @@ preprocessing and the classes.
 
 def _with_onnx(portable: Portable) -> str:
     given, network = portable.preprocessing, portable.architecture
-    pixels, steps = network.resolution, "\n".join(template.image_steps(portable))
+    pixels, steps = network.resolution, render("image.py.jinja", given=given, network=network)
     return f"""
 **ONNX**, with onnxruntime ({onnx.OLDEST_RUNTIME} or later) and Pillow alone:
 
@@ -126,7 +126,7 @@ session = onnxruntime.InferenceSession("{onnx.FILE}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 path = sys.argv[1]
 image = ImageOps.exif_transpose(Image.open(path))
-{steps}
+{steps.strip()}
 pixels = numpy.asarray(image, "float32").reshape({pixels}, {pixels}, {network.in_channels}) / 255
 images = ((pixels - {list(given.mean)}) / {list(given.std)}).transpose(2, 0, 1)[None]
 (logits,) = session.run(None, {{"images": images.astype("float32")}})
