@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from scaling.comparison import wilson
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,18 +20,6 @@ LEVEL = 0.95
 def quantile(level: float) -> float:
     """The z for which a normal variable lies between −z and z with probability `level`."""
     return NormalDist().inv_cdf((1 + level) / 2)
-
-
-def wilson(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """The binomial interval of an accuracy measured on `images` images (Wilson 1927).
-
-    It covers the choice of images only, not the variation between training runs.
-    """
-    z = quantile(level)
-    centre = accuracy + z * z / (2 * images)
-    spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
-    scale = 1 + z * z / images
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def interval(accuracy: float | None, images: int | None) -> dict[str, float | int | None]:

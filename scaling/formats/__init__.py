@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from space.cost import cost
 
 if TYPE_CHECKING:
     import numpy as np
-    from jinja2 import Environment
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -86,22 +84,20 @@ class Preprocessing:
                 raise ValueError(f"a filter is bicubic or bilinear, but got {name!r}")
 
 
-@lru_cache(maxsize=1)
-def _templates() -> Environment:
+def render(template: str, /, **values: object) -> str:
+    """A template of `scaling/templates`, filled in; functions among `values` are filters, too."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("scaling"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def render(template: str, **values: object) -> str:
-    """A template of `scaling/templates`, filled in."""
-    return _templates().get_template(template).render(values)
+    environment.filters["number"] = format
+    environment.filters |= {name: value for name, value in values.items() if callable(value)}
+    return environment.get_template(template).render(values)
 
 
 def predictor(network: Callable[[Tensor], Tensor]) -> Predict:
