@@ -5,6 +5,7 @@ What travels with the weights in each of them is a `Portable`.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def render(template: str, /, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["number"] = format
+    environment.filters |= {"number": format, "json": json.dumps}
     environment.filters |= {name: value for name, value in values.items() if callable(value)}
     return environment.get_template(template).render(values)
 

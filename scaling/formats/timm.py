@@ -8,13 +8,12 @@ blocks, with the same weights file, whose tensors are renamed as they are read.
 from __future__ import annotations
 
 import importlib
-import json
 import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scaling.formats import Portable, Predict, predictor, run_code
+from scaling.formats import Portable, Predict, predictor, render, run_code
 from space.architecture import Architecture
 from space.timm_arguments import to_timm
 from space.validation import InvalidInput
@@ -72,23 +71,16 @@ def source(portable: Portable) -> str:
     layers = {
         code: {part.name: part.timm for part in form.parts} for code, form in sorted(forms.items())
     }
-    hidden = network.head.hidden and not network.head.hidden_norm
-    return _TEMPLATE.format(
-        title=portable.name,
-        identifier=portable.identifier,
-        strings="".join(f"    {json.dumps(list(strings))},\n" for strings in given["arch_def"]),
-        kinds=json.dumps([" ".join(form.timm for form in stage) for stage in stages]),
-        layers="".join(f"    {json.dumps(k)}: {json.dumps(v)},\n" for k, v in layers.items()),
-        ends=json.dumps(_ends(network)),
-        model=given["model"],
-        module=given["model"].lower(),
-        arguments="".join(f"        {line},\n" for line in _arguments(given)),
-        squeeze=", ".join(_squeeze(given)),
-        config=_config(portable),
-        hidden=_HIDDEN if hidden else "",
-        stages=len(stages),
-        maps=len({network.stem.stride, *network.strides}),
-        stride=_STRIDE if given["stem_stride"] == 1 else "",
+    return render(
+        "timm_model.py.jinja",
+        portable=portable,
+        network=network,
+        given=given,
+        kinds=[" ".join(form.timm for form in stage) for stage in stages],
+        layers=layers,
+        ends=_ends(network),
+        config=config(portable)["pretrained_cfg"],
+        strides={network.stem.stride, *network.strides},
     )
 
 
@@ -101,135 +93,6 @@ def _ends(network: Architecture) -> dict[str, list[str]]:
     if network.head.hidden_norm:
         ends["hidden"] = ["conv_head", "norm_head"]
     return ends
-
-
-def _arguments(given: dict[str, Any]) -> list[str]:
-    names = ("stem_size", "num_features", "in_chans", "num_classes", "pad_type")
-    rates = ("drop_rate", "drop_path_rate")
-    lines = [f'"{name}": {json.dumps(given[name])}' for name in (*names, *rates)]
-    lines.append(f'"act_layer": get_act_layer({json.dumps(given["act_layer"])})')
-    norm = f"eps={given['bn_eps']}, momentum={given['bn_momentum']}"
-    lines.append(f'"norm_layer": partial(nn.BatchNorm2d, {norm})')
-    if given["se_from_exp"]:
-        lines.append('"se_from_exp": True')
-    if given["head_norm"]:
-        lines += ['"head_norm": True', '"head_bias": False']
-    return lines
-
-
-def _squeeze(given: dict[str, Any]) -> list[str]:
-    found = [f"gate_layer={json.dumps(given['se_gate'])}"]
-    if given["se_act_layer"]:
-        found.append(f"force_act_layer=get_act_layer({json.dumps(given['se_act_layer'])})")
-    found.append(f"rd_round_fn={'round_channels' if given['se_divisor'] == 8 else 'None'}")
-    return found
-
-
-def _config(portable: Portable) -> str:
-    given = config(portable)["pretrained_cfg"]
-    return "".join(
-        f"    {json.dumps(name)}: {json.dumps(value)},\n" for name, value in given.items()
-    )
-
-
-_HIDDEN = """\
-        elif name == "hidden.linear.weight":
-            found["conv_head.weight"] = tensor[:, :, None, None]
-        elif name == "hidden.linear.bias":
-            found["conv_head.bias"] = tensor
-"""
-
-_STRIDE = """\
-    model.conv_stem.stride = (1, 1)  # timm's builder knows 2 alone
-    for info in model.feature_info.info if features else ():
-        info["reduction"] //= 2
-"""
-
-_TEMPLATE = '''\
-"""{title} for timm: importing this file gives timm the name {identifier}.
-
-    import timm, timm_model
-    model = timm.create_model("{identifier}", pretrained=True)
-
-Needs timm. Written by phiscale.
-"""
-
-from __future__ import annotations
-
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-from timm.layers import get_act_layer
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._efficientnet_blocks import SqueezeExcite
-from timm.models._efficientnet_builder import decode_arch_def, round_channels
-from timm.models.{module} import {model}, {model}Features
-from torch import Tensor, nn
-
-# fmt: off
-ARCHITECTURE = [
-{strings}]
-KINDS = {kinds}  # of each stage's blocks
-LAYERS = {{  # of each kind: the convolution and the norm of each layer in model.safetensors
-{layers}}}
-CONFIG = {{
-    "file": str(Path(__file__).with_name("model.safetensors")),
-{config}}}
-# fmt: on
-HEAD = ("num_classes", "num_features", "head_norm", "head_bias", "global_pool")
-default_cfgs = generate_default_cfgs({{"{identifier}": CONFIG}})
-
-
-def rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of model.safetensors, called as timm calls them."""
-    ends, found = {ends}, {{}}
-    for name, tensor in state.items():
-        part, *rest = name.split(".")
-        kind = rest[-1]
-        if part in ends:
-            found[f"{{ends[part][rest[0] == 'norm']}}.{{kind}}"] = tensor
-        elif part == "stages" and rest[2] == "squeeze":
-            found[f"blocks.{{rest[0]}}.{{rest[1]}}.se.conv_{{rest[3]}}.{{kind}}"] = tensor
-        elif part == "stages":
-            layers = LAYERS[KINDS[int(rest[0])].split()[int(rest[1])]]
-            layer = layers[rest[2]][rest[3] == "norm"]
-            found[f"blocks.{{rest[0]}}.{{rest[1]}}.{{layer}}.{{kind}}"] = tensor
-{hidden}\
-        else:
-            found[name] = tensor
-    return found
-
-
-@register_model
-def {identifier}(pretrained: bool = False, **changes: Any) -> nn.Module:
-    """The network, or its last map at each stride (`features_only`).
-
-    Other `changes` are those of timm's class, such as num_classes.
-    """
-    arguments = {{
-        "block_args": decode_arch_def(ARCHITECTURE),
-        "round_chs_fn": partial(round_channels, multiplier=0),  # channels stay as they are
-        "se_layer": partial(SqueezeExcite, {squeeze}),
-{arguments}\
-    }}
-    features = changes.pop("features_only", False)
-    if features:
-        arguments["block_args"] = decode_arch_def(ARCHITECTURE[:{stages}])
-        arguments["out_indices"] = tuple(range({maps}))
-    model: Any = build_model_with_cfg(
-        {model}Features if features else {model},
-        "{identifier}",
-        pretrained,
-        pretrained_filter_fn=rename,
-        pretrained_strict=not features,
-        kwargs_filter=HEAD if features else None,
-        **arguments | changes,
-    )
-{stride}\
-    network: nn.Module = model
-    return network
-'''
 
 
 def require() -> ModuleType:
