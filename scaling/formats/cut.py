@@ -14,7 +14,7 @@ import inspect
 import re
 from collections import defaultdict
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,12 +30,7 @@ _SAME = {"architecture", "numerics"}
 
 #: Tables of the sources; a row holds what its block looks up in them.
 _TABLES = ("ACTIVATIONS", "GATES", "BLOCKS")
-_FOUND: dict[Any, Any] = {
-    None: nn.Identity,
-    **blocks.ACTIVATIONS,
-    **blocks.GATES,
-    **blocks.BLOCKS,
-}
+_FOUND: Any = {None: nn.Identity, **blocks.ACTIVATIONS, **blocks.GATES, **blocks.BLOCKS}
 
 _SHORT = {
     "in_channels": "inputs",
@@ -53,17 +48,8 @@ _SOURCES = {
 }
 
 
-class Cut(NamedTuple):
-    """The source of a model's classes, `Model` last, and its rows, with their names and types."""
-
-    classes: list[str]
-    names: list[str]
-    types: list[str]
-    stages: list[list[str]]
-
-
-def cut(architecture: Architecture) -> Cut:
-    """The classes of a `model.py` and the rows from which they build its network."""
+def cut(architecture: Architecture) -> tuple[list[str], dict[str, str], list[list[str]]]:
+    """The classes of a `model.py`, the fields of its rows with their types, and a row a block."""
     stages = architecture.blocks()
     if sum(map(len, stages)) == 1:  # the first block is never dropped
         architecture = replace(architecture, stochastic_depth=0.0)
@@ -80,14 +66,10 @@ def cut(architecture: Architecture) -> Cut:
         cutter.scopes = scopes[name]
         classes[name] = cutter.visit(copy.deepcopy(_SOURCES[name]))
     fields = [field for field in Block._fields if field in cutter.fields]
-    names = [_SHORT.get(field, field) for field in fields]
-    cutter.unpack.targets = [ast.Tuple([ast.Name(name) for name in names])]
-    return Cut(
-        classes=_merged(classes),
-        names=names,
-        types=[_TYPES.get(type(getattr(stages[0][0], f)), "type[nn.Module]") for f in fields],
-        stages=[[_row(block, fields) for block in stage] for stage in stages],
-    )
+    cutter.unpack.targets = [ast.Tuple([ast.Name(_SHORT.get(field, field)) for field in fields])]
+    first = stages[0][0]._asdict()
+    types = {_SHORT.get(f, f): _TYPES.get(type(first[f]), "type[nn.Module]") for f in fields}
+    return _merged(classes), types, [[_row(block, fields) for block in s] for s in stages]
 
 
 def _row(block: Block, fields: list[str]) -> str:
@@ -122,12 +104,9 @@ def _merged(classes: dict[str, ast.ClassDef]) -> list[str]:
 
 def _are_idle(layers: list[Any]) -> bool:
     """Whether layers of one class change nothing."""
-    return len({type(each) for each in layers}) == 1 and all(
-        each is None
-        or isinstance(each, nn.Identity)
-        or (isinstance(each, nn.Dropout) and not each.p)
-        for each in layers
-    )
+    kinds = {type(each) for each in layers}
+    dropped = len(kinds) == 1 and any(getattr(each, "p", 0) for each in layers)
+    return kinds in ({type(None)}, {nn.Identity}, {blocks.Dropout}) and not dropped
 
 
 class _Cutter(ast.NodeTransformer):
@@ -178,16 +157,14 @@ class _Cutter(ast.NodeTransformer):
         self.scopes = [{**scope} for scope in outer]
         takes_block = [each for each in node.args.args if each.arg == "block"]
         node.args.args = [each for each in node.args.args if each.arg not in _SAME]
-        node.body = node.body[ast.get_docstring(node) is not None :]
+        begin = ast.get_docstring(node) is not None
+        node.body = [each for each in node.body[begin:] if not isinstance(each, ast.Assert)]
         self.generic_visit(node)
         for each in takes_block:
             each.arg, each.annotation = "row", ast.Name("Row")
             node.body.insert(0, self.unpack)
         self.scopes = outer
         return None if node.name in _LEFT_OUT else node
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        """Left out: it narrows a type that a row's field has."""
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         """Names of what blocks say are written as that, and so not assigned."""
@@ -206,12 +183,11 @@ class _Cutter(ast.NodeTransformer):
         """Layers that change nothing are not made."""
         target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
         layers = self.values(ast.parse(target, mode="eval").body)
-        found = self.visit_Expr(node)
-        value = ast.unparse(node.value) if node.value else ""
-        nothing = {"None": type(None), "nn.Identity()": nn.Identity}.get(value)
-        replaced = nothing and layers and not any(type(each) is nothing for each in layers)
-        self.dropped += [target] * _are_idle(layers)
-        return None if _are_idle(layers) or replaced else found
+        found, kinds = self.visit_Expr(node), {type(each) for each in layers}
+        empty = layers and node.value and ast.unparse(node.value) in ("nn.Identity()", "None")
+        idle = _are_idle(layers)
+        self.dropped += [target] * idle
+        return None if idle or (empty and not kinds & {nn.Identity, type(None)}) else found
 
     def visit_Expr(self, node: ast.stmt) -> ast.AST | None:
         self.generic_visit(node)

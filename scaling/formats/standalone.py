@@ -19,8 +19,6 @@ FILE = "model.py"
 
 _WIDTH = 100
 
-_TABLES = "# fmt: off\n{}\n# fmt: on"
-
 #: A space at which no line is broken.
 _HELD = "\0"
 
@@ -29,42 +27,35 @@ def source(portable: Portable) -> str:
     """The text of `model.py`; `docs/export.md` says what it offers."""
     from scaling.formats.cut import cut  # which imports torch
 
-    parts = cut(portable.architecture)
-    tables = [
-        _classes(portable.classes),
-        _filled(f"Row = tuple[{', '.join(parts.types) or '()'}]"),
-        _stages(parts.stages, ", ".join(parts.names)),
-    ]
-    code = ["\n".join(map(_formatted, text.splitlines())) for text in parts.classes]
-    if "operator" in parts.names:  # the rows name classes
-        code.insert(-1, _TABLES.format(tables.pop()))
-    code.insert(0, _TABLES.format("\n".join(tables)))
+    classes, types, stages = cut(portable.architecture)
+    code = ["\n".join(map(_formatted, text.splitlines())) for text in classes]
     return render(
         "model.py.jinja",
-        code="\n\n\n".join(code),
         name=portable.name,
         network=portable.architecture,
         given=portable.preprocessing,
         cost=cost(portable.architecture),
+        classes=_classes(portable.classes),
+        types=types,
+        stages=[_runs(stage) for stage in stages],
+        filled=_filled,
+        code=code,
     )
 
 
 def _classes(names: Sequence[str]) -> str:
     if len(names) > 1 and list(names) == [str(index) for index in range(len(names))]:
-        return f"CLASSES = [str(index) for index in range({len(names)})]"
+        return f"[str(index) for index in range({len(names)})]"
     # What does not print, such as a change of direction, is escaped; nothing ends a string early.
     words = [json.dumps(name, ensure_ascii=not name.isprintable()) for name in names]
-    return _filled(f"CLASSES = [{', '.join(word.replace(' ', _HELD) for word in words)}]")
+    return f"[{', '.join(word.replace(' ', _HELD) for word in words)}]"
 
 
-def _stages(stages: Sequence[Sequence[str]], title: str) -> str:
-    lines = [_filled(f"STAGES: list[list[Row]] = [  # {title}", "    # ")]
-    for stage in stages:
-        runs = [(row, len([*run])) for row, run in groupby(stage)]
-        held = [(row.replace(" ", _HELD) if len(row) < 80 else row, count) for row, count in runs]
-        parts = [row if count == 1 else f"*{count} * [{row}]" for row, count in held]
-        lines.append(textwrap.indent(_filled(f"[{', '.join(parts)}],", " "), "    "))
-    return "\n".join([*lines, "]"])
+def _runs(rows: Sequence[str]) -> list[str]:
+    """The rows of a stage, equal ones together; those that fit on a line are not broken."""
+    held = [row.replace(" ", _HELD) if len(row) < 80 else row for row in rows]
+    runs = [(row, len([*run])) for row, run in groupby(held)]
+    return [row if count == 1 else f"*{count} * [{row}]" for row, count in runs]
 
 
 def _filled(text: str, indent: str = "    ") -> str:
