@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ from scaling.saved_family import (
     SavedMember,
     load_record,
 )
-from scaling.verification import TOLERANCES, open_format
+from scaling.verification import FILES, TOLERANCES, not_installed, open_format
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -119,7 +119,7 @@ def export_member(
 def export_again(member: SavedMember, formats: Collection[Format], inputs: Tensor) -> MemberRecord:
     """Adds `formats` to a saved member, checked as by `export_member`; other files stay."""
     network = member.load()
-    there = {each for each, name in _FILES.items() if name in member.record.files}
+    there = {each for each, name in FILES.items() if name in member.record.files}
     files = _write(member.folder, member.portable, network, {*formats, *there}, member.record)
     record = replace(member.record, files=files)
     _prove(replace(member, record=record), network, inputs, formats)
@@ -161,16 +161,8 @@ def write_family(
 
     An edited card is not overwritten; delete it to have it rewritten.
     """
-    family = FamilyRecord(
-        members=tuple(records),
-        coefficients=coefficients,
-        classes=about.classes,
-        preprocessing=about.preprocessing,
-        name=about.name,
-        data=about.data,
-        origin=about.origin,
-    )
-    return write_cards(folder, family)
+    shared = {field.name: getattr(about, field.name) for field in fields(about)}
+    return write_cards(folder, FamilyRecord(tuple(records), coefficients, **shared))
 
 
 def write_cards(folder: Path, family: FamilyRecord) -> FamilyRecord:
@@ -202,22 +194,11 @@ def edited(path: Path, record: MemberRecord) -> bool:
 
 def left_out(portable: Portable) -> dict[Format, str]:
     """The formats that cannot be written here, each with the reason."""
-    reasons: dict[Format, str] = {}
-    try:
-        onnx.require()
-    except InvalidInput as error:
-        reasons[Format.ONNX] = str(error)
-    if reason := timm.reason_against(portable.architecture):
-        reasons[Format.TIMM] = reason
-    return reasons
-
-
-_FILES = {
-    Format.TORCH: standalone.FILE,
-    Format.ONNX: onnx.FILE,
-    Format.PROGRAM: program.FILE,
-    Format.TIMM: timm.FILE,
-}
+    reasons = {
+        Format.ONNX: not_installed(Format.ONNX),
+        Format.TIMM: timm.reason_against(portable.architecture),
+    }
+    return {format_: reason for format_, reason in reasons.items() if reason}
 
 
 def _before(folder: Path, name: str) -> MemberRecord | None:
@@ -261,7 +242,7 @@ def _write(
             contents[program.FILE] = program.content(portable, traced)
         if onnx.FILE in missing:
             contents[onnx.FILE] = onnx.content(portable, traced)
-    for name in (*_FILES.values(), onnx.INT8):
+    for name in (*FILES.values(), onnx.INT8):
         if name not in contents:
             (folder / name).unlink(missing_ok=True)
     for name, content in contents.items():
@@ -309,10 +290,10 @@ def _prove(
     with torch.no_grad():
         expected = trained(images).numpy()
     largest = max(float(np.abs(expected).max()), 1.0)
-    written = {each for each in formats if _FILES.get(each) in saved.record.files}
-    if Format.TIMM in written and not timm.available():
-        written.remove(Format.TIMM)  # it is written without timm, and cannot be run
-    for format_ in (Format.SAFETENSORS, *sorted(written)):
+    written = {each for each in formats if FILES.get(each) in saved.record.files}
+    for format_ in (Format.SAFETENSORS, *sorted(written - {Format.SAFETENSORS})):
+        if not_installed(format_):  # timm_model.py is written without timm
+            continue
         # What was written a moment ago by this very function may run.
         found = open_format(saved, format_, trust=True)(images.numpy())
         difference = float(np.abs(found - expected).max())

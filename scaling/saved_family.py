@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from scaling.coefficients import Coefficients
 from scaling.formats import ARCHITECTURE, WEIGHTS, Portable, Preprocessing, full_name
@@ -40,73 +42,75 @@ __all__ = [
 
 FAMILY = "family.json"
 
-#: Names of members and their files: nothing that leads out of the family's folder.
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
-
 #: The largest JSON file that is read, in bytes (assumed: a hundred times a large network's).
 _MAX_JSON = 10_000_000
 
 #: The largest file that is read, in bytes: so many times the weights, and so many beside (assumed).
 _MOST_COPIES, _MOST_BESIDE = 4, 50_000_000
 
-#: The most parameters of a member (assumed: twice those of EfficientNet-L2), and images of a set.
-_MOST_PARAMS, _MOST_IMAGES = 1_000_000_000, 10**12
+#: The most parameters of a member (assumed: twice those of EfficientNet-L2).
+_MOST_PARAMS = 1_000_000_000
 
 #: The largest number of another kind (assumed: MACs of a target are the largest that there are).
-_MOST_NUMBER = 1e30
+_MOST_NUMBER = 10**30
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, re.ASCII):
+        raise ValueError(f"must be a plain file name, but got {name!r}")
+    return name
+
+
+#: A name that does not lead out of the family's folder.
+FileName = Annotated[str, AfterValidator(_plain)]
+
+#: A number of images (the bound is assumed), and a part of them.
+Images = Annotated[int, Field(ge=0, le=10**12)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+Integer = Annotated[int, Field(ge=-_MOST_NUMBER, le=_MOST_NUMBER)]
+Number = Annotated[float, Field(ge=-_MOST_NUMBER, le=_MOST_NUMBER, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
     """Accuracy with 8 bits and with 32 bits, as fractions of the same `images`."""
 
-    accuracy: float
-    full_accuracy: float
-    images: int
-
-    def __post_init__(self) -> None:
-        _check_measured(self.images, self.accuracy, self.full_accuracy)
-        if not self.images:
-            raise ValueError("`images > 0` must hold, but got images=0")
+    accuracy: Fraction
+    full_accuracy: Fraction
+    images: Annotated[Images, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """What family.json says of a member; `files` has the SHA-256 of each in its folder.
+    """One member in family.json; `files` has the SHA-256 of each file in its folder.
 
-    `accuracy` is a fraction of `images` test images, and `class_accuracies` has those of each class
+    `accuracy` is a fraction of `images` test images, and `class_accuracies` has one for each class
     (None for a class without images); None and empty if nothing was measured. `card` is the SHA-256
-    of the README as it was written, which people may edit. Raises ValueError for names that could
-    lead out of the folder.
+    of the README as it was written, which people may edit.
     """
 
-    name: str
-    phi: float
-    depth: float
-    width: float
+    name: FileName
+    phi: Number
+    depth: Number
+    width: Number
     resolution: int
     cost: Cost
     key: str
-    accuracy: float | None
-    images: int
-    train_seconds: float
-    files: dict[str, str]
-    target: int | float | None = None
-    miss: float | None = None
-    class_accuracies: tuple[float | None, ...] = ()
+    accuracy: Fraction | None
+    images: Images
+    train_seconds: Number
+    files: dict[FileName, str]
+    target: Integer | Number | None = None
+    miss: Number | None = None
+    class_accuracies: tuple[Fraction | None, ...] = ()
     int8: Quantised | None = None
     card: str | None = None
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.files):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"must be a plain file name, but got {name!r}")
         for name in (ARCHITECTURE, WEIGHTS):
             if name not in self.files:
                 raise ValueError(f"the files of {self.name} must include {name}")
-        _check_measured(self.images, self.accuracy, *self.class_accuracies)
-        for what in ("phi", "depth", "width", "train_seconds", "target", "miss"):
-            _check_finite(what, getattr(self, what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +119,12 @@ class DataRecord:
 
     source: str
     fingerprint: str
-    train: int
-    test: int
-    train_per_class: tuple[int, ...]
-    test_per_class: tuple[int, ...]
-    held_out: int
+    train: Images
+    test: Images
+    train_per_class: tuple[Images, ...]
+    test_per_class: tuple[Images, ...]
+    held_out: Images
     remarks: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for count in (self.train, self.test, self.held_out):
-            _check_measured(count)
-        for count in (*self.train_per_class, *self.test_per_class):
-            _check_measured(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ class FamilyRecord:
     coefficients: Coefficients | None
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    name: str = "family"
+    name: FileName = "family"
     data: DataRecord | None = None
     origin: Origin | None = None
 
@@ -175,32 +173,19 @@ class FamilyRecord:
         names = Counter(member.name for member in self.members)
         if repeated := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"names of members must be unique, but {repeated[0]} occurs twice")
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"the name must be a plain file name, but got {self.name!r}")
-        if found := self.coefficients:
-            for name in ("alpha", "beta", "gamma"):
-                _check_finite(name, getattr(found, name))
-        for counts in (self.data.train_per_class, self.data.test_per_class) if self.data else ():
-            if len(counts) != len(self.classes):
+        if self.coefficients and self.coefficients.nominal > _MOST_NUMBER:
+            raise ValueError(f"coefficients must be of a reasonable size: {self.coefficients}")
+        per_class = {f"accuracies of {each.name}": each.class_accuracies for each in self.members}
+        per_class = {what: found for what, found in per_class.items() if found}  # or none
+        if self.data:
+            per_class["training images"] = self.data.train_per_class
+            per_class["test images"] = self.data.test_per_class
+        for what, found in per_class.items():
+            if len(found) != len(self.classes):
                 raise ValueError(
-                    f"data must have a count for each of the {len(self.classes)} classes, "
-                    f"but got {len(counts)}"
+                    f"{what} must be given for each of the {len(self.classes)} classes, "
+                    f"but there are {len(found)}"
                 )
-
-
-def _check_measured(images: int, *accuracies: float | None) -> None:
-    if not 0 <= images <= _MOST_IMAGES:
-        raise ValueError(
-            f"`0 <= images <= {_MOST_IMAGES}` must hold, but got images={images!r:.20}"
-        )
-    for found in accuracies:
-        if found is not None and not 0 <= found <= 1:
-            raise ValueError(f"`0 <= accuracy <= 1` must hold, but got accuracy={found}")
-
-
-def _check_finite(name: str, value: float | None) -> None:
-    if value is not None and not abs(value) < _MOST_NUMBER:
-        raise ValueError(f"{name} must be a number of a reasonable size, but got {value!r:.20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,15 +352,7 @@ def load_record(folder: Path) -> FamilyRecord:
     """The content of the family.json in `folder`; raises `InvalidInput` for an invalid one."""
     path = folder / FAMILY
     _check_inside(folder, path)
-    record = validate(FamilyRecord, _read_json(path), source=str(path))
-    for member in record.members:
-        found = len(member.class_accuracies)
-        if found not in (0, len(record.classes)):
-            raise InvalidInput(
-                f"{path}: {member.name} must have an accuracy for each of the "
-                f"{len(record.classes)} classes, or none, but has {found}"
-            )
-    return record
+    return validate(FamilyRecord, _read_json(path), source=str(path))
 
 
 def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> SavedMember:
@@ -392,7 +369,12 @@ def _load_member(folder: Path, family: FamilyRecord, record: MemberRecord) -> Sa
         )
     for name, sha256 in record.files.items():
         _check_file(folder, folder / record.name / name, sha256, _most_bytes(found))
-    _check_size(folder / record.name / WEIGHTS, found.params)
+    weights = folder / record.name / WEIGHTS
+    if (size := weights.stat().st_size) < 4 * found.params:  # before memory is allocated
+        raise InvalidInput(
+            f"{weights}: must have at least {4 * found.params} bytes for {found.params} "
+            f"parameters, but has {size}"
+        )
     _check_same(path, "key", architecture.key, record.key)
     _check_same(path, "number of classes", architecture.num_classes, len(family.classes))
     _check_same(path, "channels", architecture.in_channels, len(family.preprocessing.mean))
@@ -455,11 +437,3 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
 def _check_same(path: Path, what: str, found: object, expected: object) -> None:
     if found != expected:
         raise InvalidInput(f"{path}: {what} must be {expected}, as in {FAMILY}, but is {found}")
-
-
-def _check_size(path: Path, params: int) -> None:
-    """Checks, before memory is allocated, that the weights file is large enough."""
-    if (size := path.stat().st_size) < 4 * params:
-        raise InvalidInput(
-            f"{path}: must have at least {4 * params} bytes for {params} parameters, but has {size}"
-        )

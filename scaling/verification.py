@@ -145,7 +145,7 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
         for format_ in (Format.TORCH, Format.TIMM, Format.PROGRAM, Format.ONNX):
             if FILES[format_] not in member.record.files:
                 continue
-            missing, found = _missing(format_), None
+            missing, found = not_installed(format_), None
             try:
                 found = None if missing else open_format(member, format_, trust=trust)(images)
             except Untrusted as error:
@@ -171,7 +171,7 @@ def _eight_bits(
     import numpy as np
 
     path = member.folder / onnx.INT8
-    if reason := _missing(Format.ONNX):
+    if reason := not_installed(Format.ONNX):
         return Check(member.name, "int8", reason, checked=False)
     found = onnx.open_(member.read(onnx.INT8), str(path))(images)
     difference = float(np.sqrt(np.mean((found - expected) ** 2) / max(np.var(expected), 1e-12)))
@@ -186,8 +186,8 @@ def _eight_bits(
     return Check(member.name, "int8", note)
 
 
-def _missing(format_: Format) -> str | None:
-    """Why a format cannot be checked: what is not installed."""
+def not_installed(format_: Format) -> str | None:
+    """Which package the format needs that is not installed, in a sentence; None if all are."""
     try:
         if format_ is Format.ONNX:
             onnx.require()

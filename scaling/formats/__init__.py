@@ -6,9 +6,12 @@ What travels with the weights in each of them is a `Portable`.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -99,6 +102,22 @@ def render(template: str, /, **values: object) -> str:
     environment.filters |= {"number": format, "json": json.dumps}
     environment.filters |= {name: value for name, value in values.items() if callable(value)}
     return environment.get_template(template).render(values)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides what torch, timm and onnxruntime tell of their own insides."""
+    loggers = [logging.getLogger(name) for name in ("", "onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def predictor(network: Callable[[Tensor], Tensor]) -> Predict:

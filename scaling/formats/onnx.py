@@ -7,17 +7,15 @@ Input `images` (batch × channels × resolution × resolution, preprocessed), ou
 from __future__ import annotations
 
 import json
-import logging
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.formats import Portable, Predict
+from scaling.formats import Portable, Predict, quiet
 from space.optional import install
 from space.validation import InvalidInput
 
@@ -69,7 +67,7 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
     import onnx
     import torch
 
-    with _quiet():
+    with quiet():
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -131,7 +129,7 @@ def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.batches, None)
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         whole, prepared, small = (Path(folder) / f"{name}.onnx" for name in ("a", "b", "c"))
         whole.write_bytes(_without_channel_padding(data))
         quant_pre_process(whole, prepared)
@@ -260,19 +258,3 @@ def _check_operators(model: Any, source: str) -> None:
     for tensor in model.graph.initializer:
         if tensor.external_data or tensor.data_location:
             raise InvalidInput(f"{source}: its weights must lie in the file, but lead to another")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch and onnxruntime tell of their own insides, which no user can do anything about."""
-    loggers = [logging.getLogger(name) for name in ("", "onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import copy
 import io
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from scaling.formats import Portable, Predict, predictor
+from scaling.formats import Portable, Predict, predictor, quiet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,7 +35,7 @@ def trace(portable: Portable, network: Network) -> ExportedProgram:
     pixels = portable.architecture.resolution
     images = torch.zeros(2, portable.architecture.in_channels, pixels, pixels)
     batch = torch.export.Dim("batch")
-    with _quiet():
+    with quiet():
         program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of the machine that exports
@@ -67,7 +64,7 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
 
     file = io.BytesIO()
     about = json.dumps(portable.about(), ensure_ascii=False)
-    with _quiet():
+    with quiet():
         torch.export.save(program, file, extra_files={_ABOUT: about})
     return file.getvalue()
 
@@ -76,13 +73,5 @@ def open_(data: bytes) -> Predict:
     """Runs the program in `data`, which must be trusted: loading it can run code."""
     import torch
 
-    with _quiet():
+    with quiet():
         return predictor(torch.export.load(io.BytesIO(data)).module())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch warns of its own insides while it exports, which no user can do anything about."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

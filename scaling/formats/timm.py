@@ -8,12 +8,11 @@ blocks, with the same weights file, whose tensors are renamed as they are read.
 from __future__ import annotations
 
 import importlib
-import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scaling.formats import Portable, Predict, predictor, render, run_code
+from scaling.formats import Portable, Predict, predictor, quiet, render, run_code
 from space.architecture import Architecture
 from space.timm_arguments import to_timm
 from space.validation import InvalidInput
@@ -98,8 +97,7 @@ def _ends(network: Architecture) -> dict[str, list[str]]:
 def require() -> ModuleType:
     """timm; raises `InvalidInput`, saying what to do, where it cannot be imported."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return importlib.import_module("timm")
     except ImportError as error:
         raise InvalidInput(f"timm is needed, and {error}: pip install timm") from None
@@ -107,20 +105,10 @@ def require() -> ModuleType:
         raise InvalidInput(f"timm is needed, and cannot be imported ({error})") from None
 
 
-def available() -> bool:
-    """Whether timm can be imported."""
-    try:
-        require()
-    except InvalidInput:
-        return False
-    return True
-
-
 def open_(code: bytes, path: Path, portable: Portable) -> Predict:
     """Runs the network that timm builds by `code`, which is `path`'s and trusted. Needs timm."""
     timm = require()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         run_code(code, path, f"phiscale_{portable.identifier}_timm")
         network = timm.create_model(portable.identifier, pretrained=True).eval()
     return predictor(network)

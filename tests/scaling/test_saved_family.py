@@ -241,7 +241,9 @@ def test_pickled_weights_are_refused_unopened(family: Path) -> None:
 def test_names_that_lead_elsewhere_are_refused(family: Path, name: str) -> None:
     edit(family, lambda data: data["members"][0].update(name=name))
     message = refused(family)
-    assert message.startswith(f"{family / 'family.json'}: members.0: must be a plain file name")
+    assert message.startswith(
+        f"{family / 'family.json'}: members.0.name: must be a plain file name"
+    )
     assert repr(name) in message
 
 
