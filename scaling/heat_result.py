@@ -1,4 +1,4 @@
-"""What heats found, as the result of the coefficient stage with all that is known of it."""
+"""The result of finished heats, with its evidence, for coefficients.json."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from scaling.coefficient_result import CoefficientResult
+from scaling.comparison import Difference
 from scaling.heats import CONFIRMATION, Heats
 from scaling.race import Race
 from scaling.refine import Refine
@@ -14,14 +15,13 @@ from scaling.response_surface import Surface, fit_surface, points_of
 
 
 def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
-    """The result of heats that have ended, with its evidence.
+    """The result of finished heats and its evidence; raises `AllFailed` if no candidate is left.
 
-    `finalists`: which of them cannot be told from the best of them, and by which gaps. `race`: its
-    rungs and which part of the full grid's training it took. `raw_winner`: the most accurate
-    finalist; `gaussian_process`: what every candidate is expected to be worth at equal cost.
-    `surface`: the optimum of a quadratic surface; null where too few candidates tell. `guest`: that
-    candidate's accuracy and its difference to the chosen one. `trainings`: every result. Raises
-    `AllFailed` where no candidate is left.
+    `finalists`: which of them cannot be told from the best of them, and the gaps. `race`: its
+    rungs, and the part of the full grid's training that it took. `raw_winner`: the most accurate
+    finalist. `gaussian_process`: the expected accuracy of each candidate at equal cost. `surface`:
+    the optimum of a quadratic surface, null with too few candidates. `guest`: the accuracy of that
+    candidate and its difference from the chosen one. `trainings`: every result.
     """
     decision = heats.decision
     raw = heats.ranked(heats.finalists)[0]
@@ -32,10 +32,7 @@ def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
     }
     if isinstance(heats, Race):
         evidence["race"] = {
-            "rungs": [
-                {"entrants": rung.entrants, "epochs": rung.epochs, "seeds": rung.seeds}
-                for rung in heats.rungs
-            ],
+            "rungs": [rung._asdict() for rung in heats.rungs],
             "part_of_full_grid": heats.part,
         }
     if isinstance(heats, Refine):
@@ -44,13 +41,8 @@ def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
         "surface": _described(fit_surface(points_of(heats.results), heats.level), factor),
         "guest": _guest(heats),
         "trainings": [
-            {
-                "name": each.candidate.label,
-                "heat": each.heat,
-                "epochs": each.epochs,
-                "seed": each.seed,
-                "accuracy": each.accuracy,
-            }
+            {"name": each.candidate.label}
+            | {key: getattr(each, key) for key in ("heat", "epochs", "seed", "accuracy")}
             for each in heats.results
         ],
     }
@@ -66,7 +58,7 @@ def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
 
 
 def _finalists(heats: Heats) -> dict[str, Any]:
-    """What is tied, and among which: earlier heats dropped candidates without statistics."""
+    """Which finalists are tied; earlier heats dropped candidates without statistics."""
     found = heats.comparison
     return {
         "tied_among": [candidate.label for candidate in heats.finalists],
@@ -80,18 +72,17 @@ def _finalists(heats: Heats) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity: what one seed cannot tell is null."""
+    """`value`, or None if it is infinite, as with one seed: JSON has no infinity."""
     return value if math.isfinite(value) else None
 
 
 def _posterior(heats: Refine) -> dict[str, Any] | None:
     if (found := heats.posterior) is None:
         return None
-    rows = list(enumerate(heats.trained))
     return {
         "best": heats.trained[int(found.means.argmax())],
-        "means": {label: float(found.means[index]) for index, label in rows},
-        "deviations": {label: found.deviation(index) for index, label in rows},
+        "means": dict(zip(heats.trained, found.means.tolist(), strict=True)),
+        "deviations": {label: found.deviation(i) for i, label in enumerate(heats.trained)},
     }
 
 
@@ -101,14 +92,15 @@ def _guest(heats: Heats) -> dict[str, Any] | None:
     if guest is None:
         return None
     accuracies = heats.accuracies(guest, CONFIRMATION) or heats.accuracies(guest)
+    difference = dict.fromkeys(Difference._fields)
+    if found:
+        difference = {**found._asdict(), "half_width": _finite(found.half_width)}
     return {
         "name": guest.label,
         "realised_ratio": guest.realised_ratio,
         "cost": guest.cost._asdict(),
         "accuracy": fmean(accuracies) if accuracies else None,
-        "difference": found.difference if found else None,
-        "half_width": _finite(found.half_width) if found else None,
-        "told_apart": found.told_apart if found else None,
+        **difference,
     }
 
 

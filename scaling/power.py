@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -52,11 +52,7 @@ class Design:
         """Plain JSON data; what cannot be resolved is null."""
         found = resolvable(self.deviation, self.finalists, self.seeds)
         return {
-            "candidates": self.candidates,
-            "finalists": self.finalists,
-            "seeds": self.seeds,
-            "deviation": self.deviation,
-            "source": self.source,
+            **asdict(self),
             "power": POWER,
             "resolves": found if math.isfinite(found) else None,
             "seeds_for_half_a_point": seeds_for(0.005, self.deviation),

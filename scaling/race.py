@@ -7,7 +7,7 @@ with several seeds, the same for all, until the best is told apart from the rest
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scaling.grid import GridCandidate
 from scaling.heats import CONFIRMATION, Heat, Heats
@@ -17,8 +17,7 @@ from space.evaluation import Budget
 MIN_FINALISTS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(NamedTuple):
     """A step of the race: `entrants` candidates train for `epochs`, with each of `seeds` seeds."""
 
     entrants: int

@@ -1,7 +1,7 @@
 """ONNX: `model.onnx`, and `model.int8.onnx` quantised after training.
 
 Input `images` (batch × channels × resolution × resolution, preprocessed), output `logits`
-(batch × classes); the metadata say classes, preprocessing and cost. Needs the extra `onnx`.
+(batch × classes); the metadata hold classes, preprocessing and cost. Needs the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -27,30 +27,29 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 INT8 = "model.int8.onnx"
 
-#: What is installed for this; the extra `onnx` has all of it.
+#: The packages that ONNX needs; the extra `onnx` installs them.
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-#: The version of the operators that torch's exporter writes without converting them, and the oldest
-#: onnxruntime for Python 3.11, which runs both files (`make test-install` tries it).
+#: The operator version that torch's exporter writes without converting, and the oldest onnxruntime
+#: for Python 3.11, which runs both files (`make test-install` tries it).
 _OPSET, OLDEST_RUNTIME = 18, "1.15"
 
-#: What a network of ours is made of in ONNX. Nothing else is run.
+#: The operators that phiscale writes. A model with any other is not run.
 _OPERATORS = {
     *("Add", "AveragePool", "Clip", "Conv", "Gemm", "HardSigmoid", "HardSwish"),
     *("MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Sigmoid"),
     *("DequantizeLinear", "QuantizeLinear"),
 }
 
-#: The most numbers that a network has at once of one image (assumed: twelve
-#: times EfficientNet-B8's).
-_MOST_NUMBERS = 2**28
+#: The most elements of a tensor for one image (assumed: twelve times EfficientNet-B8's largest).
+_MOST_ELEMENTS = 2**28
 
-#: Images that are quantised at a time, and that calibrate (assumed; more changed nothing).
+#: Images per calibration batch (assumed; more changed nothing).
 _CALIBRATION_BATCH = 32
 
 
 def require() -> None:
-    """Raises `InvalidInput`, saying what to install, where something is missing."""
+    """Raises `InvalidInput`, which says what to install, if a package is missing."""
     for name in _PACKAGES:
         try:
             import_module(name)
@@ -76,31 +75,26 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
             input_names=["images"],
             output_names=["logits"],
         )
-    assert exported is not None  # it is not, but where it writes a file
+    assert exported is not None  # None only if it writes a file
     model = exported.model_proto
     for node in (*model.graph.node, *model.graph.value_info, *model.graph.input):
-        del node.metadata_props[:]  # they name files of the machine that exports
+        del node.metadata_props[:]  # paths of this machine
     del model.graph.metadata_props[:], model.metadata_props[:]
     model.producer_name = "phiscale"
     model.graph.name = portable.identifier
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     _lower_versions(model)
-    _describe(model, portable)
+    for key, fact in portable.about().items():
+        text = fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
+        model.metadata_props.add(key=key, value=text)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _describe(model: Any, portable: Portable) -> None:
-    for key, value in portable.about().items():
-        entry = model.metadata_props.add()
-        entry.key = key
-        entry.value = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _lower_versions(model: Any) -> None:
-    """Says the lowest versions that the operators allow, so that old runtimes read the file."""
+    """Declares the lowest versions that the operators allow, so that old runtimes read the file."""
     import onnx
 
     used = {node.domain for node in model.graph.node}
@@ -111,10 +105,10 @@ def _lower_versions(model: Any) -> None:
 
 
 def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
-    """`model.onnx` with weights and activations of 8 bits, ranges taken from `images`.
+    """`model.onnx` with 8-bit weights and activations, calibrated on `images`.
 
-    Weights have a range for each channel; activations are asymmetric, in QDQ form. `images` are
-    N × channels × resolution × resolution, preprocessed as the network's input.
+    Weights have a range per channel; activations are asymmetric, in QDQ form. `images` are
+    N × channels × resolution × resolution, preprocessed.
     """
     require()
     import onnx
@@ -149,11 +143,10 @@ def quantised(data: bytes, images: NDArray[np.float32]) -> bytes:
 
 
 def _without_channel_padding(data: bytes) -> bytes:
-    """The network, its paddings (or cuts) of channels written as 1×1 convolutions of 0 and 1.
+    """The model with each padding (or cropping) of channels as a 1×1 convolution of zeros and ones.
 
-    OpenVINO moves the scale and zero point of a quantised map behind the padding and then takes
-    them for the wrong number of channels: 2026.4 does not compile such a network, or computes
-    something else.
+    OpenVINO moves the scale and zero point of a quantised tensor behind the padding, where the
+    number of channels differs: 2026.4 does not compile such a network, or computes wrong outputs.
     """
     import numpy as np
     import onnx
@@ -179,22 +172,21 @@ def _without_channel_padding(data: bytes) -> bytes:
 
 
 def open_(data: bytes, source: str) -> Predict:
-    """Runs the network in `data` with onnxruntime; `source` names it in errors.
+    """Runs the model in `data` with onnxruntime; `source` names it in errors.
 
-    Raises `InvalidInput` for what is no network that phiscale could have written.
+    Raises `InvalidInput` for a model that phiscale cannot have written.
     """
     require()
     import onnxruntime
 
     _check(data, source)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it says is in its exceptions
-    run = _explained(source)
-    with run:
+    options.log_severity_level = 4  # its exceptions say the same
+    with _explained(f"{source}: onnxruntime cannot run it:"):
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with _explained(source):
+        with _explained(f"{source}: onnxruntime cannot run it:"):
             logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
         return logits
 
@@ -202,59 +194,54 @@ def open_(data: bytes, source: str) -> Predict:
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """What onnxruntime refuses, in a sentence; its exceptions share no class but the root."""
+def _explained(message: str) -> Iterator[None]:
+    """Raises `InvalidInput` for any error of onnx or onnxruntime, which share no base class."""
     try:
         yield
+    except InvalidInput:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InvalidInput(f"{source}: onnxruntime cannot run it: {reason}") from None
+        raise InvalidInput(f"{message} {reason}") from None
 
 
 def _check(data: bytes, source: str) -> None:
-    """That the file is a network as phiscale writes them, which takes no absurd memory."""
+    """Checks that phiscale can have written the model, and that it needs a bounded memory."""
     import onnx
 
-    try:
+    with _explained(f"{source}: must be an ONNX model, but"):
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
         _check_operators(model, source)
-        del model.graph.value_info[:]  # what it says of its own sizes is not believed
+        del model.graph.value_info[:]  # shapes that the file states are not trusted
         for value in model.graph.input:
             value.type.tensor_type.shape.dim[0].dim_value = 1
         found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    except InvalidInput:
-        raise
-    except Exception as error:  # protobuf's, the checker's, of text that is none, and others
-        reason = str(error).strip().partition("\n")[0]
-        raise InvalidInput(f"{source}: must be an ONNX model, but {reason}") from None
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*found.input, *found.value_info, *found.output)
     }
     for name in (*shapes, *(name for node in model.graph.node for name in node.output)):
         sides = shapes.get(name, [0])
-        if min(sides, default=1) < 1 or math.prod(sides) > _MOST_NUMBERS:
-            shape = " × ".join(map(str, sides)) if name in shapes else "an unknown shape"
+        if min(sides, default=1) < 1 or math.prod(sides) > _MOST_ELEMENTS:
+            shape = " × ".join(map(str, sides)) if name in shapes else "of unknown shape"
             raise InvalidInput(
-                f"{source}: of one image no network has more than {_MOST_NUMBERS} numbers at once, "
+                f"{source}: a tensor must have at most {_MOST_ELEMENTS} elements for one image, "
                 f"but {name} is {shape}"
             )
 
 
 def _check_operators(model: Any, source: str) -> None:
-    """That the file holds all that it runs, in operators that phiscale writes."""
+    """Checks that the model is self-contained and has only operators that phiscale writes."""
     plain = {"FLOAT", "INT", "STRING", "FLOATS", "INTS"}
     for node in model.graph.node:
         if node.domain or node.op_type not in _OPERATORS:
-            raise InvalidInput(
-                f"{source}: no network of phiscale's has the operator {node.op_type}"
-            )
+            raise InvalidInput(f"{source}: phiscale writes no operator {node.op_type}")
         for given in node.attribute:
             if given.AttributeType.Name(given.type) not in plain:
-                raise InvalidInput(f"{source}: {node.op_type} may not hold data of its own")
+                raise InvalidInput(f"{source}: the operator {node.op_type} must not contain data")
     if model.functions or model.graph.sparse_initializer:
-        raise InvalidInput(f"{source}: no network of phiscale's has functions or sparse weights")
+        raise InvalidInput(f"{source}: must not contain functions or sparse weights")
     for tensor in model.graph.initializer:
         if tensor.external_data or tensor.data_location:
-            raise InvalidInput(f"{source}: its weights must lie in the file, but lead to another")
+            raise InvalidInput(f"{source}: must contain its weights, but refers to another file")

@@ -150,14 +150,14 @@ def strange(*nodes: Any, numbers: tuple[int, ...] = ()) -> bytes:
         (b"\x00" * 100, "must be an ONNX model"),
         (
             strange(helper.make_node("ConstantOfShape", ["shape"], ["logits"]), numbers=(10**12,)),
-            "no network of phiscale's has the operator ConstantOfShape",
+            "phiscale writes no operator ConstantOfShape",
         ),
         (
             strange(
                 helper.make_node("Pad", ["images", "shape"], ["logits"]),
                 numbers=(0, 0, 0, 0, 0, 10**9, 0, 0),
             ),
-            "of one image no network has more than",
+            "a tensor must have at most",
         ),
     ],
     ids=["empty", "zeros", "an operator that allocates", "padding without end"],
