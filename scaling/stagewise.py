@@ -1,7 +1,7 @@
-"""Growth of single stages, each step chosen by measurement.
+"""Growth stage by stage, where training runs choose each step.
 
-Scaling all stages alike is known to be suboptimal (EfficientNetV2, section 4.1), and no rule for
-doing otherwise was published; so training runs decide what to enlarge.
+Scaling all stages equally is suboptimal (EfficientNetV2, section 4.1), but no rule for scaling them
+differently was published.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 
-from space.architecture import Architecture, Stage, round_channels
+from space.architecture import Architecture, round_channels
 from space.cost import cost
 from space.evaluation import Budget, Epoch, Job, Measurement, Status
 
 
 class Dimension(StrEnum):
-    """In what a single stage grows."""
+    """The dimension in which a single stage grows."""
 
     DEPTH = "depth"
     WIDTH = "width"
@@ -26,9 +26,9 @@ class Dimension(StrEnum):
 def enlarge(
     architecture: Architecture, stage: int, dimension: Dimension, macs: float
 ) -> Architecture:
-    """The network with one stage (counted from 0) deeper or wider, its cost nearest `macs`.
+    """The network with one stage (counted from 0) deeper or wider, and the cost nearest to `macs`.
 
-    At least by one repeat or one step of channels, so it may cost more. Everything else stays.
+    The stage grows by at least one repeat or one step of channels, so the network may cost more.
     """
     smaller = architecture
     for larger in _enlargements(architecture, stage, dimension):
@@ -44,21 +44,20 @@ def _enlargements(
 ) -> Iterator[Architecture]:
     stages, divisor = list(architecture.stages), architecture.scaling.divisor
     while True:
-        stages[index] = _larger(stages[index], dimension, divisor)
+        stage = stages[index]
+        if dimension is Dimension.DEPTH:
+            stages[index] = replace(stage, repeats=stage.repeats + 1)
+        else:
+            channels = round_channels(stage.channels + divisor, divisor)
+            stages[index] = replace(stage, channels=channels)
         yield replace(architecture, stages=tuple(stages))
 
 
-def _larger(stage: Stage, dimension: Dimension, divisor: int) -> Stage:
-    if dimension is Dimension.DEPTH:
-        return replace(stage, repeats=stage.repeats + 1)
-    return replace(stage, channels=round_channels(stage.channels + divisor, divisor))
-
-
 class Stagewise:
-    """A `Proposer` that makes a network grow to `target` MACs, the best single stage at a time.
+    """A `Proposer` that grows a network to `target` MACs, one stage at a time.
 
-    Each round trains the network with each stage deeper and each stage wider, all at about `step`
-    times the MACs, and continues from the most accurate (the cheaper of equal ones). `path` holds
+    Each round trains one network for each stage and dimension, with that stage enlarged to about
+    `step` times the MACs, and continues from the most accurate (the cheaper if equal). `path` holds
     the chosen networks, the baseline first; `scaling.rules.AlongPath` makes it a rule.
     """
 
@@ -76,12 +75,12 @@ class Stagewise:
 
     @property
     def most(self) -> int:
-        """The maximum number of training runs: each step grows by at least about `step`."""
+        """The maximum number of training runs: each round grows by about `step` or more."""
         growth = math.log(self._target / cost(self.path[0]).macs, self._step)
         return max(0, math.ceil(growth)) * len(self.path[0].stages) * len(Dimension)
 
     def ask(self) -> Job | None:
-        """The next enlargement of this round; None until its results are in, and at the end."""
+        """The next job of this round; None while results are missing, and at the end."""
         if self._asked == len(self._round):
             return None
         self._asked += 1
@@ -92,7 +91,7 @@ class Stagewise:
         return False
 
     def tell(self, job: Job, measurement: Measurement) -> None:
-        """Keeps a result; the last of a round begins the next."""
+        """Keeps a result; the last of a round starts the next round."""
         self._told[job.name] = measurement
         if len(self._told) == len(self._round):
             ranked = sorted(
@@ -101,16 +100,16 @@ class Stagewise:
                 if (measured := self._told[each.name]).status is Status.COMPLETE
                 and measured.accuracy is not None
             )
-            if ranked:  # where all failed, growth ends here
+            if ranked:  # if all failed, growth ends here
                 self.path.append(self._round[ranked[0][-1]].architecture)
                 self._begin()
 
     def _begin(self) -> None:
-        """Lines up the next round, or nothing once the target is reached."""
+        """Prepares the next round, or none if the target is reached."""
         current = self.path[-1]
         goal = min(self._target, cost(current).macs * self._step)
         self._asked, self._told, self._round = 0, {}, []
-        # Less than half a step away, the network that is there is the nearer one.
+        # Less than half a step from the target, the current network is the nearest.
         if self._target > cost(current).macs * math.sqrt(self._step):
             self._round = [
                 Job(

@@ -1,13 +1,14 @@
-"""Networks of a target cost: the factor of a rule is solved for, then the rounding is chosen.
+"""Networks of a target cost: solve for the factor of a rule, then choose the rounding.
 
-Whole repeats, rounded channels and whole pixels make the cost of a growing network a staircase,
-and most targets lie between two of its steps. Between them lie networks whose depth and width are
-rounded as a little earlier or later on the way, at a few pixels more or less.
+Whole repeats, rounded channels and whole pixels make the cost of a growing network a staircase, and
+most targets lie between two of its steps. The networks between them have the depth and the width of
+slightly smaller or larger factors, and a few pixels more or less.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,23 +18,23 @@ from space.architecture import MAX_RESOLUTION, Architecture
 from space.cost import cost
 from space.validation import InvalidInput
 
-#: What a target is a value of; it must not fall as a network grows.
+#: The cost that a target is a value of; it must not fall as a network grows.
 Measure = Callable[[Architecture], float]
 
 #: A target counts as hit within this fraction of it.
 HIT = 0.01
 
-#: Factors are searched from 2^−12 to 2^12. In doublings of cost: how far from the solved factor
-#: depth and width may be rounded, and in how many steps (assumed: wide enough for networks of few
+#: Factors are searched from 2^−12 to 2^12. Depth and width are rounded as at factors up to one
+#: doubling from the solved one, in 16 steps each way (assumed: wide enough for networks with few
 #: channels at 32 pixels, where one repeat can be a third of the cost).
 _SPAN = 12.0
 _WINDOW = 1.0
 _STEPS = 16
 
-#: A target beyond the end of a rule may be missed by this part of it, as by rounding (assumed).
+#: The largest miss, as a fraction, that rounding explains at the end of a rule (assumed).
 _FAR = 0.1
 
-#: Pixels may leave the rule's by this part of them (assumed).
+#: How far pixels may deviate from the rule's, as a fraction (assumed).
 _PIXELS = 0.25
 
 
@@ -52,7 +53,7 @@ def activations(architecture: Architecture) -> float:
     return cost(architecture).activations
 
 
-#: What a recipe can name as the measure of a target; latency is measured, so it is the caller's.
+#: The measures that a recipe can name; latency is measured by the caller.
 MEASURES: Mapping[str, Measure] = {"macs": macs, "params": params, "activations": activations}
 
 
@@ -60,8 +61,8 @@ MEASURES: Mapping[str, Measure] = {"macs": macs, "params": params, "activations"
 class Reached:
     """A network near `target`, for which the measure gives `found`.
 
-    `factor` is the rule's, solved for the target. `strain` is how far in all the rounding of depth,
-    of width and of resolution stands from the rule's at `factor`, in doublings of cost.
+    `factor` is the rule's, solved for the target. `strain` is the distance, in doublings of cost
+    and summed over depth, width and resolution, between the network and the rule at `factor`.
     """
 
     architecture: Architecture
@@ -72,7 +73,7 @@ class Reached:
 
     @property
     def miss(self) -> float:
-        """How far `found` is from the target, as a signed fraction of it."""
+        """The signed deviation of `found` from the target, as a fraction of it."""
         return self.found / self.target - 1
 
 
@@ -85,12 +86,12 @@ def reach(
     multiple: int = 1,
     pixels: bool = True,
 ) -> Reached:
-    """The network nearest `target` on the way on which `rule` makes `architecture` grow.
+    """The network nearest `target` as `rule` grows `architecture`.
 
-    Of those within 1 % it is the one least strained; where rounding leaves none, the nearest. Its
-    resolution is a multiple of `multiple` pixels; with `pixels` it may leave the rule's to hit the
-    target, but a network that costs more than `architecture` never has fewer pixels. Raises
-    `InvalidInput` where the rule does not change the measure, or not as far as the target.
+    Of the networks within 1 %, this is the one with the least strain; if there are none, the
+    nearest. Its resolution is a multiple of `multiple` pixels. With `pixels`, it may deviate from
+    the rule's to hit the target, but a network that costs more than `architecture` never has fewer
+    pixels. Raises `InvalidInput` if the rule does not change the measure, or not enough.
     """
     span = _span(rule, architecture, measure)
     solved = _solve(rule, architecture, target, measure, span)
@@ -112,7 +113,11 @@ def reach(
             best = found if best is None else min(best, found, key=_rank)
     assert best is not None, "the solved factor itself is a rounding"
     if abs(best.miss) > _FAR and not span.least <= target <= span.most:
-        raise _out_of_reach(rule, measure.__name__, target, span)
+        raise InvalidInput(
+            f"targets: the rule {rule.name!r} gives networks of {span.least:,.0f} to "
+            f"{span.most:,.0f} {measure.__name__} from this baseline, but the target is "
+            f"{target:,.0f}; choose a target between them or another rule"
+        )
     return best
 
 
@@ -124,11 +129,11 @@ def reach_measured(
     measure: Measure,
     multiple: int = 1,
 ) -> Reached:
-    """The same for a cost that is expensive to measure and noisy, such as latency in seconds.
+    """`reach` for a cost that is expensive to measure and noisy, such as latency in seconds.
 
-    MACs stand in for it: what they must be for the target is corrected by each measurement (a
-    secant in logarithms), at most `_MEASUREMENTS` times or until the target is hit within 1 %. Of
-    the networks measured it is the nearest.
+    It solves for a target of MACs instead, and corrects that target after each measurement (a
+    secant in logarithms), at most `_MEASUREMENTS` times or until a network is within 1 %. Returns
+    the nearest network measured.
     """
     span = _span(rule, architecture, macs)
     known = [(math.log(macs(architecture)), math.log(measure(architecture)))]
@@ -154,8 +159,8 @@ def reach_measured(
     return best
 
 
-#: Networks measured for one target, and how much faster or slower than MACs a measured cost is
-#: taken to grow (assumed: a few networks tell, and noise must not send the search far away).
+#: The most networks measured for one target, and bounds of the exponent with which a measured cost
+#: grows with MACs (assumed: a few networks suffice, and noise must not lead the search astray).
 _MEASUREMENTS = 8
 _SLOPES = (0.4, 2.0)
 
@@ -166,7 +171,7 @@ def _rank(reached: Reached) -> tuple[bool, float, float]:
 
 
 class _Span(NamedTuple):
-    """log2 of the factors between which a rule gives networks, and the measure at both ends."""
+    """log2 of the smallest and the largest factor of a rule, and the measure at both."""
 
     low: float
     high: float
@@ -175,7 +180,7 @@ class _Span(NamedTuple):
 
 
 def _span(rule: Rule, architecture: Architecture, measure: Measure) -> _Span:
-    """How far a rule goes; raises `InvalidInput` where all of it leaves the measure as it is."""
+    """The range of a rule; raises `InvalidInput` if the measure is the same all over it."""
     low = -_largest(lambda power: _grown(rule, architecture, -power) is not None, 0, _SPAN)
     high = _largest(lambda power: _grown(rule, architecture, power) is not None, 0, _SPAN)
     smallest, largest = (rule(architecture, 2.0**power) for power in (low, high))
@@ -193,7 +198,7 @@ def _solve(
 ) -> float:
     """log2 of the largest factor whose network is no larger than `target`, by bisection.
 
-    Beyond the ends of `span` it is the factor nearest 1 that gives the smallest or largest network.
+    For a target outside `span`, the factor nearest 1 that gives the smallest or largest network.
     """
     if span.least == span.most:
         return 0.0
@@ -208,7 +213,7 @@ def _solve(
 
 
 def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest power between `low` and `high` at which `holds`, as it does at `low`."""
+    """The largest power between `low` and `high` where `holds` is true, as it is at `low`."""
     if holds(high):
         return high
     while high - low > 1e-3:
@@ -217,16 +222,8 @@ def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
     return low
 
 
-def _out_of_reach(rule: Rule, measure: str, target: float, span: _Span) -> InvalidInput:
-    return InvalidInput(
-        f"targets: the rule {rule.name!r} gives networks of {span.least:,.0f} to {span.most:,.0f} "
-        f"{measure} from this baseline, but the target is {target:,.0f}; choose a target between "
-        "them or another rule"
-    )
-
-
 def _grown(rule: Rule, architecture: Architecture, power: float) -> Architecture | None:
-    """The rule's network at the factor 2^power; None beyond the bounds of an architecture."""
+    """The rule's network at the factor 2^power; None outside the bounds of an architecture."""
     try:
         return rule(architecture, 2.0**power)
     except ValueError:
@@ -241,7 +238,7 @@ class _Rounding(NamedTuple):
 
 
 def _roundings(rule: Rule, architecture: Architecture, solved: float) -> list[_Rounding]:
-    """The distinct networks about 2^solved, at its resolution, the least strained first."""
+    """The distinct networks near 2^solved, at its resolution, by increasing strain."""
     own = rule(architecture, 2.0**solved)
     powers = [solved + _WINDOW * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
     powers.sort(key=lambda power: abs(power - solved))
@@ -282,20 +279,20 @@ def resolutions_near(
     multiple: int = 1,
     floor: int = 1,
 ) -> Iterator[Architecture]:
-    """`network` at its own resolution and on both sides of where its cost passes `target`.
+    """`network` at its own resolution and at the two between which its cost passes `target`.
 
-    The sides are at most a quarter from its own; all are multiples of `multiple` pixels, and none
-    is below `floor`.
+    Those deviate from its own by at most a quarter. All are multiples of `multiple` pixels, and
+    none is below `floor`.
     """
     own, least = network.resolution, math.ceil(floor / multiple)
     low = max(least, int(own * (1 - _PIXELS) / multiple))
     high = max(low + 1, math.ceil(min(own * (1 + _PIXELS), MAX_RESOLUTION) / multiple))
-    while high - low > 1:
-        middle = (low + high) // 2
-        if measure(replace(network, resolution=middle * multiple)) > target:
-            high = middle
-        else:
-            low = middle
-    for steps in sorted({max(least, round(own / multiple)), low, high}):
+
+    def at(steps: int) -> Architecture:
+        return replace(network, resolution=steps * multiple)
+
+    between = range(low + 1, high)
+    above = low + 1 + bisect_right(between, target, key=lambda steps: measure(at(steps)))
+    for steps in sorted({max(least, round(own / multiple)), above - 1, above}):
         if steps * multiple <= MAX_RESOLUTION:
-            yield replace(network, resolution=steps * multiple)
+            yield at(steps)
