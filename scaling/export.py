@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from scaling.formats import (
     WEIGHTS,
     Format,
     Portable,
+    Predict,
     Preprocessing,
     card,
     full_name,
@@ -56,7 +58,7 @@ class ExportMismatch(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a member's training gave: accuracies are fractions, on `images` test images."""
+    """The results of a member's training run; accuracies are fractions of `images` test images."""
 
     accuracy: float | None
     images: int
@@ -85,12 +87,12 @@ def export_member(
     *,
     formats: Collection[Format] = EVERY,
 ) -> MemberRecord:
-    """Writes FOLDER/NAME/, checks it, and gives its record for family.json.
+    """Writes FOLDER/NAME/, checks it, and returns its record for family.json.
 
-    The network is run from the written files in every format, and its outputs for `inputs` (N ×
-    channels × H × W, preprocessed) are compared with those of `network`. Raises `ExportMismatch`
-    with the largest difference. The card is written by `write_family`, and formats whose packages
-    are not installed or that cannot express the network are left out (`left_out` says which).
+    Runs the network from the written files in every format, and compares its outputs for `inputs`
+    (N × channels × H × W, preprocessed) with those of `network`. Raises `ExportMismatch` with the
+    largest difference. `write_family` writes the card. Formats whose packages are not installed or
+    that cannot express the network are left out (see `left_out`).
     """
     name = full_name(about.name, member.name)
     portable = Portable(name, member.architecture, about.classes, about.preprocessing)
@@ -134,32 +136,29 @@ def quantise(
 ) -> MemberRecord:
     """Writes model.int8.onnx beside the member's model.onnx, and measures both accuracies.
 
-    Ranges come from the inputs `calibration`; both accuracies are those on `images` (N × channels ×
-    H × W, preprocessed) with their `labels` (N).
+    The ranges come from the inputs `calibration`, the accuracies from `images` (N × channels × H ×
+    W, preprocessed) and their `labels` (N).
     """
     data = onnx.quantised(member.read(onnx.FILE), calibration)
     write_file(member.folder / onnx.INT8, data)
     files = member.record.files | {onnx.INT8: _sha256(data)}
-    small = onnx.open_(data, onnx.INT8)
-    full = open_format(member, Format.ONNX)
-    right = [
-        sum(
-            int((predict(images[i : i + 64]).argmax(1) == labels[i : i + 64]).sum())
-            for i in range(0, len(images), 64)
-        )
-        for predict in (small, full)
-    ]
-    accuracy, full_accuracy = (count / len(images) for count in right)
-    found = Quantised(accuracy, full_accuracy, len(images))
+
+    def accuracy(predict: Predict) -> float:
+        starts = range(0, len(images), 64)
+        right = [predict(images[i : i + 64]).argmax(1) == labels[i : i + 64] for i in starts]
+        return sum(int(batch.sum()) for batch in right) / len(images)
+
+    small, full = onnx.open_(data, onnx.INT8), open_format(member, Format.ONNX)
+    found = Quantised(accuracy(small), accuracy(full), len(images))
     return replace(member.record, files=files, int8=found)
 
 
 def write_family(
     folder: Path, records: Sequence[MemberRecord], coefficients: Coefficients | None, about: About
 ) -> FamilyRecord:
-    """Writes the cards and FOLDER/family.json, which makes the members a family; so it is last.
+    """Writes the cards and, last, FOLDER/family.json, which makes the members a family.
 
-    An edited card is not overwritten; delete it to have it rewritten.
+    An edited card is not overwritten; delete it to have it written again.
     """
     shared = {field.name: getattr(about, field.name) for field in fields(about)}
     return write_cards(folder, FamilyRecord(tuple(records), coefficients, **shared))
@@ -202,7 +201,7 @@ def left_out(portable: Portable) -> dict[Format, str]:
 
 
 def _before(folder: Path, name: str) -> MemberRecord | None:
-    """What an earlier export says of the member; None where there is none that can be read."""
+    """The member's record in an earlier export; None if there is none that can be read."""
     try:
         members = load_record(folder).members
     except InvalidInput:
@@ -217,13 +216,13 @@ def _write(
     formats: Collection[Format],
     before: MemberRecord | None,
 ) -> dict[str, str]:
-    """Writes the member's files and gives their hashes; what an earlier export left is removed."""
+    """Writes the member's files, removes others of earlier exports, and returns the hashes."""
     from safetensors.torch import save
 
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     contents = {
         ARCHITECTURE: _json(portable.architecture.to_dict()),
-        # One entry of metadata alone: of two the order, and with it the hash, would be random.
+        # One entry of metadata: the order of two, and with it the hash, would be random.
         WEIGHTS: save(weights, metadata={"format": "pt"}),
         timm.CONFIG: _json(timm.config(portable)),
     }
@@ -233,15 +232,13 @@ def _write(
     if Format.TIMM in wanted:
         contents[timm.FILE] = timm.source(portable).encode()
     kept = _kept(folder, contents, before)
-    slow = {program.FILE: Format.PROGRAM, onnx.FILE: Format.ONNX}
-    missing = {name for name, format_ in slow.items() if format_ in wanted and name not in kept}
-    contents |= {name: data for name, data in kept.items() if slow.get(name, Format.ONNX) in wanted}
-    if missing:
-        traced = program.trace(portable, network)
-        if program.FILE in missing:
-            contents[program.FILE] = program.content(portable, traced)
-        if onnx.FILE in missing:
-            contents[onnx.FILE] = onnx.content(portable, traced)
+    traced = cache(lambda: program.trace(portable, network))
+    if Format.PROGRAM in wanted:
+        found = kept.get(program.FILE)
+        contents[program.FILE] = found or program.content(portable, traced())
+    if Format.ONNX in wanted:
+        contents[onnx.FILE] = kept.get(onnx.FILE) or onnx.content(portable, traced())
+        contents |= {name: data for name, data in kept.items() if name == onnx.INT8}
     for name in (*FILES.values(), onnx.INT8):
         if name not in contents:
             (folder / name).unlink(missing_ok=True)
@@ -253,7 +250,7 @@ def _write(
 def _kept(
     folder: Path, contents: dict[str, bytes], before: MemberRecord | None
 ) -> dict[str, bytes]:
-    """The files that take seconds to make, where an earlier export of the same has left them."""
+    """The files that take seconds to make, if an earlier export of the same network left them."""
     if before is None or any(
         before.files.get(name) != _sha256(content)
         for name, content in contents.items()
@@ -294,7 +291,7 @@ def _prove(
     for format_ in (Format.SAFETENSORS, *sorted(written - {Format.SAFETENSORS})):
         if not_installed(format_):  # timm_model.py is written without timm
             continue
-        # What was written a moment ago by this very function may run.
+        # This process has just written these files, so their code may run.
         found = open_format(saved, format_, trust=True)(images.numpy())
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCES[format_] * largest:

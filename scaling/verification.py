@@ -1,8 +1,8 @@
-"""Members read back in any format and compared: what `phiscale predict` and `verify` do.
+"""Reads members back in any format and compares them, for `phiscale predict` and `verify`.
 
-A model.py, a timm_model.py and a torch.export program are code. They run only if they are exactly
-what phiscale writes for the member's architecture and weights, or if the caller trusts them. The
-hash in family.json proves only that the folder is complete, not who wrote it.
+model.py, timm_model.py and torch.export programs are code. They run only if they are exactly what
+phiscale writes for the member's architecture and weights, or if the caller trusts them. The hash in
+family.json proves only that the folder is complete, not who wrote it.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Untrusted(InvalidInput):
 
 
 class Different(Exception):
-    """A part of a family differs from its description; the message names it."""
+    """A part of a family differs from its description."""
 
 
 def open_format(member: SavedMember, format_: Format, *, trust: bool = False) -> Predict:
-    """Gives a function that runs the member in a format; its file is checked against its hash.
+    """A function that runs the member in a format, after checking the file against its hash.
 
-    Raises `Untrusted` for code that phiscale would not have written, unless `trust`, and
+    Raises `Untrusted` for code that phiscale would not have written (unless `trust`), and
     `InvalidInput` if the format was not exported or its package is not installed.
     """
     match format_:
@@ -78,7 +78,7 @@ def open_format(member: SavedMember, format_: Format, *, trust: bool = False) ->
 
 
 def _code(member: SavedMember, name: str, expected: str, trust: bool) -> bytes:
-    """The code in a file of the member, which may run."""
+    """The code in a file of the member; raises `Untrusted` if it may not run."""
     code = member.read(name)
     if code != expected.encode() and not trust:
         raise Untrusted(
@@ -126,10 +126,10 @@ Inputs = Callable[[SavedMember], "NDArray[np.float32]"]
 
 
 def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Iterator[Check]:
-    """Reloads every member in every format and compares outputs; raises `Different` at the first.
+    """Loads every member in every format and compares outputs; raises `Different` if they differ.
 
-    Hashes and costs were compared when the family was loaded; here the MACs and parameters of the
-    network itself are counted too.
+    Loading the family has compared hashes and costs; this also counts the MACs and parameters of
+    the network itself.
     """
     import numpy as np
 
@@ -167,7 +167,7 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
 def _eight_bits(
     member: SavedMember, images: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> Check:
-    """Compares the outputs with 8 bits to those with 32, which may differ a little."""
+    """Compares the outputs with 8 bits to those with 32, within a wide tolerance."""
     import numpy as np
 
     path = member.folder / onnx.INT8
