@@ -99,7 +99,8 @@ def _merged(classes: dict[str, ast.ClassDef]) -> list[str]:
         heir.body[1:] = [own["__init__"], inherited["forward"]]
         heir.bases, name = base.bases, heir.name
         del classes["Residual"]
-    return [ast.unparse(each).replace("Residual", name) for each in classes.values()]
+    texts = [ast.unparse(each).replace("Residual", name) for each in classes.values()]
+    return [text.replace("class Network(", "class Model(") for text in texts]
 
 
 def _are_idle(layers: list[Any]) -> bool:
@@ -120,7 +121,6 @@ class _Cutter(ast.NodeTransformer):
         self.globals |= {"architecture": architecture, "numerics": architecture.numerics}
         self.scopes: list[dict[str, Any]] = []
         self.locals: dict[str, ast.expr] = {}
-        self.dropped: list[str] = []
         self.fields: set[str] = set()
         self.unpack = ast.Assign([], ast.Name("row"), lineno=0)
 
@@ -138,18 +138,16 @@ class _Cutter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         value, *others = self.values(node) or [self]
-        written = isinstance(value, type) and issubclass(value, nn.Module)
-        written = written or value is None or isinstance(value, int | float | str)
-        if written and all(other == value for other in others) and "self" not in ast.unparse(node):
+        layers = isinstance(value, type) and issubclass(value, nn.Module)
+        same = all(other == value for other in others) and "self" not in ast.unparse(node)
+        if same and (layers or isinstance(value, int | float | str | None)):
             return ast.parse(_literal(value), mode="eval").body
         return super().visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        self.dropped = []
         brief = (ast.get_docstring(node) or "").splitlines()[0]
         node.body = [each for each in map(self.visit, node.body[1:]) if each]
         node.body.insert(0, ast.Expr(ast.Constant(brief)))
-        node.name = "Model" if node.name == "Network" else node.name
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
@@ -185,8 +183,7 @@ class _Cutter(ast.NodeTransformer):
         layers = self.values(ast.parse(target, mode="eval").body)
         found, kinds = self.visit_Expr(node), {type(each) for each in layers}
         empty = layers and node.value and ast.unparse(node.value) in ("nn.Identity()", "None")
-        idle = _are_idle(layers)
-        self.dropped += [target] * idle
+        idle = _are_idle(layers) and (layers[0] is None or "| None" not in ast.unparse(node))
         return None if idle or (empty and not kinds & {nn.Identity, type(None)}) else found
 
     def visit_Expr(self, node: ast.stmt) -> ast.AST | None:
@@ -197,8 +194,7 @@ class _Cutter(ast.NodeTransformer):
     def visit_If(self, node: Any) -> Any:
         """The branch that all take, or both; what narrows the type of an attribute stays."""
         truth, test = {bool(value) for value in self.values(node.test)}, ast.unparse(node.test)
-        narrows = "self." in test and not any(name in test for name in self.dropped)
-        if len(truth) != 1 or (truth == {True} and narrows):
+        if len(truth) != 1 or (truth == {True} and "self." in test):
             return self.generic_visit(node)
         taken = ast.Module(node.body if truth == {True} else node.orelse, [])
         self.generic_visit(taken)
