@@ -33,10 +33,10 @@ _MOST_STOCHASTIC_DEPTH = 0.2
 
 @dataclass(frozen=True, slots=True)
 class PlannedMember:
-    """One network of a family: the baseline at `phi`, where its rule scales by `depth` and `width`.
+    """One network of a family: the baseline at `phi`, scaled by `depth` and `width`.
 
-    Where it was made for a target cost, `target` is that, `miss` how far from it the network is as
-    a signed fraction, and its depth and width may be rounded as a little before or after `phi`.
+    If it was made for a target cost, `miss` is the signed deviation from `target` as a fraction,
+    and its depth and width may be rounded as at slightly different `phi`.
     """
 
     name: str
@@ -101,9 +101,8 @@ def family_at(
     """The family with a member at each φ; fractions and negatives are allowed.
 
     Resolutions are multiples of `multiple` pixels; above φ = 0 none is below the baseline's.
-    Dropout
-    and stochastic depth grow with φ (see `regularised`). Raises `InvalidInput` where a member would
-    be beyond an architecture's bounds.
+    Dropout and stochastic depth grow with φ (see `regularised`). Raises `InvalidInput` if a member
+    exceeds an architecture's bounds.
     """
 
     def member(number: int, phi: float) -> PlannedMember:
@@ -133,11 +132,10 @@ def family_for(
 ) -> PlannedFamily:
     """The family with a member for each target cost, within 1 % where rounding allows.
 
-    The rule's factor is solved for the target, then the rounding of depth, width and pixels (see
-    `scaling.targets.reach`; for a measured cost, `reach_measured`); each member says how far it is
-    off. Without a `rule` it is compound
-    scaling; the φ of another rule is that of compound scaling by the same factor, so that members
-    of equal MACs are regularised alike.
+    `scaling.targets.reach` (`reach_measured` for a measured cost) solves for the rule's factor and
+    the rounding; each member has its `miss`. The default rule is compound scaling. The φ of another
+    rule is that of compound scaling by the same factor, so that members with equal MACs get the
+    same regularisation.
     """
     grow = rule or compound(coefficients)
 
@@ -155,7 +153,7 @@ def family_for(
 def _extent(
     rule: Rule, factor: float, network: Architecture, baseline: Architecture
 ) -> tuple[float, float]:
-    """How many times as deep and wide the network is: by the rule, or on the mean over stages."""
+    """The factors of depth and width: the rule's, or the means over stages."""
     if isinstance(rule, Uniform):
         return rule.factors(factor)[:2]
     pairs = list(zip(network.stages, baseline.stages, strict=True))
@@ -166,9 +164,9 @@ def _extent(
 def regularised(architecture: Architecture, phi: float) -> Architecture:
     """The same network with the dropout and stochastic depth of a member at φ.
 
-    Both grow linearly from the baseline's own, which `architecture` has, up to the largest
-    published (0.5 and 0.2, or the baseline's where that is above), and shrink towards 0 below
-    φ = 0. A baseline without them has members without them.
+    Both grow linearly from the baseline's, which `architecture` has, up to the largest published
+    (0.5 and 0.2, or the baseline's if larger), and shrink towards 0 below φ = 0. If the baseline
+    has none, so do the members.
     """
     return replace(
         architecture,

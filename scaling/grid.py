@@ -38,8 +38,8 @@ def grid(step: float, tolerance: float, factor: float = 2.0) -> tuple[Coefficien
 
     The constraint is on the nominal product, as in the paper; that of `realised` is on the cost
     after rounding. Computed in exact decimals: 1.1 + 0.1 is 1.2, and a product on the bound belongs
-    to the grid, but 1, 1, 1 does not. Raises `InvalidInput` where the values are impossible or
-    nothing lies on the grid; it then says which tolerance or step would give candidates.
+    to the grid. (1, 1, 1) does not. Raises `InvalidInput` for invalid values and for an empty grid,
+    with a tolerance or step that would give candidates.
     """
     check_grid(step, tolerance, factor)
     found = tuple(each for each in lattice(step, *_around(factor, tolerance)) if each != UNSCALED)
@@ -49,7 +49,7 @@ def grid(step: float, tolerance: float, factor: float = 2.0) -> tuple[Coefficien
 
 
 def check_grid(step: float, tolerance: float, factor: float) -> None:
-    """Raises `InvalidInput` for values with which no grid makes sense."""
+    """Raises `InvalidInput` for values outside the bounds of a grid."""
     for name, value, rule, holds in (
         ("step", step, f"{MIN_STEP} <= step <= 1", MIN_STEP <= step <= 1),
         ("tolerance", tolerance, "0 <= tolerance < factor", 0 <= tolerance < factor),
@@ -80,7 +80,7 @@ def _values(step: float, most: Fraction, root: int = 1) -> Iterator[Fraction]:
 
 
 def _exact(value: float | Fraction) -> Fraction:
-    """The decimal number that a person wrote, not the binary one next to it."""
+    """The decimal number as written, not the nearest binary one."""
     return Fraction(str(value))
 
 
@@ -156,22 +156,18 @@ def merged(
     factor: float,
 ) -> tuple[GridCandidate, ...]:
     """One candidate for each network of `scaled`, with all combinations that gave it, in order."""
-    networks: dict[str, Architecture] = {}
-    names: dict[str, list[Coefficients]] = {}
+    found: dict[str, tuple[Architecture, list[Coefficients]]] = {}
     for combination, network in scaled:
-        networks.setdefault(network.key, network)
-        names.setdefault(network.key, []).append(combination)
-
-    macs = cost(baseline).macs
+        found.setdefault(network.key, (network, []))[1].append(combination)
     return tuple(
         GridCandidate(
-            coefficients=min(names[key], key=lambda each: abs(each.nominal - factor)),
-            names=tuple(names[key]),
+            coefficients=min(names, key=lambda each: abs(each.nominal - factor)),
+            names=tuple(names),
             architecture=network,
             cost=cost(network),
-            realised_ratio=cost(network).macs / macs,
+            realised_ratio=macs(network) / macs(baseline),
         )
-        for key, network in networks.items()
+        for network, names in found.values()
     )
 
 
@@ -185,8 +181,8 @@ def realised(
 ) -> tuple[GridCandidate, ...]:
     """The candidates on the grid that really cost `factor` times the baseline for each step of φ.
 
-    That is |(MACs / baseline's MACs)^(1/φ) − factor| <= tolerance. Raises `InvalidInput` where
-    none does; it then says which tolerance would give one.
+    That is |(MACs / baseline's MACs)^(1/φ) − factor| <= tolerance. Raises `InvalidInput` if there
+    are none, with a tolerance that would give one.
     """
     check_grid(step, tolerance, factor)
     low, high = max(1.0, factor / _MOST_REALISED), factor / _LEAST_REALISED
@@ -206,10 +202,10 @@ def equal_cost(
     *,
     phi: float = 1.0,
 ) -> tuple[GridCandidate, ...]:
-    """Candidates of one cost: α and β on the grid, and the γ whose pixels bring MACs to the factor.
+    """Candidates of equal cost: α and β on the grid, and the γ that brings MACs to the factor.
 
-    The pixels nearest to factor^φ times the baseline's MACs are taken, and must keep within the
-    tolerance of `realised`. Raises `InvalidInput` where none does.
+    Each takes the resolution whose MACs are nearest to factor^φ times the baseline's, and must keep
+    within the tolerance of `realised`. Raises `InvalidInput` if none does.
     """
     check_grid(step, tolerance, factor)
     shapes = lattice(step, 1.0, factor + tolerance, finest=1.0)
