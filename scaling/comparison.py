@@ -1,7 +1,7 @@
-"""Networks compared over paired seeds: which ones cannot be told from the best.
+"""Comparison of networks over paired seeds: which ones cannot be told from the best.
 
-Paired means that all are trained with the same seeds, so that what a seed does to all of them (its
-batches, its draws of augmentation) cancels. All is for the held-out images that accuracy was
+Paired means that all are trained with the same seeds, so that the effects of a seed on all of them
+(its batches and augmentation) cancel. Everything holds for the held-out images that accuracy was
 measured on; other images would add their own noise.
 """
 
@@ -58,37 +58,30 @@ def compare(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> Paire
     Multiple comparisons with the best (Hsu 1981) for the layout accuracy = candidate + seed +
     noise, where the variance of the noise may differ by candidate: each is its own shrunk towards
     the pooled one (Smyth 2004), since two to five seeds are too few to estimate it alone. The
-    critical value comes from a parametric bootstrap of the same model. With one seed nothing is
-    known of the noise, and all are tied.
+    critical value comes from a parametric bootstrap of the same model. With one seed the noise is
+    unknown, and all are tied.
     """
     table = np.asarray(accuracies, dtype=float)
     count, seeds = table.shape
     means = table.mean(axis=1)
     best = int(means.argmax())
-    if count == 1 or seeds == 1:
-        return PairedComparison(
-            means=_floats(means),
-            best=best,
-            tied=tuple(range(count)),
-            level=level,
-            deviation=math.nan,
-            deviations=(math.nan,) * count,
-            gaps=(0.0 if count == 1 else math.inf,) * count,
-            half_widths=(math.inf,) * count,
-        )
-    variances, pooled = moderated_variances(table[None])
-    deviations = np.sqrt(variances[0])
-    ahead, around = critical_values(count, seeds, level)
-    gaps = ahead * np.sqrt((variances[0] + variances[0, best]) / seeds)
+    deviation, deviations = math.nan, np.full(count, math.nan)
+    gaps, half = np.full(count, 0.0 if count == 1 else math.inf), np.full(count, math.inf)
+    if count > 1 and seeds > 1:
+        (variances,), (pooled,) = moderated_variances(table[None])
+        deviation, deviations = math.sqrt(pooled), np.sqrt(variances)
+        ahead, around = critical_values(count, seeds, level)
+        gaps = ahead * np.sqrt((variances + variances[best]) / seeds)
+        half = around * deviations / math.sqrt(seeds)
     return PairedComparison(
-        means=_floats(means),
+        means=tuple(means.tolist()),
         best=best,
-        tied=tuple(int(index) for index in np.flatnonzero(means[best] - means <= gaps)),
+        tied=tuple(np.flatnonzero(means[best] - means <= gaps).tolist()),
         level=level,
-        deviation=math.sqrt(pooled[0]),
-        deviations=_floats(deviations),
-        gaps=_floats(gaps),
-        half_widths=_floats(around * deviations / math.sqrt(seeds)),
+        deviation=deviation,
+        deviations=tuple(deviations.tolist()),
+        gaps=tuple(gaps.tolist()),
+        half_widths=tuple(half.tolist()),
     )
 
 
@@ -128,7 +121,7 @@ def critical_values(candidates: int, seeds: int, level: float = 0.95) -> tuple[f
 
 
 class Difference(NamedTuple):
-    """A mean difference, half its interval, and whether that leaves out 0."""
+    """A mean difference, half its interval, and whether the interval excludes 0."""
 
     difference: float
     half_width: float
@@ -143,8 +136,8 @@ def paired_difference(
 ) -> Difference:
     """The mean of `first` − `second`, two networks trained with the same seeds.
 
-    Student's interval, the variance of the difference shrunk towards what `known` says of other
-    networks' (Smyth 2004). With one seed the half width is infinite.
+    Student's interval; the variance of the difference is shrunk towards the one that `known` has
+    from other networks (Smyth 2004). With one seed the half width is infinite.
     """
     differences = np.subtract(first, second)
     mean, freedom = float(differences.mean()), len(differences) - 1
@@ -164,8 +157,8 @@ def paired_difference(
 def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> tuple[float, ...]:
     """Half the interval of the mean of each row: a network's accuracies, one a seed.
 
-    Student's, with the deviation of one training run pooled over all rows, which are too short to
-    estimate it alone: it is taken to be the same for all. Infinite where no row has two values.
+    Student's interval, with the deviation of one training run pooled over all rows, because each is
+    too short to estimate it. Infinite if no row has two values.
     """
     rows = [np.asarray(row, dtype=float) for row in accuracies]
     freedom = sum(len(row) - 1 for row in rows)
@@ -188,7 +181,3 @@ def wilson(accuracy: float, images: int, level: float = 0.95) -> tuple[float, fl
     spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z**2 / images
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def _floats(values: Array) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

@@ -156,6 +156,7 @@ def merged(
     factor: float,
 ) -> tuple[GridCandidate, ...]:
     """One candidate for each network of `scaled`, with all combinations that gave it, in order."""
+    own = macs(baseline)
     found: dict[str, tuple[Architecture, list[Coefficients]]] = {}
     for combination, network in scaled:
         found.setdefault(network.key, (network, []))[1].append(combination)
@@ -165,7 +166,7 @@ def merged(
             names=tuple(names),
             architecture=network,
             cost=cost(network),
-            realised_ratio=macs(network) / macs(baseline),
+            realised_ratio=macs(network) / own,
         )
         for network, names in found.values()
     )

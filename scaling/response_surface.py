@@ -1,4 +1,4 @@
-"""A quadratic response surface over the shares of growth, and where it is highest at equal cost."""
+"""A quadratic response surface over the shares of growth, and its maximum at equal cost."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def fit_surface(points: Sequence[SurfacePoint], level: float = 0.95) -> Surface 
     lack = _lack_of_fit(squares, freedom, np.hstack([own, levels]), accuracy)
     terms = shape.shape[1]
     found = Surface(
-        shares=tuple(float(share) for share in _optima(solution[None, :terms])[0]),
+        shares=tuple(_optima(solution[None, :terms])[0].tolist()),
         intervals=(),
         lack_of_fit=lack,
         deviation=math.sqrt(squares / freedom),
@@ -131,8 +131,7 @@ def fit_surface(points: Sequence[SurfacePoint], level: float = 0.95) -> Surface 
     draws = solution[:terms] + heavier[:, None] * (normal @ solve[:terms].T)
     outside = (1 - RESERVE) * (1 - level) / 2
     low, high = np.quantile(_optima(draws), [outside, 1 - outside], axis=0)
-    ends = tuple((float(least), float(most)) for least, most in zip(low, high, strict=True))
-    return replace(found, intervals=ends)
+    return replace(found, intervals=tuple(zip(low.tolist(), high.tolist(), strict=True)))
 
 
 def _lack_of_fit(squares: float, freedom: int, saturated: Array, accuracy: Array) -> float | None:
