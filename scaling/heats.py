@@ -18,7 +18,7 @@ from space.evaluation import Budget, Epoch, Job, Measurement, Status
 CONFIRMATION = "confirmation"
 
 
-class TrainingResult(NamedTuple):
+class HeatResult(NamedTuple):
     """A training run of a heat; `accuracy` is None where it failed, and `reason` says why."""
 
     candidate: GridCandidate
@@ -59,11 +59,11 @@ class Heats(ABC):
         self.budget, self.seeds, self.level = budget, seeds, level
         keys = {candidate.architecture.key: candidate for candidate in self.candidates}
         self.guest = keys.get(guest.architecture.key, guest) if guest else None
-        self.results: list[TrainingResult] = []
+        self.results: list[HeatResult] = []
         self.finalists: tuple[GridCandidate, ...] = ()
         self.tied: tuple[GridCandidate, ...] = ()
         self.comparison: PairedComparison | None = None
-        self._running: dict[str, TrainingResult | None] = {}
+        self._running: dict[str, HeatResult | None] = {}
         self._runs: dict[str, tuple[Heat, GridCandidate, Budget]] = {}
         self._waiting: list[Job] = []
         self._heats = self._with_confirmation()
@@ -103,7 +103,7 @@ class Heats(ABC):
         """Keeps a result; the last of a heat opens the next."""
         heat, candidate, budget = self._runs[job.name]
         complete = measurement.status is Status.COMPLETE
-        self._running[job.name] = TrainingResult(
+        self._running[job.name] = HeatResult(
             candidate,
             heat.name,
             budget.epochs,

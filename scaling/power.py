@@ -19,7 +19,7 @@ _DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class PowerAnalysis:
     """Finalists that are compared over paired seeds, and the noise expected of a training run.
 
     `deviation` is a fraction, and `source` says where it was measured.

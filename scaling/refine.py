@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from scaling.gaussian_process import Posterior, posterior
 from scaling.grid import GridCandidate
-from scaling.heats import CONFIRMATION, Heat, Heats, TrainingResult
+from scaling.heats import CONFIRMATION, Heat, HeatResult, Heats
 from scaling.response_surface import points_of
 
 #: Candidates that are trained again.
@@ -45,7 +45,7 @@ class Refine(Heats):
         return tuple(dict.fromkeys(each.candidate.label for each in self._choosing))
 
     @property
-    def _choosing(self) -> list[TrainingResult]:
+    def _choosing(self) -> list[HeatResult]:
         return [
             each for each in self.results if each.accuracy is not None and each.heat != CONFIRMATION
         ]

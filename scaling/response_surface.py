@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scaling.comparison import RESERVE
 
 if TYPE_CHECKING:
-    from scaling.heats import TrainingResult
+    from scaling.heats import HeatResult
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class SurfacePoint(NamedTuple):
     accuracy: float
 
 
-def points_of(results: Iterable[TrainingResult]) -> list[SurfacePoint]:
+def points_of(results: Iterable[HeatResult]) -> list[SurfacePoint]:
     """The points of the runs that were trained to their end, candidates in order of appearance."""
     candidates: dict[str, int] = {}
     blocks: dict[tuple[int, int], int] = {}

@@ -21,7 +21,7 @@ from scaling.coefficient_result import CoefficientResult, pinned
 from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.heats import Heats
-from scaling.power import Design
+from scaling.power import PowerAnalysis
 from scaling.race import Race, ladder
 from scaling.refine import Refine
 from search.study import find_study, finished
@@ -95,7 +95,7 @@ def heats_of(
     return Refine(candidates, budget, settings.seeds, guest=published)
 
 
-def _design(context: StageContext, candidates: int, finalists: int, seeds: int) -> Design:
+def _design(context: StageContext, candidates: int, finalists: int, seeds: int) -> PowerAnalysis:
     """What the comparison can show, by the noise measured so far; the log says it."""
     noise = _repeated(context)
     source = "networks that the search trained with several seeds"
@@ -103,7 +103,7 @@ def _design(context: StageContext, candidates: int, finalists: int, seeds: int) 
         found, images = context.run.read("baseline.json"), len(context.data.held_out)
         noise = math.sqrt(max(found["accuracy"] * (1 - found["accuracy"]), 1 / images) / images)
         source = f"the binomial error of {images:,} held-out images; no network was trained twice"
-    design = Design(candidates, finalists, seeds, noise, source)
+    design = PowerAnalysis(candidates, finalists, seeds, noise, source)
     log.note(f"coefficients: {design.sentence}")
     return design
 

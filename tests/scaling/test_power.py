@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.comparison import compare
-from scaling.power import Design, resolvable, seeds_for
+from scaling.power import PowerAnalysis, resolvable, seeds_for
 
 
 @pytest.mark.parametrize(("count", "seeds"), [(2, 5), (4, 3), (8, 4)])
@@ -33,7 +33,7 @@ def test_half_a_point_at_the_noise_of_a_small_data_set_takes_about_ninety_seeds(
 
 
 def test_a_design_says_it_in_a_sentence_and_in_json() -> None:
-    design = Design(12, 4, 3, 0.013, "the binomial error of 155 held-out images")
+    design = PowerAnalysis(12, 4, 3, 0.013, "the binomial error of 155 held-out images")
     found = design.to_dict()
     assert found["resolves"] == resolvable(0.013, 4, 3)
     assert found["sentence"] == design.sentence
@@ -42,5 +42,5 @@ def test_a_design_says_it_in_a_sentence_and_in_json() -> None:
         "held-out images), 4 finalists with 3 paired seeds show a difference of "
     )
     assert f"half a point would take {seeds_for(0.005, 0.013)} seeds" in design.sentence
-    alone = Design(1, 1, 3, 0.013, "x")
+    alone = PowerAnalysis(1, 1, 3, 0.013, "x")
     assert alone.to_dict()["resolves"] is None
