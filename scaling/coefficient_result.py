@@ -15,9 +15,8 @@ from space.architecture import Architecture
 class CoefficientResult:
     """The chosen coefficients and what they were chosen from: the content of coefficients.json.
 
-    `accuracies` holds those of `candidates`, None for one that was not trained to its end. Pinned
-    coefficients were not measured: their `accuracies` are empty. `evidence` is what else is known
-    of the answer, as JSON data (see `scaling.coefficient_result`).
+    `accuracies` has those of `candidates`, None for one that was not trained to its end; it is
+    empty for pinned coefficients. `evidence` is more JSON data (see `scaling.heat_result`).
     """
 
     chosen: GridCandidate
@@ -66,6 +65,6 @@ def pinned(
     phi: float,
     factor: float,
 ) -> CoefficientResult:
-    """The answer that a recipe gives itself: costed as a candidate would be, not measured."""
+    """The coefficients that a recipe sets, with the cost of a candidate but no accuracy."""
     (chosen,) = candidates(baseline, [coefficients], phi=phi, factor=factor)
     return CoefficientResult(chosen=chosen, phi=phi, factor=factor, pinned=True)

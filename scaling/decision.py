@@ -1,4 +1,4 @@
-"""Which candidate a comparison that leaves several tied decides for."""
+"""The choice of one candidate from a comparison that may leave several tied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BALANCED = Shares(1 / 3, 1 / 3, 1 / 3)
 
 
 class Decision(NamedTuple):
-    """The candidate that was chosen; `reason` says why in words that CLI, JSON and page share."""
+    """The chosen candidate, and the `reason` as the CLI, JSON and the page show it."""
 
     chosen: GridCandidate
     reason: str
@@ -25,10 +25,10 @@ def decide(
     worth: Callable[[GridCandidate], float],
     told_apart: Callable[[GridCandidate, GridCandidate], bool] = lambda *_: False,
 ) -> Decision:
-    """The only one of `tied`, or the one of most `worth`; where all finalists are tied, see below.
+    """Chooses the candidate in `tied` with the most `worth`, or, if all are tied, a balanced one.
 
-    Then the candidate nearest balanced growth (equal shares) is taken, of equally near ones the
-    cheaper, unless it is `told_apart` from the one of most worth by something else.
+    That is the candidate nearest to balanced growth (equal shares; the cheaper if equally near),
+    unless it is `told_apart` from the one with the most worth by something else.
     """
     best = min(tied, key=lambda each: (-worth(each), each.cost.macs))
     if len(finalists) == 1:
@@ -44,5 +44,5 @@ def decide(
 
 
 def imbalance(candidate: GridCandidate) -> float:
-    """How far the shares of a candidate's growth are from equal ones: 0 to 2/3."""
+    """The squared distance of a candidate's shares of growth from equal ones: 0 to 2/3."""
     return sum((own - equal) ** 2 for own, equal in zip(candidate.shares, BALANCED, strict=True))

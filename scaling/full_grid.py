@@ -1,4 +1,4 @@
-"""The full grid as a proposer, and whether the answer of a cheap grid holds for a larger one."""
+"""The full grid as a proposer, and whether a cheap grid agrees with a more expensive one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class FullGrid(InOrder):
     def result(self, *, phi: float, factor: float, level: float = 0.95) -> CoefficientResult:
         """The most accurate candidate, unless the held-out images tell none of them apart.
 
-        One seed says nothing of the noise of training: candidates are tied where the binomial error
-        of their images alone could make the difference. Raises `AllFailed`, with the first reason,
-        where no candidate has an accuracy.
+        One seed says nothing about the noise of training: candidates are tied if the binomial error
+        of their images could explain the difference. Raises `AllFailed`, with the first reason, if
+        no candidate has an accuracy.
         """
         accuracies = {each: self._accuracy(each) for each in self.candidates}
         trained = {each: found for each, found in accuracies.items() if found is not None}
@@ -87,10 +87,10 @@ class FullGrid(InOrder):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How the result of a cheap grid does on a larger one, over `shared` combinations.
+    """How well a cheap grid predicts a larger one, over `shared` combinations.
 
-    `correlation` is Spearman's, of the accuracies. `regret` is how much accuracy the large grid
-    loses by taking the small one's winner; None where it did not measure that.
+    `correlation` is Spearman's, of the accuracies. `regret` is the accuracy that the large grid
+    loses with the small one's winner; None if it did not measure that.
     """
 
     shared: int
@@ -115,10 +115,9 @@ def agreement(small: CoefficientResult, large: CoefficientResult) -> Agreement:
 
 
 def compared(answer: CoefficientResult, other: CoefficientResult) -> CoefficientResult:
-    """`answer` with what a full grid at another φ says of it, as `comparison`.
+    """`answer` with a `comparison` to a full grid at another φ.
 
-    `shared`, `correlation` and `regret` are those of `agreement`; `phi`, and α, β and γ as the
-    other chose them.
+    It has the fields of `agreement`, and the `phi`, α, β and γ of the other grid.
     """
     small, large = sorted((answer, other), key=lambda each: each.phi)
     comparison = {

@@ -1,4 +1,4 @@
-"""Training in heats: the jobs of a heat run together, and their results decide on the next."""
+"""Training in heats: the jobs of a heat run together, and their results decide the next heat."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Heats(ABC):
     """A `Proposer` that trains candidates heat by heat and stops no job early.
 
     `finalists` are compared over paired seeds, and `tied` are those that cannot be told from the
-    best of them. `guest` cannot be chosen (the published coefficients, say): it is trained beside
-    the chosen candidate in a last heat, with seeds that nothing was chosen by.
+    best of them. `guest` (for example the published coefficients) cannot be chosen: it is trained
+    beside the chosen candidate in a last heat, with seeds that did not affect the choice.
     """
 
     def __init__(
@@ -71,24 +71,24 @@ class Heats(ABC):
 
     @abstractmethod
     def heats(self) -> Iterator[Heat]:
-        """The heats that choose, each given once the results of the last are in `results`."""
+        """Yields the heats that choose; each may use the `results` of those before."""
 
     @property
     @abstractmethod
     def most(self) -> int:
-        """How many training runs it takes, at most."""
+        """The maximum number of training runs."""
 
     @property
     @abstractmethod
     def most_finalists(self) -> int:
-        """How many candidates are compared over paired seeds, at most."""
+        """The maximum number of candidates that are compared over paired seeds."""
 
     @abstractmethod
     def worth(self, candidate: GridCandidate) -> float:
-        """What decides between candidates that are tied."""
+        """The value that decides between tied candidates."""
 
     def told_apart(self, best: GridCandidate, other: GridCandidate) -> bool:  # noqa: ARG002
-        """Whether more than the paired seeds tells tied candidates apart: here nothing does."""
+        """Whether other evidence tells tied candidates apart; by default there is none."""
         return False
 
     def ask(self) -> Job | None:
@@ -117,7 +117,7 @@ class Heats(ABC):
 
     @property
     def decision(self) -> Decision:
-        """Which candidate is chosen, and why; raises `AllFailed` where none was trained."""
+        """The chosen candidate and the reason; raises `AllFailed` if none was trained."""
         if not self.tied:
             reasons = (each.reason for each in self.results if each.accuracy is None)
             raise AllFailed(
@@ -128,9 +128,9 @@ class Heats(ABC):
 
     @property
     def difference(self) -> Difference | None:
-        """The guest's accuracy less the chosen candidate's, over the seeds of the last heat.
+        """The guest's accuracy minus the chosen candidate's, over the seeds of the last heat.
 
-        None where one of them failed, they are the same network, or there is no guest.
+        None if one of them failed, they are the same network, or there is no guest.
         """
         if self.guest is None:
             return None
@@ -142,9 +142,9 @@ class Heats(ABC):
         return paired_difference(guest, chosen, self.comparison, self.level)
 
     def accuracies(self, candidate: GridCandidate, heat: str | None = None) -> tuple[float, ...]:
-        """Those of a heat, by seed; none where a training run failed.
+        """The candidate's accuracies in a heat, by seed; empty if a training run failed.
 
-        Without a heat, those of the last one that chose and that the candidate took part in.
+        By default, the heat is the last one, apart from the confirmation, with the candidate.
         """
         own = [each for each in self.results if each.candidate is candidate]
         if heat is None:
@@ -154,18 +154,18 @@ class Heats(ABC):
         return known if len(known) == len(own) else ()
 
     def mean(self, candidate: GridCandidate) -> float | None:
-        """The mean of `accuracies`; None where there are none."""
+        """The mean of `accuracies`; None if there are none."""
         accuracies = self.accuracies(candidate)
         return fmean(accuracies) if accuracies else None
 
     def ranked(self, candidates: Sequence[GridCandidate]) -> list[GridCandidate]:
-        """Those with a mean, the most accurate first; of equally accurate ones the cheaper."""
+        """The candidates with a mean, most accurate first, then cheapest."""
         means = [(self.mean(each), each) for each in candidates]
         known = [(mean, each) for mean, each in means if mean is not None]
         return [each for _, each in sorted(known, key=lambda row: (-row[0], row[1].cost.macs))]
 
     def compare(self, candidates: Sequence[GridCandidate], level: float) -> list[GridCandidate]:
-        """Compares candidates over their paired seeds, and gives those that are tied."""
+        """Compares candidates over their paired seeds and returns those that are tied."""
         self.comparison = compare([self.accuracies(each) for each in candidates], level)
         return [candidates[index] for index in self.comparison.tied]
 

@@ -1,4 +1,4 @@
-"""What a comparison can show before anything is trained: its power, and the seeds it would take."""
+"""Power analysis of a comparison, before anything is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.comparison import critical_values, moderated_variances
 
-#: The probability with which a difference is to be found.
+#: The probability of finding a difference.
 POWER = 0.8
 
 #: Tables that are simulated (assumed: a quantile then moves by 1 % from seed to seed).
@@ -63,10 +63,10 @@ class PowerAnalysis:
 def resolvable(
     deviation: float, candidates: int, seeds: int, *, power: float = POWER, level: float = 0.95
 ) -> float:
-    """The smallest difference from the best that `compare` will find with probability `power`.
+    """The smallest difference from the best that `compare` finds with probability `power`.
 
-    `deviation` is what a training run varies by beyond what its seed does to all, and gives the
-    unit of the result. Infinite with one seed.
+    `deviation` is the standard deviation of a training run apart from the effect of its seed on
+    all; the result has its unit. Infinite with one seed.
     """
     if seeds == 1 or candidates == 1:
         return math.inf
@@ -87,9 +87,9 @@ def _resolvable(candidates: int, seeds: int, power: float, level: float) -> floa
 def seeds_for(
     difference: float, deviation: float, *, power: float = POWER, level: float = 0.95
 ) -> int:
-    """With how many paired seeds two candidates that differ by `difference` are told apart.
+    """The number of paired seeds that tells apart two candidates that differ by `difference`.
 
-    With probability `power`, by a one-sided paired t test at `level`, as `compare` makes of two.
+    With probability `power`, by a one-sided paired t test at `level`, as in `compare`.
     """
     from scipy.stats import t
 

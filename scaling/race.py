@@ -1,6 +1,6 @@
 """The coefficient race: short training runs for all candidates, long and repeated ones for a few.
 
-At φ = 1 candidates differ by tenths of a point, less than a seed does; so the finalists are trained
+At φ = 1, candidates differ by tenths of a point, less than seeds do. So the finalists are trained
 with several seeds, the same for all, until the best is told apart from the rest.
 """
 
@@ -13,7 +13,7 @@ from scaling.grid import GridCandidate
 from scaling.heats import CONFIRMATION, Heat, Heats
 from space.evaluation import Budget
 
-#: Finalists of a race, at least: of two, nearly always both are tied (1.9 on average, simulated).
+#: The fewest finalists of a race: two are nearly always tied (1.9 on average, simulated).
 MIN_FINALISTS = 4
 
 

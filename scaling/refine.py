@@ -1,4 +1,4 @@
-"""The default way to α, β, γ: every candidate once, the best four again, and all of it smoothed."""
+"""The default search for α, β, γ: every candidate once, then the best four with more seeds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FINALISTS = 4
 class Refine(Heats):
     """A `Proposer` that trains all candidates once, and the best four with `seeds` more seeds.
 
-    The first run alone, without statistics, says which are the best four. Those are compared over
-    their paired seeds; between those that stay tied, what a Gaussian process through all runs
-    expects of them decides (see `scaling.gaussian_process`), if it tells them apart.
+    The first run, without statistics, selects the best four. They are compared over their paired
+    seeds. If some stay tied, the expectation of a Gaussian process through all runs decides (see
+    `scaling.gaussian_process`), provided that it tells them apart.
     """
 
     def heats(self) -> Iterator[Heat]:
@@ -36,12 +36,12 @@ class Refine(Heats):
 
     @cached_property
     def posterior(self) -> Posterior | None:
-        """What all runs expect of the candidates of `trained`; None where they are too few."""
+        """The posterior of the candidates in `trained`; None with too few runs."""
         return posterior(points_of(self._choosing))
 
     @cached_property
     def trained(self) -> tuple[str, ...]:
-        """The labels of the candidates that the posterior is of, in its order."""
+        """The labels of the posterior's candidates, in its order."""
         return tuple(dict.fromkeys(each.candidate.label for each in self._choosing))
 
     @property

@@ -1,7 +1,4 @@
-"""The formats in which a member of a family leaves home; `scaling.export` writes them.
-
-What travels with the weights in each of them is a `Portable`.
-"""
+"""The formats that members are exported in; `scaling.export` writes them."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ _LARGEST = 1e6
 
 
 class Format(StrEnum):
-    """What `phiscale export --to` takes; `safetensors` is what the others are made from."""
+    """The values of `phiscale export --to`; the other formats are made from `safetensors`."""
 
     SAFETENSORS = "safetensors"
     TORCH = "torch"
@@ -53,16 +50,16 @@ class Format(StrEnum):
 class Preprocessing:
     """How an image file becomes a network's input; `scaling.formats.standalone` writes it as code.
 
-    The image upright (EXIF), over white where it is transparent, in RGB or grey; its centre square
-    resized to `stored` pixels a side with the filter `square`, then to the network's resolution
-    with the filter `resize`; pixels from 0 to 1, less `mean`, over `std`, of each channel. The
-    filters are Pillow's, on bytes. `stored` None: to the resolution at once, with `square`. Of more
-    than 8 bits, 0 … `white` become 0 … 255.
+    The image is turned upright (EXIF), laid over white where it is transparent, and converted to
+    RGB or grey. Its centre square is resized to `stored` pixels with the filter `square`, then to
+    the network's resolution with the filter `resize` (`stored` None: to the resolution directly,
+    with `square`). The filters are Pillow's, on bytes. Pixels from 0 to 1, minus `mean`, divided by
+    `std`, are the input. With more than 8 bits, 0 … `white` become 0 … 255.
 
-    A training reads its images as stored, so accuracies were measured on images resized twice. In
-    one step the pixels of three photographs differed by 1 to 11 of 255 on the mean (measured);
-    torch's bilinear filter, which a training uses, differs from Pillow's by 1 of 255 in at most
-    0.4 % of them (measured).
+    Training runs read their images as stored, so accuracies are measured on images resized twice.
+    In one step the pixels of three photographs differed by 1 to 11 of 255 on average (measured).
+    torch's bilinear filter, which training uses, differs from Pillow's by 1 of 255 in at most 0.4 %
+    of the pixels (measured).
     """
 
     mean: tuple[float, ...]
@@ -89,7 +86,7 @@ class Preprocessing:
 
 
 def render(template: str, /, **values: object) -> str:
-    """A template of `scaling/templates`, filled in; functions among `values` are filters, too."""
+    """Renders a template of `scaling/templates`; functions among `values` are also filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -106,7 +103,7 @@ def render(template: str, /, **values: object) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides what torch, timm and onnxruntime tell of their own insides."""
+    """Hides warnings and logs of torch, timm and onnxruntime about their internals."""
     loggers = [logging.getLogger(name) for name in ("", "onnxscript", "onnx_ir", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -121,7 +118,7 @@ def quiet() -> Iterator[None]:
 
 
 def predictor(network: Callable[[Tensor], Tensor]) -> Predict:
-    """Runs a network of torch's, in evaluation mode and on the CPU."""
+    """Runs a torch network, which must be in evaluation mode and on the CPU."""
     import torch
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,7 +130,7 @@ def predictor(network: Callable[[Tensor], Tensor]) -> Predict:
 
 
 def run_code(code: bytes, path: Path, name: str) -> ModuleType:
-    """The module `name` that trusted `code`, read from `path`, makes; nothing is written."""
+    """The module `name` from trusted `code`, which was read from `path`; writes nothing."""
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # timm looks for the module of what it registers
@@ -142,13 +139,13 @@ def run_code(code: bytes, path: Path, name: str) -> ModuleType:
 
 
 def full_name(family: str, member: str) -> str:
-    """demo-b1: what a member is called away from its family."""
+    """The name of a member outside of its family: demo-b1."""
     return member if family == member else f"{family}-{member}"
 
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """What travels with the weights in every format; `name` is the family's and the member's."""
+    """What each format contains beside the weights; `name` is from `full_name`."""
 
     name: str
     architecture: Architecture
@@ -157,11 +154,11 @@ class Portable:
 
     @property
     def identifier(self) -> str:
-        """The name as one that Python and timm take: demo_b1."""
+        """The name as a valid identifier for Python and timm: demo_b1."""
         return re.sub(r"\W", "_", self.name, flags=re.ASCII).lower()
 
     def about(self) -> dict[str, Any]:
-        """Plain JSON data for metadata: classes, preprocessing, cost."""
+        """Classes, preprocessing and cost as plain JSON data."""
         found, given = cost(self.architecture), self.preprocessing
         return {
             "name": self.name,

@@ -17,13 +17,13 @@ from scaling.saved_family import FamilyRecord, MemberRecord
 from space.architecture import Architecture
 from space.validation import InvalidInput
 
-#: Where a family's latencies are, in its folder (`phiscale latency` writes it).
+#: The file with a family's latencies, in its folder; `phiscale latency` writes it.
 LATENCY = "latency.csv"
 
 #: The largest such table that is read, in bytes (assumed).
 _MOST_BYTES = 1_000_000
 
-#: Classes that are listed one by one; of more, the worst so many (assumed).
+#: The most classes that are listed; if there are more, only the worst (assumed).
 _LISTED = 20
 
 
@@ -93,7 +93,7 @@ def _slug(name: str) -> str:
 
 
 def _latencies(path: Path, name: str) -> list[str]:
-    """The rows of a member in the table at `path`; none where there is no table."""
+    """The rows of a member in the table at `path`, if there is one."""
     if not path.is_file():
         return []
     try:

@@ -1,9 +1,9 @@
-"""The real blocks' source, cut to what one network needs: the classes of its `model.py`.
+"""Cuts the source of the real blocks to what one network needs: the classes of its `model.py`.
 
-`space.blocks` and `space.network` are read as syntax trees, and their expressions evaluated for
-each module of the network. An expression with one value becomes that value; branches that no module
-takes and layers that change nothing are left out. What blocks differ in is read from a `row`.
-Nothing here knows an operator: a new one needs no edit.
+Parses `space.blocks` and `space.network`, and evaluates their expressions for each module of the
+network. An expression with a single value becomes that value. Branches that no module takes and
+layers that change nothing are left out. What blocks differ in is read from a `row`. Nothing depends
+on an operator, so a new one needs no edit here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch import nn
 from space import blocks, network
 from space.architecture import Architecture, Block, Operator, Skip
 
-#: What a network has for training and for its description, and a model has not.
+#: Names of a network that a model does not need: for training, and for its description.
 _LEFT_OUT = {"features", "extra_repr", "initialise", "architecture", "_feature_maps"}
 
-#: Parameters of classes that are the same for all of a network.
+#: Parameters that are the same for all modules of a network.
 _SAME = {"architecture", "numerics"}
 
-#: Tables of the sources; a row holds what its block looks up in them.
+#: Tables of the sources; a row has the values that its block looks up in them.
 _TABLES = ("ACTIVATIONS", "GATES", "BLOCKS")
 _FOUND: Any = {None: nn.Identity, **blocks.ACTIVATIONS, **blocks.GATES, **blocks.BLOCKS}
 
@@ -49,7 +49,7 @@ _SOURCES = {
 
 
 def cut(architecture: Architecture) -> tuple[list[str], dict[str, str], list[list[str]]]:
-    """The classes of a `model.py`, the fields of its rows with their types, and a row a block."""
+    """The classes of a `model.py`, the types of its rows by field, and a row for each block."""
     stages = architecture.blocks()
     if sum(map(len, stages)) == 1:  # the first block is never dropped
         architecture = replace(architecture, stochastic_depth=0.0)
@@ -79,14 +79,14 @@ def _row(block: Block, fields: list[str]) -> str:
 
 
 def _literal(value: object) -> str:
-    """How a model writes a class of layers, a choice or a number."""
+    """The source of a class of layers, a choice or a number."""
     if isinstance(value, type):
         return f"nn.{value.__name__}" if hasattr(nn, value.__name__) else value.__name__
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def _merged(classes: dict[str, ast.ClassDef]) -> list[str]:
-    """The classes as text; a single one that extends `Residual` takes its methods where it can."""
+    """The source of the classes; `Residual` is merged into its subclass if it has a simple one."""
     heirs = [each for each in classes.values() if ast.unparse(each.bases[0]) == "Residual"]
     name, heir, base = "Residual", heirs[0], classes["Residual"]
     own, inherited = (
@@ -111,9 +111,9 @@ def _are_idle(layers: list[Any]) -> bool:
 
 
 class _Cutter(ast.NodeTransformer):
-    """Cuts a class to what its modules need; `scopes` has each of them, with each of its blocks.
+    """Cuts a class to what its modules need; `scopes` has the variables of each module.
 
-    `fields` are those in which blocks differ; methods that take a block begin with `unpack`.
+    Collects the `fields` in which blocks differ; methods that take a block begin with `unpack`.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -125,7 +125,7 @@ class _Cutter(ast.NodeTransformer):
         self.unpack = ast.Assign([], ast.Name("row"), lineno=0)
 
     def values(self, node: ast.AST) -> list[Any]:
-        """What an expression is for each of the scopes; nothing where it depends on more."""
+        """The values of an expression in all scopes; empty if it needs other variables."""
         inside = {type(each) for each in ast.walk(node)}
         other = inside & {ast.Call, ast.Starred, ast.Slice, ast.Store}
         if not isinstance(node, ast.expr) or ast.Name not in inside or other:
@@ -165,7 +165,7 @@ class _Cutter(ast.NodeTransformer):
         return None if node.name in _LEFT_OUT else node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """Names of what blocks say are written as that, and so not assigned."""
+        """Drops variables that follow from the block: `visit_Name` writes their expression."""
         pairs = [(node.targets[0], node.value)]
         if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
             pairs = list(zip(node.targets[0].elts, node.value.elts, strict=True))
@@ -178,7 +178,7 @@ class _Cutter(ast.NodeTransformer):
         return None
 
     def visit_AnnAssign(self, node: ast.Assign | ast.AnnAssign) -> ast.AST | None:
-        """Layers that change nothing are not made."""
+        """Drops layers that change nothing."""
         target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
         layers = self.values(ast.parse(target, mode="eval").body)
         found, kinds = self.visit_Expr(node), {type(each) for each in layers}
@@ -192,7 +192,7 @@ class _Cutter(ast.NodeTransformer):
         return None if names & _LEFT_OUT else node
 
     def visit_If(self, node: Any) -> Any:
-        """The branch that all take, or both; what narrows the type of an attribute stays."""
+        """Keeps the branch that all take, or both; a test that narrows a type stays."""
         truth, test = {bool(value) for value in self.values(node.test)}, ast.unparse(node.test)
         if len(truth) != 1 or (truth == {True} and "self." in test):
             return self.generic_visit(node)

@@ -1,7 +1,7 @@
 """torch.export programs: `model.pt2`, the network's computation without its code.
 
-Loading one can run code (torch unpickles, and evaluates expressions), so phiscale loads only what
-it would have written itself, or what the user vouches for; see `scaling.verify`.
+Loading one can run code (torch unpickles it and evaluates expressions), so phiscale loads only
+programs that it would write itself or that the user trusts; see `scaling.verification`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "model.pt2"
 
-#: The file inside the archive that says classes, preprocessing and cost.
+#: The file inside the archive with classes, preprocessing and cost.
 _ABOUT = "phiscale.json"
 
 
@@ -38,7 +38,7 @@ def trace(portable: Portable, network: Network) -> ExportedProgram:
     with quiet():
         program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names files of the machine that exports
+        node.meta.pop("stack_trace", None)  # paths of this machine
     return program
 
 
@@ -70,7 +70,7 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
 
 
 def open_(data: bytes) -> Predict:
-    """Runs the program in `data`, which must be trusted: loading it can run code."""
+    """Runs the program in `data`, which must be trusted."""
     import torch
 
     with quiet():

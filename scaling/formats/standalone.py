@@ -1,7 +1,7 @@
 """Standalone PyTorch: the source of a `model.py` that builds one network and needs torch alone.
 
-Its classes are the real blocks, cut to what the network uses (`scaling.formats.cut`), so the file
-loads the same weights; what its blocks differ in is the table `STAGES`.
+Its classes are the real blocks, cut to what the network uses (`scaling.formats.cut`), so it loads
+the same weights. The table `STAGES` has what the blocks differ in.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def source(portable: Portable) -> str:
 def _classes(names: Sequence[str]) -> str:
     if len(names) > 1 and list(names) == [str(index) for index in range(len(names))]:
         return f"[str(index) for index in range({len(names)})]"
-    # What does not print, such as a change of direction, is escaped; nothing ends a string early.
+    # JSON escapes quotes, and characters that do not print, such as a change of direction.
     words = [json.dumps(name, ensure_ascii=not name.isprintable()) for name in names]
     return f"[{', '.join(word.replace(' ', _HELD) for word in words)}]"
 

@@ -1,8 +1,8 @@
 """timm: a `timm_model.py` that registers a member with timm, and the `config.json` of its hub.
 
-No name that timm ships takes the arguments of a network that was searched, so the file gives timm
-a name for it: `timm.create_model("demo_b1", pretrained=True)`. The network is made of timm's own
-blocks, with the same weights file, whose tensors are renamed as they are read.
+None of timm's models takes the arguments of a searched network, so the file registers a new one:
+`timm.create_model("demo_b1", pretrained=True)`. It consists of timm's own blocks and reads the same
+weights file, with its tensors renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONFIG = "config.json"
 
 
 def reason_against(architecture: Architecture) -> str | None:
-    """Why timm cannot build the network, in a sentence; None where it can."""
+    """Why timm cannot build the network, in a sentence; None if it can."""
     try:
         to_timm(architecture)
     except InvalidInput as error:
@@ -33,8 +33,8 @@ def reason_against(architecture: Architecture) -> str | None:
 def config(portable: Portable) -> dict[str, Any]:
     """The content of `config.json`: what timm's hub loader reads, and `Portable.about`.
 
-    timm's own transform resizes once, to the shorter side; what accuracies were measured with is
-    under `phiscale`. A network that timm cannot build has no `architecture` here.
+    timm's own transform resizes once, to the shorter side; `phiscale` has the preprocessing that
+    accuracies were measured with. `architecture` is missing if timm cannot build the network.
     """
     network, given = portable.architecture, portable.preprocessing
     data: dict[str, Any] = {
@@ -63,7 +63,7 @@ def config(portable: Portable) -> dict[str, Any]:
 
 
 def source(portable: Portable) -> str:
-    """The text of `timm_model.py`; raises `InvalidInput` for what timm cannot build."""
+    """The text of `timm_model.py`; raises `InvalidInput` if timm cannot build the network."""
     network, given = portable.architecture, to_timm(portable.architecture)
     stages = [[block.operator.form for block in stage] for stage in network.blocks()]
     forms = {form.timm: form for stage in stages for form in stage}
@@ -95,7 +95,7 @@ def _ends(network: Architecture) -> dict[str, list[str]]:
 
 
 def require() -> ModuleType:
-    """timm; raises `InvalidInput`, saying what to do, where it cannot be imported."""
+    """timm; raises `InvalidInput`, which says what to do, if it cannot be imported."""
     try:
         with quiet():
             return importlib.import_module("timm")
@@ -106,7 +106,7 @@ def require() -> ModuleType:
 
 
 def open_(code: bytes, path: Path, portable: Portable) -> Predict:
-    """Runs the network that timm builds by `code`, which is `path`'s and trusted. Needs timm."""
+    """Runs the network that timm builds from trusted `code`, which was read from `path`."""
     timm = require()
     with quiet():
         run_code(code, path, f"phiscale_{portable.identifier}_timm")
