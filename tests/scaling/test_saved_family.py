@@ -268,7 +268,10 @@ def test_links_out_of_the_folder_are_refused(family: Path, tmp_path: Path, linke
         (lambda m: m["cost"].update(macs=1), "cost must be Cost(macs=1, "),
         (lambda m: m.pop("files"), "members.0.files: this required key is missing"),
         (lambda m: m["files"].pop("model.onnx"), ""),
-        (lambda m: m.update(class_accuracies=[0.5]), "an accuracy for each of the 3 classes"),
+        (
+            lambda m: m.update(class_accuracies=[0.5]),
+            "accuracies of b0 must be given for each of the 3 classes",
+        ),
         (lambda m: m["files"].pop("model.safetensors"), "must include model.safetensors"),
         (lambda m: m.update(name="b1"), "names of members must be unique, but b1"),
         (lambda m: m.update(accuracy="0.9"), "members.0.accuracy: "),
