@@ -171,7 +171,7 @@ def _one_stage(**changes):
         ),
         (
             replace(_one_stage(), stages=(Stage(Operator.CONV, 8, stride=2),) * 5),
-            "stages: .* 32 at most, but here to 64",
+            "stages: .* 32 at most, with 2 for the stem, but here to 64",
         ),
         (
             replace(
