@@ -233,8 +233,9 @@ def absolute(weights: str) -> str:
 
 
 def keep(run: RecipeFolder, start: Start) -> None:
-    """Copies the start into the run."""
+    """Copies the start into the run, whose manifest names it."""
     copy(run, start.name, start.weights)
+    run.note(initial_weights=asdict(start.record))
     run.write(
         KEPT_START,
         {

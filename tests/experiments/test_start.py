@@ -116,6 +116,12 @@ def test_a_run_keeps_the_start_it_began_with(inherited, grown):
         open_run(str(inherited.folder), overrides=("start.weights=null",))
 
 
+def test_the_report_says_which_weights(inherited):
+    stages.run(inherited, ["report"])
+    facts = (inherited.folder / "report" / "facts.csv").read_text("utf-8")
+    assert starts.kept(inherited).record.sha256 in facts
+
+
 def test_every_stage_inherits_and_the_family_says_from_what(inherited):
     name = starts.kept(inherited).name
     for study in ("search", "finalists", "family"):
