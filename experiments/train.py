@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.training import checkpoints, cuda_context, distributed, machine
-from experiments.training.batches import Batches, plan_steps, stratified_part
+from experiments.training.batches import Batches, balanced_weights, plan_steps, stratified_part
 from experiments.training.cuda_graphs import Step
 from experiments.training.distributed import ALONE, Replica
 from experiments.training.failures import OutOfMemory, TrainingFailed, device_errors, network_errors
@@ -166,7 +166,10 @@ class _Training:
         self._labels = torch.from_numpy(task.held_out.labels).to(device)
         self._fingerprint = _fingerprint(network, task, config, budget, pieces)
         with network_errors(f"moving the network to {device}"):
-            self._learner = Learner(network, config, device, task.replica, pieces)
+            weights = None
+            if config.class_weights == "balanced":
+                weights = balanced_weights(self._images.labels, task.num_classes).to(device)
+            self._learner = Learner(network, config, device, task.replica, pieces, weights)
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
         self._train_seconds = self._validation_seconds = 0.0

@@ -58,6 +58,9 @@ class TrainConfig(Section):
     """Epochs between two steps of the exponential decay."""
     label_smoothing: Fraction = 0.1
     """Probability that is spread evenly over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: an image of a rare class weighs more in the loss, so that all classes count
+    equally. The metric stays `objective.metric`."""
     ema_decay: Fraction = 0.9999
     """Decay of the averaged weights, with which accuracy is measured. The decay is warmed up. 0: no
     averaging."""

@@ -55,6 +55,15 @@ def stratified_part(labels: Indices, fraction: float, seed: int) -> Indices:
     return np.sort(np.concatenate(parts))
 
 
+def balanced_weights(labels: Indices, num_classes: int) -> Tensor:
+    """A weight for each class (num_classes) with which all classes that have images count equally.
+
+    They are inversely proportional to the number of images; their mean over the images is 1.
+    """
+    counts = torch.bincount(torch.from_numpy(labels), minlength=num_classes)
+    return len(labels) / (counts.clamp(min=1) * counts.count_nonzero())
+
+
 class Batches:
     """`images` in batches for a network of `resolution` pixels on `device`.
 

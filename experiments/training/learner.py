@@ -29,7 +29,8 @@ class Learner:
     `generator` draws what the network drops. What changes from step to step (rate, decays) is a
     tensor on the device, so that a captured step can be replayed. Replicas each see their share of
     a batch and take the whole batch's step. A batch in several `pieces`, whose gradients are added
-    up, needs the memory of one piece, but batch norm then sees only a piece at a time.
+    up, needs the memory of one piece, but batch norm then sees only a piece at a time. The loss of
+    an image is multiplied by its class's of `class_weights` (classes).
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Learner:
         device: torch.device,
         replica: Replica = ALONE,
         pieces: int = 1,
+        class_weights: Tensor | None = None,
     ) -> None:
+        self._class_weights = class_weights
         self.network = distributed.with_synchronized_norms(network.to(device), replica, device)
         accelerate(self.network, device)
         self._averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
@@ -61,6 +64,15 @@ class Learner:
         self._call: Callable[[Tensor], Tensor] = self._half_weights or distributed.data_parallel(
             self.network, replica
         )
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy; `class_weights` weigh each image, not the mean's denominator."""
+        smoothing, weights = self._config.label_smoothing, self._class_weights
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return F.cross_entropy(
+            logits, targets, weights, label_smoothing=smoothing, reduction="none"
+        ).mean()
 
     @property
     def averaged(self) -> nn.Module:
@@ -91,9 +103,7 @@ class Learner:
                 self._norms.blend(number)
                 with mixed_precision(self._device):
                     logits = self._call(some)
-                smoothing = self._config.label_smoothing
-                loss = F.cross_entropy(logits.float(), wanted, label_smoothing=smoothing)
-                loss = loss * (len(some) / len(images))
+                loss = self._loss(logits.float(), wanted) * (len(some) / len(images))
                 loss.backward()  # type: ignore[no-untyped-call]
                 if self._half_weights is not None:
                     self._half_weights.collect()

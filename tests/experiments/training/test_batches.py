@@ -11,7 +11,12 @@ from torch import Tensor
 
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
-from experiments.training.batches import Batches, plan_steps, stratified_part
+from experiments.training.batches import (
+    Batches,
+    balanced_weights,
+    plan_steps,
+    stratified_part,
+)
 from experiments.training.readers import Kept, open_reader
 
 CPU = torch.device("cpu")
@@ -149,3 +154,11 @@ def test_a_part_follows_from_the_seed() -> None:
     assert np.array_equal(stratified_part(labels, 0.5, 1), stratified_part(labels, 0.5, 1))
     assert not np.array_equal(stratified_part(labels, 0.5, 1), stratified_part(labels, 0.5, 2))
     assert np.array_equal(stratified_part(labels, 1.0, 1), np.arange(150))
+
+
+def test_balanced_weights_let_every_class_with_images_count_equally() -> None:
+    labels = np.array([0] * 60 + [1] * 30 + [3] * 10)
+    weights = balanced_weights(labels, 5).double()
+    assert torch.isfinite(weights).all()
+    sums = torch.bincount(torch.from_numpy(labels), weights[labels], 5)
+    assert sums.tolist() == pytest.approx([100 / 3, 100 / 3, 0, 100 / 3, 0])

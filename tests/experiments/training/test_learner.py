@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from experiments.config import TrainConfig
 from experiments.training.learner import Learner
@@ -50,3 +51,21 @@ def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(optimizer: str) -> None:
     for group, wanted in zip(other.optimizer.param_groups, fresh, strict=True):
         for key in ("capturable", "fused", "foreach"):
             assert group.get(key) == wanted.get(key)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_class_weights_multiply_the_loss_of_an_image(pieces: int) -> None:
+    weights = torch.linspace(0.5, 1.5, 10)
+    torch.manual_seed(0)
+    network = build(presets.load("mnasnet_small", num_classes=10)).eval()  # batch norm is still
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8)
+    losses = F.cross_entropy(network(images), labels, label_smoothing=0.1, reduction="none")
+    smooth = F.cross_entropy(
+        network(images), labels, weights, label_smoothing=0.1, reduction="none"
+    )
+    config = TrainConfig(clip_norm=None)
+    learns = Learner(network, config, torch.device("cpu"), pieces=pieces, class_weights=weights)
+    learns.turn_to(0.01)
+    found = learns.step(images, labels).item()
+    assert found == pytest.approx(smooth.mean().item(), rel=1e-5)
+    assert found != pytest.approx(losses.mean().item(), rel=1e-3)
