@@ -99,12 +99,13 @@ class TrainingEvaluator:
         if cuda_context.capture_failed() and cuda_context.is_replaceable():
             raise WorkerUnusable("a CUDA graph capture has failed in this process")
         try:
+            start = self._start(budget)
             device = machine.choose_device(self.device)
             with (
                 machine.prepared(self.threads),
                 distributed.process_group(self.replica, self.meeting, device),
             ):
-                trained = self._fitting(architecture, budget, report, device)
+                trained = self._fitting(architecture, budget, start, report, device)
         except TrainingFailed as failure:
             if isinstance(failure, OutOfMemory) and not self.split:
                 raise
@@ -118,12 +119,17 @@ class TrainingEvaluator:
         return replace(measurement, details=measurement.details | details)
 
     def _fitting(
-        self, architecture: Architecture, budget: Budget, report: Report, device: torch.device
+        self,
+        architecture: Architecture,
+        budget: Budget,
+        start: InitialWeights | None,
+        report: Report,
+        device: torch.device,
     ) -> TrainingResult:
         """The training in as few pieces as fit."""
         pieces = 1
         while True:
-            trained = self._train(architecture, budget, report, device, pieces)
+            trained = self._train(architecture, budget, start, report, device, pieces)
             if trained.out_of_memory and not self.split:
                 raise OutOfMemory(trained.measurement.reason)
             smaller = self.config.batch_size // (2 * pieces)
@@ -147,15 +153,12 @@ class TrainingEvaluator:
         self,
         architecture: Architecture,
         budget: Budget,
+        start: InitialWeights | None,
         report: Report,
         device: torch.device,
         pieces: int,
     ) -> TrainingResult:
-        config, start = self.config, None
-        if budget.start is not None:
-            (start,) = (each for each in self.starts if each.name == budget.start)
-            self._restore(start)
-            config = _growing(config, start, architecture)
+        config = _growing(self.config, start, architecture) if start else self.config
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
             if start is not None:
@@ -191,11 +194,32 @@ class TrainingEvaluator:
         details = trained.measurement.details | {"inherited share": inherited.share}
         return replace(trained, measurement=replace(trained.measurement, details=details))
 
-    def _restore(self, start: InitialWeights) -> None:
-        """Repeats the training run that wrote the weights, where a user has removed them."""
-        if start.trained is not None and not start.path.is_file():
-            _logger.warning("%s not found; its training run is repeated", start.path)
-            self(start.architecture, start.trained, lambda _: False)
+    def _start(self, budget: Budget) -> InitialWeights | None:
+        """The weights that a training run inherits; made again where they are missing."""
+        if budget.start is None:
+            return None
+        start = {each.name: each for each in self.starts}[budget.start]
+        if start.trained is not None:
+            self.restored(start.architecture, start.trained)
+        return start
+
+    def restored(self, architecture: Architecture, budget: Budget) -> Path | UPath:
+        """Where the weights of a complete training run are (`weights_path`).
+
+        Where a user has removed them it is repeated, to the same numbers on a CPU. Raises
+        `TrainingFailed` where that fails.
+        """
+        path = self.weights_path(architecture, budget)
+        if path.is_file():
+            return path
+        _logger.warning("%s not found; its training run is repeated", path)
+        # Processes meet at a path once.
+        again = replace(self, meeting=self.meeting and self.meeting.with_name(path.stem))
+        repeated = again(architecture, budget, lambda _: False)
+        if repeated.status is not Status.COMPLETE:
+            raise TrainingFailed(f"{path} not found, and repeated: {repeated.reason}")
+        self.forget(architecture, budget)
+        return path
 
     def checkpoint_path(self, architecture: Architecture, budget: Budget) -> Path | UPath:
         """Where an unfinished training is."""
@@ -230,7 +254,12 @@ class TrainingEvaluator:
 
 
 def training_id(architecture: Architecture, budget: Budget) -> str:
-    """What tells a training run from all others; the name of its files."""
+    """What tells a training run from all others; the name of its files.
+
+    As for `search.ledger.identity`, the network's own resolution may be written out or left out.
+    """
+    if budget.resolution == architecture.resolution:
+        budget = replace(budget, resolution=None)
     spent = hashlib.sha256(json.dumps(budget.to_dict()).encode()).hexdigest()
     return f"{architecture.key}-{spent[:16]}"
 

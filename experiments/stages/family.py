@@ -22,6 +22,7 @@ from experiments.runs.start import Start
 from experiments.stages import rivals
 from experiments.stages.context import StageContext, StudyName
 from experiments.training.augment import normalise, resize
+from experiments.training.failures import TrainingFailed
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
@@ -287,14 +288,11 @@ def _test_result(told: Measurement, classes: int) -> export.Trained:
 
 
 def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
-    """The network of a finished training, with its weights.
-
-    Where a user has removed them they are trained once more, to the same numbers on a CPU.
-    """
-    path = evaluate.weights_path(job.architecture, job.budget)
-    if not path.is_file():
-        log.remark(f"{job.name}: {path} not found; training it again")
-        evaluate(job.architecture, job.budget, lambda _: False)
+    """The network of a finished training run, with its weights."""
+    try:
+        weights = evaluate.restored(job.architecture, job.budget).read_bytes()
+    except TrainingFailed as failure:
+        raise StageFailed(f"family: {job.name}: {failure}") from None
     network = build(job.architecture)
-    network.load_state_dict(load(path.read_bytes()))
+    network.load_state_dict(load(weights))
     return network

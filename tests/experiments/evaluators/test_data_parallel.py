@@ -16,7 +16,7 @@ from experiments.data.images import DecodedImages
 from experiments.evaluators.data_parallel import DataParallelEvaluator
 from experiments.evaluators.training import TrainingEvaluator
 from space.architecture import Architecture, Head, Operator, Stage, Stem
-from space.evaluation import Budget, Epoch, Interrupted, Measurement, Status
+from space.evaluation import Budget, Epoch, Interrupted, Job, Measurement, Status
 
 ARCHITECTURE = Architecture(
     stem=Stem(channels=8, stride=1),
@@ -76,6 +76,17 @@ def test_two_processes_give_what_one_does(evaluator: TrainingEvaluator) -> None:
     assert shared.keys() == weights.keys()
     for name, value in weights.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_processes_repeat_together_what_they_start_from(evaluator: TrainingEvaluator) -> None:
+    budget = replace(BUDGET, epochs=1)
+    start = evaluator.trained(Job("smaller", ARCHITECTURE, budget))
+    growing = replace(evaluator, starts=(start,))
+    larger = replace(ARCHITECTURE, head=Head(channels=24))
+    budget = replace(budget, start=start.name)
+    both = DataParallelEvaluator(growing, TWO)(larger, budget, lambda _: False)
+    assert both.status is Status.COMPLETE, both.reason
+    assert start.path.is_file()
 
 
 def test_an_interrupted_shared_training_goes_on_in_one_process(

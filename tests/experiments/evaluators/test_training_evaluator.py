@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import InitialWeights, TrainingEvaluator
+from search.ledger import identity
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Job, Measurement, Status
 from space.network import Network, build
@@ -80,6 +81,7 @@ def test_the_seed_draws_the_initial_weights(evaluator: TrainingEvaluator) -> Non
 
 def test_a_budgets_resolution_replaces_the_architectures(evaluator: TrainingEvaluator) -> None:
     same = evaluator(ARCHITECTURE, Budget(epochs=1, resolution=8), go_on)
+    evaluator.forget(ARCHITECTURE, Budget(epochs=1, resolution=8))
     assert timeless(same) == timeless(evaluator(ARCHITECTURE, Budget(epochs=1), go_on))
     other = evaluator(ARCHITECTURE, Budget(epochs=1, resolution=6), go_on)
     assert timeless(other) != timeless(same)
@@ -116,6 +118,13 @@ def test_different_jobs_have_different_files(evaluator: TrainingEvaluator) -> No
     wider = replace(ARCHITECTURE, head=Head(16))
     jobs = [(ARCHITECTURE, BUDGET), (wider, BUDGET), (ARCHITECTURE, replace(BUDGET, seed=1))]
     assert len({evaluator.checkpoint_path(*job) for job in jobs}) == 3
+
+
+def test_a_job_and_its_record_have_the_same_files(evaluator: TrainingEvaluator) -> None:
+    """A record writes out the resolution."""
+    recorded = Budget(**identity(Job("small", ARCHITECTURE, BUDGET))["budget"])
+    paths = [evaluator.checkpoint_path(ARCHITECTURE, each) for each in (BUDGET, recorded)]
+    assert paths[0] == paths[1]
 
 
 def test_final_weights_are_those_that_were_measured(
@@ -257,10 +266,24 @@ def test_weights_that_a_user_has_removed_are_trained_again_for_who_starts_from_t
 ) -> None:
     kept = replace(evaluator, weights=tmp_path / "weights")
     start = kept.trained(Job("small", ARCHITECTURE, BUDGET))
-    growing, larger = replace(kept, starts=(start,)), replace(ARCHITECTURE, resolution=16)
+    # Two members may be the same network, and then have the same weights.
+    growing, larger = replace(kept, starts=(start, start)), replace(ARCHITECTURE, resolution=16)
     budget = replace(BUDGET, start=start.name)
     found = [growing(larger, budget, go_on).accuracy]
     assert start.path.is_file()
+    assert not kept.checkpoint_path(ARCHITECTURE, BUDGET).exists()
     growing.forget(larger, budget)
     found.append(growing(larger, budget, go_on).accuracy)
     assert found[0] == found[1]
+
+
+def test_weights_that_cannot_be_trained_again_fail_who_starts_from_them(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    kept = replace(evaluator, weights=tmp_path / "weights")
+    diverging = replace(kept, config=kept.config.model_copy(update={"learning_rate": 1e9}))
+    start = diverging.trained(Job("small", ARCHITECTURE, BUDGET))
+    growing = replace(diverging, starts=(start,))
+    failed = growing(ARCHITECTURE, replace(BUDGET, start=start.name), go_on)
+    assert failed.status is Status.FAILED
+    assert "not found, and repeated: " in failed.reason
