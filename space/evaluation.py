@@ -27,7 +27,7 @@ class Budget:
     Example:
         >>> from space.evaluation import Budget
         >>> Budget(epochs=5, data_fraction=0.5)
-        Budget(epochs=5, data_fraction=0.5, resolution=None, seed=0)
+        Budget(epochs=5, data_fraction=0.5, resolution=None, seed=0, start=None)
     """
 
     epochs: int
