@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False, markup=False)
-err = Console(highlight=False, markup=False, stderr=True)
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 #: For output that is no terminal: a table there is as wide as its rows.
-_wide = Console(highlight=False, markup=False, width=10_000)
+_wide = Console(highlight=False, markup=False, emoji=False, width=10_000)
 
 
 def say(line: str) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 #: Where messages are shown. `recorded` sets its `quiet`.
-console = Console(stderr=True, highlight=False)
-_errors = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
+_errors = Console(stderr=True, highlight=False, emoji=False)
 
 #: The file in a run's folder.
 FILE = "phiscale.log"

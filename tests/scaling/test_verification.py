@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from scaling.saved_family import (
     Origin,
     Preprocessing,
     SavedMember,
+    StartRecord,
     load_family,
     load_member,
 )
@@ -254,6 +256,15 @@ def test_the_names_of_classes_and_data_cannot_break_the_card(exported: Path) -> 
     assert "| &lt;b>\\|\\` \\# owl | 10 | 4 |  |" in text
     assert "`my\\|pets`" in text
     assert metadata(text)["model-index"][0]["results"][0]["dataset"]["name"] == "my|pets"
+
+
+def test_nothing_in_a_start_breaks_the_card(family: Path) -> None:
+    start = StartRecord("<b>", "a|b", "<img src=x>", "<i>")
+    about = replace(ABOUT, origin=replace(ABOUT.origin, start=start))
+    saved = load_family(family)
+    write_family(family, [member.record for member in saved], saved.coefficients, about)
+    text = (family / "b0" / "README.md").read_text()
+    assert "the weights of &lt;b>: file a\\|b, SHA-256 &lt;img src=x>, licence &lt;i>." in text
 
 
 def test_measured_latency_is_in_the_card(family: Path) -> None:
