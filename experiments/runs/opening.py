@@ -15,6 +15,7 @@ from experiments.runs.folder import (
     KEPT_LATENCIES,
     KEPT_PRIOR,
     KEPT_SPACE,
+    KEPT_START,
     OpenRun,
     shown,
 )
@@ -151,5 +152,6 @@ def _forget_start(run: OpenRun) -> None:
     from search.study import forget_untried
 
     forget_untried(run.storage)
-    for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES):
+    for name in (KEPT_SPACE, KEPT_PRIOR, KEPT_LATENCIES, KEPT_START):
         (run.folder / name).unlink(missing_ok=True)
+    run.note(initial_weights=None)

@@ -184,9 +184,15 @@ def _from_hub(name: str) -> Start:
             reason = str(error).partition("\n")[0]
             raise InvalidInput(f"{_HUB}{name}: cannot be fetched: {reason}") from None
     config = json.loads(files["config.json"].read_text("utf-8"))
+    if "architecture" not in config:
+        raise InvalidInput(
+            f"{_HUB}{name}: is not a repository of timm's, because its config.json names no "
+            f"`architecture`; give {_HUB}timm/NAME"
+        )
     found = _from_file(files["model.safetensors"], None, f"timm/{config['architecture']}")
     given = config.get("pretrained_cfg", {})
-    pixels = PixelStatistics(tuple(given["mean"]), tuple(given["std"])) if "mean" in given else None
+    known = "mean" in given and "std" in given
+    pixels = PixelStatistics(tuple(given["mean"]), tuple(given["std"])) if known else None
     record = replace(found.record, file=f"{_HUB}{name}", licence=given.get("license"))
     return replace(found, record=record, pixels=pixels or found.pixels)
 
@@ -258,7 +264,13 @@ def kept(run: RecipeFolder) -> Start | None:
     network = Architecture.from_dict(data["architecture"], source=f"{source}: architecture")
     classes = None if data["classes"] is None else tuple(data["classes"])
     pixels = data["pixels"] and PixelStatistics(*map(tuple, data["pixels"].values()))
-    weights = load(copy_path(run, _name(record)).read_bytes())
+    copied = copy_path(run, _name(record))
+    if not copied.is_file():
+        raise InvalidInput(
+            f"{copied}: the initial weights of {run.folder} are not there; copy the folder `start` "
+            "of its former checkpoints there, or set executor.checkpoints as before"
+        )
+    weights = load(copied.read_bytes())
     return Start(record, network, weights, classes, pixels)
 
 

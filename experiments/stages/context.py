@@ -63,7 +63,7 @@ class StageContext:
     @cached_property
     def start(self) -> Start | None:
         """What training runs start from; None where weights are fresh."""
-        return starts.kept(self.run)
+        return starts.kept(self.run) if self.recipe.start.weights else None
 
     def budget(self, epochs: int, data_fraction: float) -> Budget:
         """What one training run may spend, with the recipe's seed and start."""

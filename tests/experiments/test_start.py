@@ -13,6 +13,7 @@ from experiments.config import StartConfig
 from experiments.runs import start as starts
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
+from experiments.runs.recipe_changes import changed
 from experiments.stages.family import growing
 from scaling.saved_family import load_family
 from search.study import finished, open_study
@@ -116,6 +117,30 @@ def test_a_run_keeps_the_start_it_began_with(inherited, grown):
         open_run(str(inherited.folder), overrides=("start.weights=null",))
 
 
+@pytest.fixture
+def small(tmp_path) -> Path:
+    file = tmp_path / "small.safetensors"
+    file.write_bytes(to_bytes(build(presets.load("mnasnet_small")).state_dict()))
+    return file
+
+
+def test_weights_that_nothing_was_trained_from_are_forgotten(opened, small):
+    first = opened("forgetful", f"start={small}")
+    assert starts.kept(first) is not None
+    again = opened("forgetful")
+    assert not (again.folder / "start.json").exists()
+    assert not again.manifest["initial_weights"]
+
+
+def test_initial_weights_that_are_gone_are_said_in_a_sentence(opened, small, tmp_path):
+    run = opened("moved", f"start={small}")
+    elsewhere = OpenRun(
+        run.folder, changed(run.recipe, {"executor.checkpoints": str(tmp_path / "new")})
+    )
+    with pytest.raises(InvalidInput, match=r"new/.*the initial weights of .* are not there; copy"):
+        starts.kept(elsewhere)
+
+
 def test_the_report_says_which_weights(inherited):
     stages.run(inherited, ["report"])
     facts = (inherited.folder / "report" / "facts.csv").read_text("utf-8")
@@ -212,6 +237,19 @@ def test_a_hub_that_cannot_be_reached_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setattr(starts, "needed", lambda *_: Hub)
     with pytest.raises(InvalidInput, match=r"b0: cannot be fetched: no route to host$"):
         starts.find(StartConfig(weights="hf-hub:timm/efficientnet_b0"))
+
+
+def test_another_librarys_repository_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["ViTModel"]}', "utf-8")
+
+    class Hub:
+        @staticmethod
+        def hf_hub_download(_: str, file: str) -> str:
+            return str(tmp_path / file)
+
+    monkeypatch.setattr(starts, "needed", lambda *_: Hub)
+    with pytest.raises(InvalidInput, match="google/vit: is not a repository of timm's"):
+        starts.find(StartConfig(weights="hf-hub:google/vit"))
 
 
 def test_weights_of_the_hub_come_with_their_preprocessing_and_licence(monkeypatch, tmp_path):
