@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -61,6 +62,8 @@ def init(
 
     name = drafts.run_name(images.absolute())
     asked, target = _macs(budget), file or Path(f"{name}.yaml")
+    if architecture and not start:
+        raise InvalidInput("--architecture: names the network of --start; give that, too")
     _refuse_overwriting(target, force)
     with bar() as progress:
         found = survey(_data_config(images, changes or []), progress)
@@ -72,22 +75,26 @@ def init(
             out.print(line)
     for line in found.remarks():
         log.remark(line)
-    around = _draft_start(start, architecture, target, force) if start else None
-    chosen = device or _ask_device()
-    gpu = _has_gpu(chosen)
-    if asked is None:
-        suggested = drafts.suggested_budget(found, gpu=gpu, start=around)
-        asked = _ask_budget(suggested) or suggested
-    draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name, start=around)
-    made, seconds = draft_of(asked), None
-    if hours is not None:
-        from experiments.planning.time_limit import fitted_draft
+    with ExitStack() as undone:
+        around = _draft_start(start, architecture, target, force) if start else None
+        if around and not force:
+            undone.callback(around.space.unlink)
+        chosen = device or _ask_device()
+        gpu = _has_gpu(chosen)
+        if asked is None:
+            suggested = drafts.suggested_budget(found, gpu=gpu, start=around)
+            asked = _ask_budget(suggested) or suggested
+        draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name, start=around)
+        made, seconds = draft_of(asked), None
+        if hours is not None:
+            from experiments.planning.time_limit import fitted_draft
 
-        made, estimate = fitted_draft(
-            draft_of, asked, hours, keep_budget=budget is not None, say=log.remark
-        )
-        seconds = estimate.seconds
-    write_file(target, made.text)
+            made, estimate = fitted_draft(
+                draft_of, asked, hours, keep_budget=budget is not None, say=log.remark
+            )
+            seconds = estimate.seconds
+        write_file(target, made.text)
+        undone.pop_all()
     if as_json:
         facts = {"recipe": str(target), "budget": made.budget, "candidates": made.candidates}
         took = {"seconds": seconds and seconds._asdict()}

@@ -271,7 +271,7 @@ def _check_reach(
 
 def _least(budget: int) -> int:
     """The least MACs of a baseline within a budget."""
-    return round(_LEAST * budget)
+    return max(1, round(_LEAST * budget))
 
 
 def written(count: int) -> str:

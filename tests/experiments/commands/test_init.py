@@ -106,6 +106,18 @@ def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     assert (again.status, "already exists" in again.err) == (2, True)
 
 
+def test_what_it_refuses_leaves_no_file(sources, phiscale, tmp_path):
+    weights = tmp_path / "small.safetensors"
+    weights.write_bytes(to_bytes(build(presets.load("mnasnet_small")).state_dict()))
+    recipe, start = tmp_path / "out" / "pets.yaml", ("--start", weights)
+    said = phiscale("init", sources["folder"], "--budget=1", "--out", recipe, *start)
+    assert said.status == 2
+    assert "--budget 1: " in said.err
+    assert not list(tmp_path.glob("out/*"))
+    said = phiscale("init", sources["folder"], "--out", recipe, "--architecture", "mnasnet_small")
+    assert (said.status, "--architecture: names the network of --start" in said.err) == (2, True)
+
+
 def test_it_says_what_it_saw(sources, phiscale, tmp_path):
     recipe = tmp_path / "pets.yaml"
     found = json.loads(
