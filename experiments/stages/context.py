@@ -87,15 +87,18 @@ class StageContext:
     def evaluator(self, *, final: bool = False, keeps_weights: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them.
 
-        `final` is for the family, whose weights are always kept.
+        `final` is for the family, whose weights are always kept. Those of the search are kept
+        apart, as equal jobs of both see other images.
         """
         data, whole = self.data, final and self.recipe.data.return_held_out
         evaluate = self.conductor.evaluator(
             data.full_train if whole else data.train,
             data.test if final else data.held_out,
             self.recipe.objective.metric,
-            keeps_weights=final or keeps_weights,
+            keeps_weights=final,
         )
+        if keeps_weights:
+            evaluate = replace(evaluate, weights=self.run.checkpoints / "search")
         if self.start is None:
             return evaluate
         initial = starts.initial_weights(self.run, self.start, data.classes)
