@@ -123,14 +123,16 @@ def _draft_start(weights: str, architecture: str | None, recipe: Path, force: bo
     from experiments.runs.start import absolute, find
     from space.around import space_around
 
-    start = find(StartConfig(weights=weights, architecture=architecture))
+    given = absolute(StartConfig(weights=weights, architecture=architecture))
+    assert given.weights is not None
+    start = find(given)
     space = recipe.with_name(f"{recipe.stem}-space.yaml")
     _refuse_overwriting(space, force)
     name = start.record.source
     text = yaml.safe_dump(space_around(start.architecture, f"around {name}"), sort_keys=False)
     write_file(space, f"# Written by `phiscale init`: networks near {name}.\n{text}")
     return DraftStart(
-        name, absolute(weights), architecture, space.absolute(), start.architecture.resolution
+        name, given.weights, given.architecture, space.absolute(), start.architecture.resolution
     )
 
 

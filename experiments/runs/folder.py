@@ -103,9 +103,11 @@ class RecipeFolder:
         write_file(self.folder / name, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     def note(self, **facts: Any) -> None:
-        """Adds facts to the manifest."""
+        """Adds facts to the manifest; None removes one."""
         with self._changing() as manifest:
             manifest.update(facts)
+            for name in (name for name, fact in facts.items() if fact is None):
+                del manifest[name]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:

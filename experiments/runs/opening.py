@@ -46,14 +46,15 @@ def open_run(
     that another process drives, and whose recipe would change under it.
     """
     recipe, folder = recipe_and_folder(config.load, target, out, overrides)
+    start = None
     if fork is not None:
-        recipe, folder = _forked(recipe, folder, fork)
+        recipe, start, folder = _forked(recipe, folder, fork)
     folder, recipe, before = prepared(folder, recipe)
     choices.load(recipe.space)  # found wrong now, and not only once the images are decoded
     space, kept, text = Path(recipe.space), folder / KEPT_SPACE, None
     if space.suffix.lower() in (".yaml", ".yml"):  # the user's own
         recipe, text = changed(recipe, {"space": str(space.resolve())}), space.read_text("utf-8")
-    recipe, start = _with_start(folder, recipe, before)
+    recipe, start = _with_start(folder, recipe, before, start)
     run = OpenRun(folder, with_resolution(recipe, before, largest_resolution))
     # Files of these names that no start has put there are the user's own.
     again = before is None and bool(run.manifest)
@@ -86,19 +87,41 @@ def recipe_and_folder(
     return recipe, out or Path("runs") / recipe.name
 
 
-def _with_start(folder: Path, recipe: Recipe, before: Recipe | None) -> tuple[Recipe, Start | None]:
-    """The recipe with what follows from its start, and the start; a run that goes on has its own.
+def _with_start(
+    folder: Path, recipe: Recipe, before: Recipe | None, forked: Start | None
+) -> tuple[Recipe, Start | None]:
+    """The recipe with what follows from its start, and the start.
 
-    Images are normalised as those of the start were.
+    A run that goes on has its own, and a fork may have that of its run. Images are normalised as
+    those of the start were.
     """
     if recipe.start.weights is None:
         return recipe, None
-    start = starts.kept(OpenRun(folder, recipe)) if before else starts.find(recipe.start)
-    values: dict[str, Any] = {"start.weights": starts.absolute(recipe.start.weights)}
+    if before is None:
+        start = forked or starts.find(recipe.start)
+    elif before.start.weights is None:
+        start = None  # the recipe is about to be refused
+    else:
+        start = starts.kept(OpenRun(folder, recipe))
+    values: dict[str, Any] = {"start": starts.absolute(recipe.start)}
     if start and start.pixels and recipe.data.mean is None and recipe.data.std is None:
         pixels = start.pixels.of(recipe.data.channels)
         values |= {"data.mean": pixels.mean, "data.std": pixels.std}
     return changed(recipe, values), start
+
+
+def _with_forked_start(recipe: Recipe, folder: Path) -> tuple[Recipe, Start | None]:
+    """The start of the run in `folder` where the recipe of its fork names the same.
+
+    Where it names another, images are no longer normalised as those of the run's start were.
+    """
+    run = OpenRun(folder.resolve(), config.load(str(folder / "recipe.yaml")))
+    start = starts.kept(run)
+    if start is None or starts.absolute(recipe.start) == run.recipe.start:
+        return recipe, start
+    if start.pixels and recipe.data.normalisation == start.pixels.of(recipe.data.channels):
+        recipe = changed(recipe, {"data.mean": None, "data.std": None})
+    return recipe, None
 
 
 def with_resolution(recipe: R, before: R | None, largest: Callable[[R], int]) -> R:
@@ -113,8 +136,8 @@ def with_resolution(recipe: R, before: R | None, largest: Callable[[R], int]) ->
     return changed(recipe, {"data.resolution": known or largest(recipe)})
 
 
-def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Path]:
-    """The recipe and the folder of a new run that learns from the run in `folder`."""
+def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Start | None, Path]:
+    """The recipe, the start and the folder of a new run that learns from the run in `folder`."""
     if not (folder / "recipe.yaml").is_file():
         raise InvalidInput(f"--fork {name}: {folder} contains no run to start from")
     if not config.RUN_NAME.fullmatch(name):
@@ -127,7 +150,8 @@ def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Path]:
         raise InvalidInput(f"--fork {name}: the new run needs its own database: --set storage=URL")
     # The one sampler that learns from earlier trials.
     learning = {"search.warm_start": (str(folder.resolve()),), "search.sampler": "predictor"}
-    return changed(recipe, {"name": name, **learning}), new
+    recipe, start = _with_forked_start(changed(recipe, {"name": name, **learning}), folder)
+    return recipe, start, new
 
 
 def largest_resolution(recipe: Recipe) -> int:

@@ -15,11 +15,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.commands.resolve import find_family, load_architecture
+from experiments.commands.resolve import (
+    existing_family,
+    find_family,
+    find_run,
+    load_architecture,
+)
 from experiments.config import StartConfig
 from experiments.progress import log
-from experiments.runs.folder import KEPT_START, RecipeFolder
-from scaling.saved_family import WEIGHTS, SavedMember, StartRecord, load_family
+from experiments.runs.folder import KEPT_START, OpenRun, RecipeFolder
+from scaling.saved_family import ARCHITECTURE, WEIGHTS, SavedMember, StartRecord, load_family
 from space import convert, presets
 from space.architecture import Architecture
 from space.convert import PixelStatistics
@@ -76,14 +81,20 @@ def find(settings: StartConfig) -> Start:
 
 
 def _found(weights: str, architecture: str | None) -> Start:
-    if weights.startswith(_HUB):
-        return _from_hub(weights.removeprefix(_HUB))
     file = Path(weights)
-    if weights.startswith(_TORCHVISION) and not file.exists():
-        return _from_torchvision(weights.removeprefix(_TORCHVISION))
     if file.is_file():
         return _from_file(file, architecture)
-    if family := find_family(weights):
+    if architecture is not None:
+        raise InvalidInput(
+            f"{weights}: not a file; only a file of weights takes start.architecture, but got "
+            f"{architecture}"
+        )
+    if weights.startswith(_HUB):
+        return _from_hub(weights.removeprefix(_HUB))
+    if weights.startswith(_TORCHVISION):
+        return _from_torchvision(weights.removeprefix(_TORCHVISION))
+    if find_family(weights) or _names_run(weights):
+        family = existing_family(weights)
         members = load_family(family.folder)
         # The largest member has learned the most, and the others are parts of it.
         name = family.member or max(members, key=lambda member: member.cost.macs).name
@@ -94,30 +105,57 @@ def _found(weights: str, architecture: str | None) -> Start:
     )
 
 
+def _names_run(weights: str) -> bool:
+    """Whether this is a run or a member, even one that is not there."""
+    run = weights.rpartition(":")[0]
+    return find_run(Path(weights)) is not None or bool(run and find_run(Path(run)))
+
+
 def _from_file(file: Path, architecture: str | None, published: str | None = None) -> Start:
-    """A checkpoint of the network `architecture`, else of what its tensors say.
+    """A checkpoint of the network `architecture`, else of what lies beside it or its tensors say.
 
     `published` is the network's name in another library, where that is known.
     """
-    beside = find_family(str(file.absolute().parent))
-    if architecture is None and file.name == WEIGHTS and beside and beside.member:
-        family = load_family(beside.folder)
-        return _from_member(family[beside.member], family.classes)
+    folder = file.absolute().parent
+    if architecture is None and file.name == WEIGHTS:
+        if (beside := find_family(str(folder))) and beside.member:
+            family = load_family(beside.folder)
+            return _from_member(family[beside.member], family.classes)
+        if (folder / ARCHITECTURE).is_file():  # as `phiscale convert` writes them
+            architecture = str(folder / ARCHITECTURE)
     state = read_weights(file)
-    if architecture is None or architecture in convert.sources():
-        source = published or architecture or _recognised(file, state)
-        if source is None:
+    source = published or _named_source(architecture)
+    if source is None and _is_own(state):
+        if architecture is None:
             return _own(file, state)
-        network, state = convert.from_source(source, state)
-        return _loaded(file.name, source, network, state, pixels=convert.pixel_statistics(source))
-    return _of(file, state, architecture, load_architecture(architecture))
+        described = Path(architecture)
+        name = described.parent.name if described.name == ARCHITECTURE else described.name
+        return _of(file, state, name, load_architecture(architecture))
+    source = source or _recognised(file, architecture)
+    network, state = convert.from_source(source, state)
+    return _loaded(file.name, source, network, state, pixels=convert.pixel_statistics(source))
 
 
-def _recognised(file: Path, state: Mapping[str, Tensor]) -> str | None:
-    """The network of another library that these are weights of; None where the names are ours."""
-    if "stem.conv.weight" in state:
-        return None
-    source, *others = recognise(file)
+def _is_own(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are phiscale's."""
+    return "stem.conv.weight" in state
+
+
+def _named_source(architecture: str | None) -> str | None:
+    """`architecture` where it is the name of a network of another library."""
+    plain = architecture and architecture.partition(".")[0]  # without timm's tag
+    return architecture if plain in convert.sources() else None
+
+
+def _recognised(file: Path, preset: str | None) -> str:
+    """The network of another library that these are weights of, if given one of this preset."""
+    found = recognise(file)
+    if preset is not None:
+        fitting = tuple(name for name in found if convert.source(name).preset == preset)
+        if not fitting:
+            raise InvalidInput(f"{file}: holds the tensors of {', '.join(found)}, not of {preset}")
+        found = fitting
+    source, *others = found
     if others:
         log.remark(
             f"{file}: taken for {source}; {', '.join(others)} have the same tensors, but other "
@@ -229,13 +267,17 @@ def _loaded(
     return Start(record, network, state, classes, pixels)
 
 
-def absolute(weights: str) -> str:
-    """The name of a start that holds wherever the run is continued."""
-    if Path(weights).is_file():
-        return str(Path(weights).resolve())
-    if family := find_family(weights):
-        return str((family.folder / (family.member or "")).resolve())
-    return weights
+def absolute(settings: StartConfig) -> StartConfig:
+    """The settings with names that hold wherever the run is continued."""
+    weights, architecture = settings.weights, settings.architecture
+    if weights is not None:
+        if Path(weights).is_file():
+            weights = str(Path(weights).resolve())
+        elif family := find_family(weights):
+            weights = str((family.folder / (family.member or "")).resolve())
+    if architecture is not None and Path(architecture).is_file():
+        architecture = str(Path(architecture).resolve())
+    return StartConfig(weights=weights, architecture=architecture)
 
 
 def keep(run: RecipeFolder, start: Start) -> None:
@@ -253,25 +295,44 @@ def keep(run: RecipeFolder, start: Start) -> None:
     )
 
 
-def kept(run: RecipeFolder) -> Start | None:
-    """The run's own copy of its start; None where it has none."""
+def kept(run: OpenRun) -> Start | None:
+    """The run's own copy of its start; None where its recipe has none.
+
+    Raises `InvalidInput` where the copy is not there and cannot be made again.
+    """
     from safetensors.torch import load
 
-    if not (run.folder / KEPT_START).is_file():
+    if run.recipe.start.weights is None:
         return None
-    data, source = run.read(KEPT_START), str(run.folder / KEPT_START)
+    source = str(run.folder / KEPT_START)
+    if not Path(source).is_file():
+        raise InvalidInput(
+            f"{source}: not found, so the weights that this run starts from are not known; restore "
+            "it, or start a new run with --out"
+        )
+    data = run.read(KEPT_START)
     record = validate(StartRecord, data["record"], source=f"{source}: record")
     network = Architecture.from_dict(data["architecture"], source=f"{source}: architecture")
     classes = None if data["classes"] is None else tuple(data["classes"])
     pixels = data["pixels"] and PixelStatistics(*map(tuple, data["pixels"].values()))
-    copied = copy_path(run, _name(record))
-    if not copied.is_file():
+    path = copy_path(run, _name(record))
+    if not path.is_file():
+        _copy_again(run, record, path)
+    return Start(record, network, load(path.read_bytes()), classes, pixels)
+
+
+def _copy_again(run: OpenRun, record: StartRecord, path: Path | UPath) -> None:
+    """Copies the start again where its copy was removed, or checkpoints are kept elsewhere now."""
+    help_ = "restore it, or set executor.checkpoints as before"
+    try:
+        found = find(run.recipe.start)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: not found ({help_}), nor its source: {error}") from None
+    if found.record.sha256 != record.sha256:
         raise InvalidInput(
-            f"{copied}: the initial weights of {run.folder} are not there; copy the folder `start` "
-            "of its former checkpoints there, or set executor.checkpoints as before"
+            f"{path}: not found, and {run.recipe.start.weights} holds other weights by now; {help_}"
         )
-    weights = load(copied.read_bytes())
-    return Start(record, network, weights, classes, pixels)
+    copy(run, found.name, found.weights)
 
 
 def initial_weights(run: RecipeFolder, start: Start, classes: Sequence[str]) -> InitialWeights:

@@ -23,7 +23,7 @@ from space.choices import load as load_space
 from space.evaluation import Budget, Job
 from space.network import build
 from space.validation import InvalidInput
-from space.weights import to_bytes
+from space.weights import import_weights, to_bytes
 
 STAGES = (
     *("search.trials=2", "search.finalists=1", "family.phi=[0, 1]"),
@@ -105,6 +105,109 @@ def test_a_start_that_is_not_there_is_refused_in_a_sentence(weights, reason):
         starts.find(StartConfig(weights=weights))
 
 
+def test_a_start_that_is_not_quite_there_is_refused_with_what_is(grown, tmp_path):
+    open_run("demo", tmp_path / "young")
+    (file := tmp_path / "own.safetensors").write_bytes(
+        to_bytes(build(presets.load("mnasnet_small", num_classes=4)).state_dict())
+    )
+    for weights, architecture, reason in (
+        (tmp_path / "young", None, "the run has no family yet; train it with: phiscale family"),
+        (f"{grown.folder}:b7", None, "there is no 'b7'; did you mean 'b1'"),
+        (grown.folder, "mnasnet_small", "only a file of weights takes start.architecture"),
+        (file, "mobilenet_v2", "must hold the weights of mobilenet_v2"),
+    ):
+        with pytest.raises(InvalidInput, match=f"^start.weights: .*{reason}"):
+            starts.find(StartConfig(weights=str(weights), architecture=architecture))
+
+
+def test_a_preset_chooses_among_the_networks_of_other_libraries(lite0):
+    for name in ("efficientnet_lite0", "efficientnet_pytorch/efficientnet-lite0"):
+        found = starts.find(StartConfig(weights=str(lite0), architecture=name))
+        assert found.record.source == "efficientnet_pytorch/efficientnet-lite0"
+    with pytest.raises(InvalidInput, match=r"holds the tensors of .*lite0.*, not of mobilenet_v2"):
+        starts.find(StartConfig(weights=str(lite0), architecture="mobilenet_v2"))
+
+
+def test_converted_weights_keep_the_numerics_of_their_source(tmp_path):
+    own = presets.load("efficientnet_lite0", num_classes=5)
+    theirs = convert.to_source("timm/tf_efficientnet_lite0", build(own).state_dict())
+    (tmp_path / "theirs.safetensors").write_bytes(to_bytes(theirs))
+    folder = tmp_path / "lite"
+    network = import_weights("timm/tf_efficientnet_lite0", tmp_path / "theirs.safetensors", folder)
+    assert network.numerics != own.numerics
+    found = starts.find(StartConfig(weights=str(folder / "model.safetensors")))
+    assert (found.architecture, found.record.source) == (network, "lite")
+
+
+@pytest.fixture
+def own_weights(tmp_path: Path) -> Path:
+    file = tmp_path / "own.safetensors"
+    file.write_bytes(to_bytes(build(presets.load("mnasnet_small", num_classes=4)).state_dict()))
+    return file
+
+
+def test_a_start_of_which_nothing_came_is_forgotten(opened, own_weights):
+    run = opened("undecided", f"start={own_weights}")
+    assert starts.kept(run).record.source == "mnasnet_small"
+    again = opened("undecided")
+    assert starts.kept(again) is None
+    assert not (again.folder / "start.json").exists()
+    assert "initial_weights" not in again.manifest
+
+
+def test_a_lost_copy_of_the_start_is_made_again_from_the_same_weights(opened, own_weights):
+    run = opened("careless", f"start={own_weights}")
+    before = starts.kept(run)
+    copy = starts.copy_path(run, before.name)
+    copy.unlink()
+    assert starts.kept(run).record == before.record
+    moved = changed(run.recipe, {"executor.checkpoints": str(own_weights.parent / "new")})
+    elsewhere = OpenRun(run.folder, moved)
+    assert starts.kept(elsewhere).record == before.record
+    copy.unlink()
+    other = build(presets.load("mnasnet_small", num_classes=5)).state_dict()
+    own_weights.write_bytes(to_bytes(other))
+    with pytest.raises(
+        InvalidInput, match=r"own.safetensors holds other .* set executor.checkpoints as"
+    ):
+        starts.kept(run)
+    own_weights.unlink()
+    with pytest.raises(InvalidInput, match=r"nor its source: start.weights: .*not found"):
+        starts.kept(run)
+    (run.folder / "start.json").unlink()
+    with pytest.raises(InvalidInput, match=r"start.json: not found, so the weights"):
+        starts.kept(run)
+
+
+def test_a_fork_has_the_start_of_its_run_or_one_of_its_own(opened, own_weights, lite0, tmp_path):
+    (published := tmp_path / "lite0.pth").write_bytes(lite0.read_bytes())
+    run = opened("forked", f"start={published}")
+    published.unlink()
+    assert run.recipe.data.mean == (127 / 255,) * 3
+    same = open_run(str(run.folder), fork="same")
+    assert starts.kept(same).record == starts.kept(run).record
+    assert same.recipe.data == run.recipe.data
+    other = open_run(str(run.folder), overrides=(f"start.weights={own_weights}",), fork="another")
+    assert starts.kept(other).record.source == "mnasnet_small"
+    fresh = open_run(str(run.folder), overrides=("start.weights=null",), fork="fresh")
+    assert starts.kept(fresh) is None
+    for fork in (other, fresh):
+        assert fork.recipe.data.mean is None
+
+
+def test_a_start_and_its_architecture_are_named_for_every_folder(
+    own_weights, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.json").write_text(
+        json.dumps(presets.load("mnasnet_small", num_classes=4).to_dict()), "utf-8"
+    )
+    given = StartConfig(weights=own_weights.name, architecture="net.json")
+    found = starts.absolute(given)
+    assert found == StartConfig(weights=str(own_weights), architecture=str(tmp_path / "net.json"))
+    assert starts.find(found).record.source == "net.json"
+
+
 def test_a_run_keeps_the_start_it_began_with(inherited, grown):
     saved = config.load(str(inherited.folder / "recipe.yaml"))
     assert saved.start.weights == str(grown.folder / "family")
@@ -115,30 +218,6 @@ def test_a_run_keeps_the_start_it_began_with(inherited, grown):
     assert found.classes == load_family(grown.folder / "family").classes
     with pytest.raises(InvalidInput, match=r"start.weights: must not change"):
         open_run(str(inherited.folder), overrides=("start.weights=null",))
-
-
-@pytest.fixture
-def small(tmp_path) -> Path:
-    file = tmp_path / "small.safetensors"
-    file.write_bytes(to_bytes(build(presets.load("mnasnet_small")).state_dict()))
-    return file
-
-
-def test_weights_that_nothing_was_trained_from_are_forgotten(opened, small):
-    first = opened("forgetful", f"start={small}")
-    assert starts.kept(first) is not None
-    again = opened("forgetful")
-    assert not (again.folder / "start.json").exists()
-    assert not again.manifest["initial_weights"]
-
-
-def test_initial_weights_that_are_gone_are_said_in_a_sentence(opened, small, tmp_path):
-    run = opened("moved", f"start={small}")
-    elsewhere = OpenRun(
-        run.folder, changed(run.recipe, {"executor.checkpoints": str(tmp_path / "new")})
-    )
-    with pytest.raises(InvalidInput, match=r"new/.*the initial weights of .* are not there; copy"):
-        starts.kept(elsewhere)
 
 
 def test_the_report_says_which_weights(inherited):
