@@ -79,7 +79,7 @@ def _recipe(base: Recipe, run: Path, source: str, overrides: Sequence[str]) -> T
         "data": {
             "source": source,
             "resolution": max(member.architecture.resolution for member in family),
-            "channels": base.data.channels,
+            **base.data.model_dump(mode="json", include={"channels", "mean", "std"}),
         },
         "train": base.train.model_dump(mode="json"),
         "executor": base.executor.model_dump(mode="json"),

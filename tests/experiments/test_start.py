@@ -15,6 +15,7 @@ from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
 from experiments.runs.recipe_changes import changed
 from experiments.stages.family import growing
+from experiments.studies.transfer import open_transfer
 from scaling.saved_family import load_family
 from search.study import finished, open_study
 from space import convert, presets
@@ -303,6 +304,7 @@ def test_images_are_normalised_as_the_recipe_says(opened):
     stages.run(run, ["search", "coefficients", "family"])
     given = load_family(run.folder / "family").preprocessing
     assert (given.mean, given.std) == (mean, std)
+    assert open_transfer(run.folder, "glyphs").recipe.data.normalisation == (mean, std)
     with pytest.raises(InvalidInput, match="mean and std: 3 numbers each"):
         opened("wrong", "data.mean=[0.5]", "data.std=[0.5]")
 
