@@ -228,9 +228,11 @@ class Estimator:
             low, middle, high = (_makespan(groups, place, workers) for place in range(3))
             return Range(low / doubt, middle, high * doubt)
 
-        def stage(name: str, groups: Sequence[tuple[int, Range]], size: int) -> StageEstimate:
-            here = elapsed(groups, self._workers)
-            shared = elapsed(groups, self._workers * machines)
+        def stage(
+            name: str, groups: Sequence[tuple[int, Range]], size: int, *, in_turn: bool = False
+        ) -> StageEstimate:
+            here = elapsed(groups, 1 if in_turn else self._workers)
+            shared = elapsed(groups, 1 if in_turn else self._workers * machines)
             return StageEstimate(name, sum(count for count, _ in groups), here, shared, size)
 
         search, fraction = recipe.search, recipe.search.data_fraction
@@ -240,6 +242,9 @@ class Estimator:
         trials = Range(*(search.trials * each).tolist())
         checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
         written = search.trials * _TRIAL_BYTES + _STORAGE_BYTES + checkpoint
+        if search.continue_finalists:
+            kept = fmean(cost(each).params for each in networks.drawn) * _PARAM_BYTES
+            written += round((search.trials + search.finalists) * kept)
         yield stage("search", [(search.trials, trials)], written)
 
         finals = sorted(self._training(networks.baselines, search.final_epochs, fraction))
@@ -252,7 +257,9 @@ class Estimator:
 
         weights = sum(cost(each).params for each in networks.families[1]) * _PARAM_BYTES
         members = list(self._member_jobs(networks, recipe))
-        yield stage("family", members, weights * _MEMBER_COPIES + _REPORT_BYTES)
+        written = weights * _MEMBER_COPIES + _REPORT_BYTES
+        # A growing member waits for the next smaller one (or for none, if `start` is nearer).
+        yield stage("family", members, written, in_turn=recipe.family.grow)
 
     def _member_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe

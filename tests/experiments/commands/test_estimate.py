@@ -11,6 +11,7 @@ from experiments import config
 from experiments.planning import estimate as estimating
 from experiments.planning import time_limit, training_speed
 from experiments.planning.estimate import Estimator, Range
+from experiments.runs.recipe_changes import changed
 from space import moves
 from space.architecture import Architecture
 from space.cost import cost
@@ -49,14 +50,14 @@ def estimator(recipe) -> Estimator:
 
 def exact(estimator: Estimator, seconds_per_mac: float) -> Estimator:
     """The same with a machine that takes time in proportion to MACs, and none to begin."""
-    changed = object.__new__(Estimator)
-    vars(changed).update(vars(estimator))
+    faster = object.__new__(Estimator)
+    vars(faster).update(vars(estimator))
     speeds = [
         speed._replace(train=speed.macs * seconds_per_mac, validation=1e-15, spread=0.0, start=0.0)
         for speed in estimator.speeds
     ]
-    changed.speeds = tuple(speeds)
-    return changed
+    faster.speeds = tuple(speeds)
+    return faster
 
 
 def test_it_measures_from_the_smallest_candidate_to_the_largest_member(estimator):
@@ -95,6 +96,17 @@ def test_several_machines_share_trainings_and_wait_for_the_longest(estimator):
     images = len(estimator.data.full_train) * estimator.recipe.family.epochs
     longest = max(middle) * images * 1e-9
     assert shared.stages[3].shared.middle == pytest.approx(longest)
+
+
+def test_members_that_grow_from_each_other_share_nothing(estimator, recipe):
+    growing = changed(recipe, {"family.grow": True, "search.continue_finalists": True})
+    fast = exact(estimator, 1e-9)
+    search, *_, family = fast.estimate(growing, machines=5).stages
+    assert family.shared == family.seconds
+    kept = (recipe.search.trials + recipe.search.finalists) * fmean(
+        4 * cost(each).params for each in estimator.networks.drawn
+    )
+    assert search.bytes - fast.estimate().stages[0].bytes == round(kept)
 
 
 def test_combinations_are_counted_as_they_are(estimator):
