@@ -34,6 +34,7 @@ from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
 from space.convert import IMAGENET, PixelStatistics
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
+from space.network import Network
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -66,6 +67,7 @@ class TrainingTask:
     kept: Kept = field(default_factory=Kept)
     replica: Replica = ALONE
     normalisation: PixelStatistics = IMAGENET
+    teacher: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,9 @@ class _Training:
             weights = None
             if config.class_weights == "balanced":
                 weights = balanced_weights(self._images.labels, task.num_classes).to(device)
-            self._learner = Learner(network, config, device, task.replica, pieces, weights)
+            self._learner = Learner(
+                network, config, device, task.replica, pieces, weights, task.teacher
+            )
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
         self._train_seconds = self._validation_seconds = 0.0

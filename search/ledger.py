@@ -5,7 +5,8 @@ user_attrs of a trial, all JSON:
   architecture  `Architecture.to_dict()`
   key           `Architecture.key`
   cost          {"macs", "params", "activations"} at the evaluated resolution
-  budget        {"epochs", "data_fraction", "resolution", "seed"}, the resolution in pixels
+  budget        {"epochs", "data_fraction", "resolution", "seed"}, the resolution in pixels; "start"
+                and "teacher" where the training run had them
   environment   {"host", "device", "torch", "python", "phiscale"}
   measurement   `Measurement`, with its epochs (once the trial has ended)
   seconds       wall-clock from ask to tell

@@ -22,7 +22,8 @@ class Budget:
     `data_fraction` of the training images; `resolution` in pixels, None for the architecture's
     own; `seed` orders the batches and draws the initial weights. `start` names the weights that
     the network inherits, None for fresh ones: two measurements of one network that start from
-    different weights never answer each other.
+    different weights never answer each other. `teacher` names the weights of the network whose
+    outputs it learns from, too, None for none.
 
     Example:
         >>> from space.evaluation import Budget
@@ -35,13 +36,16 @@ class Budget:
     resolution: int | None = None
     seed: int = 0
     start: str | None = None
+    teacher: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON, without `start` where weights are fresh."""
+        """The fields as JSON, without `start` and `teacher` where there are none."""
         fields = asdict(self)
-        if self.start is None:
-            del fields["start"]
-        return fields
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None or name not in ("start", "teacher")
+        }
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

@@ -95,6 +95,9 @@ class FamilyConfig(BudgetConfig):
     grow: bool = False
     """Whether each member starts from the trained weights of the next smaller one, or from the
     run's `start` where that is nearer in MACs, and its resolution grows last."""
+    teacher: Annotated[str, Field(pattern=r"^b\d{1,3}$")] | None = None
+    """Member, such as b3, whose outputs the others learn from besides the labels (knowledge
+    distillation). It is trained first."""
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()
@@ -119,6 +122,11 @@ class FamilyConfig(BudgetConfig):
     def _has_members(self) -> Self:
         if not self.phi and not self.targets:
             raise ValueError("needs at least one value in `phi` or in `targets`")
+        members = [f"b{number}" for number in range(len(self.targets or self.phi))]
+        if self.teacher is not None and self.teacher not in members:
+            raise ValueError(
+                f"teacher: must be a member, {members[0]} to {members[-1]}, but got {self.teacher}"
+            )
         if self.rule != "compound" and not self.targets:
             raise ValueError(f"rule: {self.rule!r} needs `targets`, because it has no φ")
         if self.cost != "latency" and any(target != int(target) for target in self.targets):

@@ -29,7 +29,7 @@ from space.convert import IMAGENET, PixelStatistics
 from space.evaluation import Budget, Job, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
 from space.inherit import inherit
-from space.network import build
+from space.network import Network, build
 from space.weights import to_bytes
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class TrainingEvaluator:
     The folder `checkpoints` holds unfinished runs; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
-    images, as `accuracy of class 0` and so on. `starts` are the weights that a budget's `start`
-    names, and `inherited share` in the details is the part of the parameters that came from them.
+    images, as `accuracy of class 0` and so on. `starts` are the weights that a budget's `start` and
+    `teacher` name; `inherited share` in the details is the part of the parameters that came from
+    the former.
     `threads` is explained in `machine.prepared`, `alone` in `train`. Several processes that train
     together each have their `replica`, and meet at the path `meeting`; the first reports and
     writes.
@@ -99,13 +100,14 @@ class TrainingEvaluator:
         if cuda_context.capture_failed() and cuda_context.is_replaceable():
             raise WorkerUnusable("a CUDA graph capture has failed in this process")
         try:
-            start = self._start(budget)
+            for name in (budget.start, budget.teacher):
+                self._initial(name)  # made again where it is missing, before processes meet
             device = machine.choose_device(self.device)
             with (
                 machine.prepared(self.threads),
                 distributed.process_group(self.replica, self.meeting, device),
             ):
-                trained = self._fitting(architecture, budget, start, report, device)
+                trained = self._fitting(architecture, budget, report, device)
         except TrainingFailed as failure:
             if isinstance(failure, OutOfMemory) and not self.split:
                 raise
@@ -122,14 +124,13 @@ class TrainingEvaluator:
         self,
         architecture: Architecture,
         budget: Budget,
-        start: InitialWeights | None,
         report: Report,
         device: torch.device,
     ) -> TrainingResult:
         """The training in as few pieces as fit."""
         pieces = 1
         while True:
-            trained = self._train(architecture, budget, start, report, device, pieces)
+            trained = self._train(architecture, budget, report, device, pieces)
             if trained.out_of_memory and not self.split:
                 raise OutOfMemory(trained.measurement.reason)
             smaller = self.config.batch_size // (2 * pieces)
@@ -153,12 +154,12 @@ class TrainingEvaluator:
         self,
         architecture: Architecture,
         budget: Budget,
-        start: InitialWeights | None,
         report: Report,
         device: torch.device,
         pieces: int,
     ) -> TrainingResult:
-        config = _growing(self.config, start, architecture) if start else self.config
+        start, teacher = self._initial(budget.start), self._initial(budget.teacher)
+        config = self.config if start is None else _growing(self.config, start, architecture)
         with network_errors("building the network"), initial_weights(budget.seed):
             network = build(architecture)
             if start is not None:
@@ -180,6 +181,7 @@ class TrainingEvaluator:
                 self.kept,
                 self.replica,
                 self.normalisation,
+                None if teacher is None else _trained_network(teacher),
             ),
             config,
             replace(budget, resolution=budget.resolution or architecture.resolution),
@@ -194,14 +196,14 @@ class TrainingEvaluator:
         details = trained.measurement.details | {"inherited share": inherited.share}
         return replace(trained, measurement=replace(trained.measurement, details=details))
 
-    def _start(self, budget: Budget) -> InitialWeights | None:
-        """The weights that a training run inherits; made again where they are missing."""
-        if budget.start is None:
+    def _initial(self, name: str | None) -> InitialWeights | None:
+        """The weights of that name; made again where they are missing."""
+        if name is None:
             return None
-        start = {each.name: each for each in self.starts}[budget.start]
-        if start.trained is not None:
-            self.restored(start.architecture, start.trained)
-        return start
+        weights = {each.name: each for each in self.starts}[name]
+        if weights.trained is not None:
+            self.restored(weights.architecture, weights.trained)
+        return weights
 
     def restored(self, architecture: Architecture, budget: Budget) -> Path | UPath:
         """Where the weights of a complete training run are (`weights_path`).
@@ -262,6 +264,12 @@ def training_id(architecture: Architecture, budget: Budget) -> str:
         budget = replace(budget, resolution=None)
     spent = hashlib.sha256(json.dumps(budget.to_dict()).encode()).hexdigest()
     return f"{architecture.key}-{spent[:16]}"
+
+
+def _trained_network(weights: InitialWeights) -> Network:
+    network = build(weights.architecture)
+    network.load_state_dict(load(weights.path.read_bytes()))
+    return network
 
 
 def _growing(config: TrainConfig, start: InitialWeights, target: Architecture) -> TrainConfig:

@@ -56,10 +56,12 @@ def run(context: StageContext) -> dict[str, Any]:
         log.remark(line)
     budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
     jobs, evaluate = family.jobs(budget), context.evaluator(final=True)
+    if context.recipe.family.teacher:
+        jobs = taught(jobs, context.recipe.family.teacher)
     if context.recipe.family.grow:
         jobs = growing(jobs, context.start.architecture if context.start else None)
-        trained = [evaluate.trained(job) for job in jobs]
-        evaluate = replace(evaluate, starts=(*evaluate.starts, *trained))
+    trained = [evaluate.trained(job) for job in jobs]
+    evaluate = replace(evaluate, starts=(*evaluate.starts, *trained))
     members = InOrder(jobs)
     together = context.recipe.family.processes
     context.record(
@@ -93,14 +95,29 @@ def _family(context: StageContext) -> PlannedFamily:
     )
 
 
+def taught(jobs: Sequence[Job], teacher: str) -> tuple[Job, ...]:
+    """Lets the members learn from the outputs of the member `teacher`, which is trained first."""
+    (best,) = (job for job in jobs if job.name == teacher)
+    name = training_id(best.architecture, best.budget)
+    return tuple(
+        job
+        if job is best
+        else replace(job, budget=replace(job.budget, teacher=name), after=teacher)
+        for job in jobs
+    )
+
+
 def growing(jobs: Sequence[Job], start: Architecture | None) -> tuple[Job, ...]:
     """Lets each member start from the next smaller one, or from the run's `start` if it is nearer.
 
-    The nearer one has the smaller ratio of MACs to the member's.
+    The nearer one has the smaller ratio of MACs to the member's. A teacher of others never grows.
     """
     grown: dict[str, Job] = {}
     below: Job | None = None
     for job in sorted(jobs, key=lambda job: cost(job.architecture).macs):
+        if any(other.after == job.name for other in jobs):  # the teacher, which comes first
+            grown[job.name] = job
+            continue
         if below is not None and below.architecture.key == job.architecture.key:
             job = replace(job, budget=below.budget, after=below.after)
         elif below is not None and (

@@ -19,6 +19,11 @@ from experiments.training.distributed import ALONE, Replica
 from experiments.training.half_weights import HalfWeights
 from experiments.training.optimizers import make_optimizer
 from space.blocks import Dropout
+from space.network import Network
+
+#: Temperature of knowledge distillation, and its part of the loss. Source: Touvron et al. 2021
+#: (DeiT), section 4, soft distillation: τ = 3, λ = 0.1.
+TEMPERATURE, DISTILLATION = 3.0, 0.1
 
 
 class Learner:
@@ -30,7 +35,8 @@ class Learner:
     tensor on the device, so that a captured step can be replayed. Replicas each see their share of
     a batch and take the whole batch's step. A batch in several `pieces`, whose gradients are added
     up, needs the memory of one piece, but batch norm then sees only a piece at a time. The loss of
-    an image is multiplied by its class's of `class_weights` (classes).
+    an image is multiplied by its class's of `class_weights` (classes). The network also learns from
+    the outputs of a trained `teacher` for the same images, enlarged to its resolution.
     """
 
     def __init__(
@@ -41,8 +47,10 @@ class Learner:
         replica: Replica = ALONE,
         pieces: int = 1,
         class_weights: Tensor | None = None,
+        teacher: Network | None = None,
     ) -> None:
         self._class_weights = class_weights
+        self._teacher = teacher and teacher.to(device).eval()
         self.network = distributed.with_synchronized_norms(network.to(device), replica, device)
         accelerate(self.network, device)
         self._averaged = copy.deepcopy(self.network) if config.ema_decay else self.network
@@ -74,6 +82,16 @@ class Learner:
             logits, targets, weights, label_smoothing=smoothing, reduction="none"
         ).mean()
 
+    @torch.no_grad()
+    def _taught(self, teacher: Network, images: Tensor) -> Tensor:
+        """What the teacher puts out for the images, at its own resolution."""
+        side = teacher.architecture.resolution
+        if images.shape[-1] != side:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        with mixed_precision(self._device):
+            logits: Tensor = teacher(images)
+        return logits.float()
+
     @property
     def averaged(self) -> nn.Module:
         """The network whose accuracy is measured."""
@@ -103,7 +121,11 @@ class Learner:
                 self._norms.blend(number)
                 with mixed_precision(self._device):
                     logits = self._call(some)
-                loss = self._loss(logits.float(), wanted) * (len(some) / len(images))
+                loss = self._loss(logits.float(), wanted)
+                if self._teacher is not None:
+                    taught = _distillation(logits.float(), self._taught(self._teacher, some))
+                    loss = loss.lerp(taught, DISTILLATION)
+                loss = loss * (len(some) / len(images))
                 loss.backward()  # type: ignore[no-untyped-call]
                 if self._half_weights is not None:
                     self._half_weights.collect()
@@ -221,6 +243,17 @@ def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
         if isinstance(module, Dropout):
             module.generator = generator
     return generator
+
+
+def _distillation(logits: Tensor, taught: Tensor) -> Tensor:
+    """The mean divergence from the teacher's softened probabilities to the network's.
+
+    Times the square of the temperature, so that its gradients do not shrink with it (Hinton et al.
+    2015, section 2).
+    """
+    own, theirs = ((each / TEMPERATURE).log_softmax(1) for each in (logits, taught))
+    divergence = F.kl_div(own, theirs, reduction="batchmean", log_target=True)
+    return divergence * TEMPERATURE**2
 
 
 def _by_type(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -252,6 +252,17 @@ def test_members_and_finalists_go_on_from_smaller_and_shorter_training_runs(grow
     assert len(kept) == len(searched) + 1  # no training run was repeated
 
 
+def test_a_teacher_is_trained_first_and_the_others_learn_from_it(opened):
+    run = opened("taught", "family.teacher=b1", "family.grow=true")
+    stages.run(run, ["search", "coefficients", "family"])
+    first, second = recorded(run, "family")
+    assert [first["job"], second["job"]] == ["b1", "b0"]
+    assert first["budget"].keys().isdisjoint({"start", "teacher"})
+    assert second["budget"]["teacher"].startswith(first["key"])
+    with pytest.raises(InvalidInput, match=r"family.*teacher: must be a member, b0 to b1"):
+        opened("wrong teacher", "family.teacher=b7")
+
+
 def test_a_grown_family_is_written_again_without_its_removed_weights(grown):
     kept = grown.folder / "checkpoints" / "weights"
     before = {path.name: load_file(path) for path in kept.iterdir()}

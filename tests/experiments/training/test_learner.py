@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,3 +70,19 @@ def test_class_weights_multiply_the_loss_of_an_image(pieces: int) -> None:
     found = learns.step(images, labels).item()
     assert found == pytest.approx(smooth.mean().item(), rel=1e-5)
     assert found != pytest.approx(losses.mean().item(), rel=1e-3)
+
+
+def test_a_taught_network_learns_from_softened_outputs_at_the_teachers_resolution() -> None:
+    torch.manual_seed(0)
+    small = presets.load("mnasnet_small", num_classes=10)
+    network, teacher = build(small).eval(), build(replace(small, resolution=48)).eval()
+    images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
+    enlarged = F.interpolate(images, (48, 48), mode="bilinear", antialias=True)
+    theirs, own = (teacher(enlarged) / 3).softmax(1), (network(images) / 3).softmax(1)
+    divergence = (theirs * (theirs / own).log()).sum(1).mean()
+    labelled = F.cross_entropy(network(images), labels, label_smoothing=0.1)
+    expected = 0.9 * labelled + 0.1 * 9 * divergence
+    learns = Learner(network, TrainConfig(), torch.device("cpu"), teacher=teacher)
+    learns.turn_to(0.01)
+    assert learns.step(images, labels).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
