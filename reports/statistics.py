@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from scaling.comparison import wilson
+from scaling.intervals import wilson
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -169,15 +168,3 @@ def half_widths(accuracies: Sequence[Sequence[float]], level: float = 0.95) -> t
     deviation = math.sqrt(sum(float(((row - row.mean()) ** 2).sum()) for row in rows) / freedom)
     width = float(t.ppf((1 + level) / 2, freedom)) * deviation
     return tuple(width / math.sqrt(len(row)) for row in rows)
-
-
-def wilson(accuracy: float, images: int, level: float = 0.95) -> tuple[float, float]:
-    """The binomial interval of an accuracy measured on `images` images (Wilson 1927).
-
-    It covers the choice of images alone, not the variation between training runs.
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre = accuracy + z**2 / (2 * images)
-    spread = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
-    scale = 1 + z**2 / images
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -27,8 +27,8 @@ class Budget:
 
     Example:
         >>> from space.evaluation import Budget
-        >>> Budget(epochs=5, data_fraction=0.5)
-        Budget(epochs=5, data_fraction=0.5, resolution=None, seed=0, start=None)
+        >>> Budget(epochs=5, data_fraction=0.5).to_dict()
+        {'epochs': 5, 'data_fraction': 0.5, 'resolution': None, 'seed': 0}
     """
 
     epochs: int

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaling.comparison import wilson
 from scaling.formats import ARCHITECTURE, Portable, full_name, onnx, render
+from scaling.intervals import wilson
 from scaling.saved_family import FamilyRecord, MemberRecord
 from space.architecture import Architecture
 from space.validation import InvalidInput

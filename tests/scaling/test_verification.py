@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from scaling import comparison
+from scaling import intervals
 from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_again, export_member, quantise, write_family
 from scaling.family import family_at
@@ -284,7 +284,7 @@ def test_measured_latency_is_in_the_card(family: Path) -> None:
     [(0.5, 10, 0.2366, 0.7634), (0.0, 20, 0.0, 0.1611), (1.0, 20, 0.8389, 1.0)],
 )
 def test_intervals_are_wilsons(right: float, images: int, low: float, high: float) -> None:
-    assert comparison.wilson(right, images) == pytest.approx((low, high), abs=1e-4)
+    assert intervals.wilson(right, images) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_numbers_and_not_images_is_what_formats_are_given(exported: Path) -> None:
