@@ -136,7 +136,7 @@ def draft(
         finest = max((each.resolution for each in near), default=0)
         near = [each for each in near if each.resolution == finest]
     network = min(near or offers, key=lambda each: _distance(each, budget))
-    _check_reach(network, offers, budget, survey)
+    _check_reach(network, offers, budget, survey, start)
     grid = _coefficient_grid(_typical(survey, network, budget))
     scale = _scale(gpu, start)
     text = _text(survey, network, budget, scale, grid, device=device, name=name, start=start)
@@ -253,7 +253,11 @@ def _distance(network: SpaceOffer, budget: int) -> float:
 
 
 def _check_reach(
-    network: SpaceOffer, offers: list[SpaceOffer], budget: int, survey: Survey
+    network: SpaceOffer,
+    offers: list[SpaceOffer],
+    budget: int,
+    survey: Survey,
+    start: DraftStart | None,
 ) -> None:
     """Raises `InvalidInput` where the space has no network within the bounds."""
     bounds = Bounds(macs=(_least(budget), budget))
@@ -261,8 +265,9 @@ def _check_reach(
     candidates = Candidates(space, Objective(target=budget, bounds=bounds))
     if len(candidates.sample(1, np.random.default_rng(0))) == 0:
         least, most = min(each.low for each in offers), max(each.high for each in offers)
+        lacking = f"the space around {start.name} has no" if start else "no shipped space has a"
         raise InvalidInput(
-            f"--budget {written(budget)}: no shipped space has a network of "
+            f"--budget {written(budget)}: {lacking} network of "
             f"{written(_least(budget))} to {written(budget)} MACs for images of "
             f"{survey.sides.median} pixels; choose a budget between about "
             f"{short(_rounded(least))} and {short(_rounded(most))}"
@@ -304,7 +309,7 @@ def _text(
         facts="\n".join(f"# {line}" for line in facts(survey)),
         name=_quoted(name),
         source=_quoted(survey.path),
-        space=network.space,
+        space=_quoted(network.space) if start else network.space,
         resolution=network.resolution,
         channels=1 if survey.grey else 3,
         max_bad=_max_bad(survey),

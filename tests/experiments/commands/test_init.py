@@ -88,7 +88,8 @@ def test_what_it_writes_runs(format_, sources, phiscale, tmp_path):
 
 def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     network = presets.load("mnasnet_small")
-    weights, recipe = tmp_path / "small.safetensors", tmp_path / "pets.yaml"
+    folder = tmp_path / "cats: 1 # dogs"  # which YAML takes for something else without quotes
+    weights, recipe = tmp_path / "small.safetensors", folder / "pets.yaml"
     weights.write_bytes(to_bytes(build(network).state_dict()))
     start = ("--start", weights, "--architecture", "mnasnet_small")
     said = phiscale("init", sources["folder"], "--budget=600K", "--out", recipe, *start)
@@ -102,7 +103,7 @@ def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["family"]["origin"]["start"]["source"] == "mnasnet_small"
-    again = phiscale("init", sources["folder"], "--out", tmp_path / "pets.yaml", *start)
+    again = phiscale("init", sources["folder"], "--out", recipe, *start)
     assert (again.status, "already exists" in again.err) == (2, True)
 
 
@@ -112,7 +113,7 @@ def test_what_it_refuses_leaves_no_file(sources, phiscale, tmp_path):
     recipe, start = tmp_path / "out" / "pets.yaml", ("--start", weights)
     said = phiscale("init", sources["folder"], "--budget=1", "--out", recipe, *start)
     assert said.status == 2
-    assert "--budget 1: " in said.err
+    assert "--budget 1: the space around mnasnet_small has no network" in said.err
     assert not list(tmp_path.glob("out/*"))
     said = phiscale("init", sources["folder"], "--out", recipe, "--architecture", "mnasnet_small")
     assert (said.status, "--architecture: names the network of --start" in said.err) == (2, True)
