@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from experiments.progress import log
 from experiments.stages.context import StageContext, StudyName
 from scaling import rules
 from scaling.family import PlannedFamily, family_for
@@ -14,13 +15,15 @@ from space import presets
 from space.architecture import Architecture
 from space.cost import cost
 from space.evaluation import Job
+from space.validation import InvalidInput
 
 
 def train(context: StageContext, family: PlannedFamily) -> list[dict[str, Any]]:
     """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
 
-    Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason
-    and stops nothing.
+    Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason,
+    one that a rule cannot make is left out with a remark, and neither stops anything. Rivals start
+    from the run's `start`, if it has one, and never from each other.
     """
     jobs = tuple(_jobs(context, family))
     trained = InOrder(jobs)
@@ -48,14 +51,18 @@ def _jobs(context: StageContext, family: PlannedFamily) -> Iterator[Job]:
         if name in presets.names():
             yield Job(name, _fitted(name, context), budget)
             continue
-        rivals = family_for(
-            baseline,
-            family.coefficients,
-            [member.cost.macs for member in grown],
-            rule=rules.load(name, family.coefficients),
-            multiple=settings.multiple,
-        )
-        for member, rival in zip(grown, rivals.members, strict=True):
+        for member in grown:
+            try:
+                (rival,) = family_for(
+                    baseline,
+                    family.coefficients,
+                    [member.cost.macs],
+                    rule=rules.load(name, family.coefficients),
+                    multiple=settings.multiple,
+                ).members
+            except InvalidInput as error:  # the rule reaches no such cost
+                log.remark(f"no rival {name} {member.name}: {error}")
+                continue
             yield Job(f"{name} {member.name}", rival.architecture, budget)
 
 
