@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports.load import Run, Trial
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 _TRIALS = names(
     "study trial job state reward accuracy low high loss macs params activations resolution epochs "
-    "epochs_trained data_fraction seed train_seconds validation_seconds seconds peak_memory images "
-    "device answered_from retries pieces rejected reason key"
+    "epochs_trained data_fraction seed start inherited train_seconds validation_seconds seconds "
+    "peak_memory images device answered_from retries pieces rejected reason key"
 )
 _OWN = names("study job state seconds answered_from retries rejected key")
 _MEASURED = names("loss train_seconds validation_seconds peak_memory reason")
@@ -41,13 +42,14 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     return {
         **{name: getattr(trial, name) for name in _OWN},
         **{name: trial.cost.get(name) for name in ("macs", "params", "activations")},
-        **{name: budget.get(name) for name in ("epochs", "data_fraction", "seed")},
+        **{name: budget.get(name) for name in ("epochs", "data_fraction", "seed", "start")},
         **{name: measured.get(name) for name in _MEASURED},
         **interval(measured.get("accuracy"), measured.get("images")),
         "trial": trial.number,
         "reward": reward if trial.study in ("search", "finalists") else None,
         "resolution": budget.get("resolution") or trial.architecture.get("resolution"),
         "epochs_trained": len(measured.get("epochs", ())),
+        "inherited": _details(trial).get("inherited share"),
         "device": trial.environment.get("device"),
         "pieces": _pieces(trial),
     }
@@ -55,7 +57,11 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
 
 def _pieces(trial: Trial) -> int:
     """The number of parts that batches were split into because they did not fit in memory."""
-    return int((trial.measurement.get("details") or {}).get("pieces of a batch", 1))
+    return int(_details(trial).get("pieces of a batch", 1))
+
+
+def _details(trial: Trial) -> Mapping[str, float]:
+    return trial.measurement.get("details") or {}
 
 
 def searched(trials: pd.DataFrame, *states: str) -> pd.DataFrame:

@@ -33,6 +33,12 @@ HELD_OUT, TEST = 600, 2000
 CLASSES = list("ABCDEFGHIJ")
 START = datetime(2026, 1, 2, 3, 4, 5)
 
+#: What trial 13 has: batches in pieces, and weights to start from.
+UNUSUAL: dict[str, Any] = {
+    "details": {"pieces of a batch": 4.0, "inherited share": 0.5},
+    "weights": "e0a32e1a1fee5a57",
+}
+
 
 def accuracy(architecture: Architecture, epochs: int, noise: float = 0.0) -> float:
     """Rises with MACs, with 5-pixel kernels and squeeze-and-excite, and with training."""
@@ -61,6 +67,7 @@ def recorded(
     params: dict[str, Any] | None = None,
     distributions: dict[str, Any] | None = None,
     details: dict[str, float] | None = None,
+    weights: str | None = None,
     **attributes: Any,
 ) -> FrozenTrial:
     """One trial with the attributes that a real one has."""
@@ -101,7 +108,8 @@ def recorded(
             "architecture": architecture.to_dict(),
             "key": architecture.key,
             "cost": price._asdict(),
-            "budget": {"epochs": epochs, "data_fraction": 1.0, "resolution": None, "seed": 7},
+            "budget": {"epochs": epochs, "data_fraction": 1.0, "resolution": None, "seed": 7}
+            | ({"start": weights} if weights else {}),
             "measurement": measurement,
             "environment": {"device": "cpu", "torch": "2.13.0", "python": "3.11.2"},
             "seconds": seconds * made + 0.5,
@@ -142,7 +150,7 @@ def search_trials(space: Space, count: int) -> list[FrozenTrial]:
                 rejected=draw.randrange(4),
                 **extra,
                 **({"retries": 1} if number == 12 else {}),
-                **({"details": {"pieces of a batch": 4.0}} if number == 13 else {}),
+                **(UNUSUAL if number == 13 else {}),
             )
         )
     return made
