@@ -9,7 +9,7 @@ from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import print_json, print_rows
 from experiments.studies.recipes import StudyRecipe
 from space import choices, presets
-from space.cost import cost
+from space.cost import Cost, cost
 
 
 def list_presets(as_json: AsJson = False) -> None:
@@ -22,8 +22,8 @@ def list_presets(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     headers = ("preset", "resolution", "MACs (multiply–adds)", "parameters", "activations")
-    cells = [[name, *(f"{n:,}" for n in counts)] for name, *counts in (r.values() for r in rows)]
-    print_rows(headers, cells)
+    counts = ("resolution", *Cost._fields)
+    print_rows(headers, [[row["name"], *(f"{row[name]:,}" for name in counts)] for row in rows])
 
 
 def list_spaces(as_json: AsJson = False) -> None:

@@ -60,7 +60,8 @@ def _show_lookup(baseline: dict[str, Any], lookup: dict[str, Any]) -> None:
         counted += f", {lookup['extrapolated']} of them outside the range of recorded costs"
     if not expected["recorded"]:
         counted += f"; the baseline is {expected['changes']} choices from the nearest record"
-        counted += ", and EXTRAPOLATED: do not trust it" * expected["extrapolated"]
+        if expected["extrapolated"]:
+            counted += ", and EXTRAPOLATED: do not trust it"
     say(f"trials        {counted}")
     if reference := lookup["reference"]:
         gain = 100 * (expected["accuracy"] - reference["accuracy"])

@@ -75,7 +75,7 @@ def cut(architecture: Architecture) -> tuple[list[str], dict[str, str], list[lis
 def _row(block: Block, fields: list[str]) -> str:
     values = [getattr(block, field) for field in fields]
     texts = [_literal(_FOUND.get(value, value)) for value in values]
-    return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
 
 
 def _literal(value: object) -> str:
