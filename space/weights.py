@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,8 @@ def _checkpoint(path: Path) -> Any:
                 "run code from the file; save its weights alone: torch.save(model.state_dict(), …)"
             ) from None
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to run what is in the file
+            reason = "it is no checkpoint of PyTorch's"
         printable = "".join(character for character in reason if character.isprintable())
         raise InvalidInput(f"{path}: no weights can be read from it: {printable}") from None
 

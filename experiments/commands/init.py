@@ -123,9 +123,9 @@ def _draft_start(weights: str, architecture: str | None, recipe: Path, force: bo
     from experiments.runs.start import absolute, find
     from space.around import space_around
 
-    given = absolute(StartConfig(weights=weights, architecture=architecture))
+    given = StartConfig(weights=weights, architecture=architecture)
+    start, given = find(given), absolute(given)
     assert given.weights is not None
-    start = find(given)
     space = recipe.with_name(f"{recipe.stem}-space.yaml")
     _refuse_overwriting(space, force)
     name = start.record.source

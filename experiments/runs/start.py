@@ -78,6 +78,8 @@ def find(settings: StartConfig) -> Start:
         return _found(settings.weights, settings.architecture)
     except InvalidInput as error:
         raise InvalidInput(f"start.weights: {error}") from None
+    except OSError as error:  # such as a name that is too long
+        raise InvalidInput(f"start.weights: {settings.weights:.80}: {error.strerror}") from None
 
 
 def _found(weights: str, architecture: str | None) -> Start:

@@ -56,10 +56,11 @@ def test_a_file_that_is_not_there_or_damaged_is_refused(tmp_path, name):
     path = tmp_path / name
     with pytest.raises(InvalidInput, match="no weights can be read"):
         read_weights(path)
-    for content in (b"", b"\xff" * 64):
+    for content in (b"", b"\xff" * 64, b"# name: value"):
         path.write_bytes(content)
-        with pytest.raises(InvalidInput, match="no weights can be read"):
+        with pytest.raises(InvalidInput, match="no weights can be read") as refused:
             read_weights(path)
+        assert "weights_only" not in str(refused.value)  # torch's advice: run the file
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}])
