@@ -268,10 +268,25 @@ class Estimator:
         settings = recipe.family
         product = 1 + recipe.coefficients.tolerance / recipe.coefficients.factor
         powers = [0.0] * len(settings.targets) or [abs(phi) for phi in settings.phi]
-        for phi, versions in zip(powers, zip(*networks.families, strict=True), strict=True):
+        members = zip(*networks.families, strict=True)
+        for number, (phi, versions) in enumerate(zip(powers, members, strict=True)):
             seconds = self._training(versions, settings.epochs, settings.data_fraction, final=True)
+            if settings.teacher not in (None, f"b{number}"):
+                taught = self._teaching(networks, recipe)
+                seconds = [own + more for own, more in zip(seconds, taught, strict=True)]
             low, middle, high = sorted(seconds)
             yield 1, Range(low / product**phi, middle, high * product**phi)
+
+    def _teaching(self, networks: ExpectedNetworks, recipe: Recipe) -> list[float]:
+        """Seconds in which the teacher looks at a member's training images, as in validation."""
+        settings, data = recipe.family, self.data
+        assert settings.teacher is not None
+        place = int(settings.teacher.removeprefix("b"))
+        images = len(data.full_train if self.recipe.data.return_held_out else data.train)
+        looks = settings.epochs * settings.data_fraction * images
+        known = [(speed.macs, speed.validation) for speed in self.speeds]
+        teachers = [cost(family[place]).macs for family in networks.families]
+        return [looks * _interpolated(macs, known) for macs in teachers]
 
     def _coefficient_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe

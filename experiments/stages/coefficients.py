@@ -114,7 +114,7 @@ def _repeated(context: StageContext) -> float | None:
     for trial in _searched(context):
         found = trial.user_attrs
         budget = found["budget"]
-        key = (found["key"], budget["epochs"], budget["data_fraction"])
+        key = (found["key"], budget["epochs"], budget["data_fraction"], budget.get("start"))
         groups[key][budget["seed"]] = found["measurement"]["accuracy"]
     repeated = [list(each.values()) for each in groups.values() if len(each) > 1]
     freedom = sum(len(each) - 1 for each in repeated)

@@ -109,6 +109,19 @@ def test_members_that_grow_from_each_other_share_nothing(estimator, recipe):
     assert search.bytes - fast.estimate().stages[0].bytes == round(kept)
 
 
+def test_a_teacher_looks_at_the_images_of_the_others(estimator, recipe):
+    fast = exact(estimator, 1e-9)
+    fast.speeds = tuple(each._replace(validation=each.macs * 1e-10) for each in fast.speeds)
+    alone, taught = (
+        fast.estimate(changed(recipe, {"family.teacher": teacher})).stages[3].seconds
+        for teacher in (None, "b1")
+    )
+    teachers = [cost(family[1]).macs for family in estimator.networks.families]
+    looks = recipe.family.epochs * len(estimator.data.full_train) * (len(recipe.family.phi) - 1)
+    more = (taught.middle - alone.middle) / (looks * 1e-10)
+    assert min(teachers) <= more <= max(teachers)
+
+
 def test_combinations_are_counted_as_they_are(estimator):
     found = estimator.estimate()
     candidates = estimator.networks.candidates
