@@ -72,6 +72,12 @@ class Recipe(Common):
         return self
 
     @model_validator(mode="after")
+    def _start_is_used(self) -> Self:
+        if self.evaluator.kind == "records" and self.start.weights is not None:
+            raise ValueError("start.weights: must be none, because `records` train no networks")
+        return self
+
+    @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
         if self.objective.pareto and self.search.pruner.kind != "none":
             raise ValueError(

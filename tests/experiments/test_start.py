@@ -148,6 +148,11 @@ def own_weights(tmp_path: Path) -> Path:
     return file
 
 
+def test_what_is_looked_up_starts_from_nothing(own_weights):
+    with pytest.raises(InvalidInput, match=r"start\.weights: must be none, because `records`"):
+        config.load("accel-nasbench", (f"start={own_weights}",))
+
+
 def test_a_start_of_which_nothing_came_is_forgotten(opened, own_weights):
     run = opened("undecided", f"start={own_weights}")
     assert starts.kept(run).record.source == "mnasnet_small"
