@@ -102,8 +102,6 @@ def _own_module(name: str, pixels: int, as_json: bool) -> None:
     channels = in_channels(module)
     try:
         found = module_cost(module, pixels, channels)
-    except InvalidInput:
-        raise
     except Exception as error:  # whatever the module raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InvalidInput(

@@ -1,7 +1,6 @@
 """`phiscale cost FILE.py:CLASS` counts a user's own module, and says what is wrong with it."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -115,12 +114,3 @@ def test_a_mistake_is_a_sentence_and_status_2(phiscale, own, name, message, monk
     assert message in said.err
     assert "Traceback" not in said.err
     assert said.out == ""
-
-
-def test_a_missing_fvcore_is_named_with_how_to_install_it(phiscale, own, monkeypatch):
-    for name in ("fvcore", "fvcore.nn"):
-        monkeypatch.setitem(sys.modules, name, None)
-    said = phiscale("cost", f"{own}:Net", "--resolution", "8")
-    assert said.status == 2
-    assert "needs the package fvcore" in said.err
-    assert "pip install fvcore" in said.err
