@@ -86,7 +86,7 @@ _CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 64, 64, 0.5)
 _GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 256, 224, 1.0)
 #: From a published network: what is inherited need not be learned (measured: Lite0 on 2,761 photos
 #: reached 80.6 % after 4 epochs, and from fresh weights 34 %).
-_CPU_FINE_TUNING = _TrainingScale(10_000, 16, 4, 30_000, (8, 20), 3, 32, 224, 0.5)
+_CPU_FINE_TUNING = _TrainingScale(10_000, 16, 4, 30_000, (8, 20), 2, 32, 224, 0.5)
 _GPU_FINE_TUNING = _TrainingScale(50_000, 100, 10, 800_000, (10, 50), 4, 64, 224, 1.0)
 
 
