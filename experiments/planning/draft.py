@@ -328,7 +328,6 @@ def _text(
         finalists=3 if start else 5,
         start=_start_text(start),
         fine_tuning=_FINE_TUNING if start else "",
-        grow="\n  grow: true  # each member starts from the next smaller one" if start else "",
         step=grid.step,
         tolerance=grid.tolerance,
         candidates=grid.candidates,
@@ -468,7 +467,7 @@ coefficients:
 # Stage 3: the family, one member per cost; the first is the budget itself.
 family:
   targets: [{targets}]
-  epochs: {family_epochs}{grow}
+  epochs: {family_epochs}
 
 executor:
   device: {device}  # auto uses a GPU if there is one
