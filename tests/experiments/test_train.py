@@ -279,16 +279,26 @@ def test_an_augmented_training_repeats_itself_and_continues(
     assert_same(run(built(seed=7), config=config, checkpoint=path), whole)
 
 
-def test_a_training_grows_to_the_networks_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("resolution", "first", "expected"),
+    [
+        (18, 0.5, [10, 14, 18]),
+        (24, 0.5, [12, 16, 24]),  # as even or odd on the way as at the end
+        (17, 16 / 17, [17, 17, 17]),  # 16 pixels pad otherwise: no network may learn for them
+    ],
+)
+def test_a_training_grows_to_the_networks_resolution(
+    monkeypatch: pytest.MonkeyPatch, resolution: int, first: float, expected: list[int]
+) -> None:
     seen = []
     step = Learner.step
     monkeypatch.setattr(
         Learner, "step", lambda self, x, y: seen.append(x.shape[2]) or step(self, x, y)
     )
-    config = CONFIG.model_copy(update={"resolutions": (0.5, 1.0), "batch_size": 64})
-    on = task(resolution=18)
-    measured = run(on=on, config=config, budget=Budget(epochs=3, resolution=18)).measurement
-    assert seen == [8, 12, 18]  # multiples of 4 pixels on the way
+    config = CONFIG.model_copy(update={"resolutions": (first, 1.0), "batch_size": 64})
+    on, budget = task(resolution=resolution), Budget(epochs=3, resolution=resolution)
+    measured = run(on=on, config=config, budget=budget).measurement
+    assert seen == expected
     assert measured.status is Status.COMPLETE
 
 
