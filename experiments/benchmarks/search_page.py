@@ -299,7 +299,7 @@ def _fidelity() -> Iterator[str]:
         ]
     )
     for name, tau in fidelity.correlations(found).items():
-        shown = f"a training of {fidelity.PROXY_EPOCHS} epochs (the proxy)"
+        shown = f"a training run of {fidelity.PROXY_EPOCHS} epochs (the proxy)"
         yield _row([shown if name == "proxy" else name, f"{tau:.2f}"])
     yield ""
     best = f"one of the best {fidelity.BEST} is trained"

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from experiments.commands.own_module import in_channels, is_own_module, load_module
-from experiments.commands.resolve import completed, load_architecture
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
+from experiments.runs.resolve import completed, load_architecture
 from space import presets
 from space.architecture import Architecture
 from space.cost import Cost, parts

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from experiments.commands.resolve import load_architecture
 from experiments.commands.shared_options import AsJson, Network, Resolution
 from experiments.commands.terminal import out, print_json, say
+from experiments.runs.resolve import load_architecture
 from reports.formatting import count
 from space.architecture import Architecture, Skip, Stage
 from space.cost import Cost, cost, parts

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.resolve import existing_family, find_family, load_architecture
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import print_json, print_rows, say
 from experiments.progress import log
+from experiments.runs.resolve import existing_family, find_family, load_architecture
 from experiments.studies.recipes import is_json
 from space.validation import InvalidInput, one_of
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.resolve import find_family, load_architecture
 from experiments.commands.shared_options import AsJson, Resolution
 from experiments.commands.terminal import err, out, print_json, print_rows, say, shown, wrote
+from experiments.runs.resolve import find_family, load_architecture
 from scaling.saved_family import ARCHITECTURE, SavedFamily, load_family
 from space import choices
 from space.validation import InvalidInput

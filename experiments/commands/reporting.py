@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.resolve import existing_run, find_run
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, print_json, say, wrote
 from experiments.runs.opening import open_run
+from experiments.runs.resolve import existing_run, find_run
 from reports import figure_style, figures, search_figures, trial_tables
 from reports.load import load
 from space.validation import InvalidInput, one_of

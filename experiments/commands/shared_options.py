@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.resolve import complete_run, complete_set, complete_target, completed
+from experiments.runs.resolve import complete_run, complete_set, complete_target, completed
 from space import presets
 
 Target = Annotated[

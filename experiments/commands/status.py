@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from experiments.commands.resolve import RUNS, existing_folder, runs_in
 from experiments.commands.running import command_of
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import out, print_json, print_rows, say, shown, typed
@@ -18,6 +17,7 @@ from experiments.config import Recipe
 from experiments.progress import log
 from experiments.progress.time_left import Done, Left, left
 from experiments.runs.folder import RecipeFolder
+from experiments.runs.resolve import RUNS, existing_folder, runs_in
 from reports.formatting import count, duration, number, percent, printable
 from reports.load import Run as Loaded
 from reports.load import Trial, load

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.resolve import existing_run
 from experiments.commands.running import carrying_out
 from experiments.commands.shared_options import AsJson, Quiet, RunFolder, Set, TakeOver
 from experiments.commands.terminal import out, print_json, print_rows, shown, wrote
+from experiments.runs.resolve import existing_run
 from reports.formatting import count, percent
 from reports.schema import rows
 

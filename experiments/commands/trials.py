@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.resolve import existing_folder, existing_run
 from experiments.commands.shared_options import AsJson, RunFolder
 from experiments.commands.terminal import err, out, print_json, print_rows, say, shown
+from experiments.runs.resolve import existing_folder, existing_run
 from reports.formatting import count, duration, percent, printable
 from reports.load import Run as Loaded
 from reports.load import Trial, load

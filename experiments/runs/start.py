@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.commands.resolve import (
+from experiments.config import StartConfig
+from experiments.progress import log
+from experiments.runs.folder import KEPT_START, OpenRun, RecipeFolder
+from experiments.runs.resolve import (
     existing_family,
     find_family,
     find_run,
     load_architecture,
 )
-from experiments.config import StartConfig
-from experiments.progress import log
-from experiments.runs.folder import KEPT_START, OpenRun, RecipeFolder
 from scaling.saved_family import ARCHITECTURE, WEIGHTS, SavedMember, StartRecord, load_family
 from space import convert, presets
 from space.architecture import Architecture

@@ -379,7 +379,7 @@ def test_any_network_can_inherit_from_any_other(source, target):
     assert all(torch.equal(again.weights[key], tensor) for key, tensor in inherited.weights.items())
 
 
-def test_classes_are_matched_by_name_or_start_fresh():
+def test_classes_are_matched_by_name_or_start_at_zero():
     source = replace(RESIDUAL, num_classes=3)
     target = replace(RESIDUAL, num_classes=4)
     weights = trained(source).state_dict()
@@ -389,9 +389,11 @@ def test_classes_are_matched_by_name_or_start_fresh():
     assert torch.equal(found[0], expected[2])
     assert torch.equal(found[2], expected[0])
     assert named.weights["classifier.bias"][0] == weights["classifier.bias"][2]
-    assert "classes: 2 of 4 are new to the source, and start fresh" in named.notes
-    fresh = inherit(weights, source, target)
-    assert not torch.isin(fresh.weights["classifier.weight"], expected).any()
+    assert "classes: 2 of 4 are new to the source, and start at zero" in named.notes
+    for kind in ("weight", "bias"):
+        assert not named.weights[f"classifier.{kind}"][[1, 3]].any()
+    unnamed = inherit(weights, source, target)
+    assert not unnamed.weights["classifier.weight"].any()
 
 
 def test_a_grey_image_is_seen_as_a_grey_image_in_colour():

@@ -212,7 +212,7 @@ def test_a_runs_name_means_its_trained_members_in_every_command(run, pictures, f
 def test_a_member_that_is_not_there_is_named_with_those_that_are(monkeypatch):
     assert "did you mean 'b0'" in str(invoke("predict", "pets:b1", "x.png").exception)
     record = SimpleNamespace(members=[SimpleNamespace(name="b0"), SimpleNamespace(name="b1")])
-    monkeypatch.setattr("experiments.commands.resolve.load_record", lambda _: record)
+    monkeypatch.setattr("experiments.runs.resolve.load_record", lambda _: record)
     assert "give one of its members (b0, b1)" in str(invoke("predict", "pets", "x.png").exception)
 
 
