@@ -36,7 +36,7 @@ def _training(found: dict[str, Any]) -> str:
             [
                 name,
                 f"{len(found['ways'][name]['trained'])}",
-                f"{summary['trainings_per_hour'][name]:,.0f}",
+                f"{summary['training_runs_per_hour'][name]:,.0f}",
                 f"{summary['images_per_second'][name]:,.0f}",
                 *(
                     f"{summary[ratio][name]:.2f}" if gain else ""
@@ -204,14 +204,15 @@ def _race(found: dict[str, Any]) -> str:
         f"`{name}` chose {way['chosen']} ({way['decision']}), {100 * way['regret']:.1f} points "
         f"behind the full grid's best and "
         f"{'' if way['in_confidence_set'] else 'not '}in the set, with "
-        f"{way['trainings']} training runs, {way['forward_macs'] / grid:.0%} of the multiply–adds."
+        f"{way['training_runs']} training runs, {way['forward_macs'] / grid:.0%} of the "
+        "multiply–adds."
         for name, way in found["ways"].items()
     )
     return (
         f"{_table(('candidate', 'accuracy', 'in the confidence set', 'chosen by'), rows)}\n\n"
         f"{found['seeds']} seeds, {found['epochs']} epochs, level {found['level']:.0%}; candidates "
         f"up to {100 * found['grid_gap']:.1f} points behind the best may not be told from it. The "
-        f"full grid's {found['grid_trainings']} training runs took {grid / 1e12:.2f}·10¹² "
+        f"full grid's {found['grid_training_runs']} training runs took {grid / 1e12:.2f}·10¹² "
         f"multiply–adds forward. {ways}"
     )
 

@@ -23,7 +23,7 @@ def facts(run: Run, found: Tables) -> pd.DataFrame:
     """Every number and setting that the page states outside its tables, by section."""
     chosen, pareto = run.coefficients or {}, run.pareto or {}
     agreement = "agreement of {} (Kendall's tau)".format
-    tables = ("candidates", "trainings")
+    tables = ("candidates", "training_runs")
     search = {
         agreement("short and long training"): kendall_tau(found.ranks),
         **{

@@ -32,7 +32,7 @@ _POINTS = names(
     "baseline rule factor target macs params activations resolution accuracy low high seeds "
     "seconds key"
 )
-_TRAININGS = names("baseline rule factor macs resolution seed accuracy seconds")
+_TRAINING_RUNS = names("baseline rule factor macs resolution seed accuracy seconds")
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,23 @@ def points(study: ScalingStudy) -> pd.DataFrame:
 def _row(point: Mapping[str, Any]) -> dict[str, Any]:
     return {name: point.get(name) for name in _POINTS} | {
         "seeds": 0,
-        "seconds": sum(each["seconds"] or 0.0 for each in point["trainings"]),
+        "seconds": sum(each["seconds"] or 0.0 for each in point["training_runs"]),
     }
 
 
 def _accuracies(point: Mapping[str, Any]) -> list[float]:
-    return [each["accuracy"] for each in point["trainings"] if each["accuracy"] is not None]
+    return [each["accuracy"] for each in point["training_runs"] if each["accuracy"] is not None]
 
 
-def trainings(study: ScalingStudy) -> pd.DataFrame:
+def training_runs(study: ScalingStudy) -> pd.DataFrame:
     """A row for each training run."""
     found = [
-        {name: point.get(name) for name in _TRAININGS} | training
+        {name: point.get(name) for name in _TRAINING_RUNS} | training
         for point in study.points
-        for training in point["trainings"]
+        for training in point["training_runs"]
         if training["accuracy"] is not None
     ]
-    return frame(found, _TRAININGS)
+    return frame(found, _TRAINING_RUNS)
 
 
 # -------------------------------------------------------------------------------------- findings
@@ -250,7 +250,7 @@ def write(folder: Path) -> tuple[str, ...]:
     study = load(folder)
     report = folder / "report"
     table = points(study)
-    files = write_tables(report, {"points": table, "trainings": trainings(study)})
+    files = write_tables(report, {"points": table, "training_runs": training_runs(study)})
     pictures = {"accuracy.png": scaling_study_figures.accuracy(study, table)}
     if maps := scaling_study_figures.activation_maps(folder):
         pictures["activation_maps.png"] = maps

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _COEFFICIENTS = names(
     "alpha beta gamma depth_share width_share resolution_share nominal_product realised_ratio "
-    "accuracy low high images epochs trainings macs params activations combinations winner tied key"
+    "accuracy low high images epochs training_runs macs params activations combinations winner "
+    "tied key"
 )
 _FAMILY = names(
     "name phi depth width resolution macs params activations accuracy low high images "
@@ -147,11 +148,11 @@ def _trained(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
     for trial in trials:
         if trial.state == "complete":
             epochs = trial.budget.get("epochs", 0)
-            row = found.setdefault(trial.key, {"epochs": 0, "trainings": 0, "images": None})
+            row = found.setdefault(trial.key, {"epochs": 0, "training_runs": 0, "images": None})
             if epochs > row["epochs"]:
-                row |= {"epochs": epochs, "trainings": 0}
+                row |= {"epochs": epochs, "training_runs": 0}
             if epochs == row["epochs"]:
-                row["trainings"] += 1
+                row["training_runs"] += 1
                 row["images"] = trial.measurement.get("images")
     return found
 

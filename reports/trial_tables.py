@@ -20,7 +20,7 @@ _TRIALS = names(
 )
 _OWN = names("study job state seconds answered_from retries rejected key")
 _MEASURED = names("loss train_seconds validation_seconds peak_memory reason")
-_TIMES = names("stage wall_seconds trainings device_seconds device_hours")
+_TIMES = names("stage wall_seconds training_runs device_seconds device_hours")
 _COUNTS = names(
     "study complete pruned failed answered retried in_pieces rejected unfinished train_seconds "
     "seconds"
@@ -139,7 +139,7 @@ def times(run: Run) -> pd.DataFrame:
         row = {
             "stage": stage,
             "wall_seconds": wall.get(stage),
-            "trainings": sum(bool(measured.get("epochs")) for measured in own),
+            "training_runs": sum(bool(measured.get("epochs")) for measured in own),
             "device_seconds": spent,
             "device_hours": spent / 3600,
         }

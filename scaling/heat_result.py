@@ -21,7 +21,7 @@ def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
     rungs, and the part of the full grid's training that it took. `raw_winner`: the most accurate
     finalist. `gaussian_process`: the expected accuracy of each candidate at equal cost. `surface`:
     the optimum of a quadratic surface, null with too few candidates. `guest`: the accuracy of that
-    candidate and its difference from the chosen one. `trainings`: every result.
+    candidate and its difference from the chosen one. `training_runs`: every result.
     """
     decision = heats.decision
     raw = heats.ranked(heats.finalists)[0]
@@ -40,7 +40,7 @@ def result(heats: Heats, *, phi: float, factor: float) -> CoefficientResult:
     evidence |= {
         "surface": _described(fit_surface(points_of(heats.results), heats.level), factor),
         "guest": _guest(heats),
-        "trainings": [
+        "training_runs": [
             {"name": each.candidate.label}
             | {key: getattr(each, key) for key in ("heat", "epochs", "seed", "accuracy")}
             for each in heats.results

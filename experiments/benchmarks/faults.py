@@ -63,7 +63,7 @@ class KillOutcome:
     kills: int
     trials: int
     finished: int = 0
-    trainings: int = 0
+    training_runs: int = 0
     retried: int = 0
     duplicates: int = 0
     lost: int = 0
@@ -89,7 +89,7 @@ def search(folder: Path, executor: str, cluster: str | None, storage: str, trial
         sampler = samplers.create("random", candidates, 0)
         study = open_study(storage, "search")
         proposer = Search(study, sampler, Budget(EPOCHS), trials=trials)
-        evaluate = FakeEvaluate(folder / "trainings.txt", EPOCH_SECONDS)
+        evaluate = FakeEvaluate(folder / "training_runs.txt", EPOCH_SECONDS)
         _executor(executor, cluster).run(lease.Leased(proposer, held), evaluate)
 
 
@@ -146,7 +146,7 @@ def torment(
     """Starts the search, kills it `kills` times, lets it end, and says what was wrong."""
     drawn = random.Random(seed)
     outcome = KillOutcome(kills, trials)
-    evaluate = FakeEvaluate(folder / "trainings.txt")
+    evaluate = FakeEvaluate(folder / "training_runs.txt")
     kept: dict[int, Any] = {}
     counted: Counter[str] = Counter()
     began = time.monotonic()
@@ -213,24 +213,24 @@ def _recounted(
     before: Counter[str], evaluate: FakeEvaluate, kept: dict[int, Any], outcome: KillOutcome
 ) -> Counter[str]:
     """How often each network that is finished by now was trained; it may not grow."""
-    trainings = Counter(key for key, _ in evaluate.begun())
+    training_runs = Counter(key for key, _ in evaluate.begun())
     for key, times in before.items():
-        if trainings[key] != times:
-            outcome.duplicates += trainings[key] - times
+        if training_runs[key] != times:
+            outcome.duplicates += training_runs[key] - times
             outcome.mistakes.append(f"{key} was finished, and was trained again")
-    return Counter({key: trainings[key] for key, *_ in kept.values()})
+    return Counter({key: training_runs[key] for key, *_ in kept.values()})
 
 
 def _conclude(
     found: dict[int, Any], evaluate: FakeEvaluate, executor: str, outcome: KillOutcome
 ) -> None:
-    trainings = Counter(key for key, _ in evaluate.begun())
-    outcome.finished, outcome.trainings = len(found), trainings.total()
-    outcome.retried = trainings.total() - len(trainings) - outcome.duplicates
+    training_runs = Counter(key for key, _ in evaluate.begun())
+    outcome.finished, outcome.training_runs = len(found), training_runs.total()
+    outcome.retried = training_runs.total() - len(training_runs) - outcome.duplicates
     keys = Counter(key for key, *_ in found.values())
     if outcome.finished != outcome.trials:
         outcome.mistakes.append(f"{outcome.finished} trials are finished, not {outcome.trials}")
-    if keys.keys() != trainings.keys() or set(keys.values()) != {1}:
+    if keys.keys() != training_runs.keys() or set(keys.values()) != {1}:
         outcome.mistakes.append("the networks that were trained are not each finished once")
     at_once = 1 if executor == "local" else WORKERS
     if outcome.retried > outcome.kills * at_once:

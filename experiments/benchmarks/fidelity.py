@@ -91,12 +91,12 @@ def measure(source: Path, out: Path) -> None:
                         "key": candidate.key,
                         "choices": candidate.choices,
                         "cost": candidate.cost._asdict(),
-                        "trainings": [],
+                        "training_runs": [],
                     }
                 )
-            trainings = found["networks"][number]["trainings"]
-            for seed in SEEDS[len(trainings) :]:
-                trainings.append(
+            training_runs = found["networks"][number]["training_runs"]
+            for seed in SEEDS[len(training_runs) :]:
+                training_runs.append(
                     {
                         "proxy": _curve(evaluate, candidate.architecture, PROXY_EPOCHS, seed),
                         "long": _curve(evaluate, candidate.architecture, LONG_EPOCHS, seed),
@@ -132,7 +132,7 @@ def _recorded(found: dict[str, Any], budget: str, what: str) -> Floats:
     """What each epoch of `budget` ("proxy" or "long") came to: networks × seeds × epochs."""
     return np.array(
         [
-            [[epoch[what] for epoch in training[budget]] for training in network["trainings"]]
+            [[epoch[what] for epoch in training[budget]] for training in network["training_runs"]]
             for network in found["networks"]
         ]
     )

@@ -128,7 +128,7 @@ def _described(
         "grid_accuracies": {
             candidate.label: mean for candidate, mean in zip(field, full.means, strict=True)
         },
-        "grid_trainings": len(field) * SEEDS,
+        "grid_training_runs": len(field) * SEEDS,
         "grid_forward_macs": images * sum(candidate.cost.macs for candidate in field),
         "ways": {name: _way(heats, field, full, tied) for name, heats in ways.items()},
     }
@@ -146,7 +146,7 @@ def _way(
         "tied_among": [each.label for each in heats.finalists],
         "in_confidence_set": chosen.label in tied,
         "regret": full.means[full.best] - full.means[field.index(chosen)],
-        "trainings": len(heats.results),
+        "training_runs": len(heats.results),
         "forward_macs": DATA.glyphs.train_images
         * sum(each.candidate.cost.macs * each.epochs for each in heats.results),
     }

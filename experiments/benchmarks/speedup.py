@@ -47,7 +47,7 @@ def speedup(data: str, jobs: int) -> dict[str, Any]:
     print(f"two workers over one: {one / two:.2f}×; two threads over one: {one / wide:.2f}×")
     return {
         "seconds": seconds,
-        "trainings": jobs,
+        "training_runs": jobs,
         "images": len(images.train),
         "two_workers_over_one": round(one / two, 3),
         "two_threads_over_one": round(one / wide, 3),

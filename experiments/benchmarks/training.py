@@ -233,7 +233,9 @@ class Benchmark:
         work = 6.0 * macs * len(self._data.train) * self._setting.epochs
         return {
             "seconds": seconds,
-            "trainings_per_hour": {n: 3600 * len(self._networks) / s for n, s in seconds.items()},
+            "training_runs_per_hour": {
+                n: 3600 * len(self._networks) / s for n, s in seconds.items()
+            },
             "images_per_second": {name: images / s for name, s in seconds.items()},
             # Forward, and backward to inputs and to weights: three times two operations a MAC.
             "operations_per_second": {name: work / s for name, s in seconds.items()},
@@ -253,10 +255,10 @@ class Benchmark:
     def table(self) -> str:
         """The summary for people."""
         summary = self._found["summary"]
-        lines = ["way       trainings/h  images/s  phiscale is  (long)  accuracy  its gain (95 %)"]
+        lines = ["way            runs/h  images/s  phiscale is  (long)  accuracy  its gain (95 %)"]
         for name in ("phiscale", "advised", "tutorial"):
             line = (
-                f"{name:9} {summary['trainings_per_hour'][name]:11,.0f}"
+                f"{name:9} {summary['training_runs_per_hour'][name]:11,.0f}"
                 f" {summary['images_per_second'][name]:9,.0f}"
             )
             accuracy = f"{summary['accuracy'][name]:.3f}"

@@ -154,7 +154,7 @@ def _photographed() -> dict[str, tuple[Architecture, dict[str, Any]]]:
     return {
         network["key"]: (
             candidates.at(network["choices"]).architecture,
-            {"accuracy": fmean(each["long"][-1]["accuracy"] for each in network["trainings"])}
+            {"accuracy": fmean(each["long"][-1]["accuracy"] for each in network["training_runs"])}
             | {cost: network["cost"][cost] for cost in COSTS},
         )
         for network in trained

@@ -184,7 +184,7 @@ def _content(
                 "resolution": point.architecture.resolution,
                 "key": point.architecture.key,
                 "architecture": point.architecture.to_dict(),
-                "trainings": [_training(job, known.get(job.name)) for job in jobs],
+                "training_runs": [_training(job, known.get(job.name)) for job in jobs],
             }
             for point, jobs in zip(points, table, strict=True)
         ],

@@ -179,7 +179,7 @@ def test_ctrl_c_twice_stops_at_once(phiscale: Command, tmp_path: Path) -> None:
     assert "continue with: phiscale run" in errors
 
 
-def test_killed_driver_goes_on_with_its_workers_trainings(
+def test_killed_driver_goes_on_with_its_workers_training_runs(
     phiscale: Command, tmp_path: Path
 ) -> None:
     process = phiscale.start("train.checkpoint_seconds=0")
@@ -244,7 +244,7 @@ class Interfered(InOrder):
 def carried(happens: Callable[[], None], url: str, folder: Path) -> Interfered:
     proposer = Interfered(happens)
     recorded: Proposer = Recorded(proposer, open_study(url, "coefficients"))
-    Local().run(recorded, FakeEvaluate(folder / "trainings.txt"))
+    Local().run(recorded, FakeEvaluate(folder / "training_runs.txt"))
     return proposer
 
 
@@ -254,7 +254,7 @@ def test_server_that_restarts_is_waited_for(postgresql: Any, tmp_path: Path) -> 
         postgresql.start()
 
     proposer = carried(restart, postgresql.database("restarted"), tmp_path)
-    assert len(proposer.told) == len(FakeEvaluate(tmp_path / "trainings.txt").begun()) == 9
+    assert len(proposer.told) == len(FakeEvaluate(tmp_path / "training_runs.txt").begun()) == 9
 
 
 def test_server_that_stays_away_costs_no_finished_training(
@@ -274,7 +274,7 @@ def test_server_that_stays_away_costs_no_finished_training(
     carried(lambda: None, url, tmp_path)
     study = open_study(url, "coefficients")
     assert len(finished(study.trials)) == 9
-    begun = [key for key, _ in FakeEvaluate(tmp_path / "trainings.txt").begun()]
+    begun = [key for key, _ in FakeEvaluate(tmp_path / "training_runs.txt").begun()]
     assert len(begun) <= 10
     assert len(set(begun)) == 9
 
@@ -327,4 +327,4 @@ def test_refused_epoch_is_no_result(tmp_path: Path) -> None:
             raise AssertionError
 
     with pytest.raises(OSError, match="no route"):
-        Local().run(Broken(lambda: None), FakeEvaluate(tmp_path / "trainings.txt"))
+        Local().run(Broken(lambda: None), FakeEvaluate(tmp_path / "training_runs.txt"))

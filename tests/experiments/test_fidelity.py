@@ -20,7 +20,7 @@ def _found(accuracy):
         "networks": [
             {
                 "cost": {"macs": 1_000_000, "params": 1, "activations": 1},
-                "trainings": [
+                "training_runs": [
                     {
                         "proxy": curve(network, fidelity.PROXY_EPOCHS, seed),
                         "long": curve(network, fidelity.LONG_EPOCHS, seed),
@@ -38,12 +38,12 @@ def few_orders(monkeypatch):
     monkeypatch.setattr(fidelity, "ORDERS", 5)
 
 
-def test_trainings_that_keep_their_order_agree_at_every_length():
+def test_training_runs_that_keep_their_order_agree_at_every_length():
     found = _found(lambda network, epoch, _: 0.01 * network + 0.01 * epoch)
     assert set(fidelity.correlations(found).values()) == {1.0}
 
 
-def test_trainings_whose_order_follows_the_seed_agree_with_themselves_alone():
+def test_training_runs_whose_order_follows_the_seed_agree_with_themselves_alone():
     def turned(network, epoch, seed):
         return 0.01 * (network if seed == fidelity.SEEDS[0] else -network) + 0.5 + 0.01 * epoch
 

@@ -41,7 +41,7 @@ def again(searched: OpenRun, *overrides: str) -> OpenRun:
 def test_a_race_answers_with_its_evidence(searched):
     run = again(searched, "coefficients.method=race", "coefficients.seeds=2")
     found = stages.run(run, ["coefficients"])["coefficients"]
-    seeds = {training["seed"] for training in found["trainings"]}
+    seeds = {training["seed"] for training in found["training_runs"]}
     assert seeds == {0, 1, 2, 3}  # the last two beside the published coefficients
     assert found["accuracy"] is not None
     assert found["guest"] is not None

@@ -56,8 +56,8 @@ def test_a_study_goes_on_with_more_seeds_and_trains_nothing_twice(tmp_path):
     with np.load(more.folder / "predictions" / "activation_maps.npz") as maps:
         assert set(maps) == {"index", "baseline", "width", "compound"}
     for before, after in zip(first["points"], second["points"], strict=True):
-        assert after["trainings"][0] == before["trainings"][0]
-        assert after["trainings"][1]["seed"] == 1
+        assert after["training_runs"][0] == before["training_runs"][0]
+        assert after["training_runs"][1]["seed"] == 1
 
 
 def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkeypatch):
@@ -73,8 +73,8 @@ def test_a_study_that_is_stopped_at_once_keeps_what_is_recorded(tmp_path, monkey
         studies.run(more)
     left = json.loads((more.folder / "study.json").read_text("utf-8"))
     for before, after in zip(first["points"], left["points"], strict=True):
-        recorded, missing = after["trainings"]
-        assert [recorded] == before["trainings"]
+        recorded, missing = after["training_runs"]
+        assert [recorded] == before["training_runs"]
         assert missing == {"seed": 1, "accuracy": None, "seconds": None}
 
 

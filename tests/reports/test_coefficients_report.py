@@ -94,7 +94,11 @@ def test_a_race_says_which_candidates_are_tied_and_how_long_they_trained(run):
     found = rows(tables.coefficients(raced))
     assert {row["key"] for row in found if row["tied"]} == longest
     assert {row["key"] for row in found[:2]} == longest
-    assert [(row["epochs"], row["trainings"]) for row in found[:3]] == [(30, 3), (30, 3), (10, 1)]
+    assert [(row["epochs"], row["training_runs"]) for row in found[:3]] == [
+        (30, 3),
+        (30, 3),
+        (10, 1),
+    ]
 
 
 def test_the_page_says_what_the_race_knows(run):

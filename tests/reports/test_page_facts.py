@@ -61,7 +61,7 @@ def test_every_fact_of_the_page_is_in_a_table(run, found):
     assert float(by_name["coefficients", "alpha"]) == run.coefficients["alpha"]
 
 
-def test_times_are_the_stages_wall_clock_and_their_trainings_device_time(run):
+def test_times_are_the_stages_wall_clock_and_their_training_runs_device_time(run):
     found = {row["stage"]: row for row in rows(trial_tables.times(run))}
     assert found["search"]["wall_seconds"] == 1240.5
     spent = sum(
@@ -71,6 +71,6 @@ def test_times_are_the_stages_wall_clock_and_their_trainings_device_time(run):
     )
     assert found["family"]["device_seconds"] == pytest.approx(spent)
     assert found["family"]["device_hours"] == pytest.approx(spent / 3600)
-    assert found["family"]["trainings"] == 8
+    assert found["family"]["training_runs"] == 8
     searched = [t for t in run.study("search") if t.answered_from is None and t.reports]
-    assert found["search"]["trainings"] == len(searched) + len(run.study("finalists"))
+    assert found["search"]["training_runs"] == len(searched) + len(run.study("finalists"))

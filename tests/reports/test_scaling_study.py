@@ -27,7 +27,7 @@ def study(accuracies: dict[tuple[str, float], float], best: str = "compound") ->
             "activations": 1000,
             "resolution": 24,
             "key": f"{rule} {factor}",
-            "trainings": [
+            "training_runs": [
                 {"seed": seed, "accuracy": accuracy + noise, "seconds": 1.0}
                 for seed, noise in enumerate(NOISE[order % 3])
             ],
@@ -72,7 +72,7 @@ def test_equals_are_said_to_be_neither():
 def test_a_cost_with_a_missing_training_is_not_judged():
     partial = study(HOLDS)
     cut = [
-        point | {"trainings": point["trainings"][:2]} if point["factor"] == 4 else point
+        point | {"training_runs": point["training_runs"][:2]} if point["factor"] == 4 else point
         for point in partial.points
     ]
     told = scaling_study.sentence(replace(partial, points=cut))
@@ -155,7 +155,7 @@ def lines(axes) -> set[str]:
 
 def test_one_seed_tells_nothing_apart():
     whole = study(HOLDS)
-    single = [point | {"trainings": point["trainings"][:1]} for point in whole.points]
+    single = [point | {"training_runs": point["training_runs"][:1]} for point in whole.points]
     told = scaling_study.sentence(replace(whole, seeds=1, points=single))
     assert "equal MACs cannot be stated from one seed (one seed" in told
     assert told.count("one seed: no statement") == 2

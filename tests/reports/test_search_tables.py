@@ -83,7 +83,7 @@ def test_few_trials_have_nothing_in_common(run):
     assert len(search_tables.choices(replace(run, trials={"search": made}))) == 2
 
 
-def test_ranks_are_of_both_trainings(run):
+def test_ranks_are_of_both_training_runs(run):
     ranks = rows(search_tables.ranks(run))
     assert [row["short_rank"] for row in ranks] == [1, 2, 3, 4, 5]
     assert sorted(row["long_rank"] for row in ranks) == [1, 2, 3, 4, 5]

@@ -26,7 +26,7 @@ def found(seeds: int) -> dict:
     }
 
 
-def test_means_over_seeds_have_intervals_and_single_trainings_none():
+def test_means_over_seeds_have_intervals_and_single_training_runs_none():
     assert all(row["low"] < row["accuracy"] < row["high"] for row in rows(transfer.table(found(2))))
     assert all(row["low"] is None for row in rows(transfer.table(found(1))))
 

@@ -162,7 +162,7 @@ def test_the_answer_is_json_that_says_all_of_it(runs, race):
     data = json.loads(json.dumps(result(runner, phi=1, factor=2).to_dict(), allow_nan=False))
     assert data["pinned"] is False
     assert data["accuracy"] == pytest.approx(runner.mean(runner.decision.chosen))
-    assert len(data["trainings"]) == len(jobs)
+    assert len(data["training_runs"]) == len(jobs)
     assert data["race"]["part_of_full_grid"] == runner.part
     assert data["race"]["rungs"][-1] == {"entrants": 4, "epochs": 12, "seeds": 3}
     finalists = data["finalists"]

@@ -116,10 +116,10 @@ def test_the_json_has_the_raw_winner_beside_the_posterior(runs):
     process = data["gaussian_process"]
     assert set(process["means"]) == {each.label for each in runs.candidates}
     assert process["best"] == max(process["means"], key=process["means"].get)
-    assert [row["heat"] for row in data["trainings"]] == (
+    assert [row["heat"] for row in data["training_runs"]] == (
         ["first"] * len(runs.candidates) + ["finalists"] * 12 + ["confirmation"] * 6
     )
-    assert len(data["trainings"]) == len(jobs)
+    assert len(data["training_runs"]) == len(jobs)
     assert data["surface"]["lack_of_fit"] > 0.05
 
 

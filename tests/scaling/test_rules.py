@@ -155,7 +155,7 @@ def test_stagewise_growth_gives_the_cheaper_of_equals() -> None:
     assert macs(grown.path[1]) == min(macs(option) for option in options)
 
 
-def test_stagewise_growth_ends_where_all_trainings_fail() -> None:
+def test_stagewise_growth_ends_where_all_training_runs_fail() -> None:
     assert grow(B0, 4 * macs(B0), {}).path == [B0]
 
 

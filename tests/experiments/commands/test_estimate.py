@@ -84,7 +84,7 @@ def test_stages_add_up_to_what_the_recipe_asks_for(estimator, recipe):
     assert found.seconds.low < found.seconds.middle < found.seconds.high
 
 
-def test_several_machines_share_trainings_and_wait_for_the_longest(estimator):
+def test_several_machines_share_training_runs_and_wait_for_the_longest(estimator):
     alone = exact(estimator, 1e-9).estimate(machines=1)
     shared = exact(estimator, 1e-9).estimate(machines=5)
     assert alone.shared == alone.seconds

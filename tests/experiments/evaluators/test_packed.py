@@ -129,7 +129,7 @@ class Watching:
 
 
 @pytest.mark.parametrize("fit", [1, 2, 3])
-def test_no_more_trainings_run_than_memory_is_foreseen_for(fit: int) -> None:
+def test_no_more_training_runs_run_than_memory_is_foreseen_for(fit: int) -> None:
     watching, network = Watching(), architecture(8)
     needed = training_memory(network, watching.config, 16)
     same = InOrder(Job(f"{n}", network, Budget(epochs=1, seed=n)) for n in range(8))

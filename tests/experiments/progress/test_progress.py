@@ -66,7 +66,7 @@ def searching(count: int) -> tuple[ProgressDisplay, Observed]:
     return display, Observed(InOrder(jobs(count)), [display])
 
 
-def test_several_running_trainings_are_shown_each_with_its_epoch(clock, terminal):
+def test_several_running_training_runs_are_shown_each_with_its_epoch(clock, terminal):
     display, watched = searching(4)
     first, second = watched.ask(), watched.ask()
     clock.now += 3
@@ -78,7 +78,7 @@ def test_several_running_trainings_are_shown_each_with_its_epoch(clock, terminal
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_many_running_trainings_fit_the_screen(terminal):
+def test_many_running_training_runs_fit_the_screen(terminal):
     display, watched = searching(40)
     for _ in range(40):
         watched.ask()

@@ -121,7 +121,7 @@ def test_an_error_of_reading_ahead_is_raised_where_the_batch_is_needed(
         list(open_reader(numbered(8), CPU, 4, Kept())([torch.arange(4)]))
 
 
-def test_trainings_share_what_is_kept_and_the_oldest_makes_room(
+def test_training_runs_share_what_is_kept_and_the_oldest_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept, images = Kept(), numbered(10)

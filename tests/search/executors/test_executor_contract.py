@@ -59,7 +59,7 @@ class MakesEvaluate(Protocol):
 @pytest.fixture
 def fake(tmp_path: Path) -> MakesEvaluate:
     def make(fault: Fault = "none", first: int = 2, last: int = 2) -> FakeEvaluate:
-        log, driver = tmp_path / "trainings.txt", os.getpid()
+        log, driver = tmp_path / "training_runs.txt", os.getpid()
         return FakeEvaluate(log, fault=fault, first=first, last=last, driver=driver)
 
     return make

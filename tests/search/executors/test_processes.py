@@ -69,17 +69,17 @@ class TellsVariable:
 @pytest.mark.parametrize("fault", ["none", "hang"])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 def test_no_worker_outlives_a_killed_driver(tmp_path: Path, fault: str) -> None:
-    script, log = tmp_path / "driver.py", tmp_path / "trainings.txt"
+    script, log = tmp_path / "driver.py", tmp_path / "training_runs.txt"
     script.write_text(DRIVER, "utf-8")
     driver = subprocess.Popen(
         [sys.executable, str(script), str(log), fault],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )
-    trainings = FakeEvaluate(log).begun
-    while len(trainings()) < 2:
+    training_runs = FakeEvaluate(log).begun
+    while len(training_runs()) < 2:
         assert driver.poll() is None
         time.sleep(0.02)
-    workers = [process for _, process in trainings()]
+    workers = [process for _, process in training_runs()]
     assert all(alive(worker) for worker in workers)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
@@ -91,7 +91,7 @@ def test_no_worker_outlives_a_killed_driver(tmp_path: Path, fault: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 def test_no_worker_is_left_where_the_jobs_end(tmp_path: Path, bench: Any) -> None:
-    evaluate = FakeEvaluate(tmp_path / "trainings.txt")
+    evaluate = FakeEvaluate(tmp_path / "training_runs.txt")
     Processes([{}, {}]).run(bench.search(trials=4), evaluate)
     workers = {process for _, process in evaluate.begun()}
     assert os.getpid() not in workers
