@@ -210,10 +210,11 @@ def load(name_or_path: str) -> Space:
             )
         name, text = path.stem, read_text(path)
     data = parse_yaml(text, yaml.SafeLoader, source=name_or_path)
-    return _parse(name, data, source=name_or_path)
+    return parse(name, data, source=name_or_path)
 
 
-def _parse(name: str, data: Any, *, source: str) -> Space:
+def parse(name: str, data: Any, *, source: str) -> Space:
+    """The space that the content of a YAML file describes; raises `InvalidInput` as `load` does."""
     file = validate(_SpaceFile, data, source=source)
     base = (
         presets.load(file.base)

@@ -84,21 +84,23 @@ def transfer(
     )
     with carrying_out(opened, quiet=quiet):
         found = transfers.run(opened, take_over=take_over)
-    sentence = reported.write(opened.folder)
+    findings = reported.write(opened.folder)
     if as_json:
-        print_json(found | {"findings": [sentence]})
+        print_json(found | {"findings": findings})
         return
-    headers = ("member", "parameters", "MACs", "resolution", "fine-tuned", "from scratch")
+    ways = tuple(found["members"][0]["accuracies"])
+    headers = ("member", "parameters", "MACs", "resolution", *ways)
     cells = [
         [
             member["name"],
             count(member["params"]),
             count(member["macs"]),
             f"{member['resolution']} px",
-            *(percent(fmean(member["accuracies"][way])) for way in headers[-2:]),
+            *(percent(fmean(member["accuracies"][way])) for way in ways),
         ]
         for member in found["members"]
     ]
     print_rows(headers, cells)
-    out.print(sentence)
+    for finding in findings:
+        out.print(finding)
     wrote(opened.folder / "report")

@@ -22,8 +22,9 @@ from space.architecture import Architecture
 from space.files import read_text
 from space.validation import InvalidInput
 
-#: The two ways in which each member is trained, each a study in the storage.
-FINE_TUNED, SCRATCH = "fine-tuned", "from scratch"
+#: The ways in which each member is trained, each a study in the storage. The last one is of the
+#: networks that searches around the members find on the other images, from the members' weights.
+FINE_TUNED, SCRATCH, SEARCHED = "fine-tuned", "from scratch", "searched"
 
 #: α, β or γ.
 Growth = Annotated[float, Field(gt=0, le=100)]
@@ -164,11 +165,16 @@ class TransferRecipe(Common, BudgetConfig):
     """Processes of this machine that train one member together, as `family.processes` of a run."""
     fine_tuning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Learning rate of fine-tuning over that of training from scratch."""
+    search_trials: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Training runs of a search around each member, at no more than its MACs, on the other images;
+    what it finds is fine-tuned beside the member (0: no search)."""
+    search_epochs: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Epochs of each training run of that search."""
 
     def learning_rate_of(self, way: str) -> float:
-        """The learning rate of one of the two ways."""
+        """The learning rate of one of the ways."""
         rate = self.train.learning_rate
-        return rate * self.fine_tuning_rate if way == FINE_TUNED else rate
+        return rate if way == SCRATCH else rate * self.fine_tuning_rate
 
 
 def read_recipe(path: Path) -> Common:

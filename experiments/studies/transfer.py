@@ -1,6 +1,8 @@
 """A family on other images: its members fine-tuned, and the same networks trained from scratch.
 
-EfficientNet, section 5.3, table 5. Beside the run that made the family:
+EfficientNet, section 5.3, table 5. Where the recipe asks, a third way stands beside them: networks
+searched on the other images around each member, from its weights. Beside the run that made the
+family:
 
     RUN/transfer/NAME/  recipe.yaml  manifest.json  study.db  transfer.json  checkpoints/
 """
@@ -18,13 +20,23 @@ from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import InitialWeights
 from experiments.runs import start as starts
+from experiments.runs.environment import environment
 from experiments.runs.folder import RecipeFolder
 from experiments.runs.recipe_changes import changed, prepared, write_recipe
-from experiments.studies.recipes import FINE_TUNED, SCRATCH, TransferRecipe
+from experiments.studies.recipes import FINE_TUNED, SCRATCH, SEARCHED, TransferRecipe
 from scaling.jobs import InOrder
 from scaling.saved_family import WEIGHTS, SavedFamily, load_family
-from search.study import open_study
+from search import samplers
+from search.candidates import Candidates
+from search.ledger import job_of
+from search.objective import Bounds, Objective
+from search.search import Search
+from search.selection import select
+from search.study import open_study, ranked
+from space import choices
 from space.architecture import Architecture
+from space.around import space_around
+from space.cost import cost
 from space.evaluation import Budget, Job, Status
 from space.validation import InvalidInput, validate
 
@@ -108,29 +120,83 @@ def run(opened: OpenTransfer, *, take_over: bool = False) -> dict[str, Any]:
             for member in family
         }
         conductor = Conductor(opened, held, typical=next(iter(networks.values())))
+        initial = _starts(opened, family, data.classes)
+        ways = {FINE_TUNED: (networks, initial), SCRATCH: (networks, {})}
+        if recipe.search_trials:
+            searched = {
+                name: _searched(conductor, recipe, data, name, network, initial[name])
+                for name, network in networks.items()
+            }
+            ways[SEARCHED] = searched, initial
         trained = {
-            way: _trained(conductor, recipe, way, data, networks, initial)
-            for way, initial in (
-                (FINE_TUNED, _starts(opened, family, data.classes)),
-                (SCRATCH, {}),
-            )
+            way: _trained(conductor, recipe, way, data, *networks_and_starts)
+            for way, networks_and_starts in ways.items()
         }
     found = {
         "name": recipe.name,
         "data": recipe.data.source,
         "epochs": recipe.epochs,
+        "search_trials": recipe.search_trials,
         "members": [
             {
-                "name": member.name,
-                "resolution": member.architecture.resolution,
-                **member.cost._asdict(),
-                "accuracies": {way: accuracies[member.name] for way, accuracies in trained.items()},
+                "name": name,
+                **_described(network),
+                "accuracies": {way: accuracies[name] for way, accuracies in trained.items()},
+                SEARCHED: {
+                    **_described(searched[name]),
+                    "architecture": searched[name].to_dict(),
+                }
+                if recipe.search_trials
+                else None,
             }
-            for member in family
+            for name, network in networks.items()
         ],
     }
     opened.write("transfer.json", found)
     return found
+
+
+def _described(network: Architecture) -> dict[str, int]:
+    return {"resolution": network.resolution, **cost(network)._asdict()}
+
+
+def _searched(
+    conductor: Conductor,
+    recipe: TransferRecipe,
+    data: Data,
+    name: str,
+    network: Architecture,
+    initial: InitialWeights,
+) -> Architecture:
+    """What a search around a member finds on the other images, every candidate from its weights.
+
+    Candidates cost half to all of the member's MACs and are measured on held-out images.
+    """
+    macs, title = cost(network).macs, f"search around {name}"
+    space = choices.parse(title, space_around(network, title), source=title)
+    objective = Objective(target=macs, bounds=Bounds(macs=(macs // 2, macs)))
+    space = space.adapted(num_classes=network.num_classes, in_channels=network.in_channels)
+    candidates = Candidates(space, objective)
+    study = open_study(
+        conductor.run.storage,
+        title,
+        stage="transfer",
+        title=title.capitalize(),
+        fence=conductor.fence,
+    )
+    sampler = samplers.create("predictor", candidates, recipe.seed, None, recipe.search_trials)
+    budget = Budget(
+        recipe.search_epochs, recipe.data_fraction, seed=recipe.seed, start=initial.name
+    )
+    search = Search(study, sampler, budget, trials=recipe.search_trials, environment=environment())
+    evaluate = conductor.evaluator(data.train, data.held_out, recipe.metric, within=title)
+    train = changed(recipe, {"train.learning_rate": recipe.learning_rate_of(SEARCHED)}).train
+    evaluate = replace(evaluate, starts=(initial,), config=train)
+    with conductor.run.timed(title):
+        conductor.conduct(study, search, evaluate, recipe.search_trials, objective.value)
+    if not (complete := ranked(study)):
+        raise StageFailed(f"transfer: {title}: no trial finished training")
+    return job_of(select(complete, candidates).trial).architecture
 
 
 def _trained(

@@ -176,7 +176,9 @@ def test_a_family_is_carried_to_other_images(tmp_path):
     )
     stages.run(run, ["search", "coefficients", "family"])
     others = ("data.glyphs.classes=4", "data.glyphs.train_images=40", "data.glyphs.test_images=21")
-    opened = transfer.open_transfer(run.folder, "glyphs", overrides=(*others, cache, "seeds=2"))
+    opened = transfer.open_transfer(
+        run.folder, "glyphs", overrides=(*others, cache, "seeds=2", "search_trials=2")
+    )
     found = transfer.run(opened)
     assert [member["name"] for member in found["members"]] == ["b0", "b1"]
     for member in found["members"]:
@@ -185,6 +187,13 @@ def test_a_family_is_carried_to_other_images(tmp_path):
     tuned = open_study(f"sqlite:///{folder / 'study.db'}", transfer.FINE_TUNED).get_trials()
     scratch = open_study(f"sqlite:///{folder / 'study.db'}", transfer.SCRATCH).get_trials()
     assert len(tuned) == len(scratch) == 4
+    for member in found["members"]:
+        assert list(member["accuracies"]) == ["fine-tuned", "from scratch", "searched"]
+        assert member["macs"] // 2 <= member["searched"]["macs"] <= member["macs"]
+        search = open_study(f"sqlite:///{folder / 'study.db'}", f"search around {member['name']}")
+        starts = {trial.user_attrs["budget"]["start"] for trial in search.get_trials()}
+        assert len(search.get_trials()) == 2
+        assert None not in starts
     losses = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in tuned]
     fresh = [trial.user_attrs["measurement"]["epochs"][0]["train_loss"] for trial in scratch]
     assert losses != fresh
