@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 _TRIALS = names(
     "study trial job state reward accuracy low high loss macs params activations resolution epochs "
-    "epochs_trained data_fraction seed start inherited train_seconds validation_seconds seconds "
-    "peak_memory images device answered_from retries pieces rejected reason key"
+    "epochs_trained data_fraction seed start inherited teacher train_seconds validation_seconds "
+    "seconds peak_memory images device answered_from retries pieces rejected reason key"
 )
 _OWN = names("study job state seconds answered_from retries rejected key")
+_BUDGET = names("epochs data_fraction seed start teacher")
 _MEASURED = names("loss train_seconds validation_seconds peak_memory reason")
 _TIMES = names("stage wall_seconds training_runs device_seconds device_hours")
 _COUNTS = names(
@@ -42,7 +43,7 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     return {
         **{name: getattr(trial, name) for name in _OWN},
         **{name: trial.cost.get(name) for name in ("macs", "params", "activations")},
-        **{name: budget.get(name) for name in ("epochs", "data_fraction", "seed", "start")},
+        **{name: budget.get(name) for name in _BUDGET},
         **{name: measured.get(name) for name in _MEASURED},
         **interval(measured.get("accuracy"), measured.get("images")),
         "trial": trial.number,

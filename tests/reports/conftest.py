@@ -33,10 +33,10 @@ HELD_OUT, TEST = 600, 2000
 CLASSES = list("ABCDEFGHIJ")
 START = datetime(2026, 1, 2, 3, 4, 5)
 
-#: What trial 13 has: batches in pieces, and weights to start from.
+#: What trial 13 has: batches in pieces, weights to start from, and a teacher.
 UNUSUAL: dict[str, Any] = {
     "details": {"pieces of a batch": 4.0, "inherited share": 0.5},
-    "weights": "e0a32e1a1fee5a57",
+    "inherits": {"start": "e0a32e1a1fee5a57", "teacher": "9f86d081884c7d65"},
 }
 
 
@@ -67,7 +67,7 @@ def recorded(
     params: dict[str, Any] | None = None,
     distributions: dict[str, Any] | None = None,
     details: dict[str, float] | None = None,
-    weights: str | None = None,
+    inherits: dict[str, str] | None = None,
     **attributes: Any,
 ) -> FrozenTrial:
     """One trial with the attributes that a real one has."""
@@ -109,7 +109,7 @@ def recorded(
             "key": architecture.key,
             "cost": price._asdict(),
             "budget": {"epochs": epochs, "data_fraction": 1.0, "resolution": None, "seed": 7}
-            | ({"start": weights} if weights else {}),
+            | (inherits or {}),
             "measurement": measurement,
             "environment": {"device": "cpu", "torch": "2.13.0", "python": "3.11.2"},
             "seconds": seconds * made + 0.5,

@@ -103,6 +103,7 @@ def test_counts_add_up_to_the_trials(run, found):
     trials = found.trials[found.trials["study"] == "search"]
     assert dict(zip(trials["trial"], trials["pieces"], strict=True))[13] == 4
     assert dict(zip(trials["trial"], trials["inherited"], strict=True))[13] == 0.5
+    assert dict(zip(trials["trial"], trials["teacher"], strict=True))[13] == "9f86d081884c7d65"
     assert search["rejected"] == sum(trial.rejected for trial in run.study("search"))
     assert len(found.failures) == search["failed"] > 0
     assert all("NaN" in reason for reason in found.failures["reason"])
