@@ -210,10 +210,16 @@ def dots(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> None:
 
 
 def crosses(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], label: str) -> None:
-    """Draws pruned trials without changing the range of the y axis; what lies outside is cut."""
+    """Draws pruned trials without changing the range of the y axis.
+
+    The label says how many lie outside it.
+    """
+    outside = 0
     if axes.has_data():
-        axes.set_ylim(axes.get_ylim())
+        low, high = axes.set_ylim(axes.get_ylim())
+        outside = len(y) - int(y.between(low, high).sum())
     if len(x):
+        label = f"{label} ({outside} outside the axes)" if outside else label
         axes.scatter(x.astype(float), y, s=13, marker="x", c=PRUNED, linewidths=0.8, label=label)
 
 

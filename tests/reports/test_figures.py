@@ -43,6 +43,19 @@ def test_accuracy_against_macs_shows_every_measured_trial_the_front_and_the_fami
     assert axes.get_xlabel() == "MACs (multiply–adds)"
 
 
+def test_the_legend_says_how_many_pruned_trials_the_axes_leave_out(run, found):
+    def labels():
+        (axes,) = figures.accuracy(run, replace(found, trials=trials)).axes
+        return {cloud.get_label() for cloud in axes.collections}
+
+    trials = found.trials.copy()
+    pruned = trials["state"] == "pruned"
+    trials.loc[pruned, "accuracy"] = trials["accuracy"].max()
+    assert "pruned trials" in labels()
+    trials.loc[pruned.idxmax(), "accuracy"] = 0.0
+    assert "pruned trials (1 outside the axes)" in labels()
+
+
 def test_search_progress_shows_rewards_and_the_best_so_far(found):
     (axes,) = search_figures.search_progress(found.search_progress).axes
     (line,) = axes.lines
