@@ -32,7 +32,7 @@ from experiments.runs.folder import RecipeFolder
 from experiments.training import machine, throughput
 from experiments.training.measure import Metric
 from search.executors.local import Local, Threads
-from search.executors.processes import Processes
+from search.executors.processes import Processes, cores
 from search.executors.ray import Ray
 from search.fence import Fence
 from search.lease import Lease, Leased, held
@@ -167,16 +167,16 @@ class Conductor:
     @cached_property
     def _settings(self) -> ExecutorConfig:
         """The recipe's; what it leaves open of how to divide a GPU or a CPU is measured."""
-        settings, cores = self.run.recipe.executor, machine.cores()
+        settings = self.run.recipe.executor
         if settings.pack == "auto" and machine.gpus(settings):
             packs = throughput.measure_gpu(self.typical, self.run.recipe.train, settings.device)
             told = ", ".join(f"{each.speed:,.0f} with {each.runs} at a time" for each in packs)
             log.note(f"images per second by the number of training runs on a GPU: {told}")
             settings = settings.model_copy(update={"pack": packs[0].runs})
         open_ = settings.kind == "processes" and settings.workers == "auto"
-        if not open_ or settings.threads is not None or cores == 1 or machine.gpus(settings):
+        if not open_ or settings.threads is not None or cores() == 1 or machine.gpus(settings):
             return settings
-        found = throughput.measure_cpu(self.typical, self.run.recipe.train, cores)
+        found = throughput.measure_cpu(self.typical, self.run.recipe.train, cores())
         told = ", ".join(
             f"{each.speed:,.0f} with {each.processes} at a time, {each.threads} CPU threads each"
             for each in found

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from experiments.config import TrainConfig
 from experiments.data.images import Images
 from experiments.latency.timing import time_calls
-from experiments.training import machine
 from experiments.training.optimizers import REFERENCE_BATCH
+from search.executors.processes import cores
 from space.architecture import Architecture
 from space.convert import IMAGENET
 from space.network import build
@@ -29,7 +29,7 @@ from space.network import build
 Labelled = Dataset[tuple[Tensor, int]]
 
 #: Processes that decode and transform images.
-WORKERS = machine.cores()
+WORKERS = cores()
 _JPEG_QUALITY = 95
 _PADDING = 4
 

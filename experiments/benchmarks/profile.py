@@ -35,7 +35,7 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.latency.tables import sample
 from experiments.runs.environment import environment
 from experiments.training import learner, machine
-from search.executors.processes import variables
+from search.executors.processes import cores, variables
 from space import choices
 from space.architecture import Architecture
 from space.cost import cost
@@ -72,7 +72,7 @@ def main() -> None:
     source = DataConfig(source=given.data, held_out=HELD_OUT, limit=IMAGES + HELD_OUT)
     data = load(source, resolution=32, seed=0)
     (network,) = sample(choices.load(SPACE).adapted(num_classes=10, resolution=32), 1)
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(cores())
     loop = loops.Loop(advised=True, device=torch.device("cpu"), mixed_precision=False)
     sets = loops.decoded(data.train, data.held_out)
     _begin(network)

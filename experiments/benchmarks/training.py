@@ -44,6 +44,7 @@ from experiments.runs.environment import environment
 from experiments.training import machine
 from scaling.jobs import InOrder
 from search.executors.local import Threads
+from search.executors.processes import cores
 from space import choices
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--fresh", action="store_true", help="forget what is finished")
     given = parser.parse_args()
-    torch.set_num_threads(machine.cores())  # of the loops; workers are told theirs
+    torch.set_num_threads(cores())  # of the loops; workers are told theirs
     on_gpu = given.device == "cuda"
     setting = LoopSetting(
         device=given.device,

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from experiments.data.messages import changed
+from search.executors.processes import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,10 +37,9 @@ def threads() -> int:
 
     OMP_NUM_THREADS gives workers that share the cores their part.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     part = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, _MOST_THREADS, int(part) if part.isdecimal() and int(part) else cores)
+    most = int(part) if part.isdecimal() and int(part) else _MOST_THREADS
+    return min(cores(), _MOST_THREADS, most)
 
 
 def in_order(

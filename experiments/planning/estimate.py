@@ -26,6 +26,7 @@ from experiments.runs.opening import largest_resolution
 from experiments.training import machine
 from scaling.race import ladder
 from scaling.refine import FINALISTS
+from search.executors.processes import cores
 from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
@@ -188,7 +189,7 @@ class Estimator:
             "largest member": max(self.networks.families[1], key=lambda each: cost(each).macs),
         }
         test, speeds = SpeedTest(self.recipe, self.data, self._workers), []
-        threads = min(machine.cores(), self._workers * (self.recipe.executor.threads or 10**6))
+        threads = min(cores(), self._workers * (self.recipe.executor.threads or 10**6))
         shares = [cpu_share(threads)]
         with tempfile.TemporaryDirectory() as folder:
             for name, network in chosen.items():

@@ -13,6 +13,7 @@ import torch
 
 from experiments.config import ExecutorConfig
 from experiments.training import cuda_context
+from search.executors.processes import cores
 from space.validation import InvalidInput
 
 #: glibc's names of what `mallopt` sets (malloc.h).
@@ -59,12 +60,6 @@ def process_variables(threads: int) -> dict[str, str]:
     given = os.environ.get("GLIBC_TUNABLES")
     tunables = ":".join([*([given] if given else []), "glibc.malloc.hugetlb=1"])
     return {"OMP_NUM_THREADS": str(threads), "GLIBC_TUNABLES": tunables}
-
-
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def gpus(settings: ExecutorConfig) -> list[str]:

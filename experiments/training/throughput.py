@@ -21,7 +21,7 @@ from torch import Tensor
 from experiments.config import TrainConfig
 from experiments.training import cuda_context, machine
 from experiments.training.learner import Learner
-from search.executors.processes import end_with_driver, variables
+from search.executors.processes import cores, end_with_driver, variables
 from space.architecture import Architecture
 from space.network import build
 
@@ -49,14 +49,16 @@ class Throughput(NamedTuple):
     speed: float
 
 
-def measure_cpu(architecture: Architecture, config: TrainConfig, cores: int) -> list[Throughput]:
-    """Ways to divide `cores` among training runs of `architecture` on noise, the fastest first.
+def measure_cpu(
+    architecture: Architecture, config: TrainConfig, available: int
+) -> list[Throughput]:
+    """Ways to divide `available` cores among runs of `architecture` on noise, the fastest first.
 
     From one run with all cores to one run per core, in steps of a factor of two.
     """
     found = []
-    for processes in (*(2**n for n in range((cores - 1).bit_length())), cores):
-        threads = cores // processes
+    for processes in (*(2**n for n in range((available - 1).bit_length())), available):
+        threads = available // processes
         speed = _speed(architecture, config, "cpu", processes=processes, threads=threads)
         found.append(Throughput(processes, 1, threads, speed))
     return sorted(found, key=lambda each: -each.speed)
@@ -74,7 +76,7 @@ def measure_gpu(
     The first that fails, such as for lack of memory, ends the measurement. If all fail, the result
     is one run at speed 0.
     """
-    threads, found = machine.cores(), []
+    threads, found = cores(), []
     for runs in packs:
         try:
             speed = _speed(

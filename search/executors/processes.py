@@ -102,6 +102,12 @@ class Process:
         self._process.join()
 
 
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @contextmanager
 def variables(environment: Mapping[str, str]) -> Iterator[None]:
     """Inside, processes start with these environment variables, set before their first import."""

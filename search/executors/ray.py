@@ -18,7 +18,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.executors.processes import variables
+from search.executors.processes import cores, variables
 from search.executors.stopping import Stopping, stopping
 from search.executors.worker_pool import RETRIES, ProposerFailed
 from search.pruning import Halving
@@ -163,12 +163,12 @@ class Ray:
             return
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if self.address is None:
-            cores = max(_cores(), (self.workers or 1) * (self.threads or 1))
+            count = max(cores(), (self.workers or 1) * (self.threads or 1))
             _keep_authentication()
             # "local" and not None, which would connect to any cluster that has left its address.
             ray.init(
                 "local",
-                num_cpus=cores,
+                num_cpus=count,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE,
                 _temp_dir=_session_folder(),
@@ -302,11 +302,6 @@ def _keep_authentication() -> None:
             "RAY_AUTH_MODE=disabled is ignored: a cluster that phiscale starts has a token"
         )
         del os.environ["RAY_AUTH_MODE"]
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _session_folder() -> str:
