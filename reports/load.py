@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from space.device import Precision
 from space.files import read_text
 from space.validation import InvalidInput, parse_yaml
 
@@ -107,6 +108,14 @@ class Run:
     def metric(self) -> str:
         """What accuracy means: `top1`, or `balanced` (the mean over classes)."""
         return str(self.recipe.get("objective", {}).get("metric", "top1"))
+
+    @property
+    def device(self) -> Precision | None:
+        """The precision in which the objective bounds SRAM or flash; None without such a bound."""
+        objective = self.recipe.get("objective", {})
+        bounds = objective.get("bounds") or {}
+        bounded = bounds.get("sram") or bounds.get("flash")
+        return Precision(objective.get("precision", Precision.FLOAT32)) if bounded else None
 
     @property
     def looked_up(self) -> bool:

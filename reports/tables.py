@@ -170,13 +170,15 @@ def _tied(*two: Mapping[str, Any]) -> bool | None:
 
 def family(run: Run) -> pd.DataFrame:
     """The members in the recipe's order, with their accuracy on the test images."""
+    built = {trial.key: trial.architecture for trial in run.study("family")}
     rows = [
         {name: member.get(name) for name in _FAMILY}
         | dict(member.get("cost", {}))
         | interval(member.get("accuracy"), member.get("images"))
+        | trial_tables.on_device(run, built.get(member.get("key", ""), {}))
         for member in (run.family or {}).get("members", ())
     ]
-    return frame(rows, _FAMILY)
+    return frame(rows, [*_FAMILY, *(trial_tables.DEVICE if run.device else [])])
 
 
 def rivals(members: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from reports.load import Run, Trial
 from reports.schema import frame, names
 from reports.statistics import interval
+from space.architecture import Architecture
+from space.device import device_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +30,30 @@ _COUNTS = names(
 )
 
 
+#: Bytes on the device, where the objective bounds them.
+DEVICE = names("sram flash")
+
+
 def trials(run: Run) -> pd.DataFrame:
     """Every trial of every study; the search's choices follow in columns of their own names."""
     choices = dict.fromkeys(name for trial in run.all_trials for name in sorted(trial.choices))
-    rows = [_trial_row(trial) | dict(trial.choices) for trial in run.all_trials]
-    return frame(rows, [*_TRIALS, *choices])
+    rows = [
+        _trial_row(trial)
+        | on_device(run, trial.architecture, trial.budget.get("resolution"))
+        | dict(trial.choices)
+        for trial in run.all_trials
+    ]
+    return frame(rows, [*_TRIALS, *(DEVICE if run.device else []), *choices])
+
+
+def on_device(
+    run: Run, architecture: Mapping[str, Any], resolution: int | None = None
+) -> dict[str, int]:
+    """A network's `DEVICE` at `resolution` pixels (its own where None); empty without bounds."""
+    if run.device is None or not architecture:
+        return {}
+    found = device_memory(Architecture.from_dict(architecture), run.device, resolution)
+    return {"sram": found.sram, "flash": found.flash}
 
 
 def _trial_row(trial: Trial) -> dict[str, Any]:

@@ -38,6 +38,9 @@ _NEIGHBOURHOOD = 2_000
 #: Draws from the space, of twice the candidates wanted, before giving up (assumed).
 _ROUNDS = 40
 
+#: More than any network's MACs.
+_ANY = 2**62
+
 #: Candidates kept in memory, so that none is decoded twice in a row.
 _REMEMBERED = 50_000
 
@@ -84,8 +87,9 @@ class Candidates:
 
     @cached_property
     def table(self) -> CostTable:
-        """Exact costs of rows."""
-        return tabulate(self.space, self.resolution)
+        """Exact costs of rows, those on a device where they are bounded."""
+        device = {"sram", "flash"} & self._bounds.given.keys()
+        return tabulate(self.space, self.resolution, self.objective.precision if device else None)
 
     @cached_property
     def sizes(self) -> Rows:
@@ -122,12 +126,9 @@ class Candidates:
         return self._bounds.admits(candidate.price)
 
     def prices(self, rows: Rows) -> Floats:
-        """Macs, params, activations and latency of rows, N × 4."""
-        prices = np.zeros((len(rows), len(Price._fields)))
-        prices[:, : len(Cost._fields)] = self.table(rows)
-        if self._seconds is not None:
-            prices[:, -1] = self._seconds(rows)
-        return prices
+        """The prices of rows, N × len(Price._fields)."""
+        seconds = np.zeros(len(rows)) if self._seconds is None else self._seconds(rows)
+        return np.column_stack([self.table(rows), seconds, self.table.device(rows)])
 
     def factors(self, rows: Rows) -> Floats:
         """The reward of each row divided by its accuracy, N."""
@@ -158,11 +159,11 @@ class Candidates:
             if len(rows) >= count:
                 break
             wanted = max(2 * count, 16)
-            if self._within is None:
+            if self.grid is None:
                 drawn = moves.uniform(self.sizes, wanted, rng)
             else:
-                drawn = self._within.draw(wanted, rng)
-            if "latency" in self._bounds.given:  # counts are within their bounds already
+                drawn = self.grid.draw(wanted, rng)
+            if "latency" in self._bounds.given:  # all else is within its bounds already
                 drawn = drawn[self.within(drawn)]
             rows = np.concatenate([rows, drawn])
         return rows[:count]
@@ -224,16 +225,16 @@ class Candidates:
 
     def _every(self) -> Iterator[Rows]:
         """All rows within the bounds; none if there are more than `ENUMERABLE`."""
-        if self._within is not None:
-            every = self._within.every() if self._within.count <= ENUMERABLE else iter(())
+        if self.grid is not None:
+            every = self.grid.every() if self.grid.count <= ENUMERABLE else iter(())
         else:
             few = self.sizes.tolist() if self.space.size <= ENUMERABLE else [0]
             every = (np.array(row) for row in product(*map(range, few)))
         yield from (row for row in every if self.within(row[None])[0])
 
     def _unreachable(self, rng: np.random.Generator) -> str:
-        if self._bounds.counts:
-            reached = Within(self.table, self._bounds.counts, clip=False).nearest(64, rng)
+        if self._bounds.sums:
+            reached = Within(self.table, self._bounds.sums, clip=False).nearest(64, rng)
         else:
             reached = moves.uniform(self.sizes, 64, rng)
         reached = np.array([self._downhill(row, rng) for row in reached])
@@ -268,8 +269,12 @@ class Candidates:
         return SumTable(self.space, self.table, seconds) if seconds else None
 
     @cached_property
-    def _within(self) -> Within | None:
-        return Within(self.table, self._bounds.counts) if self._bounds.counts else None
+    def grid(self) -> Within | None:
+        """What counts and draws rows within the bounds; None without bounds but on latency."""
+        sums, sram = self._bounds.sums, self._bounds.sram
+        if sram:  # the grid of totals needs an axis
+            return Within(self.table, sums or {"macs": (1, _ANY)}, sram=sram)
+        return Within(self.table, sums) if sums else None
 
     @cached_property
     def _places(self) -> dict[str, dict[Value, int]]:
@@ -284,5 +289,6 @@ class Candidates:
         architecture = self.space.decode(choices)
         row = np.array(indices)
         cost = Cost(*self.table(row[None])[0].tolist())
-        price = self.objective.price(architecture, cost)
+        sram, flash = self.table.device(row[None])[0].tolist()
+        price = self.objective.price(architecture, cost)._replace(sram=sram, flash=flash)
         return Candidate(row, choices, architecture, architecture.key, price)

@@ -12,28 +12,36 @@ from numpy.typing import NDArray
 
 from space.architecture import Architecture
 from space.cost import Cost, cost
+from space.device import Precision
 from space.evaluation import Job
 
 CostName = Literal["macs", "params", "activations", "latency"]
 
 Direction = Literal["maximize", "minimize"]
 
-#: The unit of each cost, as shown.
+#: The unit of each cost, as shown; those behind latency are bounds only.
 UNITS: dict[str, str] = {
     "macs": "MACs (multiply–adds)",
     "params": "parameters",
     "activations": "activations",
     "latency": "seconds",
+    "sram": "bytes of SRAM",
+    "flash": "bytes of flash",
 }
 
 
 class Price(NamedTuple):
-    """The costs of a network: exact counts, and its latency in seconds, 0 if not measured."""
+    """The costs of a network: exact counts, and what else is bounded, 0 if not asked for.
+
+    Latency is in seconds, SRAM and flash in bytes.
+    """
 
     macs: int
     params: int
     activations: int
     latency: float = 0.0
+    sram: int = 0
+    flash: int = 0
 
 
 #: Counts, or a price.
@@ -42,12 +50,14 @@ Costs = Cost | Price
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The least and the most of each cost, inclusive; None for no bound."""
+    """The least and the most of each cost, inclusive, or the most bytes; None for no bound."""
 
     macs: tuple[int, int] | None = None
     params: tuple[int, int] | None = None
     activations: tuple[int, int] | None = None
     latency: tuple[float, float] | None = None
+    sram: int | None = None
+    flash: int | None = None
 
     def __post_init__(self) -> None:
         for name, (least, most) in self.given.items():
@@ -58,15 +68,17 @@ class Bounds:
     def given(self) -> dict[str, tuple[float, float]]:
         """The bounds that are set."""
         pairs = {name: getattr(self, name) for name in get_args(CostName)}
+        sizes = {"sram": self.sram, "flash": self.flash}
+        pairs |= {name: (1, most) for name, most in sizes.items() if most is not None}
         return {name: pair for name, pair in pairs.items() if pair is not None}
 
     @property
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """The bounds that are set on counts, which is all but latency."""
+    def sums(self) -> dict[str, tuple[int, int]]:
+        """The bounds that are set on what stages add up to: on all but latency and SRAM."""
         return {
             name: (math.ceil(least), math.floor(most))
             for name, (least, most) in self.given.items()
-            if name != "latency"
+            if name not in ("latency", "sram")
         }
 
     def admits(self, cost: Costs) -> bool:
@@ -94,6 +106,7 @@ class Objective:
     If `pareto` names costs, accuracy is maximised and each of them minimised, and the reward only
     selects among the results. `seconds` gives a network's latency, required if latency is a cost: a
     sum over stem, stages and head, each of which depends on the others only by its input channels.
+    `precision` is that of the bounded SRAM and flash.
 
     Example:
         >>> from search.objective import Bounds, Objective
@@ -110,13 +123,15 @@ class Objective:
     bounds: Bounds = Bounds()
     pareto: tuple[CostName, ...] = ()
     seconds: Callable[[Architecture], float] | None = None
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         if self.target <= 0:
             raise ValueError(f"`target > 0` must hold, but got target={self.target}")
         for name in (self.cost, *self.pareto):
-            if name not in UNITS:
-                raise ValueError(f"a cost must be one of {', '.join(UNITS)}, but got {name!r}")
+            if name not in get_args(CostName):
+                valid = ", ".join(get_args(CostName))
+                raise ValueError(f"a cost must be one of {valid}, but got {name!r}")
         if "latency" in (self.cost, *self.pareto, *self.bounds.given) and self.seconds is None:
             raise ValueError("latency is a cost where `seconds` gives it, but it is None")
 

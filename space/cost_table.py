@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from space.architecture import Architecture
 from space.choices import Space
 from space.cost import Cost, head_terms, parts, stage_terms
+from space.device import Precision, head_footprint, joined, stage_footprint, stem_footprint
 
 #: Candidates looked up at once, so that what lies between stays in the processor's cache.
 _CHUNK = 8_192
@@ -29,7 +30,8 @@ class _StageTable:
     """`costs` has a row for every (channels given, combination of own choices), in that order.
 
     A combination's number is `choices[columns] @ strides`; `given` maps that number of the stage
-    before (0 for the first) to the channels that it hands over, by their number.
+    before (0 for the first) to the channels that it hands over, by their number. `device` are the
+    bytes of SRAM and flash, 0 where they were not asked for.
     """
 
     columns: Integers
@@ -38,6 +40,7 @@ class _StageTable:
     combinations: int
     given: Integers
     costs: Integers
+    device: Integers
 
     @property
     def choices(self) -> Integers:
@@ -73,6 +76,12 @@ class CostTable:
             for stage, entry in zip(self.stages, entries, strict=True):
                 found[start : start + _CHUNK] += stage.costs[entry]
         return found
+
+    def device(self, choices: Integers) -> Integers:
+        """N × 2 bytes of SRAM (the most of any stage) and flash for N × len(names) indices."""
+        pairs = zip(self.stages, self.entries(choices), strict=True)
+        sram, flash = np.stack([stage.device[entry] for stage, entry in pairs]).T
+        return np.stack([sram.max(axis=1), flash.sum(axis=1)], axis=1)
 
     def entries(self, choices: Integers) -> list[Integers]:
         """For each stage, the rows of its `costs` that N combinations of choices have, N."""
@@ -123,8 +132,13 @@ class SumTable:
         return self._of(self._space.decode({name: values[i] for (name, values), i in offers}))
 
 
-def tabulate(space: Space, resolution: int | None = None) -> CostTable:
-    """The table of a space's costs at `resolution` pixels (its base's own where None is given)."""
+def tabulate(
+    space: Space, resolution: int | None = None, precision: Precision | None = None
+) -> CostTable:
+    """The table of a space's costs at `resolution` pixels (its base's own where None is given).
+
+    With the `precision` of a device it knows SRAM and flash, too.
+    """
     stem, *outputs, _ = parts(space.base, resolution)
     names = tuple(space.choices)
     tables: list[_StageTable] = []
@@ -147,12 +161,38 @@ def tabulate(space: Space, resolution: int | None = None) -> CostTable:
                 combinations=len(stages),
                 given=given,
                 costs=np.array(costs, np.int64),
+                device=np.zeros((len(costs), 2), np.int64),
             )
         )
         side, handed = output.resolution, np.array([stage.channels for stage in stages])
     heads = [head_terms(replace(space.base, stages=(stage,))).at(side, 1) for stage in stages]
     tables[0].costs[:] += stem.cost
     tables[-1].costs[:] += np.tile(heads, (len(tables[-1].costs) // len(heads), 1))
-    return CostTable(
+    table = CostTable(
         names, np.array([len(values) for values in space.choices.values()]), tuple(tables)
     )
+    return _with_device(table, space, resolution, precision) if precision else table
+
+
+def _with_device(
+    table: CostTable, space: Space, resolution: int | None, precision: Precision
+) -> CostTable:
+    base, stem = space.base, stem_footprint(space.base, resolution)
+    before, *outputs, _ = parts(base, resolution)
+    side, handed, tables = before.resolution, [before.channels], []
+    for number, (output, old) in enumerate(zip(outputs, table.stages, strict=True), start=1):
+        sides = side, output.resolution
+        offered = [stage for _, stage in space.combinations(number)]
+        found = [
+            joined(
+                [stem] * (number == 1)
+                + [stage_footprint(stage, width, base.numerics.activation, *sides)]
+                + [head_footprint(replace(base, stages=(stage,)), output.resolution)]
+                * (number == len(outputs))
+            ).at(precision)
+            for width in sorted(set(handed))
+            for stage in offered
+        ]
+        tables.append(replace(old, device=np.array([(each.sram, each.flash) for each in found])))
+        side, handed = output.resolution, [stage.channels for stage in offered]
+    return replace(table, stages=tuple(tables))

@@ -1,7 +1,8 @@
 """Every operation of a network's forward pass, in order, without torch.
 
 It mirrors `space.network`, and is what explains other tools' counts (`space.explain`) and how much
-memory a pass needs (`space.memory`). For the cost alone, `space.cost` is a thousand times faster.
+memory a pass needs (`space.memory`, `space.device`). For the cost alone, `space.cost` is a thousand
+times faster.
 """
 
 from __future__ import annotations
@@ -70,24 +71,53 @@ class Trace(NamedTuple):
 
 def trace(architecture: Architecture, resolution: int | None = None) -> Trace:
     """The operations on one image of `resolution` pixels (the architecture's own where None)."""
-    tape = _Tape(architecture, input_side(architecture, resolution))
-    stem, head = architecture.stem, architecture.head
-    x = tape.layer(0, stem_layer(architecture))
-    if stem.pool:
-        x = tape.max_pool("pool", x)
+    image = Map(architecture.in_channels, input_side(architecture, resolution))
+    same = architecture.numerics.padding is Padding.SAME
+    tape = _Tape(image, same=same, drops=architecture.stochastic_depth > 0)
+    x = _stem(tape, architecture)
     for number, stage in enumerate(architecture.blocks()):
         with tape.inside(x):
             out = x
             for index, block in enumerate(stage):
                 out = _block(tape, f"stages.{number}.{index}", out, block)
         x = out
+    _head(tape, x, architecture)
+    return tape.played()
+
+
+def trace_stem(architecture: Architecture, side: int) -> Trace:
+    """The stem in inference, on an image of `side` pixels; kernels pad as they read."""
+    tape = _Tape(Map(architecture.in_channels, side))
+    _stem(tape, architecture)
+    return tape.played()
+
+
+def trace_block(block: Block, side: int) -> Trace:
+    """The same of a block given a map of `side` pixels; names begin with a dot."""
+    tape = _Tape(Map(block.in_channels, side))
+    _block(tape, "", 0, block)
+    return tape.played()
+
+
+def trace_head(architecture: Architecture, side: int) -> Trace:
+    """The same of the head, given the last stage's map of `side` pixels."""
+    tape = _Tape(Map(architecture.stages[-1].channels, side))
+    _head(tape, 0, architecture)
+    return tape.played()
+
+
+def _stem(tape: _Tape, architecture: Architecture) -> int:
+    x = tape.layer(0, stem_layer(architecture))
+    return tape.max_pool("pool", x) if architecture.stem.pool else x
+
+
+def _head(tape: _Tape, x: int, architecture: Architecture) -> None:
     after = list(head_layers(architecture))
-    if head.channels:
+    if architecture.head.channels:
         x = tape.layer(x, after.pop(0))
     x = tape.mean("mean", x)
     for layer in after:
         x = tape.layer(x, layer)
-    return Trace(tuple(tape.operations), tuple(tape.tensors))
 
 
 def _block(tape: _Tape, name: str, x: int, block: Block) -> int:
@@ -145,12 +175,15 @@ def _pool_shortcut(tape: _Tape, name: str, x: int, block: Block, output: Map) ->
 class _Tape:
     """Records operations; each method returns the number of the tensor that it made."""
 
-    def __init__(self, architecture: Architecture, resolution: int) -> None:
-        self.same = architecture.numerics.padding is Padding.SAME
-        self.drops = architecture.stochastic_depth > 0
+    def __init__(self, given: Map, *, same: bool = False, drops: bool = False) -> None:
+        self.same, self.drops = same, drops
         self.operations: list[Operation] = []
-        self.tensors = [Map(architecture.in_channels, resolution)]
+        self.tensors = [given]
         self._held: list[int] = [0]
+
+    def played(self) -> Trace:
+        """What was recorded."""
+        return Trace(tuple(self.operations), tuple(self.tensors))
 
     @contextmanager
     def inside(self, given: int) -> Iterator[None]:

@@ -9,6 +9,7 @@ cost decides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,9 @@ from space.cost_table import CostTable
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bounds = Mapping[str, tuple[int, int]]
+
+#: What stages add up to.
+_FIELDS = (*Cost._fields, "flash")
 
 #: Cells of the grid of totals, over all bounded costs together, at most (assumed: half a second).
 _CELLS = 2**18
@@ -42,18 +46,21 @@ class _Step:
 
 
 class Within:
-    """The combinations of a cost table within `bounds`, which name one cost or several.
+    """The combinations of a cost table within `bounds`, which name a cost or flash, or several.
 
-    `clip` drops totals above the bounds from the grid, for finer cells; without it, cells outside
-    the bounds can be drawn from too.
+    Combinations of a stage that need more than `sram` bytes are left out. `clip` drops totals above
+    the bounds from the grid, for finer cells; without it, cells outside the bounds can be drawn
+    from too.
     """
 
-    def __init__(self, table: CostTable, bounds: Bounds, *, clip: bool = True) -> None:
-        self._table = table
-        self._axes = [Cost._fields.index(name) for name in bounds]
+    def __init__(
+        self, table: CostTable, bounds: Bounds, *, sram: float = math.inf, clip: bool = True
+    ) -> None:
+        self._table, self._sram = table, sram
+        self._axes = [_FIELDS.index(name) for name in bounds]
         self._least = np.array([least for least, _ in bounds.values()], float)
         self._most = np.array([most for _, most in bounds.values()], float)
-        costs = [stage.costs[:, self._axes].astype(float) for stage in table.stages]
+        costs = [self._costs(place).astype(float) for place in range(len(table.stages))]
         self._lows = [cost.min(axis=0) for cost in costs]
         self._origin = np.sum(self._lows, axis=0)
         top = np.sum([cost.max(axis=0) for cost in costs], axis=0)
@@ -122,14 +129,22 @@ class Within:
             outside = outside + np.maximum(0.0, np.maximum(below, above))
         return outside
 
+    def _costs(self, place: int) -> Rows:
+        """The bounded costs of every entry of a stage."""
+        stage = self._table.stages[place]
+        found: Rows = np.column_stack([stage.costs, stage.device[:, 1]])[:, self._axes]
+        return found
+
     def _grouped(self, place: int) -> list[_Step]:
         stage = self._table.stages[place]
         last = place + 1 == len(self._table.stages)
         hands = np.zeros(stage.combinations, np.int64)
         if not last:
             hands = self._table.stages[place + 1].given
-        costs = stage.costs[:, self._axes].reshape(-1, stage.combinations, len(self._axes))
+        costs = self._costs(place).reshape(-1, stage.combinations, len(self._axes))
         cells = np.rint((costs - self._lows[place]) / self._cell).astype(np.int64)
+        greedy = stage.device[:, 0] > self._sram
+        cells[greedy.reshape(cells.shape[:2])] = max(self._shape)  # off the grid
         return [_step(hands, of_given) for of_given in cells]
 
     def _count_ways(self) -> list[list[Floats]]:
@@ -197,7 +212,7 @@ class Within:
         return rows
 
     def _inside(self, rows: Rows) -> Rows:
-        costs = self._table(rows)[:, self._axes]
+        costs = np.column_stack([self._table(rows), self._table.device(rows)[:, 1]])[:, self._axes]
         return rows[((costs >= self._least) & (costs <= self._most)).all(axis=1)]
 
 

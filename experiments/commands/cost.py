@@ -14,6 +14,7 @@ from space import presets
 from space.architecture import Architecture
 from space.cost import Cost, parts
 from space.cost import cost as cost_of
+from space.device import Precision, device_memory
 from space.explain import explain as explained
 from space.explain import operations
 from space.memory import peak_memory
@@ -50,6 +51,10 @@ def cost(
     explain: Annotated[
         bool, typer.Option(help="Show why other tools give other totals, and what each counts.")
     ] = False,
+    memory: Annotated[
+        Precision | None,
+        typer.Option(help="Show the SRAM and flash of a device in this precision."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count the exact MACs, parameters, activations and memory of a network.
@@ -58,22 +63,26 @@ def cost(
     (or function) is called without arguments.
     """
     if is_own_module(architecture):
-        if explain:
-            raise InvalidInput("--explain: needs a network of phiscale, not FILE.py:CLASS")
+        if explain or memory:
+            option = "--explain" if explain else "--memory"
+            raise InvalidInput(f"{option}: needs a network of phiscale, not FILE.py:CLASS")
         _own_module(architecture, resolution or _PIXELS, as_json)
         return
     network = load_architecture(architecture)
     pixels = resolution or network.resolution
-    found, memory = cost_of(network, pixels), peak_memory(network, pixels)
+    found, peak = cost_of(network, pixels), peak_memory(network, pixels)
+    device = device_memory(network, memory, pixels) if memory else None
     stages = parts(network, pixels)
     if as_json:
         data = {
             "name": architecture,
             "resolution": pixels,
             **found._asdict(),
-            "peak_memory_bytes": memory._asdict(),
+            "peak_memory_bytes": peak._asdict(),
             "parts": [part._asdict() | {"cost": part.cost._asdict()} for part in stages],
         }
+        if device:
+            data["device_memory_bytes"] = {"precision": memory} | device._asdict()
         if explain:
             data["operations"] = operations(network, pixels)._asdict()
             data["tools"] = [count._asdict() for count in explained(network, pixels)]
@@ -90,8 +99,13 @@ def cost(
     print_rows(("part", "channels", "pixels", *_HEADERS), [*rows, total])
     out.print(
         f"at {pixels} pixels; peak activation memory of one float32 image: "
-        f"{memory.inference / 1e6:.1f} MB in inference, {memory.training / 1e6:.1f} MB in training",
+        f"{peak.inference / 1e6:.1f} MB in inference, {peak.training / 1e6:.1f} MB in training",
     )
+    if device:
+        out.print(
+            f"on a device in {memory}: {device.sram:,} bytes of SRAM (the most at {device.peak}), "
+            f"{device.flash:,} bytes of flash"
+        )
 
 
 def _own_module(name: str, pixels: int, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from experiments.config.value_types import (
     Seconds,
     Section,
 )
+from space.device import Precision
 
 Exponent = Annotated[float, Field(le=0, ge=-1_000)]
 
@@ -38,7 +39,8 @@ class EvaluatorConfig(Section):
 
 
 class BoundsConfig(Section):
-    """Hard bounds on the exact cost, as [minimum, maximum]; both ends are included."""
+    """Hard bounds on the exact cost, as [minimum, maximum], or as a maximum of bytes. All ends are
+    included."""
 
     macs: tuple[Quantity, Quantity] | None = None
     """Multiply–adds at the run's resolution."""
@@ -48,6 +50,11 @@ class BoundsConfig(Section):
     """Elements of all convolution outputs."""
     latency: tuple[Seconds, Seconds] | None = None
     """Seconds according to the latency table. `5ms` is allowed."""
+    sram: Quantity | None = None
+    """Bytes of all tensors alive at once in inference on one image, in `objective.precision`, in
+    the best order. `256K` is 256,000."""
+    flash: Quantity | None = None
+    """Bytes of weights, biases and what quantisation adds, in `objective.precision`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -73,6 +80,9 @@ class ObjectiveConfig(Section):
     """w where cost > target."""
     bounds: BoundsConfig = BoundsConfig()
     """Candidates outside these bounds are rejected before training."""
+    precision: Precision = Precision.FLOAT32
+    """Type of weights and tensors on the device, which `bounds.sram` and `bounds.flash` count:
+    float32 or int8."""
     pareto: tuple[CostKind, ...] = ()
     """Costs to minimise in addition to maximising accuracy: the search looks for a Pareto front,
     and the reward only selects the baseline from it. Cannot be combined with a pruner."""

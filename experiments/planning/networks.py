@@ -58,10 +58,9 @@ class ExpectedNetworks:
     @cached_property
     def combinations(self) -> float:
         """How many combinations of choices lie within the bounds (an estimate to about 5 %)."""
-        bounds = self.candidates.objective.bounds.counts
-        if not bounds:
+        within = self.candidates.grid
+        if within is None:
             return float(self.candidates.space.size)
-        within = Within(self.candidates.table, bounds)
         inside = len(within.draw(_COUNT_DRAWS, np.random.default_rng(0)))
         return within.count * inside / _COUNT_DRAWS
 
@@ -95,7 +94,7 @@ def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
     candidates = Candidates(space, objective)
     rng = np.random.default_rng(recipe.seed)
     rows = [candidates.sample(_DRAWS, rng)]
-    for end in objective.bounds.counts.get("macs", (1, 2**62)):
+    for end in objective.bounds.sums.get("macs", (1, 2**62)):
         edge = Within(candidates.table, {"macs": (end, end)}, clip=False).nearest(_EDGE_DRAWS, rng)
         rows.append(edge[candidates.within(edge)])
     if not sum(map(len, rows)):

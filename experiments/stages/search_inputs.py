@@ -31,6 +31,7 @@ def objective_of(run: OpenRun) -> Objective:
         exponent_above=settings.exponent_above,
         bounds=Bounds(**settings.bounds.model_dump()),
         pareto=settings.pareto,
+        precision=settings.precision,
         seconds=table.predict if table and _asks_latency(settings) else None,
     )
 

@@ -65,6 +65,8 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path):
     assert loaded.train.weight_decay == 1e-3
     assert loaded.objective.target == 40_000_000
     assert config.load("demo", ["objective.target=1.5G"]).objective.target == 1_500_000_000
+    sizes = config.load("demo", ["objective.bounds={sram: 256K, flash: 1M}"]).objective.bounds
+    assert (sizes.sram, sizes.flash) == (256_000, 1_000_000)
     assert config.load("demo", ["objective.target=4e6"]).objective.target == 4_000_000
 
 

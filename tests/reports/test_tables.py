@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,7 +16,9 @@ from reports.load import load
 from reports.schema import COLUMNS, rows
 from reports.statistics import wilson
 from space import presets
+from space.architecture import Architecture
 from space.cost import cost
+from space.device import Precision, device_memory
 
 
 @given(st.integers(1, 50_000), st.data())
@@ -48,6 +51,18 @@ def test_a_pruned_trials_reward_is_its_last(run, found):
     for row in rows(pruned):
         trial = run.study("search")[row["trial"]]
         assert row["reward"] == trial.reports[max(trial.reports)]
+
+
+def test_a_run_that_bounds_a_device_has_columns_of_its_bytes(run, found):
+    assert not {"sram", "flash"} & {*found.trials.columns, *found.family.columns}
+    objective = run.recipe["objective"] | {"bounds": {"sram": 256_000}, "precision": "int8"}
+    bounded = replace(run, recipe={**run.recipe, "objective": objective})
+    for made in (trial_tables.trials(bounded), tables.family(bounded)):
+        networks = {trial.key: trial.architecture for trial in run.all_trials}
+        for row in rows(made):
+            network = Architecture.from_dict(networks[row["key"]])
+            expected = device_memory(network, Precision.INT8)
+            assert (row["sram"], row["flash"]) == (expected.sram, expected.flash)
 
 
 _POINTS = st.lists(

@@ -17,6 +17,7 @@ from search.samplers.base import Sampler
 from space.architecture import Architecture
 from space.choices import Space
 from space.cost import cost
+from space.device import Precision, device_memory
 from space.validation import InvalidInput
 
 SAMPLERS = samplers.names()
@@ -30,9 +31,13 @@ def make(space: Space, objective: Any) -> Make:
     """A new sampler, as a process would make it that has just begun."""
 
     def make(
-        name: str, seed: int = 0, bounds: Bounds | None = None, over: Space | None = None
+        name: str,
+        seed: int = 0,
+        bounds: Bounds | None = None,
+        over: Space | None = None,
+        **more: Any,
     ) -> Sampler:
-        aim = replace(objective, bounds=bounds or Bounds())
+        aim = replace(objective, bounds=bounds or Bounds(), **more)
         return samplers.create(name, Candidates(over or space, aim), seed)
 
     return make
@@ -91,6 +96,18 @@ def test_sampler_respects_bounds(name: str, make: Make, space: Space) -> None:
     sampler = make(name, bounds=BOUNDS)
     for trial in _sequence(lambda: sampler, TRIALS[name], ENDS):
         assert BOUNDS.admits(cost(space.decode(trial.params)))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("bounds", [Bounds(sram=8_192, flash=20_000), Bounds(sram=3_840)])
+def test_sampler_respects_the_devices_memory(
+    name: str, bounds: Bounds, make: Make, space: Space
+) -> None:
+    sampler = make(name, bounds=bounds, precision=Precision.INT8)
+    for trial in _sequence(lambda: sampler, 12, ENDS):
+        found = device_memory(space.decode(trial.params), Precision.INT8)
+        assert found.sram <= bounds.sram
+        assert bounds.flash is None or found.flash <= bounds.flash
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

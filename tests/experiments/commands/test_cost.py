@@ -7,6 +7,7 @@ import pytest
 
 from space import presets
 from space.cost import cost
+from space.device import Precision, device_memory
 
 OWN = """
 import torch
@@ -85,6 +86,14 @@ def test_the_closed_form_stands_beside_the_count_of_a_network_of_phiscale(phisca
     assert "closed form" in phiscale("cost", f"{own}:ours", "--resolution", "64").out
 
 
+def test_the_memory_of_a_device_is_shown_with_the_layer_of_its_peak(phiscale):
+    asked = ("cost", "mobilenet_v2", "--resolution", "96", "--memory", "int8")
+    found = json.loads(phiscale(*asked, "--json").out)["device_memory_bytes"]
+    expected = device_memory(presets.load("mobilenet_v2"), Precision.INT8, 96)
+    assert found == {"precision": "int8"} | expected._asdict()
+    assert f"{expected.sram:,} bytes of SRAM (the most at {expected.peak})" in phiscale(*asked).out
+
+
 def test_what_fvcore_does_not_count_is_said(phiscale, own):
     said = phiscale("cost", f"{own}:Attention", "--resolution", "8")
     assert said.status == 0, said.err
@@ -102,6 +111,7 @@ def test_what_fvcore_does_not_count_is_said(phiscale, own):
         ("own.py:constant", "own.py:constant: must be a class or a function, but is 3"),
         ("own.py:Net --resolution 1", "cannot process an image of 1 × 1 × 1"),
         ("own.py:Net --explain", "--explain: needs a network of phiscale"),
+        ("own.py:Net --memory int8", "--memory: needs a network of phiscale"),
         ("beside.py:Net", "beside.py: defines no subclass of torch.nn.Module"),
         ("bad.py:Net", "bad.py: cannot be imported: ModuleNotFoundError: No module named 'nope'"),
     ],
