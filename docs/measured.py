@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from reports.published_gains import COSTS
+from reports.published_page import interval
 from space.files import write_file
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
@@ -250,7 +252,42 @@ def _coverage(found: dict[str, Any]) -> str:
     )
 
 
+def _published(found: dict[str, Any]) -> str:
+    counts = found["counts"]
+    dimensions = [
+        [row["dimension"], interval(row, "gain"), interval(row, "removed"), f"{row['n']}"]
+        for row in found["dimensions"]
+    ]
+    families = [[row["family"], interval(row, "gain"), f"{row['n']}"] for row in found["families"]]
+    recipes = [
+        [f"`{row['recipe']}`", interval(row, "gain", signed=True), f"{row['n']}"]
+        for row in found["recipes"]
+    ]
+    times = [
+        [f"`{row['device']}`", *(interval(row, cost, unit=1) for cost in COSTS), f"{row['n']:,}"]
+        for row in found["times"]
+    ]
+    return "\n\n".join(
+        (
+            f"{counts['accuracies']:,} accuracies of {counts['networks']:,} trained networks: "
+            f"{counts['architectures']} architectures, {counts['recipes']} recipes.",
+            *(f"- {sentence}" for sentence in found["sentences"]),
+            "Per doubling of MACs, by dimension:",
+            _table(("dimension", "points", "% of the errors removed", "lines"), dimensions),
+            "By family, over its recipes:",
+            _table(("family", "points", "recipes"), families),
+            "More points per doubling than the other recipes that trained the same lines:",
+            _table(("recipe", "points", "lines"), recipes),
+            "Kendall's τ of each cost with the time of an image:",
+            _table(("device", *COSTS.values(), "networks and resolutions"), times),
+        )
+    )
+
+
 def _where(found: dict[str, Any]) -> str:
+    if "sha256" in found:
+        files = (f"`{name}` (SHA-256 {sha[:12]}…)" for name, sha in found["sha256"].items())
+        return f"Files: {', '.join(files)}."
     hardware = found["hardware"]
     versions = {"torch": hardware.get("torch")} | found.get("versions", {})
     named = ", ".join(
@@ -277,4 +314,5 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "faults": _faults,
     "race": _race,
     "coverage": _coverage,
+    "published": _published,
 }

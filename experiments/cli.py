@@ -81,6 +81,7 @@ _COMMANDS: dict[str, tuple[tuple[Callable[..., None], str, str], ...]] = {
         (drawing.compare, "compare", "compare efficientnet_b0 mobilenet_v2"),
         (cost.cost, "cost", "cost efficientnet_b0 --resolution 288 --json"),
         (latency.latency, "latency", "latency efficientnet_b0 --device cpu --batch 1"),
+        (reporting.published, "published", "published timm/results --out published"),
         (convert.convert, "convert", "convert timm/efficientnet_b0 weights.pth --out b0"),
     ),
     "Catalog and diagnosis": (

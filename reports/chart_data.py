@@ -185,8 +185,8 @@ def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
 
 def _published_points(run: Run) -> Iterable[dict[str, Any]]:
     note = "published, ImageNet validation images, its authors' training"
-    for network in published.for_classes(run.num_classes):
-        yield network._asdict() | {"layer": "published", "note": note}
+    for network in published.points(run):
+        yield network | {"layer": "published", "note": note}
 
 
 def _latencies(tables: Tables) -> list[dict[str, Any]]:

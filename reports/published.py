@@ -6,9 +6,13 @@ equal conditions. Parameters and MACs (the papers' "FLOPS") are rounded as print
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from reports.schema import read_rows
+from reports import timm_results
+from reports.load import Run
+from reports.published_gains import trained
+from reports.schema import read_rows, rows
 
 #: Classes of ImageNet (ILSVRC 2012).
 IMAGENET_CLASSES = 1000
@@ -61,9 +65,27 @@ SCALED = tuple(
 )
 
 
-def for_classes(classes: int) -> tuple[PublishedNetwork, ...]:
-    """The networks to draw beside a run with this number of classes: all, or none."""
-    return NETWORKS if classes == IMAGENET_CLASSES else ()
+def points(run: Run) -> list[dict[str, Any]]:
+    """The networks to draw beside a run on as many classes as ImageNet has; none beside others.
+
+    Those of the papers, or of the recipe's `report.published`, at the smallest resolution tested.
+    """
+    if run.num_classes != IMAGENET_CLASSES:
+        return []
+    if folder := _folder(run):
+        columns = ["name", "params", "macs", "activations", "resolution", "accuracy"]
+        return rows(trained(timm_results.load(Path(folder)))[columns])
+    return [network._asdict() for network in NETWORKS]
+
+
+def sources(run: Run) -> str:
+    """Where `points` come from."""
+    return "timm's results, report.published" if _folder(run) else SOURCES
+
+
+def _folder(run: Run) -> str | None:
+    folder: str | None = run.recipe.get("report", {}).get("published")
+    return folder
 
 
 def scaled(base: str) -> tuple[PublishedScaling, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scaling.intervals import wilson
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
 #: The level of all intervals and comparisons.
@@ -113,3 +114,62 @@ def unpaired_difference(
     low = difference - math.hypot(other - other_low, one_high - one)
     high = difference + math.hypot(other_high - other, one - one_low)
     return AccuracyDifference(difference, low, high, None, not low <= 0 <= high)
+
+
+class Estimate(NamedTuple):
+    """A statistic of `n` rows with its interval, which is infinite where nothing says its noise."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval excludes 0."""
+        return not self.low <= 0 <= self.high
+
+
+def clustered(
+    statistic: Callable[[NDArray[np.bool_]], float],
+    *clusters: pd.Series[Any],
+    comparisons: int = 1,
+) -> Estimate:
+    """The statistic of all rows, where rows of one cluster share what moves them.
+
+    `statistic` takes which rows to keep; `clusters`, one or two, name each row's. The variance is
+    the jackknife's that leaves out one cluster at a time (Hansen 2022, "Jackknife standard errors
+    for clustered regression"), for two kinds of clusters their sum without that of the rows that
+    share both (Cameron, Gelbach and Miller 2011), and not below either. Student's interval, with
+    the clusters of the kind that has fewest; `comparisons` hold together (Bonferroni).
+    """
+    import numpy as np
+
+    labels = [np.unique(each, return_inverse=True)[1] for each in clusters]
+    count, half = len(clusters[0]), math.inf
+    value = statistic(np.ones(count, dtype=bool))
+    freedom = min(int(each.max()) for each in labels)
+    if freedom:
+        from scipy.stats import t
+
+        singles = [_jackknifed(statistic, each) for each in labels]
+        variance = singles[0]
+        if len(labels) > 1:
+            both = np.unique(np.stack(labels), axis=1, return_inverse=True)[1].reshape(-1)
+            variance = max(*singles, sum(singles) - _jackknifed(statistic, both))
+        tail = (1 - LEVEL) / comparisons / 2
+        half = float(t.isf(tail, freedom)) * math.sqrt(variance)
+    return Estimate(value, value - half, value + half, count)
+
+
+def _jackknifed(
+    statistic: Callable[[NDArray[np.bool_]], float], labels: NDArray[np.integer]
+) -> float:
+    """The variance of a statistic by leaving out the rows of one label at a time.
+
+    Infinite where the statistic cannot do without one of them, and is not a number.
+    """
+    values = [statistic(labels != cluster) for cluster in range(int(labels.max()) + 1)]
+    mean = fmean(values)
+    variance = (len(values) - 1) / len(values) * sum((each - mean) ** 2 for each in values)
+    return math.inf if math.isnan(variance) else variance

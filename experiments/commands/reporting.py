@@ -10,7 +10,7 @@ import typer
 
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
-from experiments.commands.terminal import err, print_json, say, wrote
+from experiments.commands.terminal import err, out, print_json, say, wrote
 from experiments.runs.opening import open_run
 from experiments.runs.resolve import existing_run, find_run
 from reports import figure_style, figures, search_figures, trial_tables
@@ -62,6 +62,32 @@ def report(
     if as_json:
         print_json({"report": str(written)})
     else:
+        wrote(written)
+
+
+def published(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder `results` of a checkout of timm.")
+    ],
+    page: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write a page with tables there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the ImageNet networks published in timm gain per doubling of MACs."""
+    from reports import published_page, timm_results
+
+    results = timm_results.load(folder)
+    found = published_page.collect(results)
+    for missing in results.missing:
+        err.print(f"warning: {missing}")
+    written = published_page.write(results, found, page) if page else None
+    if as_json:
+        print_json(found)
+        return
+    for sentence in found["sentences"]:
+        out.print(sentence)
+    if written:
         wrote(written)
 
 

@@ -42,6 +42,14 @@ class Common(Section):
     logging: LoggingConfig = LoggingConfig()
 
 
+class ReportConfig(Section):
+    """The report of a run."""
+
+    published: str | None = None
+    """Folder `results` of a checkout of timm, whose networks the report of a run on 1,000 classes
+    shows beside its own. Default: the networks of the EfficientNet and MnasNet papers."""
+
+
 class Recipe(Common):
     """The recipe of a run."""
 
@@ -55,6 +63,7 @@ class Recipe(Common):
     search: SearchConfig
     coefficients: CoefficientsConfig = CoefficientsConfig()
     family: FamilyConfig
+    report: ReportConfig = ReportConfig()
 
     @property
     def tune_prunes(self) -> bool:

@@ -27,7 +27,10 @@ from space.validation import InvalidInput
 
 #: Keys and sections of a recipe that may change between two starts of a run: what they ask for is
 #: either done already or still to do. All others decide what the recorded numbers mean.
-_MAY_CHANGE = ("coefficients", "family", "search.trials", "search.finalists", "search.final_epochs")
+_MAY_CHANGE = (
+    *("coefficients", "family", "report"),
+    *("search.trials", "search.finalists", "search.final_epochs"),
+)
 
 
 def open_run(

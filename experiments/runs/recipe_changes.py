@@ -67,6 +67,8 @@ def _absolute_paths(recipe: Common) -> dict[str, Any]:
     checkpoints = recipe.executor.checkpoints
     if checkpoints is not None and "://" not in checkpoints:
         paths["executor.checkpoints"] = str(Path(checkpoints).resolve())
+    if isinstance(recipe, Recipe) and recipe.report.published:
+        paths["report.published"] = str(Path(recipe.report.published).resolve())
     return paths
 
 

@@ -95,8 +95,8 @@ def _chart(run: Run, tables: Tables) -> str:
         sentences.append("Family: test images, trained in full. Do not compare these levels.")
     if run.study("rivals"):
         sentences.append("Rivals, by name: other rules and networks, trained as the family was.")
-    if published.for_classes(run.num_classes):
-        sentences.append(f"Published: {published.SOURCES}.")
+    if run.num_classes == published.IMAGENET_CLASSES:
+        sentences.append(f"Published: {published.sources(run)}.")
     sentences.append(
         "Dashed layers are off; pruned trials may lie below the axis. Select a point for its "
         "stages; drag to zoom."

@@ -54,3 +54,24 @@ def test_published_networks_stand_beside_runs_on_imagenets_classes_alone(finishe
     html = page.render(run, tables.collect(run))
     assert "MnasNet-A1" in html
     assert published.SOURCES in html
+
+
+def test_a_folder_of_timms_results_replaces_the_papers(finished_run, shared):
+    run = load(finished_run)
+    first, *others = run.study("search")
+    wide = replace(first, architecture=first.architecture | {"num_classes": 1000})
+    folder = shared / "data" / "timm_results"
+    run = replace(
+        run,
+        trials=dict(run.trials) | {"search": (wide, *others)},
+        recipe=dict(run.recipe) | {"report": {"published": str(folder)}},
+    )
+    shown = {point["name"]: point for point in published.points(run)}
+    assert len(shown) == 1266
+    b0 = shown["tf_efficientnet_b0.in1k"]
+    assert (b0["resolution"], b0["macs"]) == (224, 400_000_000)
+    assert b0["accuracy"] == pytest.approx(0.76542)
+    html = page.render(run, tables.collect(run))
+    assert "tf_efficientnet_b0.in1k" in html
+    assert "MnasNet-A1" not in html
+    assert published.SOURCES not in html
