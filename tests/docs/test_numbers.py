@@ -1,0 +1,172 @@
+"""Numbers that a page gives as measured come from committed files; all others are settings."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaling.coefficients import PUBLISHED
+from scaling.grid import candidates
+from scaling.power import POWER, seeds_for
+from search.lease import EXPIRY
+from space import presets
+from space.cost import cost
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "experiments" / "results"
+
+#: A number with what it counts, as a measurement would have.
+MEASURE = re.compile(
+    r"\d[\d.,]*(?: (?:to|and|–) \d[\d.,]*)*\s?(?:%|times|points?|ms|µs|s|seconds?|minutes?|hours?"
+    r"|MB|GB|MiB|training runs)(?!\w)"
+)
+#: What is read elsewhere, or is no prose: code, what Sphinx includes, targets of links.
+OTHER = re.compile(r"```.*?```|`[^`]*`|(?<=\])\([^)]*\)", re.DOTALL)
+
+
+def result(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+class Study:
+    """Mean accuracies of a study by baseline, rule and factor, and what its README says."""
+
+    def __init__(self, name: str) -> None:
+        folder = RESULTS / f"study-{name}"
+        rows = csv.DictReader((folder / "points.csv").read_text("utf-8").splitlines())
+        self.rows = list(rows)
+        self.readme = (folder / "README.md").read_text("utf-8")
+        (self.runs, self.minutes) = re.findall(
+            r"(\d+) training runs .*? (\d+) minutes", self.readme
+        )[0]
+
+    def __call__(self, baseline: str, rule: str, factor: float) -> str:
+        (row,) = (
+            row
+            for row in self.rows
+            if (row["baseline"], row["rule"]) == (baseline, rule) and float(row["factor"]) == factor
+        )
+        return percent(float(row["accuracy"]))
+
+
+def readme() -> Iterator[str]:
+    """The others are in test_readme.py."""
+    yield f"[{Study('dimensions').runs} training runs]"
+    training = result("training")["summary"]["times_as_fast_in_a_long_search"]
+    yield f"{training['advised']:.1f} times as fast as with a tuned PyTorch loop"
+    yield f"{training['tutorial']:.1f} times as fast as with a tutorial's loop"
+    rows = list(csv.DictReader((RESULTS / "demo" / "family.csv").read_text("utf-8").splitlines()))
+    for row in (rows[0], rows[-1]):
+        yield percent(float(row["accuracy"]))
+    seconds = result("cost")["seconds"]
+    yield f"{1e3 * seconds['cost, efficientnet_b0, nothing remembered']:.2f} ms"
+    yield f"{1e6 * seconds['cost, efficientnet_b0']:.0f} µs"
+    yield f"{seconds['fvcore, efficientnet_b0']:.2f} s"
+
+
+def report() -> Iterator[str]:
+    found = result("decision")
+    cases, rising = found["cases"], "rising by 1 point"
+    regret = {each["images"]: each["regret"] for each in cases if each["truth"] == rising}
+    yield f"{found['families']} families of four members"
+    yield f"at most {100 * max(each['false_statements'] for each in cases):.0f} % of the families"
+    yield f"at most {100 * max(each['missed_intervals'] for each in cases):.2f} % had an interval"
+    yield (
+        f"was {100 * regret[300]:.1f} points below the best with 300 images, and "
+        f"{100 * regret[3000]:.1f} with 3,000"
+    )
+
+
+def scaling() -> Iterator[str]:
+    b0 = presets.load("efficientnet_b0")
+    (scaled,) = candidates(b0, [PUBLISHED])
+    growth = cost(scaled.architecture).macs / cost(b0).macs
+    yield f"have the product {PUBLISHED.nominal:.2f} but make B0 {growth:.2f} times as expensive"
+    yield f"With 1.3 points of noise, half a point takes {seeds_for(0.005, 0.013)} seeds"
+    yield f"that is found with {100 * POWER:.0f} % power"
+    yield f"(at {100 * POWER:.0f} % power)"
+    yield from coverage()
+    yield from studies()
+
+
+def coverage() -> Iterator[str]:
+    found = result("coverage")
+    cases = found["cases"]
+    every = [each for case in cases for each in case["coverage"].items()]
+    claimed = min(right for claim, right in every if "not claimed" not in claim)
+    tied = [right for claim, right in every if "best of all is tied" in claim]
+    yield f"at least {100 * claimed:.0f} % of the {found['simulations']} simulations of every case"
+    yield f"held in {100 * min(tied):.0f} to {100 * max(tied):.0f} % of them"
+    kinds = ("refine, raw maximum", "refine, Gaussian process", "refine, as decided")
+    raw, process, decided = ([case["regret"][kind] for case in cases] for kind in kinds)
+    worse = [after - before for before, after in zip(raw, process, strict=True)]
+    yield (
+        f"in {sum(each < 0 for each in worse)} of the {len(cases)} cases, and "
+        f"{100 * max(worse):.3f} points more in the other"
+    )
+    price = max(after - before for before, after in zip(process, decided, strict=True))
+    yield f"costs up to {100 * price:.2f} points where growth in one dimension is best"
+
+
+def studies() -> Iterator[str]:
+    dimensions, width, baselines, family = map(
+        Study, ("dimensions", "width", "baselines", "family")
+    )
+    yield f"(`study-dimensions`, {dimensions.minutes} minutes of training, 3 seeds)"
+    of = {f: [dimensions("searched", r, f) for r in ("resolution", "compound")] for f in (2, 4)}
+    yield f"{' and '.join(of[2])} at twice the MACs, {' and '.join(of[4])} at four times"
+    yield f"(`study-width`, {width.minutes} minutes on busy cores, 3 seeds)"
+    (per_doubling,) = re.findall(r"d 1, r 1 \+(.*?); .*? d 1, r 1.33 \+(.*?);", width.readme)
+    yield "by width alone gains {} points at 24 pixels and {} at 32".format(*per_doubling)
+    yield (
+        f"CIFAR-10, {baselines.runs} training runs, 3 seeds, {baselines.minutes} minutes on busy "
+        "cores"
+    )
+    for name in ("MobileNetV1", "MobileNetV2", "ResNet-50"):
+        ahead = f"{baselines(name, 'compound', 4)} against {baselines(name, 'width', 4)}"
+        yield f"{name} {ahead}"
+    deeper, unscaled = baselines("MobileNetV2", "depth", 4), baselines("MobileNetV2", "baseline", 1)
+    yield f"(MobileNetV2 {deeper} against {unscaled})"
+    yield f"letters, {family.minutes} minutes on busy cores, 3 seeds"
+    ours = dict(re.findall(r"(\dM) MACs: (.*?)%", family.readme))
+    theirs = dict(re.findall(r"(\dM) MACs: .*? against (.*?)%", family.readme))
+    yield f"{ours['2M']} % at two million and {ours['4M']} % at four million"
+    yield f"reaches {theirs['2M']} % and {theirs['4M']} %"
+
+
+#: Of each page: what the files say, and the numbers that are settings, examples or definitions.
+PAGES: dict[str, tuple[Callable[[], Iterator[str]], set[str]]] = {
+    "README.md": (readme, set()),
+    "docs/performance.md": (lambda: iter(()), {"2 MiB"}),  # the size of a huge page
+    "docs/operations.md": (
+        lambda: iter((f"after {EXPIRY:.0f} seconds elsewhere",)),
+        {"30 s"},  # how long Ray's client waits
+    ),
+    "docs/report.md": (report, {"95 %", "2 points", "3.7 points", "18.3 points", "4 times"}),
+    "docs/scaling.md": (scaling, {"95 %", "5 %", "1 %", "13 %"}),  # levels, tolerance; the paper
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_measured_numbers_come_from_committed_files(page):
+    said, settings = PAGES[page]
+    text = " ".join((REPOSITORY / page).read_text("utf-8").split())
+    whole = (REPOSITORY / page).read_text("utf-8")
+    rest = " ".join(OTHER.sub("", whole).split())
+    for sentence in said():
+        assert sentence in text
+        rest = rest.replace(" ".join(OTHER.sub("", sentence).split()), "")
+    assert {match[0] for match in MEASURE.finditer(rest)} <= settings
+
+
+def test_a_measured_number_would_be_seen():
+    text = "It takes 4 to 24 times the time, [once](page.md) 0.1 ms, `--limit 3 s`, 8 epochs."
+    assert MEASURE.findall(OTHER.sub("", text)) == ["4 to 24 times", "0.1 ms"]
