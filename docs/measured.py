@@ -155,9 +155,9 @@ def _overhead(found: dict[str, Any]) -> str:
 def _speedup(found: dict[str, Any]) -> str:
     measured = found["found"]
     return (
-        f"{measured['trainings']} training runs on {measured['images']:,} images: two workers with "
-        f"one thread each are {measured['two_workers_over_one']:.2f} times as fast as one such "
-        f"worker, and one worker with two threads {measured['two_threads_over_one']:.2f} times."
+        f"{measured['training_runs']} training runs on {measured['images']:,} images: two workers "
+        f"with one thread each are {measured['two_workers_over_one']:.2f} times as fast as one "
+        f"such worker, one worker with two threads {measured['two_threads_over_one']:.2f} times."
     )
 
 

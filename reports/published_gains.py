@@ -217,11 +217,11 @@ def _pooled(what: str, groups: Mapping[str, list[float]], level: float) -> list[
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, Any]:
-    """A statistic with its interval, None where there is none."""
+    """A statistic with its interval; None where there is none."""
     known = math.isfinite(estimate.high)
     return {
         "n": estimate.n,
-        name: estimate.value,
+        name: None if math.isnan(estimate.value) else estimate.value,
         f"{name}_low": estimate.low if known else None,
         f"{name}_high": estimate.high if known else None,
         f"{name}_told_apart": known and estimate.told_apart,

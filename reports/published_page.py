@@ -134,9 +134,11 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def interval(row: Mapping[str, Any], name: str, *, unit: int = 100, signed: bool = False) -> str:
-    """`1.8 (1.2 to 2.4)`: a fraction in hundredths or, with `unit` 1, as it is."""
+    """`1.8 (1.2 to 2.4)`: a fraction in hundredths or, with `unit` 1, as it is; – for none."""
     form = f"{'+' if signed else ''}z.{1 if unit == 100 else 2}f"
     value, *ends = (row[name + end] for end in ("", "_low", "_high"))
+    if value is None:
+        return "–"
     shown = format(unit * value, form)
     if None not in ends:
         shown += f" ({' to '.join(format(unit * end, form) for end in ends)})"

@@ -11,6 +11,7 @@ import typer
 from experiments.commands.running import run_stages
 from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, out, print_json, say, wrote
+from experiments.progress import log
 from experiments.runs.opening import open_run
 from experiments.runs.resolve import existing_run, find_run
 from reports import figure_style, figures, search_figures, trial_tables
@@ -80,7 +81,7 @@ def published(
     results = timm_results.load(folder)
     found = published_page.collect(results)
     for missing in results.missing:
-        err.print(f"warning: {missing}")
+        log.remark(missing)
     written = published_page.write(results, found, page) if page else None
     if as_json:
         print_json(found)
