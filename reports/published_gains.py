@@ -113,7 +113,7 @@ def gains(results: TimmResults) -> pd.DataFrame:
     """A row for each line of a recipe, and for each network that was tested at more pixels.
 
     `gain` is the accuracy gained per doubling of MACs (least squares), `removed` the part of the
-    errors that a doubling removes, `networks` how many the line has.
+    errors that a doubling removes, `networks` names those of the line.
     """
     import pandas as pd
 
@@ -135,7 +135,7 @@ def _gain(line: pd.DataFrame) -> dict[str, Any]:
     errors, _ = np.polyfit(doublings, np.log2(1 - line["accuracy"]), 1)
     return {
         **line[["family", "dimension", "recipe", "maker"]].iloc[0],
-        "networks": len(line),
+        "networks": " ".join(line["network"]),
         "gain": float(gain),
         "removed": float(1 - 2**errors),
     }
@@ -191,11 +191,12 @@ def _families(networks: pd.DataFrame) -> list[dict[str, Any]]:
 def _recipes(found: pd.DataFrame) -> list[dict[str, Any]]:
     """How much more a line gains with each recipe than with the others that trained it.
 
-    Only recipes that share two lines or more with others; their intervals hold together.
+    Only recipes that share two lines or more, of the same networks, with others; their intervals
+    hold together.
     """
     ahead: dict[str, list[float]] = {}
     own = found[found["dimension"].isin(["depth", "width", "compound"])]
-    for _, line in own.groupby(["family", "dimension"]):
+    for _, line in own.groupby("networks"):
         by_recipe = line.groupby("recipe")["gain"].mean()
         for recipe, gain in by_recipe.items() if len(by_recipe) > 1 else ():
             ahead.setdefault(str(recipe), []).append(float(gain - by_recipe.drop(recipe).mean()))

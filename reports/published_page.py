@@ -102,7 +102,8 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
         gained, removed = (interval(row, name) for name in ("gain", "removed"))
         yield (
             f"One doubling of MACs by {way} gains {gained} points and removes {removed} % of "
-            f"the errors (n = {row['n']} lines of {row['recipes']} recipes)."
+            f"the errors (n = {row['n']} lines of {row['recipes']} recipes)"
+            f"{'' if row['gain_told_apart'] else ': not told apart from no gain'}."
         )
     yield from _told(found["differences"])
     for row in found["compound"]:
@@ -115,14 +116,14 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
             f"{_family(least)} least: {'' if apart else 'not '}told apart."
         )
     if every := found["recipes"]:
-        told = [row for row in every if row["gain_told_apart"]]
-        shown = "; ".join(
+        told = "; ".join(
             f"{row['recipe']} {interval(row, 'gain', signed=True)} (n = {row['n']} lines)"
-            for row in told
+            for row in every
+            if row["gain_told_apart"]
         )
         yield (
-            f"Of {len(every)} recipes, {len(told)} are told apart from those that trained the same "
-            f"lines, by their points per doubling{': ' if told else ''}{shown}."
+            f"By their points per doubling, of {len(every)} recipes these are told apart from "
+            f"others that trained the same lines: {told or 'none'}."
         )
     for row in found["times"]:
         taus = ", ".join(f"{COSTS[cost]} {interval(row, cost, unit=1)}" for cost in COSTS)
@@ -134,8 +135,8 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def interval(row: Mapping[str, Any], name: str, *, unit: int = 100, signed: bool = False) -> str:
-    """`1.8 (1.2 to 2.4)`: a fraction in hundredths or, with `unit` 1, as it is; – for none."""
-    form = f"{'+' if signed else ''}z.{1 if unit == 100 else 2}f"
+    """`1.78 (1.21 to 2.35)`: a fraction in hundredths or, with `unit` 1, as it is; – for none."""
+    form = f"{'+' if signed else ''}z.2f"
     value, *ends = (row[name + end] for end in ("", "_low", "_high"))
     if value is None:
         return "–"
@@ -163,7 +164,7 @@ def _told(differences: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _beside(row: Mapping[str, Any]) -> str:
     means = ", ".join(
-        f"{name} {minus(f'{100 * ahead:+z.1f}')}" for name, ahead in row["families"].items()
+        f"{name} {minus(f'{100 * ahead:+z.2f}')}" for name, ahead in row["families"].items()
     )
     if row["ahead_low"] is None:
         verdict = "one family alone, so no verdict"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,22 @@ def test_compound_is_compared_at_equal_macs_and_never_beyond_its_networks(folder
     assert ahead["ahead"].to_numpy() == pytest.approx((TRUTH["compound"] - TRUTH["width"]) * 0.02)
 
 
+def test_recipes_are_compared_on_lines_of_the_same_networks(folder):
+    results = timm_results.load(folder)
+    found = published_gains.collect(results)["recipes"]
+    assert {row["recipe"] for row in found} == {"a_in1k", "b_in1k"}
+    assert all(row["n"] == 3 and abs(row["gain"]) < 1e-9 for row in found)
+    fewer = results.networks[results.networks["name"] != "resnet50.b_in1k"]
+    found = published_gains.collect(replace(results, networks=fewer))["recipes"]
+    assert [row["n"] for row in found] == [2, 2]
+
+
 def test_verdicts_follow_from_intervals(folder):
     found = published_page.collect(timm_results.load(folder))
     (row,) = found["compound"]
     assert (row["dimension"], row["n"], row["ahead_low"]) == ("width", 2, None)
     said = "\n".join(found["sentences"])
-    assert "by +2.0 points from more width alone (n = two networks; MobileNetV2 +2.0)" in said
+    assert "by +2.00 points from more width alone (n = two networks; MobileNetV2 +2.00)" in said
     assert "one family alone, so no verdict" in said
     assert "Not told apart by the errors that a doubling removes" in said
     every = (*found["dimensions"], *found["families"], *found["recipes"])
