@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,20 @@ from experiments.training import checkpoints, cuda_context, distributed, machine
 from experiments.training.batches import Batches, balanced_weights, plan_steps, stratified_part
 from experiments.training.cuda_graphs import Step
 from experiments.training.distributed import ALONE, Replica
+from experiments.training.elastic import ElasticLearner
 from experiments.training.failures import OutOfMemory, TrainingFailed, device_errors, network_errors
 from experiments.training.learner import Learner
-from experiments.training.measure import Evaluation, Metric, accuracy, evaluate
+from experiments.training.measure import (
+    Evaluation,
+    Metric,
+    accuracy,
+    evaluate,
+    measure_statistics,
+)
 from experiments.training.optimizers import learning_rate
 from experiments.training.readers import Kept, open_reader
 from space.convert import IMAGENET, PixelStatistics
+from space.elastic import ElasticNetwork
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
 from space.network import Network
 
@@ -48,6 +57,9 @@ _ENOUGH_IMAGES = 64
 #: Resolutions of progressive resizing are so many pixels apart; a GPU captures a step for each
 #: (assumed).
 _RESOLUTION_STEP = 4
+#: Batches over which statistics of a part of a trained network are measured, at most. Source: the
+#: code of Wang et al. 2021 (AttentiveNAS).
+STATISTICS_BATCHES = 64
 #: Steps between two checks of the loss, each of which waits for the GPU (assumed).
 _LOSS_CHECK_STEPS = 50
 
@@ -99,6 +111,7 @@ def train(
 ) -> TrainingResult:
     """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
 
+    Without epochs, its batch-norm statistics are measured again, and then itself.
     `report` is called after each epoch, first with those that `checkpoint` holds; if it returns
     True, the training run ends as PRUNED. A fault of the network (a loss that is not finite, an
     exception, too little memory) ends it as FAILED, or raises `TrainingFailed` if it cannot start.
@@ -171,11 +184,15 @@ class _Training:
             weights = None
             if config.class_weights == "balanced":
                 weights = balanced_weights(self._images.labels, task.num_classes).to(device)
-            self._learner = Learner(
-                network, config, device, task.replica, pieces, weights, task.teacher
+            how = (config, device, task.replica, pieces, weights, task.teacher)
+            self._learner = (
+                ElasticLearner(network, *how)
+                if isinstance(network, ElasticNetwork)
+                else Learner(network, *how)
             )
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
+        self._untrained: Epoch | None = None
         self._train_seconds = self._validation_seconds = 0.0
         self.predictions: Tensor | None = None
 
@@ -188,6 +205,8 @@ class _Training:
         if checkpoint is not None:
             self._restore(checkpoint)
         yield from tuple(self._history)
+        if not self._budget.epochs:
+            self._untrained = self._measure()
         saved = time.monotonic()
         for number in range(len(self._history) + 1, self._budget.epochs + 1):
             yield self._epoch(number)
@@ -195,6 +214,19 @@ class _Training:
             if checkpoint is not None and due and number < self._budget.epochs:
                 self.save(checkpoint)
                 saved = time.monotonic()
+
+    def _measure(self) -> Epoch:
+        """Measures the network as it is, with batch-norm statistics of training images."""
+        start = time.perf_counter()
+        batches, _ = self._open(_resolution(self._config, self._budget, 0))
+        drawn = batches.epoch(torch.Generator().manual_seed(seeds(self._budget.seed, 0)[1]))
+        inputs = (batches.inputs(batch)[0] for batch in islice(drawn, STATISTICS_BATCHES))
+        with network_errors(f"measuring statistics with batches of {batches.shape}"):
+            measure_statistics(self.network, inputs)
+        loss, self.predictions = self._evaluate()
+        self._validation_seconds = time.perf_counter() - start
+        _check_finite(loss, "measuring the untrained network")
+        return Epoch(0, math.nan, self._accuracy(), loss, self._validation_seconds)
 
     def _epoch(self, number: int) -> Epoch:
         start = time.perf_counter()
@@ -207,8 +239,7 @@ class _Training:
         self._train_seconds += trained - start
         self._validation_seconds += end - trained
         _check_finite(loss, f"validation after epoch {number}")
-        found = accuracy(self.predictions, self._labels, self._task.num_classes, self._task.metric)
-        epoch = Epoch(number, train_loss, found, loss, end - start)
+        epoch = Epoch(number, train_loss, self._accuracy(), loss, end - start)
         self._history.append(epoch)
         return epoch
 
@@ -265,8 +296,13 @@ class _Training:
             distributed.gather_rows(own.predictions, replica),
         )
 
+    def _accuracy(self) -> float:
+        assert self.predictions is not None
+        task = self._task
+        return accuracy(self.predictions, self._labels, task.num_classes, task.metric)
+
     def measurement(self, status: Status, reason: str | None) -> Measurement:
-        last = self._history[-1] if self._history else None
+        last = self._history[-1] if self._history else self._untrained
         return Measurement(
             status,
             accuracy=last.accuracy if last else None,
@@ -295,7 +331,7 @@ class _Training:
             self._history = [Epoch(**epoch) for epoch in state["history"]]
             self._train_seconds = state["train_seconds"]
             self._validation_seconds = state["validation_seconds"]
-        if len(self._history) == self._budget.epochs:  # interrupted after the last
+        if 0 < len(self._history) == self._budget.epochs:  # interrupted after the last
             with device_errors("validation after the last epoch"):
                 self.predictions = self._evaluate().predictions
 

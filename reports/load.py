@@ -122,6 +122,11 @@ class Run:
         """Whether the search looked up recorded training runs and trained nothing."""
         return bool(self.recipe.get("evaluator", {}).get("kind") == "records")
 
+    @property
+    def elastic(self) -> bool:
+        """Whether the search measured parts of one elastic network."""
+        return bool(self.recipe.get("evaluator", {}).get("kind") == "elastic")
+
     def study(self, name: str) -> tuple[Trial, ...]:
         """The trials of one study in the order of their numbers; empty if it has not begun."""
         return self.trials.get(name, ())

@@ -106,6 +106,7 @@ def render(run: Run, found: Tables) -> str:
         search=search,
         curves=bool((curves["study"].eq("search") & curves["epoch"].gt(1)).any()),
         shares=page_context.shares(found),
+        short="elastic part" if run.elastic else "short run",
         slopes=rows(found.ranks) if len(found.ranks) > 1 else [],
         failures=page_context.failures(found),
         chosen=page_context.chosen(run.coefficients) if run.coefficients else [],

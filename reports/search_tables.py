@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _CURVES = names("study trial job state epoch accuracy loss train_loss seconds")
 _CHOICES = names("choice value among_best among_all")
 _IMPORTANCE = names("choice importance")
-_RANKS = names("trial job short_reward long_reward short_rank long_rank macs accuracy key")
+_RANKS = names(
+    "trial job short_reward long_reward short_rank long_rank macs short_accuracy accuracy key"
+)
 
 #: The part of the search's complete trials that counts as its best, and their least number.
 BEST_SHARE, BEST_AT_LEAST = 0.05, 5
@@ -144,6 +146,7 @@ def ranks(run: Run) -> pd.DataFrame:
                 "short_reward": short[key].value,
                 "long_reward": trial.value,
                 "macs": trial.cost.get("macs"),
+                "short_accuracy": short[key].measurement.get("accuracy"),
                 "accuracy": trial.measurement.get("accuracy"),
                 "key": key,
             }

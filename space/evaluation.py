@@ -22,8 +22,9 @@ class Budget:
     `data_fraction` of the training images; `resolution` in pixels, None for the architecture's
     own; `seed` orders the batches and draws the initial weights. `start` names the weights that
     the network inherits, None for fresh ones: two measurements of one network that start from
-    different weights never answer each other. `teacher` names the weights of the network whose
-    outputs it learns from, too, None for none.
+    different weights never answer each other. With 0 epochs these are measured as they are, once
+    batch-norm statistics are (a part of an elastic network). `teacher` names the weights of the
+    network whose outputs it learns from, too, None for none.
 
     Example:
         >>> from space.evaluation import Budget
@@ -48,8 +49,9 @@ class Budget:
         }
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"`epochs >= 1` must hold, but got epochs={self.epochs}")
+        least = 1 if self.start is None else 0
+        if self.epochs < least:
+            raise ValueError(f"`epochs >= {least}` must hold, but got epochs={self.epochs}")
         if not 0 < self.data_fraction <= 1:
             raise ValueError(f"`0 < data_fraction <= 1` must hold, but got {self.data_fraction}")
         if self.resolution is not None and self.resolution < 1:

@@ -87,6 +87,15 @@ class Recipe(Common):
         return self
 
     @model_validator(mode="after")
+    def _finalists_judge(self) -> Self:
+        if self.evaluator.kind == "elastic" and self.search.continue_finalists:
+            raise ValueError(
+                "search.continue_finalists: must be false with evaluator.kind elastic, because "
+                "finalists judge the elastic network by training runs of their own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
         if self.objective.pareto and self.search.pruner.kind != "none":
             raise ValueError(

@@ -25,11 +25,18 @@ Exponent = Annotated[float, Field(le=0, ge=-1_000)]
 
 
 class EvaluatorConfig(Section):
-    """What measures the networks of the search: training runs, or records of earlier ones."""
+    """What measures the networks of the search: training runs, records of earlier ones, or parts
+    of one elastic network."""
 
-    kind: Literal["train", "records"] = "train"
-    """`train`: train the networks on `data`; `records`: look them up, which needs no images.
-    Records cover the networks of one space only, so coefficients and family need training runs."""
+    kind: Literal["train", "records", "elastic"] = "train"
+    """`train`: train the networks on `data`; `records`: look them up, which needs no images;
+    `elastic`: train one network whose parts they are, then measure each part. Records cover the
+    networks of one space only, so coefficients and family need training runs."""
+    epochs: Epochs = 30
+    """Epochs of the elastic network, on `search.data_fraction` of the images. Each trains four
+    parts."""
+    refine: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Epochs that a part of the elastic network trains by itself before it is measured."""
     records: Path | None = None
     """The records: the archive of Accel-NASBench as published."""
     surrogate: Literal["none", "gaussian_process", "boosting"] = "gaussian_process"

@@ -26,9 +26,10 @@ from experiments.training.readers import Kept
 from space.architecture import Architecture
 from space.channel_groups import ClassNames
 from space.convert import IMAGENET, PixelStatistics
+from space.elastic import Elastic, ElasticNetwork
 from space.evaluation import Budget, Job, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
-from space.inherit import inherit
+from space.inherit import Inherited, inherit
 from space.network import Network, build
 from space.weights import to_bytes
 
@@ -48,8 +49,8 @@ class InitialWeights:
 
     `classes` are the names of that network's classes and of those to be learned, None where the
     former are unknown. `trained` is the budget of the training run whose weights they are: it is
-    repeated if the file is missing. A network that grows from it begins at its resolution. Budgets
-    call it `name`.
+    repeated if the file is missing. A network that grows from it begins at its resolution. Of the
+    weights of an `elastic` network, its parts are cut out. Budgets call it `name`.
     """
 
     name: str
@@ -57,6 +58,14 @@ class InitialWeights:
     path: Path | UPath
     classes: ClassNames | None = None
     trained: Budget | None = None
+    elastic: Elastic | None = None
+
+    def inherited(self, architecture: Architecture, seed: int) -> Inherited:
+        """What `architecture` has of them; `seed` draws the rest."""
+        weights = load(self.path.read_bytes())
+        if self.elastic is not None:
+            return self.elastic.cut(weights, architecture)
+        return inherit(weights, self.architecture, architecture, classes=self.classes, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class TrainingEvaluator:
     images, as `accuracy of class 0` and so on. `starts` are the weights that a budget's `start` and
     `teacher` name; `inherited share` in the details is the part of the parameters that came from
     the former.
+    Where `elastic` is given, what is trained is that elastic network, for its largest part.
     `threads` is explained in `machine.prepared`, `alone` in `train`. Several processes that train
     together each have their `replica`, and meet at the path `meeting`; the first reports and
     writes.
@@ -89,6 +99,7 @@ class TrainingEvaluator:
     weights: Path | UPath | None = None
     normalisation: PixelStatistics = IMAGENET
     starts: Sequence[InitialWeights] = ()
+    elastic: Elastic | None = None
     alone: bool = True
     split: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
@@ -161,16 +172,12 @@ class TrainingEvaluator:
         start, teacher = self._initial(budget.start), self._initial(budget.teacher)
         config = self.config if start is None else _growing(self.config, start, architecture)
         with network_errors("building the network"), initial_weights(budget.seed):
-            network = build(architecture)
-            if start is not None:
-                inherited = inherit(
-                    load(start.path.read_bytes()),
-                    start.architecture,
-                    architecture,
-                    classes=start.classes,
-                    seed=budget.seed,
-                )
-                network.load_state_dict(inherited.weights)
+            network = ElasticNetwork(self.elastic) if self.elastic else build(architecture)
+            inherited = None if start is None else start.inherited(architecture, budget.seed)
+            if inherited is not None:
+                network.load_state_dict(inherited.weights, strict=self.elastic is None)
+            if isinstance(network, ElasticNetwork):
+                network.prepare(inherited=inherited is not None)
         trained = train(
             network,
             TrainingTask(
@@ -191,7 +198,7 @@ class TrainingEvaluator:
             alone=self.alone,
             pieces=pieces,
         )
-        if start is None:
+        if inherited is None:
             return trained
         details = trained.measurement.details | {"inherited share": inherited.share}
         return replace(trained, measurement=replace(trained.measurement, details=details))

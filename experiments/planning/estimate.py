@@ -23,12 +23,15 @@ from experiments.data.load import load
 from experiments.planning.networks import ExpectedNetworks, expected_networks
 from experiments.planning.training_speed import SpeedTest, TrainingSpeed, cpu_share
 from experiments.runs.opening import largest_resolution
+from experiments.train import STATISTICS_BATCHES
 from experiments.training import machine
+from experiments.training.elastic import RANDOM_PARTS
 from scaling.race import ladder
 from scaling.refine import FINALISTS
 from search.executors.processes import cores
 from space.architecture import Architecture
 from space.cost import cost
+from space.elastic import Elastic
 from space.validation import InvalidInput
 
 #: The minimum relative uncertainty of seconds (assumed: other processes, heat, interpolation).
@@ -36,6 +39,9 @@ _DOUBT = 0.1
 
 #: The share of the CPU below which a measurement is repeated, and how often it is made (assumed).
 _IDLE, _ATTEMPTS = 0.9, 3
+
+#: Random parts whose mean is taken for that of all (assumed).
+_ELASTIC_PARTS = 32
 
 #: Bytes of a trial in SQLite, of an empty database, and of a report (measured: 37 trials of the
 #: demo take 217 KB, its report 1.0 MB).
@@ -237,11 +243,17 @@ class Estimator:
             return StageEstimate(name, sum(count for count, _ in groups), here, shared, size)
 
         search, fraction = recipe.search, recipe.search.data_fraction
-        proxy = self._training(networks.drawn, search.epochs, fraction)
+        checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
+        if recipe.evaluator.kind == "elastic":
+            largest, seconds = self._elastic(networks, recipe)
+            written = cost(largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + 1)
+            yield stage("elastic network", [(1, Range(seconds, seconds, seconds))], written)
+            proxy = self._parts(networks, recipe)
+        else:
+            proxy = self._training(networks.drawn, search.epochs, fraction)
         low, high = np.quantile(proxy, (0.25, 0.75))
         each = np.array([low, fmean(proxy), high]) * _kept_by_pruner(recipe)
         trials = Range(*(search.trials * each).tolist())
-        checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
         written = search.trials * _TRIAL_BYTES + _STORAGE_BYTES + checkpoint
         if search.continue_finalists:
             kept = fmean(cost(each).params for each in networks.drawn) * _PARAM_BYTES
@@ -261,6 +273,28 @@ class Estimator:
         written = weights * _MEMBER_COPIES + _REPORT_BYTES
         # A growing member waits for the next smaller one (or for none, if `start` is nearer).
         yield stage("family", members, written, in_turn=recipe.family.grow)
+
+    def _elastic(self, networks: ExpectedNetworks, recipe: Recipe) -> tuple[Architecture, float]:
+        """The elastic network's largest part, and seconds of the training run of four a step."""
+        elastic = Elastic(networks.candidates.space)
+        rng = np.random.default_rng(recipe.seed)
+        drawn = [elastic.draw(rng) for _ in range(_ELASTIC_PARTS)]
+        budget = (recipe.evaluator.epochs, recipe.search.data_fraction)
+        ends = self._training([elastic.largest, elastic.smallest], *budget)
+        random = RANDOM_PARTS * fmean(self._training(drawn, *budget))
+        return elastic.largest, sum(ends) + random
+
+    def _parts(self, networks: ExpectedNetworks, recipe: Recipe) -> list[float]:
+        """Seconds in which parts are refined, and look at batches for statistics and accuracy."""
+        fraction, data = recipe.search.data_fraction, self.data
+        batches = STATISTICS_BATCHES * recipe.train.batch_size
+        looks = min(batches, fraction * len(data.train)) + len(data.held_out)
+        known = [(speed.macs, speed.validation) for speed in self.speeds]
+        refined = self._training(networks.drawn, recipe.evaluator.refine, fraction)
+        return [
+            seconds + looks * _interpolated(cost(part).macs, known)
+            for seconds, part in zip(refined, networks.drawn, strict=True)
+        ]
 
     def _member_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe
@@ -333,11 +367,12 @@ def _kept_by_pruner(recipe: Recipe) -> tuple[float, float, float]:
     median pruner). The estimate is half of that saving (assumed).
     """
     search = recipe.search
-    if search.pruner.kind == "none" or search.epochs < 2:
+    epochs = recipe.evaluator.refine if recipe.evaluator.kind == "elastic" else search.epochs
+    if search.pruner.kind == "none" or epochs < 2:
         return 1.0, 1.0, 1.0
     judged = max(0, search.trials - search.pruner.startup_trials) / search.trials
-    first = min(search.epochs, search.pruner.warmup_epochs + 1)
-    saved = judged * 0.5 * (1 - first / search.epochs)
+    first = min(epochs, search.pruner.warmup_epochs + 1)
+    saved = judged * 0.5 * (1 - first / epochs)
     return 1 - saved, 1 - saved / 2, 1.0
 
 

@@ -15,6 +15,7 @@ from experiments.evaluators.training import TrainingEvaluator
 from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.stages.context import StageContext, StudyName
+from experiments.stages.elastic import trained
 from experiments.stages.lookup import Lookup, lookup
 from experiments.stages.search_inputs import objective_of, prior_of
 from scaling.jobs import InOrder
@@ -27,7 +28,8 @@ from search.selection import select
 from search.study import finished, open_study, ranked, value_of
 from space import choices
 from space.choices import Space
-from space.evaluation import Job
+from space.elastic import Elastic
+from space.evaluation import Budget, Evaluate, Job
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -38,10 +40,15 @@ def run(context: StageContext) -> dict[str, Any]:
     recipe, objective = context.recipe, objective_of(context.run)
     known = lookup(recipe) if recipe.evaluator.kind == "records" else None
     candidates = Candidates(_space(context, known), objective)
+    budget = context.budget(recipe.search.epochs, recipe.search.data_fraction)
+    evaluate: Evaluate = known.evaluate if known else _evaluator(context)
+    if recipe.evaluator.kind == "elastic":
+        budget, evaluate = _elastic(context, candidates.space)
     settings = recipe.search.pruner.model_dump()
     if recipe.tune_prunes:
         settings["kind"] = "none"
-    pruner = pruning.create(epochs=recipe.search.epochs, **settings)
+    epochs = max(1, budget.epochs)  # a part that trains for none is never judged
+    pruner = pruning.create(epochs=epochs, **settings)
     study = open_study(
         context.run.storage,
         "search",
@@ -60,17 +67,17 @@ def run(context: StageContext) -> dict[str, Any]:
             prior_of(context.run, candidates),
             recipe.search.trials,
         ),
-        context.budget(recipe.search.epochs, recipe.search.data_fraction),
+        budget,
         trials=recipe.search.trials,
         environment=environment(),
     )
     context.conductor.conduct(
         study,
         search,
-        known.evaluate if known else _evaluator(context),
+        evaluate,
         recipe.search.trials,
         objective.value,
-        halving=_halving(recipe, study, objective.value) if recipe.tune_prunes else None,
+        halving=_halving(recipe, study, objective.value, epochs) if recipe.tune_prunes else None,
     )
     if search.exhausted:
         log.remark(search.exhausted)
@@ -94,9 +101,9 @@ def run(context: StageContext) -> dict[str, Any]:
     return baseline
 
 
-def _halving(recipe: Recipe, study: optuna.Study, value: Value) -> pruning.Halving:
+def _halving(recipe: Recipe, study: optuna.Study, value: Value, epochs: int) -> pruning.Halving:
     """How Ray Tune prunes the search; it knows what an earlier start has seen."""
-    epochs, pruner = recipe.search.epochs, recipe.search.pruner
+    pruner = recipe.search.pruner
     seen = [trial.intermediate_values for trial in finished(study.get_trials(deepcopy=False))]
     first = min(pruner.warmup_epochs + 1, epochs)
     return pruning.Halving(epochs, first, pruner.reduction, value, seen)
@@ -117,6 +124,16 @@ def _selected(complete: Sequence[FrozenTrial], candidates: Candidates) -> Frozen
 def _evaluator(context: StageContext) -> TrainingEvaluator:
     """What trains candidates and finalists; it keeps weights that finalists go on from."""
     return context.evaluator(keeps_weights=context.recipe.search.continue_finalists)
+
+
+def _elastic(context: StageContext, space: Space) -> tuple[Budget, TrainingEvaluator]:
+    """The elastic network of the space, trained: what a part may spend, and what measures it."""
+    settings, fraction = context.recipe.evaluator, context.recipe.search.data_fraction
+    study = StudyName("elastic", "search", "Elastic network")
+    weights = trained(context, Elastic(space), study, context.budget(settings.epochs, fraction))
+    budget = Budget(settings.refine, fraction, seed=context.recipe.seed, start=weights.name)
+    evaluate = _evaluator(context)
+    return budget, replace(evaluate, starts=(*evaluate.starts, weights))
 
 
 def _space(context: StageContext, known: Lookup | None) -> Space:

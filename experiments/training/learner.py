@@ -119,23 +119,28 @@ class Learner:
         with self._norms.averaged(self._norm_decay):
             for number, (some, wanted) in enumerate(pieces, 1):
                 self._norms.blend(number)
-                with mixed_precision(self._device):
-                    logits = self._call(some)
-                loss = self._loss(logits.float(), wanted)
-                if self._teacher is not None:
-                    taught = _distillation(logits.float(), self._taught(self._teacher, some))
-                    loss = loss.lerp(taught, DISTILLATION)
-                loss = loss * (len(some) / len(images))
-                loss.backward()  # type: ignore[no-untyped-call]
-                if self._half_weights is not None:
-                    self._half_weights.collect()
-                total += loss.detach()
+                total += self._learn(some, wanted, len(some) / len(images))[0]
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
         if self._config.ema_decay:
             _blend(self._averages, self._values, self._decay)
         return total
+
+    def _learn(self, images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of a piece, a `share` of the batch; gives its loss and its logits."""
+        with mixed_precision(self._device):
+            logits = self._call(images)
+        logits = logits.float()
+        loss = self._loss(logits, targets)
+        if self._teacher is not None:
+            taught = distillation(logits, self._taught(self._teacher, images), TEMPERATURE)
+            loss = loss.lerp(taught, DISTILLATION)
+        loss = loss * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._half_weights is not None:
+            self._half_weights.collect()
+        return loss.detach(), logits.detach()
 
     def captured(self, step: Step) -> Step:
         """On a GPU, `step` (which calls `self.step`) as a CUDA graph.
@@ -245,15 +250,15 @@ def _drawing(network: nn.Module, generator: torch.Generator) -> torch.Generator:
     return generator
 
 
-def _distillation(logits: Tensor, taught: Tensor) -> Tensor:
+def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     """The mean divergence from the teacher's softened probabilities to the network's.
 
     Times the square of the temperature, so that its gradients do not shrink with it (Hinton et al.
     2015, section 2).
     """
-    own, theirs = ((each / TEMPERATURE).log_softmax(1) for each in (logits, taught))
+    own, theirs = ((each / temperature).log_softmax(1) for each in (logits, taught))
     divergence = F.kl_div(own, theirs, reduction="batchmean", log_target=True)
-    return divergence * TEMPERATURE**2
+    return divergence * temperature**2
 
 
 def _by_type(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

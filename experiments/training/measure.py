@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -47,6 +48,21 @@ def evaluate(
         total += F.cross_entropy(logits, expected, reduction="sum")
         predictions.append(logits.argmax(1))
     return Evaluation(total.item() / len(labels), torch.cat(predictions))
+
+
+@torch.no_grad()
+def measure_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets the statistics of batch norms to their means over `batches` (N × C × H × W each)."""
+    network.eval()
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    momenta = [norm.train().momentum for norm in norms]
+    for number, images in enumerate(batches, 1):
+        for norm in norms:
+            norm.momentum = 1 / number
+        with mixed_precision(images.device):
+            network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def class_accuracies(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -35,7 +35,7 @@ def summarise(run: Run, tables: Tables) -> dict[str, str | tuple[str, ...]]:
         "reward": search.reward(run),
         "curves": search.curves(tables.learning_curves),
         "choices": search.choices(tables),
-        "ranks": search.ranks(tables.ranks),
+        "ranks": search.ranks(run, tables.ranks),
         "coefficients": coefficients.coefficients(run, tables.coefficients),
         "evidence": tuple(coefficients.evidence(run.coefficients or {})),
         "front": search.front(run),
@@ -84,7 +84,7 @@ def _measured(run: Run, family: pd.DataFrame) -> str:
 
 
 def _chart(run: Run, tables: Tables) -> str:
-    measured = f"accuracy on held-out images after {trained_for(run, 'search')}"
+    measured = f"accuracy on held-out images {search.measured(run)}"
     sentences = [
         f"Trials of the search: {'recorded or predicted accuracy' if run.looked_up else measured}."
     ]

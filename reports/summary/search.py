@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import count, minus, number, percent, word
@@ -33,7 +34,7 @@ def search(run: Run, tables: Tables) -> str:
         return _lookup(run, counts["complete"])
     told = (
         f"{number(counts['complete'], 'candidate').capitalize()} from the space "
-        f"{run.recipe.get('space', '')} trained for {trained_for(run, 'search')}"
+        f"{run.recipe.get('space', '')} were measured {measured(run)}"
     )
     if counts["pruned"]:
         told += f"; {number(counts['pruned'], 'unpromising one')} stopped early"
@@ -41,12 +42,21 @@ def search(run: Run, tables: Tables) -> str:
     if run.baseline and finalists:
         cost, accuracy = run.baseline["cost"], run.baseline["accuracy"]
         told += (
-            f". The best {word(finalists)} were trained again, for "
+            f". The best {word(finalists)} were trained {'alone' if run.elastic else 'again'}, for "
             f"{trained_for(run, 'finalists')}; the one with the highest reward, of "
             f"{count(cost['macs'])} MACs and {percent(accuracy)} on the held-out images, is the "
             "baseline"
         )
     return f"{told}."
+
+
+def measured(run: Run) -> str:
+    """How the search's networks came to their accuracy."""
+    own = f"after {trained_for(run, 'search')}"
+    if not run.elastic:
+        return own
+    told = f"as parts of one elastic network that trained for {trained_for(run, 'elastic')}"
+    return f"{told}, {own} more each" if run.recipe["evaluator"].get("refine") else told
 
 
 def _counts(tables: Tables) -> dict[str, Any]:
@@ -117,14 +127,33 @@ def curves(learning_curves: pd.DataFrame) -> str:
     return f"Kendall's τ between complete trials' accuracy then and after the last epoch: {agreed}."
 
 
-def ranks(ranks: pd.DataFrame) -> str:
-    """How well short training runs rank finalists."""
+def ranks(run: Run, ranks: pd.DataFrame) -> str:
+    """How well short training runs, or an elastic network, rank finalists."""
     agreement = kendall_tau(ranks)
     if agreement is None:
         return ""
+    if run.elastic:
+        return _elastic_order(ranks)
     return (
         "The finalists by reward after the search's short training run and after the long one: "
         f"Kendall's τ = {minus(f'{agreement:.2f}')} (1: the same order, −1: reversed)."
+    )
+
+
+def _elastic_order(ranks: pd.DataFrame) -> str:
+    """How far the order of the elastic network's parts may be trusted."""
+    from scipy.stats import kendalltau
+
+    found = kendalltau(ranks["short_accuracy"], ranks["accuracy"], alternative="greater")
+    if math.isnan(found.statistic):
+        return "The finalists' accuracies are equal, which says nothing of the elastic order."
+    return (
+        "How far the elastic order may be trusted in this run: between the finalists' accuracies "
+        "as parts of the elastic network and after training runs of their own, Kendall's τ = "
+        f"{minus(f'{found.statistic:.2f}')} over {number(len(ranks), 'network')} (1: the same "
+        f"order, −1: reversed). An order by chance has as much with probability "
+        f"{found.pvalue:.2g}. Finalists are the best of the search, so they lie closer together "
+        "than its other candidates."
     )
 
 
