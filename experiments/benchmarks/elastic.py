@@ -69,7 +69,7 @@ def order(
     result: Result = RESULT,
 ) -> None:
     """Measures the networks of `fidelity.json` as parts, and prints the agreement."""
-    lengths, seeds = epochs or EPOCHS, seeds or SEEDS
+    lengths, draws = epochs or EPOCHS, seeds or SEEDS
     known = json.loads(fidelity.RESULT.read_text("utf-8"))["networks"]
     candidates = fidelity.networks()
     networks = [candidates.space.decode(each["choices"]) for each in known]
@@ -86,16 +86,16 @@ def order(
 
     work = {
         f"order, {length} epochs, seed {seed}": (unit, length, seed)
-        for length, seed in product(lengths, seeds)
+        for length, seed in product(lengths, draws)
     }
     units = measured(work, result)
     final = [[run["long"][-1]["accuracy"] for run in each["trainings"]] for each in known]
     truth = np.mean(final, axis=1)
     for length in lengths:
         every = [
-            np.array(units[f"order, {length} epochs, seed {seed}"]["accuracies"]) for seed in seeds
+            np.array(units[f"order, {length} epochs, seed {seed}"]["accuracies"]) for seed in draws
         ]
-        for seed, found in zip(seeds, every, strict=True):
+        for seed, found in zip(draws, every, strict=True):
             low, high = interval(found, truth)
             print(
                 f"{length} epochs, seed {seed}: τ {tau(found, truth):.2f} ({low:.2f} – {high:.2f})"
