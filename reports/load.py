@@ -25,6 +25,9 @@ from space.validation import InvalidInput, parse_yaml
 if TYPE_CHECKING:
     import optuna
 
+#: What stages and scaling studies write from recorded training runs.
+_RESULTS = ("baseline.json", "coefficients.json", "family/family.json", "study.json")
+
 #: The user attributes of Optuna's trials that a `Trial` keeps under the same names.
 _ATTRIBUTES = (
     "job", "key", "architecture", "cost", "budget", "measurement", "environment",
@@ -141,7 +144,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
 
     `storage` is the URL of its Optuna storage; None for the one that its recipe names, or else
     `study.db` in the directory. Raises `space.validation.InvalidInput` if the directory does not
-    exist or a file of it cannot be read.
+    exist, a file of it cannot be read, or its storage was lost.
     """
     from search.lease import driver_of
     from search.storage import storage_url
@@ -153,6 +156,9 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
     recipe_text = _text(file)
     recipe = _mapping(parse_yaml(recipe_text, yaml.SafeLoader, source=str(file)), file) or {}
     url = storage or storage_url(path, recipe.get("storage"))
+    studies = _studies(url)
+    if not any(studies["trials"].values()):
+        refuse_lost_storage(path, recipe.get("storage"))
     return Run(
         path=path,
         recipe_text=recipe_text,
@@ -163,8 +169,25 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         family=_json(path / "family" / "family.json"),
         pareto=_json(path / "pareto.json"),
         driven=driver_of(url) is not None,
-        **_studies(url),
+        **studies,
     )
+
+
+def refuse_lost_storage(run_dir: Path, storage: str | None) -> None:
+    """Raises `InvalidInput` if the directory has results, though its storage holds no trial.
+
+    `storage` is what the recipe says.
+    """
+    from search.storage import without_password
+
+    results = [name for name in _RESULTS if (run_dir / name).is_file()]
+    if results and (run_dir / "manifest.json").is_file():
+        lost = {None: "study.db", "journal": "study.journal"}.get(storage)
+        lost = lost or without_password(str(storage))
+        raise InvalidInput(
+            f"{run_dir}: the storage {lost} was removed or emptied, but its results "
+            f"({', '.join(results)}) are still here; restore {lost}, or start a new run with --out"
+        )
 
 
 @contextmanager

@@ -72,18 +72,21 @@ class RecipeFolder:
 
     @property
     def label(self) -> str:
-        """The name of the run outside its folder: in trackers and stores of checkpoints."""
+        """The name of the run outside its folder, as in trackers; several runs may have it."""
         return self.recipe.name
 
     @property
     def checkpoints(self) -> Path | UPath:
-        """The folder of checkpoints and weights: inside the run's, or where the recipe says."""
+        """The folder of checkpoints and weights: inside the run's, or where the recipe says.
+
+        There it is named by the run's identity, too, since runs of one name may share the place.
+        """
         elsewhere = self.recipe.executor.checkpoints
         if elsewhere is None:
             return self.folder / "checkpoints"
         from upath import UPath  # not needed to look at a run
 
-        return UPath(elsewhere) / self.label
+        return UPath(elsewhere) / f"{self.label}-{self.manifest['identity']}"
 
     def read(self, name: str) -> dict[str, Any]:
         """A result of an earlier stage, by its file's name.

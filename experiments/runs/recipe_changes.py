@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from experiments import config
 from experiments.config import Common, R, Recipe
-from experiments.runs.folder import INSIDE, MANIFEST, RecipeFolder, shown
+from experiments.runs.folder import INSIDE, RecipeFolder, shown
+from reports.load import refuse_lost_storage
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -22,9 +23,6 @@ MAY_CHANGE = (
     *("description", "executor", "logging", "train.checkpoint_seconds"),
     *("data.cache", "data.cache_limit"),
 )
-
-#: What stages, scaling studies and transfers write from recorded training runs.
-_RESULTS = ("baseline.json", "coefficients.json", "family/family.json", "study.json")
 
 
 def changed(recipe: M, values: Mapping[str, Any]) -> M:
@@ -92,13 +90,7 @@ def _recorded_recipe(folder: Path, recipe: R) -> R | None:
             return before
     except InvalidInput:  # the storage cannot be opened
         return before
-    results = [name for name in _RESULTS if (folder / name).is_file()]
-    if results and (folder / MANIFEST).is_file():
-        lost = {None: "study.db", "journal": "study.journal"}.get(storage, shown(storage))
-        raise InvalidInput(
-            f"{folder}: the storage {lost} was removed or emptied, but its results "
-            f"({', '.join(results)}) are still here; restore {lost}, or start a new run with --out"
-        )
+    refuse_lost_storage(folder, storage)
     return None
 
 

@@ -79,6 +79,15 @@ def test_results_whose_storage_was_lost_are_not_trained_over(started, left):
     assert not storage.exists() or not storage.read_bytes()
 
 
+def test_runs_of_one_name_share_a_place_for_checkpoints_but_no_checkpoint(tmp_path):
+    shared = f"executor.checkpoints={tmp_path / 'shared'}"
+    one, other = (open_run("demo", tmp_path / name, (shared,)) for name in ("one", "other"))
+    assert one.recipe.name == other.recipe.name
+    assert one.checkpoints.parent == other.checkpoints.parent
+    assert one.checkpoints != other.checkpoints
+    assert open_run(str(one.folder)).checkpoints == one.checkpoints
+
+
 def test_more_trials_may_be_asked_of_a_started_run(started):
     again = open_run(str(started.folder), overrides=("search.trials=30",))
     assert again.recipe.search.trials == 30

@@ -102,7 +102,8 @@ def test_running_trials_are_read_while_the_study_is_written(tmp_path):
 def test_another_storage_can_be_given(copied_run, tmp_path):
     moved = copied_run.rename(tmp_path / "moved")
     other = (moved / "study.db").rename(tmp_path / "other.db")
-    assert load(moved).trials == {}
+    with pytest.raises(InvalidInput, match=r"study\.db was removed or emptied, but its results"):
+        load(moved)
     assert len(load(moved, f"sqlite:///{other}").study("search")) == 40
 
 
