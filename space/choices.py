@@ -24,6 +24,9 @@ from space.validation import InvalidInput, one_of, parse_yaml, strict_keys, vali
 
 Value = str | int | float
 
+#: The most values of one choice, so that a space is checked and tabulated in seconds (assumed).
+_MOST_VALUES = 100
+
 _SHIPPED = resources.files("space") / "spaces"
 
 
@@ -245,6 +248,11 @@ def parse(name: str, data: Any, *, source: str) -> Space:
 def _stage_choices(data: dict[str, list[Any]], where: str) -> StageChoices:
     choices = validate(StageChoices, data, source=where)
     for kind, values in vars(choices).items():
+        if len(values) > _MOST_VALUES:
+            raise InvalidInput(
+                f"{where}: {kind}: at most {_MOST_VALUES} values are possible, but got "
+                f"{len(values):,}"
+            )
         if len(set(values)) < len(values):
             raise InvalidInput(f"{where}: {kind}: values must differ, but got {list(values)}")
         if kind in data and not values:

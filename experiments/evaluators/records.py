@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from experiments.data.messages import printable, reason_of
 from space.architecture import Architecture
 from space.choices import Space, Value
 from space.cost_table import CostTable, Floats, tabulate
@@ -37,6 +38,9 @@ WHERE = (
     "give the archive anb_dataset_jsons.tar.gz of https://github.com/afzalxo/Accel-NASBench, as in "
     "--set evaluator.records=PATH"
 )
+
+#: The most bytes of a record (assumed; the longest of the 5,138 published ones has 1,357).
+_MOST_BYTES = 100_000
 
 #: Repeats of each stage of EfficientNet-B0, from which Accel-NASBench's space counts its layers.
 _B0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
@@ -61,8 +65,10 @@ def read(path: Path, space: Space) -> NetworkRecords:
     """
     try:
         records = list(_archived(path))
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read as records: {error}; {WHERE}") from None
+    except Exception as error:  # a damaged archive ends its readers in many ways
+        raise InvalidInput(
+            f"{path}: cannot be read as records: {reason_of(error)}; {WHERE}"
+        ) from None
     if not records:
         raise InvalidInput(f"{path}: contains no records; {WHERE}")
     measured: dict[tuple[int, ...], list[float]] = {}
@@ -72,10 +78,14 @@ def read(path: Path, space: Space) -> NetworkRecords:
                 space.choices[choice].index(value)
                 for choice, value in _choices(record["architecture"], space).items()
             )
-            measured.setdefault(row, []).append(float(record["metrics"]["val_top1"]) / 100)
-        except (KeyError, TypeError, ValueError) as error:
+            top1 = float(record["metrics"]["val_top1"])
+            if not 0 <= top1 <= 100:
+                raise ValueError(f"`0 <= val_top1 <= 100` must hold, but got {top1}")
+            measured.setdefault(row, []).append(top1 / 100)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(
-                f"{path}: {name}: is not a record of the space {space.name}: {error}"
+                f"{path}: {printable(name)}: is not a record of the space {space.name}: "
+                f"{reason_of(error)}"
             ) from None
     accuracy = [float(np.mean(values)) for values in measured.values()]
     return NetworkRecords(space, np.array(list(measured), np.int64), np.array(accuracy))
@@ -85,6 +95,10 @@ def _archived(path: Path) -> Iterator[tuple[str, Any]]:
     with tarfile.open(path) as archive:
         for member in archive:
             if member.isfile() and member.name.endswith(".json"):
+                if member.size > _MOST_BYTES:
+                    raise ValueError(
+                        f"{member.name}: has {member.size:,} bytes, more than a record"
+                    )
                 file = archive.extractfile(member)
                 if file is not None:
                     yield member.name, json.load(file)

@@ -126,6 +126,10 @@ def test_a_space_of_a_users_own_is_read_from_a_file(tmp_path):
             "mine.yaml: choices: kernel: values must differ, but got [3, 3]",
         ),
         (
+            f"base: mobilenet_v2\nchoices: {{layers: {list(range(1_000_000))}}}",
+            "mine.yaml: choices: layers: at most 100 values are possible, but got 1,000,000",
+        ),
+        (
             "base: mobilenet_v2\nchoices: {kernel: []}",
             "mine.yaml: choices: kernel: at least one value is needed, but got []",
         ),

@@ -38,10 +38,14 @@ def _b0(top1: float) -> dict[str, Any]:
 
 
 def _archive(path: Path, records: list[dict[str, Any]]) -> Path:
+    written = [json.dumps(record).encode() for record in records]
+    return _packed(path, {f"results/result_{n}.json": data for n, data in enumerate(written)})
+
+
+def _packed(path: Path, members: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w:gz") as archive:
-        for number, record in enumerate(records):
-            data = json.dumps(record).encode()
-            member = tarfile.TarInfo(f"results/result_{number}.json")
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return path
@@ -92,6 +96,37 @@ def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "absent.tar.gz", SPACE)
     with pytest.raises(InvalidInput, match="contains no records"):
         read(_archive(tmp_path / "empty.tar.gz", []), SPACE)
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        (bytes(50_000_000), "has 50,000,000 bytes, more than a record"),
+        (b"[" * 50_000, "maximum recursion depth exceeded"),
+        (b"[]", "is not a record of the space"),
+        (json.dumps(_b0(float("nan"))).encode(), "`0 <= val_top1 <= 100` must hold, but got nan"),
+        (json.dumps(_b0(10**400)).encode(), "is not a record of the space .*too large"),
+    ],
+)
+def test_archive_of_a_stranger_is_refused_in_one_line(
+    tmp_path: Path, member: bytes, said: str
+) -> None:
+    path = _packed(tmp_path / "a.tar.gz", {"../../etc/\x1b[31m.json": member})
+    with pytest.raises(InvalidInput, match=said) as refused:
+        read(path, SPACE)
+    assert str(refused.value).isprintable()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3])  # the end of an archive is padding
+def test_archive_that_is_damaged_is_refused(tmp_path: Path, at: float) -> None:
+    path = _archive(tmp_path / "a.tar.gz", [_b0(65.0)] * 20)
+    whole = path.read_bytes()
+    cut = int(at * len(whole))
+    for content in (whole[:cut], whole[:cut] + b"\xff\0\xff" + whole[cut + 3 :]):
+        path.write_bytes(content)
+        with pytest.raises(InvalidInput, match="cannot be read as records"):
+            read(path, SPACE)
 
 
 @pytest.fixture(scope="module")
