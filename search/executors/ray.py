@@ -63,7 +63,7 @@ _TUNE = {
 
 
 class ClusterLost(Exception):
-    """The cluster does not answer any more; the message is a sentence."""
+    """The cluster does not answer any more, or has ended; the message is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Ray:
         """Runs `proposer`'s jobs until it has no more.
 
         Raises `InvalidInput` if there is no such cluster, or no room on its machines, and
-        `ClusterLost` if its head node stops answering.
+        `ClusterLost` if its head node stops answering, or its processes on this machine die.
         """
         with variables(_TUNE | ({} if self.address else _LOOPBACK)):  # which workers inherit
             self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
@@ -223,8 +223,9 @@ def _machines() -> list[dict[str, float]]:
 def _attended(fit: Callable[[], object], stop: Stopping) -> None:
     """Runs `fit` in a thread, while this one receives signals and checks the cluster's head.
 
-    Ray itself would block for a minute if the head is lost, and end the process. After a request to
-    stop, which may have ended the head too, a lost head is not waited for.
+    Ray itself would block for a minute if the head is lost, and end the process, as it does without
+    a word some seconds after a process of a cluster started here has died. After a request to stop,
+    which may have ended the head too, a lost head is not waited for.
     """
     import ray
 
@@ -240,6 +241,11 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
     threading.Thread(target=work, name="tune", daemon=True).start()
     heard = looked = time.monotonic()
     while not wait([done], 0.2).done:
+        if dead := _dead_process():
+            raise ClusterLost(
+                f"Ray's process {dead} on this machine has died (out of memory?); the training "
+                "runs on it are lost"
+            )
         if time.monotonic() - looked > _LOOK_SECONDS:
             looked = time.monotonic()
             with suppress(OSError):
@@ -251,6 +257,15 @@ def _attended(fit: Callable[[], object], stop: Stopping) -> None:
                     f"{_LOST_SECONDS:g} seconds; the training runs on it are lost"
                 )
     done.result()
+
+
+def _dead_process() -> str | None:
+    """A process that a cluster started here cannot do without, and that has died."""
+    from ray._private import worker
+
+    node = worker._global_node
+    dead = [name for name, _ in node.dead_processes()] if node else []
+    return next((name for name in dead if name in ("gcs_server", "raylet")), None)
 
 
 def _knock(host: str, port: int, seconds: float = _LOST_SECONDS) -> None:

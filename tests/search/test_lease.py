@@ -159,6 +159,19 @@ def test_lease_of_another_machine_expires(storage: str, age: float, refused: boo
             pass
 
 
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_clock_that_jumps_costs_no_lease(
+    storage: str, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(storage) as own:
+        jumped = time.time() + jump
+        monkeypatch.setattr(lease.time, "time", lambda: jumped)
+        own.check()
+        with pytest.raises(InvalidInput, match="driven by process"), held(storage):
+            pass
+    assert starts(storage) == [TrialState.COMPLETE]
+
+
 def test_suspended_driver_writes_nothing_once_its_run_is_taken_over(
     storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
