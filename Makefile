@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Two processes with a thread each: with two each, on two cores, most of the time goes into waiting.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 .PHONY: demo check test fuzz test-install lint bench bench-training bench-latency docs
 
 demo: .venv/installed
@@ -17,11 +20,11 @@ MINIATURE := $(addprefix --set ,resolution=16 data.glyphs.train_images=200 data.
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(CHECKED)
+	$(PYTEST) $(CHECKED)
 	folder=$$(mktemp -d) && $(BIN)/phiscale run demo --quiet --out $$folder/run $(MINIATURE) && rm -r $$folder
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 # Damaged files for every reader; FUZZ is how many each gets: 1,000 take some ten minutes.
 FUZZ ?= 1000
@@ -29,7 +32,7 @@ FUZZ ?= 1000
 fuzz: .venv/installed-dev
 	PHISCALE_FUZZ=$(FUZZ) $(BIN)/python -m pytest --timeout 0 tests/fuzz/readers.py
 
-test-install: .venv/installed-dev
+test-install: .venv/bin/python
 	$(BIN)/python .ci/test-install
 
 lint: .venv/installed-dev
