@@ -37,6 +37,10 @@ def one_of(name: str, found: str, valid: Iterable[str]) -> InvalidInput:
     return InvalidInput(f"{name}: there is no {found!r}; {hint}")
 
 
+#: The longest text of YAML, in characters, so that it is read in seconds (assumed; the longest
+#: recipe or space that is shipped has fewer than 2,000).
+_MOST_TEXT = 300_000
+
 #: The largest data that YAML may give, in characters, with what its aliases repeat (assumed).
 _MOST_CHARACTERS = 10_000_000
 
@@ -44,10 +48,14 @@ _MOST_CHARACTERS = 10_000_000
 def parse_yaml(text: str, loader: Any, *, source: str) -> Any:
     """The data in `text`, read by a safe `loader`; raises `InvalidInput` where it is not YAML.
 
-    Aliases that repeat a part beyond any size and endless nesting are refused.
+    Endless texts and nesting, and aliases that repeat a part beyond any size, are refused.
     """
     import yaml
 
+    if len(text) > _MOST_TEXT:
+        raise InvalidInput(
+            f"{source}: must have at most {_MOST_TEXT:,} characters, but has {len(text):,}"
+        )
     try:
         data = yaml.load(text, loader)
         size = _characters(data, {})

@@ -126,8 +126,12 @@ def test_a_space_of_a_users_own_is_read_from_a_file(tmp_path):
             "mine.yaml: choices: kernel: values must differ, but got [3, 3]",
         ),
         (
-            f"base: mobilenet_v2\nchoices: {{layers: {list(range(1_000_000))}}}",
-            "mine.yaml: choices: layers: at most 100 values are possible, but got 1,000,000",
+            f"base: mobilenet_v2\nchoices: {{layers: {[*range(101)]}}}",
+            "mine.yaml: choices: layers: at most 100 values are possible, but got 101",
+        ),
+        (
+            f"base: mobilenet_v2\nchoices: {{layers: {[*range(1_000_000)]}}}",
+            "mine.yaml: must have at most 300,000 characters, but has 7,888,9",
         ),
         (
             "base: mobilenet_v2\nchoices: {kernel: []}",
