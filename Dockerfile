@@ -1,0 +1,23 @@
+# The demo in a container. The run stays in ./runs; other commands replace `run demo`:
+#     docker build -t phiscale .
+#     docker run --rm -v "$PWD/runs:/work/runs" phiscale
+#     docker run --rm -v "$PWD:/work" phiscale init photos --budget 10M
+# On NVIDIA GPUs; BASE may be any image with Python 3.11 to 3.13 and pip, and without PIP_OPTIONS
+# torch comes with CUDA:
+#     docker build -t phiscale-gpu --build-arg BASE=python:3.12 --build-arg PIP_OPTIONS= .
+#     docker run --rm --gpus all -v "$PWD/runs:/work/runs" phiscale-gpu
+ARG BASE=python:3.12-slim
+FROM ${BASE}
+ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+WORKDIR /phiscale
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY space space
+COPY scaling scaling
+COPY search search
+COPY reports reports
+COPY experiments experiments
+RUN python3 -m pip install --no-cache-dir --constraint constraints.txt ${PIP_OPTIONS} ".[onnx]"
+WORKDIR /work
+ENV XDG_CACHE_HOME=/work/runs/.cache
+ENTRYPOINT ["phiscale"]
+CMD ["run", "demo"]
