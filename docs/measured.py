@@ -232,6 +232,19 @@ def _faults(found: dict[str, Any]) -> str:
     return _table(headers, rows)
 
 
+def _fuzz(found: dict[str, Any]) -> str:
+    readers = found["found"].items()
+    rows = [
+        [name, *(f"{each.get(outcome, 0):,}" for outcome in ("data", "sentence"))]
+        for name, each in readers
+    ]
+    readings = sum(each.get("data", 0) + each.get("sentence", 0) for _, each in readers)
+    return (
+        f"{_table(('reader of', 'gave data', 'gave a sentence'), rows)}\n\n"
+        f"{readings:,} readings in all; none ended in anything else."
+    )
+
+
 def _race(found: dict[str, Any]) -> str:
     ranked = sorted(found["grid_accuracies"].items(), key=lambda each: -each[1])
     chosen = {name: way["chosen"] for name, way in found["ways"].items()}
@@ -360,6 +373,7 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "orchestration/width": _width,
     "operations": _operations,
     "faults": _faults,
+    "fuzz": _fuzz,
     "race": _race,
     "coverage": _coverage,
     "published": _published,

@@ -1,14 +1,22 @@
 """Fuzz targets: `make fuzz`, minutes, not part of `make test`.
 
 Each reader is given damaged files. All but data or an `InvalidInput` of one line is a fault; what
-is found becomes a test in `tests/experiments/data`. PHISCALE_FUZZ says how many examples each gets.
+is found becomes a test beside those of the reader. PHISCALE_FUZZ says how many examples each gets,
+PHISCALE_FUZZ_SEED repeats those of an earlier time. Without a fault, the counts go into
+`experiments/results/fuzz.json`.
 """
 
 import io
+import json
 import os
+import secrets
+import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +24,66 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+import torch
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save
 
+from experiments import config
 from experiments.config import DataConfig
 from experiments.data.decode import FORMATS, decode, header
 from experiments.data.load import load
 from experiments.data.source import Unreadable
+from experiments.evaluators import records
+from experiments.runs.environment import environment
+from space import choices
+from space.files import write_file
 from space.validation import InvalidInput
+from space.weights import read_weights
 
 EXAMPLES = int(os.environ.get("PHISCALE_FUZZ", "1000"))
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=False,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+SEED = int(os.environ.get("PHISCALE_FUZZ_SEED", secrets.randbelow(2**32)))
+RESULT = Path(__file__).parents[2] / "experiments" / "results" / "fuzz.json"
+
+#: How often each reader gave data, and how often a sentence.
+OUTCOMES: dict[str, Counter[str]] = defaultdict(Counter)
+
+
+def fuzzed(test: Callable[..., None]) -> Callable[..., None]:
+    """The test with as many examples as are asked for."""
+    every = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    return every(seed(SEED)(test))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def written(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if not request.session.testsfailed:
+        known = json.loads(RESULT.read_text("utf-8"))["found"] if RESULT.is_file() else {}
+        now = {"date": datetime.now(UTC).date().isoformat(), "seed": SEED}
+        found = known | {reader: now | dict(counts) for reader, counts in OUTCOMES.items()}
+        command = f"make fuzz FUZZ={EXAMPLES}"
+        result = {"command": command, "hardware": environment(), "found": found}
+        write_file(RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+def attempt(reader: str, call: Callable[[], object]) -> None:
+    """Counts whether a call gives data or a sentence; all else fails the test."""
+    said = ""
+    try:
+        call()
+    except (InvalidInput, Unreadable) as error:
+        said = str(error)
+    # PyYAML shows the place of an error in lines of its own.
+    assert "\n" not in said or reader.endswith(".yaml")
+    OUTCOMES[reader]["sentence" if said else "data"] += 1
+
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
 LABELS = np.arange(12) % 3
@@ -100,15 +150,9 @@ def damaged(draw: Callable[..., Any], content: bytes) -> bytes:
     return bytes(found)
 
 
-def read(source: Path, cache: Path) -> None:
-    """Reads a source; passes where that gives data or a sentence."""
-    config = DataConfig(source=str(source), cache=cache, max_bad=0.9)
-    said = ""
-    try:
-        load(config, resolution=8, seed=0, progress=lambda *_: None)
-    except InvalidInput as error:
-        said = str(error)
-    assert "\n" not in said
+def read(reader: str, source: Path, cache: Path) -> None:
+    given = DataConfig(source=str(source), cache=cache, max_bad=0.9)
+    attempt(reader, lambda: load(given, resolution=8, seed=0, progress=lambda *_: None))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -123,7 +167,7 @@ def test_a_damaged_table_gives_data_or_a_sentence(name: str) -> None:
             if name.endswith(".csv"):
                 for number, picture in enumerate(PICTURES):
                     (source.parent / f"{number}.png").write_bytes(encoded(picture))
-            read(source, Path(folder) / "cache")
+            read(name, source, Path(folder) / "cache")
 
     check()
 
@@ -150,7 +194,7 @@ def test_any_tree_gives_data_or_a_sentence(paths: list[tuple[list[str], int]]) -
                 file.write_bytes(encoded(PICTURES[number]))
             except OSError:  # a file where a folder is to be
                 continue
-        read(root, Path(folder) / "cache")
+        read("folders", root, Path(folder) / "cache")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -163,15 +207,62 @@ def test_a_damaged_image_gives_pixels_or_a_reason(format_: str) -> None:
     @fuzzed
     @given(st.sampled_from(sound).flatmap(damaged))
     def check(content: bytes) -> None:
-        for attempt in (
-            lambda: decode(content, 3, 10_000, 4095),
-            lambda: header(content, 10_000),
-        ):
-            said = ""
-            try:
-                attempt()
-            except Unreadable as reason:
-                said = str(reason)
-            assert "\n" not in said
+        attempt(format_, lambda: decode(content, 3, 10_000, 4095))
+        attempt(f"{format_} header", lambda: header(content, 10_000))
+
+    check()
+
+
+def pytorch() -> bytes:
+    file = io.BytesIO()
+    torch.save({"state_dict": WEIGHTS}, file)
+    return file.getvalue()
+
+
+def archive() -> bytes:
+    """Of a network of Accel-NASBench's space."""
+    record = {f"block{place}_{key}": 3 for place in range(7) for key in ("k", "l", "se")}
+    record |= {f"block{place}_e": 6 if place else 1 for place in range(7)}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:  # not compressed, so that damage reaches JSON
+        content = json.dumps({"architecture": record, "metrics": {"val_top1": 50}}).encode()
+        member = tarfile.TarInfo("result.json")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+SHIPPED = Path(__file__).parents[2]
+WEIGHTS = {"weight": torch.ones(2, 3), "count": torch.tensor(4)}
+SPACE = choices.load("accel_nasbench")
+
+#: Other files that a user may have from a stranger, and what reads them.
+FILES: dict[str, tuple[bytes, Callable[[Path], object]]] = {
+    "recipe.yaml": (
+        (SHIPPED / "experiments" / "recipes" / "demo.yaml").read_bytes(),
+        lambda path: config.load(str(path)),
+    ),
+    "space.yaml": (
+        (SHIPPED / "space" / "spaces" / "mnasnet_small.yaml").read_bytes(),
+        lambda path: choices.load(str(path)),
+    ),
+    "weights.safetensors": (save(WEIGHTS), read_weights),
+    "weights.pth": (pytorch(), read_weights),
+    "records.tar": (archive(), partial(records.read, space=SPACE)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_gives_data_or_a_sentence(name: str) -> None:
+    content, reader = FILES[name]
+
+    @fuzzed
+    @given(damaged(content))
+    def check(content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            attempt(name, lambda: reader(path))
 
     check()
