@@ -4,9 +4,10 @@
 #     docker run --rm -v "$PWD:/work" phiscale init photos --budget 10M
 # On NVIDIA GPUs; BASE may be any image with Python 3.11 to 3.13 and pip, and without PIP_OPTIONS
 # torch comes with CUDA:
-#     docker build -t phiscale-gpu --build-arg BASE=python:3.12 --build-arg PIP_OPTIONS= .
+#     docker build -t phiscale-gpu --build-arg BASE=python:3.11 --build-arg PIP_OPTIONS= .
 #     docker run --rm --gpus all -v "$PWD/runs:/work/runs" phiscale-gpu
-ARG BASE=python:3.12-slim
+# No image was built yet: the commands were run one by one in an empty environment of Python 3.11.
+ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 WORKDIR /phiscale
