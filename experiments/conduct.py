@@ -70,13 +70,14 @@ class Conductor:
     def evaluator(
         self,
         train: Images,
-        held_out: Images,
+        held_out: Images | None,
         metric: Metric,
         *,
+        test: Images | None = None,
         within: str = "",
         keeps_weights: bool = False,
     ) -> TrainingEvaluator:
-        """What trains on `train` and measures on `held_out`, as the recipe says.
+        """What trains as the recipe says, on the images of `TrainingEvaluator`.
 
         Checkpoints and weights, where these are kept, are in the folder `within` of the run's.
         """
@@ -84,6 +85,7 @@ class Conductor:
         return TrainingEvaluator(
             train=train,
             held_out=held_out,
+            test=test,
             config=recipe.train,
             metric=metric,
             normalisation=recipe.data.normalisation,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from experiments.training.measure import (
     measure_statistics,
 )
 from experiments.training.optimizers import learning_rate
-from experiments.training.readers import Kept, open_reader
+from experiments.training.readers import Kept, Reader, open_reader
 from space.convert import IMAGENET, PixelStatistics
 from space.elastic import ElasticNetwork
 from space.evaluation import Budget, Epoch, Interrupted, Measurement, Report, Status
@@ -68,18 +68,20 @@ _LOSS_CHECK_STEPS = 50
 class TrainingTask:
     """What is learned, on which images, and by which metric it is evaluated.
 
-    Training runs of one process that share `kept` share the images on their device. `replica` is
-    this process among those that train one network together.
+    `held_out` images are measured after each epoch, `test` images once, after the last one; one of
+    the two may be None. Training runs of one process that share `kept` share the images on their
+    device. `replica` is this process among those that train one network together.
     """
 
     train: Images
-    held_out: Images
+    held_out: Images | None
     num_classes: int
     metric: Metric = "top1"
     kept: Kept = field(default_factory=Kept)
     replica: Replica = ALONE
     normalisation: PixelStatistics = IMAGENET
     teacher: Network | None = None
+    test: Images | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class TrainingResult:
     """What a training run gives.
 
     `network` is on its device and holds the weights that were measured: the averaged ones if the
-    configuration averages. `predictions` are its classes for the held-out images (N); None if it
-    was never measured. `out_of_memory` says that it failed for lack of memory.
+    configuration averages. `predictions` are its classes for the images that were measured last
+    (N); None if it was never measured. `out_of_memory` says that it failed for lack of memory.
     """
 
     measurement: Measurement
@@ -109,12 +111,14 @@ def train(
     alone: bool = True,
     pieces: int = 1,
 ) -> TrainingResult:
-    """Trains `network` within `budget`, which gives the resolution, and measures it every epoch.
+    """Trains `network` within `budget`, which gives the resolution, and measures it.
 
-    Without epochs, its batch-norm statistics are measured again, and then itself.
-    `report` is called after each epoch, first with those that `checkpoint` holds; if it returns
-    True, the training run ends as PRUNED. A fault of the network (a loss that is not finite, an
-    exception, too little memory) ends it as FAILED, or raises `TrainingFailed` if it cannot start.
+    Without epochs, its batch-norm statistics are measured again, and then itself. With a
+    `budget.patience`, it ends when the accuracy on the held-out images has not risen for so many
+    epochs, and keeps the weights of the best one. `report` is called after each epoch, first with
+    those that `checkpoint` holds; if it returns True, the training run ends as PRUNED. A fault of
+    the network (a loss that is not finite, an exception, too little memory) ends it as FAILED, or
+    raises `TrainingFailed` if it cannot start.
     `checkpoint` is written between epochs and when `report` raises `Interrupted`; the caller
     removes it. Memory is measured only if the run is `alone` in its process. Batches are processed
     in `pieces` (see `Learner`).
@@ -131,6 +135,8 @@ def train(
                 if report(epoch) and epoch.epoch < budget.epochs:
                     status = Status.PRUNED
                     break
+            else:
+                training.finish()
         except Interrupted:
             if checkpoint is not None:
                 training.save(checkpoint)
@@ -141,7 +147,8 @@ def train(
         measurement = training.measurement(status, reason)
         if alone:
             measurement = _with_memory(measurement, device)
-        return TrainingResult(measurement, training.network, training.predictions, out_of_memory)
+        predictions = training.result.predictions if training.result else None
+        return TrainingResult(measurement, training.network, predictions, out_of_memory)
 
 
 def _with_memory(measurement: Measurement, device: torch.device) -> Measurement:
@@ -153,10 +160,26 @@ def _with_memory(measurement: Measurement, device: torch.device) -> Measurement:
     return replace(measurement, peak_memory=machine.peak_memory(device), details=details)
 
 
+class _Labelled(NamedTuple):
+    """Images to measure on: this process's share with its labels, and the labels of all."""
+
+    read: Reader
+    own_labels: Tensor
+    labels: Tensor
+
+
+class _Result(NamedTuple):
+    """What a network came to on some images; `predictions` are its classes (N)."""
+
+    accuracy: float
+    loss: float
+    predictions: Tensor
+
+
 class _Training:
     """The state of a training run between two epochs.
 
-    `network` is the one that is measured, `predictions` are its last on the held-out images.
+    `network` is the one that is measured, `result` is its last.
     """
 
     def __init__(
@@ -174,11 +197,7 @@ class _Training:
         part = stratified_part(task.train.labels, budget.data_fraction, budget.seed)
         self._images = task.train.subset(part)
         self._plan = plan_steps(len(part), config.batch_size, task.replica.size)
-        every = np.arange(len(task.held_out))
-        own = task.held_out.subset(every[task.replica.of(len(every))])
-        self._read_held_out = open_reader(own, device, budget.resolution, task.kept)
-        self._own_labels = torch.from_numpy(own.labels).to(device)
-        self._labels = torch.from_numpy(task.held_out.labels).to(device)
+        self._held_out = None if task.held_out is None else self._labelled(task.held_out)
         self._fingerprint = _fingerprint(network, task, config, budget, pieces)
         with network_errors(f"moving the network to {device}"):
             weights = None
@@ -192,9 +211,9 @@ class _Training:
             )
         self._batches: Batches | None = None
         self._history: list[Epoch] = []
-        self._untrained: Epoch | None = None
         self._train_seconds = self._validation_seconds = 0.0
-        self.predictions: Tensor | None = None
+        self._best: dict[str, Tensor] | None = None
+        self.result: _Result | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -206,42 +225,72 @@ class _Training:
             self._restore(checkpoint)
         yield from tuple(self._history)
         if not self._budget.epochs:
-            self._untrained = self._measure()
+            self._measure_statistics()
         saved = time.monotonic()
         for number in range(len(self._history) + 1, self._budget.epochs + 1):
+            if self._exhausted:
+                return
             yield self._epoch(number)
             due = time.monotonic() - saved >= self._config.checkpoint_seconds
             if checkpoint is not None and due and number < self._budget.epochs:
                 self.save(checkpoint)
                 saved = time.monotonic()
 
-    def _measure(self) -> Epoch:
-        """Measures the network as it is, with batch-norm statistics of training images."""
+    def _measure_statistics(self) -> None:
+        """Measures the batch-norm statistics of the network, as it is, on training images."""
         start = time.perf_counter()
         batches, _ = self._open(_resolution(self._config, self._budget, 0))
         drawn = batches.epoch(torch.Generator().manual_seed(seeds(self._budget.seed, 0)[1]))
         inputs = (batches.inputs(batch)[0] for batch in islice(drawn, STATISTICS_BATCHES))
         with network_errors(f"measuring statistics with batches of {batches.shape}"):
             measure_statistics(self.network, inputs)
-        loss, self.predictions = self._evaluate()
         self._validation_seconds = time.perf_counter() - start
-        _check_finite(loss, "measuring the untrained network")
-        return Epoch(0, math.nan, self._accuracy(), loss, self._validation_seconds)
 
     def _epoch(self, number: int) -> Epoch:
-        start = time.perf_counter()
+        before, start = self._train_seconds + self._validation_seconds, time.perf_counter()
         with device_errors(f"training in epoch {number}"):
             train_loss = self._train(number)
-        trained = time.perf_counter()
-        with device_errors(f"validation after epoch {number}"):
-            loss, self.predictions = self._evaluate()
-        end = time.perf_counter()
-        self._train_seconds += trained - start
-        self._validation_seconds += end - trained
-        _check_finite(loss, f"validation after epoch {number}")
-        epoch = Epoch(number, train_loss, self._accuracy(), loss, end - start)
+        self._train_seconds += time.perf_counter() - start
+        held_out = None
+        if self._held_out is not None:
+            held_out = self.result = self._measured(
+                self._held_out, f"validation after epoch {number}"
+            )
+        epoch = Epoch(
+            number,
+            train_loss,
+            held_out and held_out.accuracy,
+            held_out and held_out.loss,
+            self._train_seconds + self._validation_seconds - before,
+        )
         self._history.append(epoch)
+        if self._budget.patience is not None and self._best_epoch == number:
+            self._best = {name: each.clone() for name, each in self.network.state_dict().items()}
         return epoch
+
+    @property
+    def _best_epoch(self) -> int:
+        """The first epoch with the highest accuracy on the held-out images."""
+        return max(self._history, key=lambda epoch: epoch.accuracy or 0.0).epoch
+
+    @property
+    def _exhausted(self) -> bool:
+        """Whether the last epochs brought no rise, as many as the budget has patience for."""
+        patience = self._budget.patience
+        if patience is None or not self._history:
+            return False
+        return len(self._history) - self._best_epoch >= patience
+
+    def finish(self) -> None:
+        """Measures the network that the training run ends with, on the images that count."""
+        if self._best is not None:
+            self.network.load_state_dict(self._best)
+        if self._task.test is not None:
+            with device_errors("reading the test images"):
+                test = self._labelled(self._task.test)
+            self.result = self._measured(test, "the test after the last epoch")
+        elif self._held_out is not None and (self.result is None or self._best is not None):
+            self.result = self._measured(self._held_out, "validation after the last epoch")
 
     def _train(self, number: int) -> float:
         """Trains epoch `number` and returns its mean loss per image."""
@@ -279,37 +328,52 @@ class _Training:
             self._batches = batches
         return self._batches, self._step
 
-    def _evaluate(self) -> Evaluation:
-        """Evaluates the network on all held-out images, each process on its share."""
+    def _labelled(self, images: Images) -> _Labelled:
+        """`images` on the device, of which each process reads its share."""
+        assert self._budget.resolution is not None
+        own = images.subset(np.arange(len(images))[self._task.replica.of(len(images))])
+        return _Labelled(
+            open_reader(own, self._device, self._budget.resolution, self._task.kept),
+            *(torch.from_numpy(each.labels).to(self._device) for each in (own, images)),
+        )
+
+    def _measured(self, images: _Labelled, doing: str) -> _Result:
+        """The network on all of `images`; raises `TrainingFailed` if its loss is not finite."""
+        start = time.perf_counter()
+        with device_errors(doing):
+            loss, predictions = self._evaluate(images)
+        _check_finite(loss, doing)
+        task = self._task
+        found = accuracy(predictions, images.labels, task.num_classes, task.metric)
+        self._validation_seconds += time.perf_counter() - start
+        return _Result(found, loss, predictions)
+
+    def _evaluate(self, images: _Labelled) -> Evaluation:
+        """Evaluates the network on all images, each process on its share."""
         replica, batch_size = self._task.replica, self._plan.batch_size // self._pieces
         most = VALIDATION_BATCHES * batch_size
         if self._device.type == "cpu":
             most = min(most, max(batch_size, _ENOUGH_IMAGES * torch.get_num_threads()))
         normalisation = self._task.normalisation
-        own = evaluate(self.network, self._read_held_out, self._own_labels, most, normalisation)
+        own = evaluate(self.network, images.read, images.own_labels, most, normalisation)
         if replica.size == 1:
             return own
-        weight = replica.size * len(self._own_labels) / len(self._labels)
+        weight = replica.size * len(images.own_labels) / len(images.labels)
         loss = torch.tensor(own.loss * weight, device=self._device)
         return Evaluation(
             distributed.mean_over_replicas(loss, replica).item(),
             distributed.gather_rows(own.predictions, replica),
         )
 
-    def _accuracy(self) -> float:
-        assert self.predictions is not None
-        task = self._task
-        return accuracy(self.predictions, self._labels, task.num_classes, task.metric)
-
     def measurement(self, status: Status, reason: str | None) -> Measurement:
-        last = self._history[-1] if self._history else self._untrained
+        result = self.result
         return Measurement(
             status,
-            accuracy=last.accuracy if last else None,
-            loss=last.loss if last else None,
+            accuracy=result and result.accuracy,
+            loss=result and result.loss,
             train_seconds=self._train_seconds,
             validation_seconds=self._validation_seconds,
-            images=len(self._labels),
+            images=result and len(result.predictions),
             epochs=tuple(self._history),
             reason=reason,
         )
@@ -321,6 +385,7 @@ class _Training:
                 "history": [asdict(epoch) for epoch in self._history],
                 "train_seconds": self._train_seconds,
                 "validation_seconds": self._validation_seconds,
+                "best": self._best,
             }
             checkpoints.save(checkpoint, self._fingerprint, state)
 
@@ -331,9 +396,7 @@ class _Training:
             self._history = [Epoch(**epoch) for epoch in state["history"]]
             self._train_seconds = state["train_seconds"]
             self._validation_seconds = state["validation_seconds"]
-        if 0 < len(self._history) == self._budget.epochs:  # interrupted after the last
-            with device_errors("validation after the last epoch"):
-                self.predictions = self._evaluate().predictions
+            self._best = state["best"]
 
 
 def _fingerprint(
@@ -346,7 +409,8 @@ def _fingerprint(
         budget.to_dict(),
         task.metric,
         pieces,
-        *(len(task.train), len(task.held_out), task.train.resolution),
+        *(len(images) if images is not None else None for images in (task.held_out, task.test)),
+        *(len(task.train), task.train.resolution),
     )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

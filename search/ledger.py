@@ -5,8 +5,8 @@ user_attrs of a trial, all JSON:
   architecture  `Architecture.to_dict()`
   key           `Architecture.key`
   cost          {"macs", "params", "activations"} at the evaluated resolution
-  budget        {"epochs", "data_fraction", "resolution", "seed"}, the resolution in pixels; "start"
-                and "teacher" where the training run had them
+  budget        {"epochs", "data_fraction", "resolution", "seed"}, the resolution in pixels; and
+                "start", "teacher" and "patience" where the training run had them
   environment   {"host", "device", "torch", "python", "phiscale"}
   measurement   `Measurement`, with its epochs (once the trial has ended)
   seconds       wall-clock from ask to tell
@@ -16,7 +16,8 @@ user_attrs of a trial, all JSON:
   reward        accuracy · (cost / target)^w (search of several objectives only)
   latency       seconds of the network (search only, if latency is a cost)
   answered_from number of the trial that had already measured this (only if one had)
-Intermediate values are the study's value after each epoch, counted from 1.
+Intermediate values are the study's value after each epoch, counted from 1; NaN where no accuracy is
+measured after epochs.
 """
 
 from __future__ import annotations
@@ -134,18 +135,19 @@ class Ledger:
     def report(self, job: Job, epoch: Epoch) -> bool:
         """Records the value after `epoch`; whether the study's pruner stops the job now.
 
-        The last epoch is never judged: there is nothing left to save.
+        The value is NaN where no accuracy is measured after epochs. The last epoch is never judged:
+        there is nothing left to save.
         """
         entry = self._open[job.name]
-        if not math.isfinite(epoch.accuracy):
+        if epoch.accuracy is not None and not math.isfinite(epoch.accuracy):
             return False  # the training run will fail, and say why
-        value = self._value(epoch.accuracy, job)
+        value = math.nan if epoch.accuracy is None else self._value(epoch.accuracy, job)
         if epoch.epoch in entry.values:  # its worker died, and another continues it
             entry.values.clear()
             self._count_retry(entry.trial_id)
         entry.values[epoch.epoch] = value
         self._storage.set_trial_intermediate_value(entry.trial_id, epoch.epoch, value)
-        if epoch.epoch >= job.budget.epochs:
+        if epoch.accuracy is None or epoch.epoch >= job.budget.epochs:
             return False
         stop, notes = pruning.judge(self.study, entry.trial_id, entry.values)
         if stop:  # written before the notes, with which the trial would pass when it runs again
@@ -260,12 +262,8 @@ def measurement_of(trial: FrozenTrial) -> Measurement:
     record = trial.user_attrs.get("measurement")
     if record is None:
         raise ValueError(f"trial {trial.number} holds no measurement: it has not ended")
-    epochs = tuple(Epoch(**_with_nan(epoch)) for epoch in record["epochs"])
+    epochs = tuple(Epoch(**epoch) for epoch in record["epochs"])
     return Measurement(**{**record, "status": Status(record["status"]), "epochs": epochs})
-
-
-def _with_nan(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def _as_json(value: Any) -> Any:

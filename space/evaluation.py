@@ -24,7 +24,8 @@ class Budget:
     the network inherits, None for fresh ones: two measurements of one network that start from
     different weights never answer each other. With 0 epochs these are measured as they are, once
     batch-norm statistics are (a part of an elastic network). `teacher` names the weights of the
-    network whose outputs it learns from, too, None for none.
+    network whose outputs it learns from, too, None for none. With `patience` it ends after so many
+    epochs without a rise of the accuracy on held-out images, at the weights of the best epoch.
 
     Example:
         >>> from space.evaluation import Budget
@@ -38,14 +39,15 @@ class Budget:
     seed: int = 0
     start: str | None = None
     teacher: str | None = None
+    patience: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON, without `start` and `teacher` where there are none."""
+        """The fields as JSON, without `start`, `teacher` and `patience` where there are none."""
         fields = asdict(self)
         return {
             name: value
             for name, value in fields.items()
-            if value is not None or name not in ("start", "teacher")
+            if value is not None or name not in ("start", "teacher", "patience")
         }
 
     def __post_init__(self) -> None:
@@ -68,12 +70,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of a training run: losses are means per image, accuracy is a fraction in [0, 1]."""
+    """One epoch of a training run: losses are means per image, accuracy is a fraction in [0, 1].
+
+    `accuracy` and `loss` are on held-out images, and None where none are measured after epochs.
+    """
 
     epoch: int
     train_loss: float
-    accuracy: float
-    loss: float
+    accuracy: float | None
+    loss: float | None
     seconds: float
 
 
@@ -82,8 +87,9 @@ class Measurement:
     """What an evaluation gives.
 
     `accuracy` is a fraction in [0, 1] by the run's metric, `loss` the mean cross-entropy, both on
-    the held-out images. Times are in seconds, `peak_memory` in bytes. `images` is how many
-    accuracy was measured on. `reason` says why a FAILED evaluation failed.
+    the test images where there are any, else on the held-out ones. Times are in seconds,
+    `peak_memory` in bytes. `images` is how many accuracy was measured on. `reason` says why a
+    FAILED evaluation failed.
 
     Example:
         >>> from space.evaluation import Measurement, Status

@@ -119,7 +119,7 @@ def _curve(
 
     measured = evaluate(architecture, Budget(epochs, seed=seed), note)
     return [
-        {"accuracy": epoch.accuracy, "seconds": round(end - start, 3)}
+        {"accuracy": epoch.accuracy or 0.0, "seconds": round(end - start, 3)}
         for epoch, (start, end) in zip(measured.epochs, pairwise(ends), strict=True)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -184,12 +185,13 @@ def _print_running(running: list[Trial], header: str) -> None:
     for trial in running:
         since = (datetime.now() - trial.started).total_seconds() if trial.started else 0.0
         epoch = max(trial.reports, default=0)
+        value = trial.reports.get(epoch)
         rows.append(
             [
                 printable(trial.job) or f"trial {trial.number}",
                 count(trial.cost.get("macs", 0)),
                 f"{epoch}/{trial.budget.get('epochs', '?')}",
-                shown(trial.reports.get(epoch), "{:.4f}".format),
+                shown(None if value is None or math.isnan(value) else value, "{:.4f}".format),
                 duration(since),
             ]
         )

@@ -96,6 +96,15 @@ class Recipe(Common):
         return self
 
     @model_validator(mode="after")
+    def _patience_has_images(self) -> Self:
+        if self.family.patience is not None and self.data.return_held_out:
+            raise ValueError(
+                "family.patience: needs held-out images, but the family trains on them; set "
+                "data.return_held_out to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pruner_fits(self) -> Self:
         if self.objective.pareto and self.search.pruner.kind != "none":
             raise ValueError(

@@ -98,11 +98,18 @@ class FamilyConfig(BudgetConfig):
     teacher: Annotated[str, Field(pattern=r"^b\d{1,3}$")] | None = None
     """Member, such as b3, whose outputs the others learn from besides the labels (knowledge
     distillation). It is trained first."""
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Stop training a member when its accuracy on the held-out images has not risen for so many
+    epochs, and keep the weights of its best epoch. Needs `data.return_held_out: false`. Default:
+    train for all `epochs`."""
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()
-    """Networks trained and tested in addition to the family, for comparison: scaling rules (depth,
-    width, resolution, fast, compound) at the members' MACs, and presets as they are."""
+    """Networks trained and tested like the members, at the MACs of each, for comparison: what a
+    scaling rule makes of the baseline (depth, width, resolution, fast, compound); presets, whose
+    resolution is solved (of 32 pixels or more, and no more than the images'; then their width);
+    `base`, the space's base network, and `random`, networks drawn within the bounds, scaled by the
+    rule of the family."""
     processes: Workers = 1
     """Number of processes on this machine that train one member together, each with its part of
     every batch. `auto`: one per GPU, or per CPU core. With more than one, members are trained one
@@ -110,7 +117,7 @@ class FamilyConfig(BudgetConfig):
 
     @model_validator(mode="after")
     def _known_rivals(self) -> Self:
-        known = [*rules.NAMES, *presets.names()]
+        known = [*rules.NAMES, "random", "base", *presets.names()]
         for name in self.rivals:
             if name not in known:
                 raise ValueError(str(one_of("rivals", name, known)))

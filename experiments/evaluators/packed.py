@@ -94,7 +94,8 @@ class Packed:
 
 def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> Packed:
     """`evaluate` for so many `threads` on `device`, planned with what is free there now."""
-    images = _bytes(evaluate.train) + _bytes(evaluate.held_out)
+    several = (evaluate.train, evaluate.held_out, evaluate.test)
+    images = sum(_bytes(each) for each in several if each is not None)
     free = 2**63 - 1  # nothing limits the training runs of a CPU but the user
     if device.type == "cuda":
         free = int(torch.cuda.mem_get_info(device)[0] * _PLANNED) - threads * STREAM_MEMORY

@@ -70,8 +70,10 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class TrainingEvaluator:
-    """Trains networks on the images `train` and measures them on `held_out`.
+    """Trains networks on the images `train` and measures them.
 
+    `held_out` images are measured after every epoch, `test` images once, after the last one; their
+    accuracy is then the measurement's. One of the two may be None.
     The folder `checkpoints` holds unfinished runs; who records a result has it `forget` the
     training. Where `weights` is given, the measured weights of every complete training are written
     there (`weights_path`), and the measurement's details hold the accuracy of each class that has
@@ -90,7 +92,7 @@ class TrainingEvaluator:
     """
 
     train: Images
-    held_out: Images
+    held_out: Images | None
     config: TrainConfig
     checkpoints: Path | UPath
     metric: Metric = "top1"
@@ -100,6 +102,7 @@ class TrainingEvaluator:
     normalisation: PixelStatistics = IMAGENET
     starts: Sequence[InitialWeights] = ()
     elastic: Elastic | None = None
+    test: Images | None = None
     alone: bool = True
     split: bool = True
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
@@ -189,6 +192,7 @@ class TrainingEvaluator:
                 self.replica,
                 self.normalisation,
                 None if teacher is None else _trained_network(teacher),
+                self.test,
             ),
             config,
             replace(budget, resolution=budget.resolution or architecture.resolution),
@@ -251,9 +255,16 @@ class TrainingEvaluator:
         path = self.weights_path(job.architecture, job.budget)
         return InitialWeights(path.stem, job.architecture, path, trained=job.budget)
 
+    def network(self, job: Job) -> Network:
+        """The network of a complete training run, with its weights; raises as `restored`."""
+        self.restored(job.architecture, job.budget)
+        return _trained_network(self.trained(job))
+
     def _class_accuracies(self, trained: TrainingResult, num_classes: int) -> dict[str, float]:
         assert trained.predictions is not None
-        labels = torch.from_numpy(self.held_out.labels)
+        images = self.held_out if self.test is None else self.test
+        assert images is not None
+        labels = torch.from_numpy(images.labels)
         found = class_accuracies(trained.predictions.cpu(), labels, num_classes).tolist()
         return {
             f"accuracy of class {index}": value

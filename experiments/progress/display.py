@@ -231,7 +231,7 @@ def _running_table(running: Sequence[_Running]) -> Table:
             Text(each.job.name),
             count(each.cost.macs),
             f"{epoch.epoch if epoch else 0}/{each.job.budget.epochs}",
-            percent(epoch.accuracy) if epoch else "",
+            percent(epoch.accuracy) if epoch and epoch.accuracy is not None else "",
             duration(now - each.began),
         )
     if len(running) > _ROWS:

@@ -108,7 +108,8 @@ def described(stage: str, job: Job) -> dict[str, str | int | float]:
 
 
 def _curves(epoch: Epoch) -> dict[str, float]:
-    return {"accuracy": epoch.accuracy, "loss": epoch.loss, "train_loss": epoch.train_loss}
+    found = {"accuracy": epoch.accuracy, "loss": epoch.loss, "train_loss": epoch.train_loss}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _outcome(measurement: Measurement, value: float | None) -> dict[str, float]:

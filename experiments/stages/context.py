@@ -19,7 +19,9 @@ from experiments.runs.start import Start
 from search.ledger import Value
 from search.recorded_jobs import accuracy
 from search.study import open_study
+from space import choices
 from space.architecture import Architecture
+from space.choices import Space
 from space.evaluation import Budget, Job, Proposer
 
 
@@ -54,6 +56,15 @@ class StageContext:
             )
         return data
 
+    @cached_property
+    def space(self) -> Space:
+        """The recipe's space, for the images."""
+        return choices.load(self.recipe.space).adapted(
+            num_classes=len(self.data.classes),
+            resolution=self.recipe.resolution,
+            in_channels=self.recipe.data.channels,
+        )
+
     @property
     def baseline(self) -> Architecture:
         """What stage 1 found; raises `InvalidInput` where it has not ended."""
@@ -69,6 +80,12 @@ class StageContext:
         """What one training run may spend, with the recipe's seed and start."""
         start = self.start.name if self.start else None
         return Budget(epochs, data_fraction, seed=self.recipe.seed, start=start)
+
+    @property
+    def family_budget(self) -> Budget:
+        """What the training run of a member or of a rival may spend."""
+        family = self.recipe.family
+        return replace(self.budget(family.epochs, family.data_fraction), patience=family.patience)
 
     def record(
         self,
@@ -87,14 +104,15 @@ class StageContext:
     def evaluator(self, *, final: bool = False, keeps_weights: bool = False) -> TrainingEvaluator:
         """What trains: for the search on its part of the images, for the family on all of them.
 
-        `final` is for the family, whose weights are always kept. Those of the search are kept
-        apart, as equal jobs of both see other images.
+        `final` is for the family, which is measured on the test images once, and whose weights are
+        always kept. Those of the search are kept apart, as equal jobs of both see other images.
         """
         data, whole = self.data, final and self.recipe.data.return_held_out
         evaluate = self.conductor.evaluator(
             data.full_train if whole else data.train,
-            data.test if final else data.held_out,
+            None if whole else data.held_out,
             self.recipe.objective.metric,
+            test=data.test if final else None,
             keeps_weights=final,
         )
         if keeps_weights:

@@ -103,7 +103,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
         )
         conductor = Conductor(opened, held, typical=points[0].architecture)
         evaluate = conductor.evaluator(
-            data.full_train, data.test, recipe.metric, keeps_weights=True
+            data.full_train, None, recipe.metric, test=data.test, keeps_weights=True
         )
         try:
             with opened.timed("study"):

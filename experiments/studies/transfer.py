@@ -212,7 +212,7 @@ def _trained(
     They are recorded in the study `way`.
     """
     train = changed(recipe, {"train.learning_rate": recipe.learning_rate_of(way)}).train
-    evaluate = conductor.evaluator(data.full_train, data.test, recipe.metric, within=way)
+    evaluate = conductor.evaluator(data.full_train, None, recipe.metric, test=data.test, within=way)
     evaluate = replace(evaluate, starts=tuple(initial.values()), config=train)
     budget = Budget(recipe.epochs, recipe.data_fraction)
     start_of = {name: weights.name for name, weights in initial.items()}

@@ -173,7 +173,9 @@ class _Halving:
 
     def stops(self, trial: Trial, job: Job, epoch: Epoch) -> bool:
         """Whether the job of `trial` ends after `epoch`."""
-        if epoch.epoch >= self._epochs or not math.isfinite(epoch.accuracy):
+        if epoch.accuracy is None or not math.isfinite(epoch.accuracy):
+            return False
+        if epoch.epoch >= self._epochs:
             return False
         return self._judged(trial, epoch.epoch, self._value(epoch.accuracy, job))
 

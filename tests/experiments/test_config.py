@@ -178,3 +178,11 @@ def test_a_misspelt_shipped_recipe_is_told_the_nearest():
 def test_a_missing_file_is_told_the_shipped_recipes():
     with pytest.raises(InvalidInput, match=r"nowhere\.yaml: not found; shipped recipes:.*demo"):
         config.load("nowhere.yaml")
+
+
+def test_patience_needs_images_that_the_family_does_not_train_on():
+    with pytest.raises(
+        InvalidInput, match=r"family\.patience: .* set data\.return_held_out to false"
+    ):
+        config.load("demo", ["family.patience=3"])
+    config.load("demo", ["family.patience=3", "data.return_held_out=false"])

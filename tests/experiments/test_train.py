@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.train import TrainingResult, TrainingTask, initial_weights, train
+from experiments.training import measure
 from experiments.training.learner import Learner, warm_decay
 from experiments.training.measure import accuracy, class_accuracies
 from space import evaluation
@@ -133,6 +134,48 @@ def test_a_measurement_tells_all_epochs_times_and_memory() -> None:
     assert total == pytest.approx(measured.train_seconds + measured.validation_seconds)
     assert measured.peak_memory is not None
     assert measured.peak_memory > 50e6
+
+
+def test_test_images_are_measured_once_after_the_last_epoch(monkeypatch) -> None:
+    measured_on = []
+
+    def evaluate(network, read, labels, *more):
+        measured_on.append(len(labels))
+        return measure.evaluate(network, read, labels, *more)
+
+    monkeypatch.setattr("experiments.train.evaluate", evaluate)
+    test = coloured(20, seed=2)
+    trained = run(on=replace(task(), held_out=None, test=test))
+    assert measured_on == [20]
+    measured = trained.measurement
+    assert [(each.accuracy, each.loss) for each in measured.epochs] == [(None, None)] * 3
+    assert trained.predictions is not None
+    right = trained.predictions == torch.from_numpy(test.labels)
+    assert (measured.images, measured.accuracy) == (20, right.double().mean().item())
+
+    with_held_out = run(on=replace(task(), test=test)).measurement
+    assert measured_on[1:] == [30, 30, 30, 20]
+    assert None not in [each.accuracy for each in with_held_out.epochs]
+    assert with_held_out.accuracy == measured.accuracy
+
+
+def test_a_patient_training_run_ends_at_the_weights_of_its_best_epoch(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(2, size=30)
+    on = replace(task(), held_out=replace(coloured(30, seed=1), labels=labels))
+    budget = replace(BUDGET, epochs=12, patience=2)
+    trained = run(on=on, budget=budget)
+    measured = trained.measurement
+    accuracies = [each.accuracy for each in measured.epochs]
+    best = accuracies.index(max(accuracies))
+    assert len(accuracies) == best + 1 + 2 < 12
+    assert measured.status is Status.COMPLETE
+    assert (measured.accuracy, measured.loss) == (accuracies[best], measured.epochs[best].loss)
+
+    checkpoint = tmp_path / "checkpoint"
+    for epoch in range(1, len(accuracies) + 1):
+        with pytest.raises(Interrupted):
+            run(on=on, budget=budget, checkpoint=checkpoint, report=interrupt_after(epoch))
+    assert_same(run(on=on, budget=budget, checkpoint=checkpoint), trained)
 
 
 def test_accuracy_and_loss_are_those_of_the_returned_network() -> None:
