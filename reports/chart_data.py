@@ -178,7 +178,7 @@ def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
 
 def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
     for row in rows(tables.rivals):
-        name = f"{row['rule']} {(row['member'] or '').upper()}".strip()
+        name = f"{row['rule']} {row['member'].upper()}"
         note = f"test images, {row['epochs']} epochs"
         yield row | {"layer": "rivals", "name": name, "note": note}
 

@@ -85,11 +85,11 @@ def _draw_rivals(
     cost: str,
     look: tuple[str, str],
 ) -> None:
-    """A thin line for a rule, with its name at the end; a point for a preset.
+    """A thin line for each kind of rival, with its name at the end.
 
-    A line begins at the smallest member, unless the rule has a rival with that member's MACs.
+    A line begins at the smallest member, unless there is a rival with that member's MACs.
     """
-    start = members.head(1) if rivals["member"].notna().all() else members[:0]
+    start = members.head(1)
     start = start[~start["name"].isin(rivals["member"])]
     line = [*rows(start), *rows(rivals.sort_values("macs"))]
     marker, dashes = look

@@ -34,8 +34,8 @@ _TINT = 0.6
 _AGAIN = "run the family stage again"
 
 
-def answers(run: Run) -> pd.DataFrame:
-    """Each member's prediction for each test image, by the names of the classes.
+def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
+    """Each member's prediction for each test image, or each rival's, by the names of the classes.
 
     Empty if the run has no predictions yet. Raises `InvalidInput` if a file cannot be read.
     """
@@ -43,8 +43,9 @@ def answers(run: Run) -> pd.DataFrame:
 
     family = run.family or {}
     classes = pd.Index(_distinct([str(name) for name in family.get("classes", ())]))
+    named = [str(each["name"]) for each in family.get("members", ())]
     tables = []
-    for member in map(str, (each["name"] for each in family.get("members", ()))):
+    for member in (trial.job for trial in run.study("rivals")) if rivals else named:
         path = _file(run.path, f"{member}.parquet")
         if path is None:
             continue

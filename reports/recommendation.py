@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reports.formatting import count, half_width, percent, points
 from reports.predictions import right
 from reports.schema import frame, names, rows
-from reports.statistics import LEVEL, paired_difference, unpaired_difference
+from reports.statistics import LEVEL, AccuracyDifference, paired_difference, unpaired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,31 +34,49 @@ def compare_members(
     `family` is `tables.family`, `answers` is `predictions.answers`.
     """
     members = _measured(family)
-    known = answers.assign(right=right(answers)).pivot(
-        index="image", columns="member", values="right"
-    )
-    labels = answers.drop_duplicates("image").set_index("image")["label"].reindex(known.index)
-    classes = labels.astype("category").cat.codes.to_numpy() if metric == "balanced" else None
+    compared = PairedAnswers(answers, metric, len(members) - 1)
     found = []
     for one, other in combinations(members, 2):
-        both = [one["name"], other["name"]]
-        comparisons = len(members) - 1
+        result = compared(one, other)
+        if result is not None:
+            found.append(
+                {"member": one["name"], "other": other["name"]}
+                | {"images": min(one["images"], other["images"])}
+                | result._asdict()
+                | {"macs_ratio": other["macs"] / one["macs"]}
+            )
+    return frame(found, _COMPARISONS)
+
+
+class PairedAnswers:
+    """Compares networks, rows with name, accuracy and images, image by image by their `answers`.
+
+    Of a network without answers, the accuracy alone is compared.
+    """
+
+    def __init__(self, answers: pd.DataFrame, metric: str, comparisons: int) -> None:
+        self._known = answers.assign(right=right(answers)).pivot(
+            index="image", columns="member", values="right"
+        )
+        labels = answers.drop_duplicates("image").set_index("image")["label"]
+        codes = labels.reindex(self._known.index).astype("category").cat.codes.to_numpy()
+        self._classes = codes if metric == "balanced" else None
+        self._comparisons = comparisons
+
+    def __call__(
+        self, one: Mapping[str, Any], other: Mapping[str, Any]
+    ) -> AccuracyDifference | None:
+        """The accuracy of `other` minus that of `one`; None if nothing is known of one of them."""
+        both, known = [one["name"], other["name"]], self._known
         if set(both) <= set(known.columns) and not known[both].isna().any(axis=None):
             first, second = (known[name].to_numpy(bool) for name in both)
-            result = paired_difference(first, second, classes=classes, comparisons=comparisons)
-            images = len(known)
-        elif one["images"] and other["images"]:
-            measured = [(each["accuracy"], each["images"]) for each in (one, other)]
-            result = unpaired_difference(*measured, comparisons=comparisons)
-            images = min(one["images"], other["images"])
-        else:
-            continue
-        found.append(
-            {"member": one["name"], "other": other["name"], "images": images}
-            | result._asdict()
-            | {"macs_ratio": other["macs"] / one["macs"]}
-        )
-    return frame(found, _COMPARISONS)
+            return paired_difference(
+                first, second, classes=self._classes, comparisons=self._comparisons
+            )
+        if not (one["images"] and other["images"]):
+            return None
+        measured = [(each["accuracy"], each["images"]) for each in (one, other)]
+        return unpaired_difference(*measured, comparisons=self._comparisons)
 
 
 @dataclass(frozen=True)
@@ -66,12 +84,12 @@ class Recommendation:
     """The member to take, and why.
 
     `headline` states the decision, `alternatives` what more and fewer MACs would change, and
-    `undecided` what the test images cannot show. `rivals` names the members that are not told apart
+    `undecided` what the test images cannot show. `tied` names the members that are not told apart
     from `member`.
     """
 
     member: str
-    rivals: tuple[str, ...]
+    tied: tuple[str, ...]
     headline: str
     alternatives: tuple[str, ...]
     undecided: tuple[str, ...]
@@ -95,7 +113,7 @@ def recommend(family: pd.DataFrame, comparisons: pd.DataFrame) -> Recommendation
     larger = [pair for pair in own if pair["other"] not in before]
     return Recommendation(
         member=str(chosen["name"]),
-        rivals=tuple(str(pair["other"]) for pair in own if not pair["told_apart"]),
+        tied=tuple(str(pair["other"]) for pair in own if not pair["told_apart"]),
         headline=_headline(chosen, cheaper, larger),
         alternatives=tuple(_alternatives(cheaper, larger)),
         undecided=tuple(_undecided(chosen, own)),

@@ -6,6 +6,7 @@ frames. The frame of a stage that has not begun is empty, but has its columns.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,8 @@ _STAGES = names(
     "params activations"
 )
 _RIVALS = names(
-    "rule member difference told_apart accuracy low high images macs params activations resolution "
-    "epochs seconds key"
+    "rule member difference difference_low difference_high p_value told_apart accuracy low high "
+    "images macs params activations resolution epochs seconds key"
 )
 _LATENCY = names(
     "member accuracy backend device batch threads median_seconds low_seconds high_seconds "
@@ -95,7 +96,7 @@ def collect(run: Run) -> Tables:
         importance=search_tables.importance(run),
         ranks=search_tables.ranks(run),
         member_comparisons=recommendation.compare_members(members, answers, run.metric),
-        rivals=rivals(members, every),
+        rivals=rivals(run, members, every, answers),
         latency=latency(run),
         class_accuracy=predictions.class_accuracy(answers),
         confusions=predictions.confusions(answers),
@@ -181,28 +182,33 @@ def family(run: Run) -> pd.DataFrame:
     return frame(rows, [*_FAMILY, *(trial_tables.DEVICE if run.device else [])])
 
 
-def rivals(members: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Networks of other rules at the MACs of a member, and presets, trained like the family.
+def rivals(
+    run: Run, members: pd.DataFrame, trials: pd.DataFrame, answers: pd.DataFrame
+) -> pd.DataFrame:
+    """Networks of others at the MACs of a member, trained like the family.
 
-    `difference` is the rival's accuracy minus the member's; `told_apart` says whether the images
-    tell the two apart. Presets have no member to be compared with. `members` is `family`, `trials`
-    is `trial_tables.trials`.
+    `difference` is the rival's accuracy minus the member's, with its interval; the comparisons of a
+    member with all of its rivals hold together at 95 %. `members` is `family`, `trials` is
+    `trial_tables.trials`, `answers` is `predictions.answers`.
     """
-    by_name = {str(row["name"]): row for row in rows(members)}
+    import pandas as pd
+
+    by_name = {row["name"]: row for row in rows(members) if row["accuracy"] is not None}
+    made = [
+        row | dict(zip(("rule", "member"), row["job"].rsplit(" ", 1), strict=True))
+        for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")])
+    ]
+    beside = Counter(row["member"] for row in made)
+    every = pd.concat([answers, predictions.answers(run, rivals=True)], ignore_index=True)
     found = []
-    for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]):
-        rule, _, name = row["job"].partition(" ")
-        member = by_name.get(name, {})
-        known = member.get("accuracy") is not None
-        found.append(
-            row
-            | {
-                "rule": rule,
-                "member": name or None,
-                "difference": row["accuracy"] - member["accuracy"] if known else None,
-                "told_apart": _tied(row, member) is False,
-            }
-        )
+    for row in made:
+        compared = recommendation.PairedAnswers(every, run.metric, beside[row["member"]])
+        member = by_name.get(row["member"])
+        result = member and compared(member, row | {"name": row["job"]})
+        if result:
+            row |= {"difference_low": result.low, "difference_high": result.high}
+            row |= {key: getattr(result, key) for key in ("difference", "p_value", "told_apart")}
+        found.append(row)
     return frame(found, _RIVALS)
 
 

@@ -99,11 +99,12 @@ class AlongPath:
 FAST = Shares(0.1, 0.8, 0.1)
 
 WIDTH = Uniform(Shares(0, 1, 0), "width")
+RESOLUTION = Uniform(Shares(0, 0, 1), "resolution")
 
 _RULES: Mapping[str, Rule] = {
     "depth": Uniform(Shares(1, 0, 0), "depth"),
     "width": WIDTH,
-    "resolution": Uniform(Shares(0, 0, 1), "resolution"),
+    "resolution": RESOLUTION,
     "fast": Uniform(FAST, "fast"),
 }
 

@@ -27,8 +27,9 @@ def best(
     as_json: AsJson = False,
 ) -> None:
     """Show which member to take, and the best networks of a run."""
-    from reports import predictions, tables
+    from reports import predictions, tables, trial_tables
     from reports.recommendation import compare_members, recommend
+    from reports.summary import family as sentences
 
     loaded = load(existing_run(run).folder)
     ranked = _ranked(loaded)[:most]
@@ -39,16 +40,19 @@ def best(
         )
     members = list((loaded.family or {}).get("members", ()))
     family = tables.family(loaded)
-    comparisons = compare_members(family, predictions.answers(loaded), loaded.metric)
+    answers = predictions.answers(loaded)
+    comparisons = compare_members(family, answers, loaded.metric)
+    rivals = tables.rivals(loaded, family, trial_tables.trials(loaded), answers)
     advice = recommend(family, comparisons)
     if as_json:
         trials = [result(t) | {"architecture": dict(t.architecture)} for t in ranked]
         found = {"trials": trials, "baseline": loaded.baseline, "family": members}
         decision = asdict(advice) | {"comparisons": rows(comparisons)} if advice else None
-        print_json({"recommendation": decision} | found)
+        print_json({"recommendation": decision} | found | {"rivals": rows(rivals)})
         return
     if advice:
-        for line in (advice.headline, *advice.alternatives, *advice.undecided):
+        beside = sentences.rivals(loaded, rivals)
+        for line in (advice.headline, *advice.alternatives, *advice.undecided, *beside):
             say(line)
         out.print()
     cells = [

@@ -107,7 +107,7 @@ class FamilyConfig(BudgetConfig):
     rivals: tuple[str, ...] = ()
     """Networks trained and tested like the members, at the MACs of each, for comparison: what a
     scaling rule makes of the baseline (depth, width, resolution, fast, compound); presets, whose
-    resolution is solved (of 32 pixels or more, and no more than the images'; then their width);
+    resolution is solved (from 32 pixels to those of the images), then their width for the rest;
     `base`, the space's base network, and `random`, networks drawn within the bounds, scaled by the
     rule of the family."""
     processes: Workers = 1

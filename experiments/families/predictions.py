@@ -57,6 +57,11 @@ class Predictions:
     _maps: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
     def add(self, name: str, network: Network) -> None:
+        """Writes NAME.parquet, and keeps what `write_images` will show of the network."""
+        self._shown |= set(confused(self.record(name, network), _CONFUSED))
+        self._maps[name] = self._mapped(network)
+
+    def record(self, name: str, network: Network) -> pa.Table:
         """Writes NAME.parquet, unless it already holds the predictions of these weights."""
         path = self.folder / f"{name}.parquet"
         weights = hashlib.sha256(save(network.state_dict())).hexdigest()
@@ -67,8 +72,7 @@ class Predictions:
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             write_file(path, sink.getvalue().to_pybytes())
-        self._shown |= set(confused(table, _CONFUSED))
-        self._maps[name] = self._mapped(network)
+        return table
 
     def write_images(self) -> None:
         """Writes the images that a report shows, the names of all images, and activation maps."""

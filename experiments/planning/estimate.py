@@ -213,16 +213,16 @@ class Estimator:
         data = self.data
         everything = final and self.recipe.data.return_held_out
         images = len(data.full_train if everything else data.train) * fraction
-        validated = len(data.test if final else data.held_out)
+        validated = 0 if everything else len(data.held_out)
+        tested = len(data.test) if final else 0
         train = [(speed.macs, speed.train) for speed in self.speeds]
         validation = [(speed.macs, speed.validation) for speed in self.speeds]
         start = fmean(speed.start for speed in self.speeds)
 
         def seconds(macs: int) -> float:
-            epoch = images * _interpolated(macs, train) + validated * _interpolated(
-                macs, validation
-            )
-            return epochs * epoch + start
+            measured = epochs * validated + tested
+            learned = epochs * images * _interpolated(macs, train)
+            return learned + measured * _interpolated(macs, validation) + start
 
         return [seconds(cost(network).macs) for network in networks]
 
@@ -270,6 +270,7 @@ class Estimator:
 
         weights = sum(cost(each).params for each in networks.families[1]) * _PARAM_BYTES
         members = list(self._member_jobs(networks, recipe))
+        members *= 1 + len(recipe.family.rivals)  # each at the members' MACs
         written = weights * _MEMBER_COPIES + _REPORT_BYTES
         # A growing member waits for the next smaller one (or for none, if `start` is nearer).
         yield stage("family", members, written, in_turn=recipe.family.grow)

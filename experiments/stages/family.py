@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load
 
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
@@ -36,7 +35,7 @@ from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
 from space.cost import cost
 from space.evaluation import Job, Measurement, Status
-from space.network import Network, build
+from space.network import Network
 from space.validation import InvalidInput
 
 #: Test images on which a member on disk must put out what the trained one does (assumed).
@@ -54,8 +53,7 @@ def run(context: StageContext) -> dict[str, Any]:
     family = _family(context)
     for line in _remarks(family, context.data.train.resolution, context.recipe.family.cost):
         log.remark(line)
-    budget = context.budget(context.recipe.family.epochs, context.recipe.family.data_fraction)
-    jobs, evaluate = family.jobs(budget), context.evaluator(final=True)
+    jobs, evaluate = family.jobs(context.family_budget), context.evaluator(final=True)
     if context.recipe.family.teacher:
         jobs = taught(jobs, context.recipe.family.teacher)
     if context.recipe.family.grow:
@@ -75,8 +73,15 @@ def run(context: StageContext) -> dict[str, Any]:
     if failed:
         name, reason = next(iter(failed.items()))
         raise StageFailed(f"family: {name}: training did not finish: {reason}")
-    exported = _export(context, family, members, evaluate)
-    return exported | {"rivals": rivals.train(context, family)}
+    predictions = Predictions(
+        context.run.folder / "predictions",
+        context.data.test,
+        choose_device(evaluate.device),
+        context.data.test_names,
+        context.recipe.data.normalisation,
+    )
+    exported = _export(context, family, members, evaluate, predictions)
+    return exported | {"rivals": rivals.train(context, family, evaluate, predictions)}
 
 
 def _family(context: StageContext) -> PlannedFamily:
@@ -167,18 +172,15 @@ def _rule(context: StageContext, coefficients: Coefficients) -> Rule:
 
 
 def _export(
-    context: StageContext, family: PlannedFamily, trained: InOrder, evaluate: TrainingEvaluator
+    context: StageContext,
+    family: PlannedFamily,
+    trained: InOrder,
+    evaluate: TrainingEvaluator,
+    predictions: Predictions,
 ) -> dict[str, Any]:
     """Writes every member in every format, and proves what was written on test images."""
     folder = context.run.folder / "family"
     about, known = _about(context), _known(folder)
-    predictions = Predictions(
-        context.run.folder / "predictions",
-        context.data.test,
-        choose_device(evaluate.device),
-        context.data.test_names,
-        context.recipe.data.normalisation,
-    )
     images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
     records = []
     for member, job in zip(family.members, trained.jobs, strict=True):
@@ -307,9 +309,6 @@ def _test_result(told: Measurement, classes: int) -> export.Trained:
 def _trained(job: Job, evaluate: TrainingEvaluator) -> Network:
     """The network of a finished training run, with its weights."""
     try:
-        weights = evaluate.restored(job.architecture, job.budget).read_bytes()
+        return evaluate.network(job)
     except TrainingFailed as failure:
         raise StageFailed(f"family: {job.name}: {failure}") from None
-    network = build(job.architecture)
-    network.load_state_dict(load(weights))
-    return network

@@ -1,4 +1,4 @@
-"""Beside the family: networks that others would have made, trained alike on the same images."""
+"""Beside the family: networks that others would have made, at its members' MACs, trained alike."""
 
 from __future__ import annotations
 
@@ -6,30 +6,48 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from experiments.evaluators.training import TrainingEvaluator, training_id
+from experiments.families.predictions import Predictions
 from experiments.progress import log
 from experiments.stages.context import StageContext, StudyName
+from experiments.stages.search_inputs import objective_of
 from scaling import rules
-from scaling.family import PlannedFamily, family_for
+from scaling.family import PlannedFamily, PlannedMember, family_for
 from scaling.jobs import InOrder
+from scaling.study_design import narrowed
+from scaling.targets import HIT, reach
+from search.candidates import Candidates
 from space import presets
 from space.architecture import Architecture
 from space.cost import cost
-from space.evaluation import Job
+from space.evaluation import Budget, Job, Status
 from space.validation import InvalidInput
 
+#: Pixels of a preset, at least: presets halve an image five times, so that fewer leave no map.
+_LEAST_PIXELS = 32
 
-def train(context: StageContext, family: PlannedFamily) -> list[dict[str, Any]]:
+
+def train(
+    context: StageContext,
+    family: PlannedFamily,
+    evaluate: TrainingEvaluator,
+    predictions: Predictions,
+) -> list[dict[str, Any]]:
     """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
 
     Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason,
-    one that a rule cannot make is left out with a remark, and neither stops anything. Rivals start
-    from the run's `start`, if it has one, and never from each other.
+    one that cannot be made is left out with a remark, and neither stops anything. Rivals begin
+    where the smallest member does and learn from the members' teacher, but never grow.
     """
     jobs = tuple(_jobs(context, family))
     trained = InOrder(jobs)
     if jobs:
-        evaluate = replace(context.evaluator(final=True), weights=None)
         context.record(StudyName("rivals", "family", "Rivals"), trained, jobs, evaluate)
+    for job in jobs:
+        if trained.told[job.name].status is Status.COMPLETE:
+            predictions.record(job.name, evaluate.network(job))
     return [
         {
             "name": job.name,
@@ -42,31 +60,70 @@ def train(context: StageContext, family: PlannedFamily) -> list[dict[str, Any]]:
 
 
 def _jobs(context: StageContext, family: PlannedFamily) -> Iterator[Job]:
-    """A job a rival, named `RULE MEMBER` or as the preset."""
-    settings, baseline = context.recipe.family, context.baseline
-    budget = context.budget(settings.epochs, settings.data_fraction)
-    own = cost(baseline).macs
-    grown = [member for member in family.members if member.cost.macs != own]
-    for name in settings.rivals:
-        if name in presets.names():
-            yield Job(name, _fitted(name, context), budget)
-            continue
-        for member in grown:
+    """A job for each rival of each member, named `RIVAL MEMBER`."""
+    budget = _budget(context, family)
+    for name in context.recipe.family.rivals:
+        for number, member in enumerate(family.members):
+            if name in rules.NAMES and member.cost.macs == cost(context.baseline).macs:
+                continue  # nothing grows
             try:
-                (rival,) = family_for(
-                    baseline,
-                    family.coefficients,
-                    [member.cost.macs],
-                    rule=rules.load(name, family.coefficients),
-                    multiple=settings.multiple,
-                ).members
-            except InvalidInput as error:  # the rule reaches no such cost
+                rival = _rival(name, number, member, family, context)
+            except InvalidInput as error:
                 log.remark(f"no rival {name} {member.name}: {error}")
                 continue
-            yield Job(f"{name} {member.name}", rival.architecture, budget)
+            yield Job(f"{name} {member.name}", rival, budget)
 
 
-def _fitted(name: str, context: StageContext) -> Architecture:
-    """A preset for the run's classes and channels, at its own resolution."""
+def _budget(context: StageContext, family: PlannedFamily) -> Budget:
+    budget, teacher = context.family_budget, context.recipe.family.teacher
+    if teacher is None:
+        return budget
+    (best,) = (job for job in family.jobs(budget) if job.name == teacher)
+    return replace(budget, teacher=training_id(best.architecture, best.budget))
+
+
+def _rival(
+    name: str, number: int, member: PlannedMember, family: PlannedFamily, context: StageContext
+) -> Architecture:
+    """The rival with about as many MACs as the member; raises `InvalidInput` if there is none."""
+    settings, target = context.recipe.family, member.cost.macs
+    if name in presets.names():
+        return _preset(name, target, context)
+    if name in rules.NAMES:
+        baseline, rule = context.baseline, name
+    else:
+        baseline = _of_space(name, number, context)
+        rule = settings.rule if settings.rule in rules.NAMES else "compound"
+    (rival,) = family_for(
+        baseline,
+        family.coefficients,
+        [target],
+        rule=rules.load(rule, family.coefficients),
+        multiple=settings.multiple,
+    ).members
+    return rival.architecture
+
+
+def _preset(name: str, target: int, context: StageContext) -> Architecture:
+    """A preset of `target` MACs: first its resolution is solved, then its width for the rest."""
     preset = presets.load(name, num_classes=context.baseline.num_classes)
-    return replace(preset, in_channels=context.baseline.in_channels)
+    preset = replace(preset, in_channels=context.baseline.in_channels)
+    stored = max(_LEAST_PIXELS, context.data.train.resolution)
+    least, most = (replace(preset, resolution=pixels) for pixels in (_LEAST_PIXELS, stored))
+    solved = most if cost(most).macs < target else least
+    if cost(least).macs < target < cost(most).macs:
+        solved = reach(rules.RESOLUTION, preset, target).architecture
+    hit = abs(cost(solved).macs / target - 1) <= HIT
+    return solved if hit else narrowed(solved, target)
+
+
+def _of_space(name: str, number: int, context: StageContext) -> Architecture:
+    """The space's base network, or one drawn from those within the bounds, for each member anew."""
+    space = context.space
+    if name == "base":
+        return space.base
+    candidates = Candidates(space, objective_of(context.run))
+    rows = candidates.sample(1, np.random.default_rng((context.recipe.seed, number)))
+    if not len(rows):
+        raise InvalidInput("no network of the space was drawn within the bounds")
+    return candidates.at_row(rows[0]).architecture

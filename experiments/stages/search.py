@@ -16,7 +16,7 @@ from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.stages.context import StageContext, StudyName
 from experiments.stages.elastic import trained
-from experiments.stages.lookup import Lookup, lookup
+from experiments.stages.lookup import lookup
 from experiments.stages.search_inputs import objective_of, prior_of
 from scaling.jobs import InOrder
 from search import pruning, samplers
@@ -39,7 +39,9 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     recipe, objective = context.recipe, objective_of(context.run)
     known = lookup(recipe) if recipe.evaluator.kind == "records" else None
-    candidates = Candidates(_space(context, known), objective)
+    # Records have their own images, to which nothing is adapted.
+    space = choices.load(recipe.space) if known else context.space
+    candidates = Candidates(space, objective)
     budget = context.budget(recipe.search.epochs, recipe.search.data_fraction)
     evaluate: Evaluate = known.evaluate if known else _evaluator(context)
     if recipe.evaluator.kind == "elastic":
@@ -134,18 +136,6 @@ def _elastic(context: StageContext, space: Space) -> tuple[Budget, TrainingEvalu
     budget = Budget(settings.refine, fraction, seed=context.recipe.seed, start=weights.name)
     evaluate = _evaluator(context)
     return budget, replace(evaluate, starts=(*evaluate.starts, weights))
-
-
-def _space(context: StageContext, known: Lookup | None) -> Space:
-    """The space, for the images that networks are trained on; records have their own."""
-    space = choices.load(context.recipe.space)
-    if known:
-        return space
-    return space.adapted(
-        num_classes=len(context.data.classes),
-        resolution=context.recipe.resolution,
-        in_channels=context.recipe.data.channels,
-    )
 
 
 def _final(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from reports.formatting import count, percent, points
+from reports.formatting import points
 from reports.load import Run
 from reports.schema import rows
 from reports.summary.wording import LETTERS
-from reports.tables import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,23 +35,29 @@ def members(run: Run) -> str:
     return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."
 
 
-#: Rules of growth in words.
-_BY = {name: f"{name} alone" for name in ("depth", "width", "resolution")} | {
-    "compound": "compound scaling",
-    "fast": "pycls' fast scaling",
+#: Rivals in words; presets have their names.
+_BY = {name: f"Growing by {name} alone" for name in ("depth", "width", "resolution")} | {
+    "compound": "Growing by compound scaling",
+    "fast": "Growing by pycls' fast scaling",
+    "random": "Random networks of the space",
+    "base": "The space's base network",
 }
 
 
-def rivals(tables: Tables) -> Iterator[str]:
-    """How the networks of each rule do beside the members of as many MACs; presets on their own."""
-    for rule, own in tables.rivals.groupby("rule", sort=False):
-        beside = [row for row in rows(own) if row["difference"] is not None]
-        for row in rows(own) if not beside else ():
-            yield f"{rule} reaches {percent(row['accuracy'])} with {count(row['macs'])} MACs."
-        if beside:
-            told = ", ".join(
-                f"{points(row['difference'], unit=False)} at {str(row['member']).upper()}'s MACs"
-                + ("" if row["told_apart"] else " (not told apart)")
-                for row in beside
-            )
-            yield f"Growing by {_BY.get(str(rule), str(rule))}: {told}, in points of accuracy."
+def rivals(run: Run, rivals: pd.DataFrame) -> Iterator[str]:
+    """How each kind of rival does beside the members of as many MACs, in points of accuracy."""
+    for rule, own in rivals.groupby("rule", sort=False):
+        told = ", ".join(map(_beside, rows(own[own["difference"].notna()])))
+        if told:
+            yield f"{_BY.get(str(rule), str(rule))}: {told}, in points of accuracy."
+    if len(rivals) and run.recipe.get("family", {}).get("grow"):
+        yield "Members grow from each other; rivals all begin where the smallest member does."
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    low, middle, high = (
+        points(row[name], unit=False)
+        for name in ("difference_low", "difference", "difference_high")
+    )
+    unclear = "" if row["told_apart"] else ", not told apart"
+    return f"{middle} ({low} to {high}{unclear}) at {str(row['member']).upper()}'s MACs"

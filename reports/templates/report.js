@@ -26,14 +26,13 @@ function pin(point, close) {
   );
 }
 
-// What others would have made: a line a rule of growth, which begins at the baseline.
+// What others would have made: a line each, which begins at the smallest member without a rival there.
 function rivals() {
   const made = layerOf("rivals");
   const [first] = layerOf("family").sort((a, b) => a.x - b.x);
   return [...new Set(made.map((point) => point.rule))].map((rule, i) => {
     const own = made.filter((point) => point.rule === rule).sort((a, b) => a.x - b.x);
-    const grown = own.length > 1 || own[0].name !== rule;
-    const points = grown && first && first.x < own[0].x ? [first, ...own] : own;
+    const points = first && own[0].name !== `${rule} ${first.name}` ? [first, ...own] : own;
     return { name: rule, label: rule, kind: "family", mark: LINE_MARKS[1 + (i % 5)], tone: `rival${i % 4}`, points, shown: false };
   });
 }

@@ -9,6 +9,9 @@ from experiments import config, stages
 from experiments.latency import timing
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
+from reports import tables
+from reports.load import load
+from reports.schema import rows
 from scaling.saved_family import load_family
 from search.study import finished, open_study
 from space.architecture import Architecture
@@ -169,25 +172,46 @@ def test_a_rule_without_phi_needs_targets():
 
 def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
     pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
-    run = again(searched, *pinned, "family.phi=[0, 1]", "family.rivals=[width, mobilenet_v3_small]")
+    rivals = "family.rivals=[width, mobilenet_v3_small, random, base]"
+    run = again(searched, *pinned, "family.phi=[0, 1]", rivals)
     found = stages.run(run, ["coefficients", "family"])["family"]
     trials = {
         trial.user_attrs["job"]: trial.user_attrs
         for trial in finished(open_study(run.storage, "rivals").get_trials())
     }
-    assert set(trials) == {"width b1", "mobilenet_v3_small"}
-    width, b1 = trials["width b1"], found["members"][1]
+    members = {member["name"]: member for member in found["members"]}
+    everywhere = [
+        f"{name} {b}" for name in ("mobilenet_v3_small", "random", "base") for b in members
+    ]
+    assert set(trials) == {"width b1", *everywhere}
     stages_of = [
         [stage["channels"] for stage in each["stages"]]
-        for each in (width["architecture"], run.read("baseline.json")["architecture"])
+        for each in (trials["width b1"]["architecture"], run.read("baseline.json")["architecture"])
     ]
     assert all(wide > own for wide, own in zip(*stages_of, strict=True))
-    assert width["cost"]["macs"] == pytest.approx(b1["cost"]["macs"], rel=0.1)
-    assert trials["mobilenet_v3_small"]["architecture"]["num_classes"] == 3
-    assert width["budget"] == trials["mobilenet_v3_small"]["budget"] | {
-        "resolution": width["budget"]["resolution"]
-    }
-    assert width["measurement"]["images"] == b1["images"]
+    (member,) = finished(open_study(run.storage, "family").get_trials())[:1]
+    for name, trial in trials.items():
+        beside = members[name.split()[1]]
+        assert trial["cost"]["macs"] == pytest.approx(beside["cost"]["macs"], rel=0.1)
+        assert trial["architecture"]["num_classes"] == 3
+        own = {"resolution": trial["budget"]["resolution"]}
+        assert trial["budget"] == member.user_attrs["budget"] | own
+        assert trial["measurement"]["images"] == beside["images"]
+        assert {epoch["accuracy"] for epoch in trial["measurement"]["epochs"]} == {None}
+    compared = rows(tables.collect(load(run.folder)).rivals)
+    assert {row["p_value"] is None for row in compared} == {False}
+
+
+def test_a_patient_family_measures_held_out_images(searched):
+    pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
+    patient = ("family.phi=[0]", "family.patience=1", "data.return_held_out=false")
+    run = again(searched, *pinned, *patient)
+    stages.run(run, ["coefficients", "family"])
+    (trial,) = finished(open_study(run.storage, "family").get_trials())
+    measured, images = trial.user_attrs["measurement"], run.read("manifest.json")["data"]["images"]
+    assert trial.user_attrs["budget"]["patience"] == 1
+    assert measured["images"] == images["test"]
+    assert None not in [epoch["accuracy"] for epoch in measured["epochs"]]
 
 
 @pytest.mark.parametrize("rivals", ["[widht]", "[compound]"])

@@ -160,7 +160,7 @@ def test_rivals_begin_at_the_smallest_member_and_are_named_at_their_ends(run, fo
     ends = {text.get_text(): text.xy for text in axes.texts}
     assert ends["width"] == (widths.iloc[-1]["macs"], widths.iloc[-1]["accuracy"])
     (alone,) = [line for line in lines.values() if len(line.get_xdata()) == 1]
-    assert alone.get_xdata()[0] == trials[trials["job"] == "mobilenet_v2"]["macs"].item()
+    assert alone.get_xdata()[0] == trials[trials["job"] == "mobilenet_v2 b0"]["macs"].item()
 
 
 def test_latency_is_a_line_a_setting_in_milliseconds(run, found):

@@ -59,7 +59,7 @@ def _advice(truth, images, seed=1):
 def test_a_tie_is_a_decision_for_the_cheapest():
     advice = _advice((0.97, 0.97, 0.97), 2_000)
     assert advice.member == "b0"
-    assert advice.rivals == ("b1", "b2")
+    assert advice.tied == ("b1", "b2")
     assert advice.headline.startswith("B0 suffices (9")
     assert ": 4 times the MACs brought nothing that 2,000 test images can show." in advice.headline
     assert "do not tell B0 from B1, B2" in advice.undecided[0]

@@ -230,11 +230,23 @@ def test_rivals_are_compared_with_the_members_of_their_macs(run, found):
     by_job = {trial.job: trial for trial in run.study("rivals")}
     assert len(found.rivals) == len(by_job) == 4
     for row in rows(found.rivals):
-        trial = by_job[" ".join(filter(None, (row["rule"], row["member"])))]
+        trial = by_job[f"{row['rule']} {row['member']}"]
         assert row["accuracy"] == trial.value
-        if row["member"] is None:
-            assert (row["difference"], row["told_apart"]) == (None, False)
-            continue
-        assert row["difference"] == pytest.approx(trial.value - members[row["member"]])
-        standard = math.sqrt(sum(a * (1 - a) / 2000 for a in (trial.value, members[row["member"]])))
-        assert row["told_apart"] == (abs(row["difference"]) > 1.96 * standard)
+        assert row["difference_low"] < row["difference"] < row["difference_high"]
+        assert row["told_apart"] == (not row["difference_low"] <= 0 <= row["difference_high"])
+        if row["p_value"] is None:  # it has no answers
+            assert row["difference"] == pytest.approx(trial.value - members[row["member"]])
+
+
+def test_rivals_with_answers_are_compared_image_by_image(run, found):
+    folder = run.path / "predictions"
+    right = {}
+    for name in ("b0", "mobilenet_v2 b0"):
+        answers = pd.read_parquet(folder / f"{name}.parquet")
+        right[name] = (answers["label"] == answers["predicted"]).to_numpy()
+    better = right["mobilenet_v2 b0"] & ~right["b0"]
+    worse = ~right["mobilenet_v2 b0"] & right["b0"]
+    (row,) = (row for row in rows(found.rivals) if row["rule"] == "mobilenet_v2")
+    assert row["difference"] == pytest.approx(better.mean() - worse.mean())
+    exact = binomtest(int(better.sum()), int(better.sum() + worse.sum())).pvalue
+    assert row["p_value"] == pytest.approx(exact)
