@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
+from experiments.benchmarks import outside_samplers
 from experiments.evaluators.records import (
     NetworkRecords,
     Surrogate,
@@ -37,7 +38,6 @@ from experiments.evaluators.records import (
     read,
     surrogate,
 )
-from search import samplers
 from search.candidates import Candidates
 from search.objective import Objective
 from search.pareto import hypervolume
@@ -73,6 +73,8 @@ HEADLINE = {
 }
 OTHERS = {"controller": 1_000, "nsga2": 1_000, "nsga3": 1_000}
 SLOW = {"gp": 100, "brute_force": 200}
+#: Samplers of others, which are measured where they are installed.
+OUTSIDE = dict.fromkeys(outside_samplers.PACKAGES, 100)
 OF_TWO = dict.fromkeys(("predictor", "tpe", "nsga2", "random"), 200)
 #: Short searches of the predictor, which is told their length, by the name that results give them.
 SHORT_PREDICTOR = {f"predictor, {trials} trials": trials for trials in SHORT}
@@ -131,6 +133,9 @@ def plan() -> Iterator[SamplerTask]:
         yield from _jobs("boosting", OTHERS, block)
     for block in BLOCKS:
         yield from _jobs("boosting", SLOW, block)
+    noisy = [setting for setting in SETTINGS if setting.noise]
+    for block in BLOCKS[:2]:
+        yield from _jobs("boosting", OUTSIDE, block, noisy)
     short = SHORT_PREDICTOR | {RANDOM_START: max(SHORT)}
     for block in BLOCKS:
         yield from _jobs("boosting", short, block, (*SETTINGS, *NOISY))
@@ -213,7 +218,9 @@ def simulate(
     method = name.partition(",")[0]
     length = SHORT_PREDICTOR.get(name)  # others are not told: they search as in a long search
     searches = [
-        SimulatedSearch(samplers.create(method, candidates, seed, prior, length), noise(seed))
+        SimulatedSearch(
+            outside_samplers.create(method, candidates, seed, prior, length), noise(seed)
+        )
         for seed, prior in zip(seeds, priors, strict=True)
     ]
     run(searches, predict, setting, trials)
@@ -307,6 +314,11 @@ def environment() -> dict[str, str]:
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
         "python": platform.python_version(),
         **{name: version(name) for name in ("optuna", "numpy", "scipy", "scikit-learn")},
+        **{
+            package: version(package)
+            for name, package in outside_samplers.PACKAGES.items()
+            if outside_samplers.installed(name)
+        },
     }
 
 
@@ -333,7 +345,7 @@ def main() -> None:
     given = parser.parse_args()
     for task in plan():
         found = _load(given.out)
-        if not _missing(task, found["searches"]):
+        if not outside_samplers.installed(task.sampler) or not _missing(task, found["searches"]):
             continue
         if task.kind not in found["references"]:
             found["references"][task.kind] = references(given.records, task.kind)

@@ -34,6 +34,8 @@ STYLES = {
     "nsga2": ("#666666", "P", ":"),
     "nsga3": ("#999999", "X", ":"),
     "gp": ("#8c564b", "*", "-."),
+    "smac3": ("#bcbd22", "<", "-."),
+    "botorch": ("#17becf", "h", "-."),
     "random": ("#000000", ".", ":"),
     "brute_force": ("#882255", "x", ":"),
 }
@@ -197,7 +199,8 @@ def _macro() -> Iterator[str]:
     for sampler in nas_bench_macro.SAMPLERS:
         searches = [found.get(f"{sampler} / {most}M MACs") for most in nas_bench_macro.BOUNDS]
         shown = (f"{fmean(each):.2f}" if each else "" for each in searches)
-        yield _row([sampler, *shown])
+        if any(searches):
+            yield _row([sampler, *shown])
 
 
 def _speed(found: Mapping[str, Any], groups: Groups) -> Iterator[str]:
@@ -387,8 +390,12 @@ def _draw(groups: Groups, found: Mapping[str, Any]) -> None:
         panel.grid(alpha=0.3)
     figure.supxlabel("trials")
     figure.supylabel("reward of the best observed, without noise")
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    shown = {
+        label: handle
+        for panel in panels.flat
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown, loc="outside right upper", frameon=False)
     save(figure, PAGE.with_name("samplers.svg"))
 
 
