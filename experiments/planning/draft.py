@@ -478,7 +478,8 @@ coefficients:
   epochs: {epochs}
   data_fraction: {fraction}
 
-# Stage 3: the family, one member per cost; the first is the budget itself.
+# Stage 3: the family, one member per cost; the first is the budget itself. With the key
+# `rivals: [mobilenet_v3_small, random, base]`, such networks are trained at the same costs.
 family:
   targets: [{targets}]
   epochs: {family_epochs}

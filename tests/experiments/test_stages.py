@@ -202,11 +202,12 @@ def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
     assert {row["p_value"] is None for row in compared} == {False}
 
 
-def test_a_patient_family_measures_held_out_images(searched):
+def test_a_patient_family_measures_held_out_images(searched, tiny, tmp_path):
     pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
     patient = ("family.phi=[0]", "family.patience=1", "data.return_held_out=false")
-    run = again(searched, *pinned, *patient)
-    stages.run(run, ["coefficients", "family"])
+    cache = f"data.cache={searched.recipe.data.cache}"
+    run = open_run("demo", tmp_path / "run", (*tiny, *TINY, *pinned, *patient, cache))
+    stages.run(run, ["search", "coefficients", "family"])
     (trial,) = finished(open_study(run.storage, "family").get_trials())
     measured, images = trial.user_attrs["measurement"], run.read("manifest.json")["data"]["images"]
     assert trial.user_attrs["budget"]["patience"] == 1

@@ -25,7 +25,7 @@ REDUCED = (
     *("search.trials=2", "search.epochs=1", "search.finalists=1", "search.final_epochs=1"),
     *("search.data_fraction=1", "coefficients.data_fraction=1", "coefficients.epochs=1"),
     *("coefficients.step=0.5", "coefficients.tolerance=0.5", "family.epochs=1"),
-    "executor.threads=1",
+    *("executor.kind=local", "executor.threads=1"),
 )
 
 
