@@ -66,15 +66,11 @@ class Exhausted(Exception):
 
 
 class Candidates:
-    """The networks that a search may propose.
+    """The networks that a search may propose."""
 
-    `resolution` is that of the evaluations, in pixels; None for the architectures' own.
-    """
-
-    def __init__(self, space: Space, objective: Objective, resolution: int | None = None) -> None:
+    def __init__(self, space: Space, objective: Objective) -> None:
         self.space = space
         self.objective = objective
-        self.resolution = resolution
         self._bounds = objective.bounds
         self._remembered = lru_cache(_REMEMBERED)(self._make)
 
@@ -89,7 +85,7 @@ class Candidates:
     def table(self) -> CostTable:
         """Exact costs of rows, those on a device where they are bounded."""
         device = {"sram", "flash"} & self._bounds.given.keys()
-        return tabulate(self.space, self.resolution, self.objective.precision if device else None)
+        return tabulate(self.space, precision=self.objective.precision if device else None)
 
     @cached_property
     def sizes(self) -> Rows:
@@ -246,10 +242,10 @@ class Candidates:
         found = " and ".join(
             f"{getattr(nearest, name):,} {UNITS[name]}" for name in self._bounds.given
         )
-        resolution = self.resolution or self.space.base.resolution
+        pixels = " or ".join(map(str, self.space.resolutions))
         return (
             f"objective.bounds: no network of the space {self.space.name} has {wanted} at "
-            f"{resolution} pixels; the nearest found has {found}: widen the bounds, or change "
+            f"{pixels} pixels; the nearest found has {found}: widen the bounds, or change "
             "space or resolution"
         )
 

@@ -7,11 +7,14 @@ inherit most of its weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from space import presets
 from space.architecture import Architecture, Operator, Stage
 
+#: Pixels, each about a tenth to a fifth more than the one before (assumed).
+_RESOLUTIONS = (16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 320)
 _KERNELS, _EXPANSIONS = (3, 5, 7), (3, 4, 6)
 _WIDTHS, _LAYERS = (0.5, 0.75, 1.0, 1.25), (-2, -1, 0, 1)
 
@@ -20,7 +23,7 @@ def space_around(architecture: Architecture, description: str) -> dict[str, Any]
     """The content of a space's YAML file: `architecture`, and what is a step away from it.
 
     Stages may have half to 1.25 times its channels, two layers less to one more, the neighbours of
-    its kernels, and smaller expansions.
+    its kernels, and smaller expansions. The resolution may be the network's own, or less.
 
     >>> from space.around import space_around
     >>> from space.presets import load
@@ -30,11 +33,20 @@ def space_around(architecture: Architecture, description: str) -> dict[str, Any]
     return {
         "description": description,
         "base": _base(architecture),
+        "resolution": _resolutions(architecture),
         "choices": {"width": list(_WIDTHS)},
         "stages": {
             str(number): _choices(stage) for number, stage in enumerate(architecture.stages, 1)
         },
     }
+
+
+def _resolutions(architecture: Architecture) -> list[int]:
+    """The network's own, and less, of which at least one pixel is left behind all strides."""
+    stem, own = architecture.stem, architecture.resolution
+    strides = prod(stage.stride for stage in architecture.stages)
+    least = stem.stride * (2 if stem.pool else 1) * strides
+    return [*(each for each in _RESOLUTIONS if least <= each < own), own]
 
 
 def _base(architecture: Architecture) -> str | dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A space is a YAML file that a user can copy and edit; `docs/` and the shipped files in
 `space/spaces/` show the form. Names of choices are `stage1.operator`, `stage1.kernel` and so on,
-stages counted from 1. Source of the choices: MnasNet, section 4.1 and figure 4.
+stages counted from 1; `resolution`, where a space offers several, is a choice of the whole network.
+Source of the choices of stages: MnasNet, section 4.1 and figure 4.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ Value = str | int | float
 
 #: The most values of one choice, so that a space is checked and tabulated in seconds (assumed).
 _MOST_VALUES = 100
+
+#: The choice of the whole network: its resolution in pixels.
+RESOLUTION = "resolution"
 
 _SHIPPED = resources.files("space") / "spaces"
 
@@ -57,6 +61,7 @@ class _SpaceFile:
     base: str | dict[str, Any]
     choices: dict[str, list[Any]]
     description: str = ""
+    resolution: tuple[int, ...] = ()
     stages: dict[str, dict[str, list[Any]]] | None = None
     squeeze_excite: SqueezeExcite = field(default_factory=SqueezeExcite)
 
@@ -81,6 +86,8 @@ class Space:
         """The names of each stage's choices, by kind, in the order of `choices`."""
         found: list[dict[str, str]] = [{} for _ in self.base.stages]
         for name in self.choices:
+            if name == RESOLUTION:
+                continue
             stage, kind = name.removeprefix("stage").split(".")
             found[int(stage) - 1][kind] = name
         return found
@@ -88,14 +95,30 @@ class Space:
     def adapted(
         self, *, num_classes: int, resolution: int | None = None, in_channels: int = 3
     ) -> Space:
-        """The same choices for other data; `resolution` in pixels, None for the base's own."""
+        """The same choices for other data; `resolution` in pixels, None for the base's own.
+
+        Of the resolutions that a space offers, those up to `resolution` are left; the largest is
+        the base's. Raises `InvalidInput` where none is.
+        """
+        resolution, choices = resolution or self.base.resolution, dict(self.choices)
+        if offered := self.choices.get(RESOLUTION):
+            left = tuple(pixels for pixels in self.resolutions if pixels <= resolution)
+            if not left:
+                raise InvalidInput(
+                    f"space {self.name}: resolution: must offer at most {resolution} pixels, the "
+                    f"resolution of the recipe, but the least offered is {min(offered)}"
+                )
+            resolution, choices[RESOLUTION] = max(left), left
         base = replace(
-            self.base,
-            num_classes=num_classes,
-            resolution=resolution or self.base.resolution,
-            in_channels=in_channels,
+            self.base, num_classes=num_classes, resolution=resolution, in_channels=in_channels
         )
-        return replace(self, base=base)
+        return replace(self, base=base, choices=choices)
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The resolutions that networks may have, in pixels."""
+        offered = self.choices.get(RESOLUTION, (self.base.resolution,))
+        return tuple(int(pixels) for pixels in offered)
 
     def decode(self, choices: Mapping[str, Value]) -> Architecture:
         """The architecture of one value for each choice.
@@ -107,7 +130,8 @@ class Space:
             self.stage(number, {kind: choices[name] for kind, name in names.items()})
             for number, names in enumerate(self.by_stage, start=1)
         )
-        return replace(self.base, stages=stages)
+        resolution = int(choices.get(RESOLUTION, self.base.resolution))
+        return replace(self.base, stages=stages, resolution=resolution)
 
     def stage(self, number: int, chosen: Mapping[str, Value]) -> Stage:
         """Stage `number` of the base, counted from 1, with a value for each kind in `chosen`.
@@ -238,6 +262,13 @@ def parse(name: str, data: Any, *, source: str) -> Space:
         for kind, values in vars(merged).items():
             if values:
                 choices[f"stage{number}.{kind}"] = values
+    if file.resolution:
+        if len(set(file.resolution)) < len(file.resolution) or min(file.resolution) < 1:
+            raise InvalidInput(
+                f"{source}: resolution: must be different numbers of pixels, but got "
+                f"{list(file.resolution)}"
+            )
+        choices[RESOLUTION] = file.resolution
     if not choices:
         raise InvalidInput(f"{source}: choices: at least one choice is needed, but none is given")
     space = Space(name, base, choices, file.squeeze_excite, file.description)

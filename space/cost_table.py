@@ -1,22 +1,30 @@
 """The cost of whole arrays of choices, for a search that looks at millions of candidates.
 
-Within a space, the cost of a stage depends on its own choices and on the channels that it is given
-alone. So a table per stage, with a row for each of those, turns a cost into one look-up a stage.
+Within a space, the cost of a stage depends on its own choices and on the map that it is given (its
+resolution and channels) alone. So a table per stage, with a row for each of those, turns a cost
+into one look-up a stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from space.architecture import Architecture
-from space.choices import Space
-from space.cost import Cost, head_terms, parts, stage_terms
-from space.device import Precision, head_footprint, joined, stage_footprint, stem_footprint
+from space.architecture import Architecture, Stage
+from space.choices import RESOLUTION, Space
+from space.cost import Cost, PartCost, head_terms, parts, stage_terms
+from space.device import (
+    Footprint,
+    Precision,
+    head_footprint,
+    joined,
+    stage_footprint,
+    stem_footprint,
+)
 
 #: Candidates looked up at once, so that what lies between stays in the processor's cache.
 _CHUNK = 8_192
@@ -27,11 +35,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _StageTable:
-    """`costs` has a row for every (channels given, combination of own choices), in that order.
+    """`costs` has a row for every (map given, combination of own choices), in that order.
 
-    A combination's number is `choices[columns] @ strides`; `given` maps that number of the stage
-    before (0 for the first) to the channels that it hands over, by their number. `device` are the
-    bytes of SRAM and flash, 0 where they were not asked for.
+    A combination's number is `choices[columns] @ strides`; `given` maps each row of the stage
+    before (the first has one) to the map that it hands over, by its number. `device` are the bytes
+    of SRAM and flash, 0 where they were not asked for. Where the space offers resolutions, the
+    first table is the stem's, whose choice is the resolution.
     """
 
     columns: Integers
@@ -88,17 +97,17 @@ class CostTable:
         before, found = np.zeros(len(choices), np.int64), []
         for stage in self.stages:
             combination = choices[:, stage.columns] @ stage.strides
-            found.append(stage.given[before] * stage.combinations + combination)
-            before = combination
+            before = stage.given[before] * stage.combinations + combination
+            found.append(before)
         return found
 
 
 class SumTable:
     """The values of `of` for whole arrays of choices, where a value is a sum over stages.
 
-    As in a cost, a stage's part may depend on its own choices and on the channels that it is given.
-    So a table per stage holds what a network gains where that stage differs and all others are the
-    first that the space offers; `of` is called once for each entry.
+    As in a cost, a stage's part may depend on its own choices and on the map that it is given. So a
+    table per stage holds what a network gains where that stage differs and all others are the first
+    that the space offers; `of` is called once for each entry.
     """
 
     def __init__(self, space: Space, table: CostTable, of: Callable[[Architecture], float]) -> None:
@@ -106,19 +115,22 @@ class SumTable:
         first = np.zeros(len(table.names), np.int64)
         self._first = self._ask(first)
         self._gains: list[Floats] = []
-        before = np.zeros((1, len(first)), np.int64)
+        shared = [name == RESOLUTION for name in table.names]
+        before = first[None]
         for stage in table.stages:
             _, places = np.unique(stage.given, return_index=True)
-            gains = []
+            gains, handed = [], []
             for row in before[places]:
                 own = np.tile(row, (stage.combinations, 1))
                 own[:, stage.columns] = stage.choices
                 # Other channels also change the stage behind: its own `without` takes that off.
                 without = self._ask(row)
                 gains += [self._ask(each) - without for each in own]
+                alone = np.tile(np.where(shared, row, first), (stage.combinations, 1))
+                alone[:, stage.columns] = stage.choices
+                handed.append(alone)
             self._gains.append(np.array(gains))
-            before = np.tile(first, (stage.combinations, 1))
-            before[:, stage.columns] = stage.choices
+            before = np.concatenate(handed)
 
     def __call__(self, choices: Integers) -> Floats:
         """The sums of N × len(names) indices into the choices' values, N."""
@@ -132,67 +144,78 @@ class SumTable:
         return self._of(self._space.decode({name: values[i] for (name, values), i in offers}))
 
 
-def tabulate(
-    space: Space, resolution: int | None = None, precision: Precision | None = None
-) -> CostTable:
-    """The table of a space's costs at `resolution` pixels (its base's own where None is given).
+def tabulate(space: Space, *, precision: Precision | None = None) -> CostTable:
+    """The table of a space's costs; with the `precision` of a device it knows SRAM and flash, too.
 
-    With the `precision` of a device it knows SRAM and flash, too.
+    The stem's cost is in the first table, the head's in the last.
     """
-    stem, *outputs, _ = parts(space.base, resolution)
-    names = tuple(space.choices)
+    base, names = space.base, tuple(space.choices)
+    maps = [parts(base, resolution) for resolution in space.resolutions]
+    # What each row of a table hands over: the place of its resolution, and channels.
+    handed = [(place, stem.channels) for place, (stem, *_) in enumerate(maps)]
     tables: list[_StageTable] = []
-    side, handed = stem.resolution, np.array([stem.channels])
-    for number, output in enumerate(outputs, start=1):
-        own = space.by_stage[number - 1].values()
+    stems = np.array([stem.cost for stem, *_ in maps], np.int64)
+    if RESOLUTION in names:
+        tables.append(_table(space, [RESOLUTION], np.zeros(1, np.int64), stems))
+    for number, own in enumerate(space.by_stage, start=1):
         stages = [stage for _, stage in space.combinations(number)]
-        widths, given = np.unique(handed, return_inverse=True)
-        costs = [
-            stage_terms(stage, width).at(side, output.resolution)
-            for width in widths.tolist()
+        known = sorted(set(handed))
+        given = np.array([known.index(each) for each in handed], np.int64)
+        sides = [(each[number - 1].resolution, each[number].resolution) for each in maps]
+        found = [
+            stage_terms(stage, width).at(*sides[place])
+            for place, width in known
             for stage in stages
         ]
-        sizes = [len(space.choices[name]) for name in own]
-        tables.append(
-            _StageTable(
-                columns=np.array([names.index(name) for name in own], np.int64),
-                strides=np.array([prod(sizes[place + 1 :]) for place in range(len(own))], np.int64),
-                sizes=np.array(sizes, np.int64),
-                combinations=len(stages),
-                given=given,
-                costs=np.array(costs, np.int64),
-                device=np.zeros((len(costs), 2), np.int64),
-            )
-        )
-        side, handed = output.resolution, np.array([stage.channels for stage in stages])
-    heads = [head_terms(replace(space.base, stages=(stage,))).at(side, 1) for stage in stages]
-    tables[0].costs[:] += stem.cost
-    tables[-1].costs[:] += np.tile(heads, (len(tables[-1].costs) // len(heads), 1))
-    table = CostTable(
+        costs = np.array(found, np.int64)
+        if not tables:
+            costs += stems
+        if number == len(base.stages):
+            ends = [head_terms(replace(base, stages=(stage,))) for stage in stages]
+            found = [end.at(sides[place][1], 1) for place, _ in known for end in ends]
+            costs += np.array(found, np.int64)
+        table = _table(space, list(own.values()), given, costs)
+        if precision:
+            device = [
+                _device(space, number, stage, width, place, maps[place]).at(precision)[:2]
+                for place, width in known
+                for stage in stages
+            ]
+            table = replace(table, device=np.array(device, np.int64))
+        tables.append(table)
+        handed = [(place, stage.channels) for place, _ in known for stage in stages]
+    return CostTable(
         names, np.array([len(values) for values in space.choices.values()]), tuple(tables)
     )
-    return _with_device(table, space, resolution, precision) if precision else table
 
 
-def _with_device(
-    table: CostTable, space: Space, resolution: int | None, precision: Precision
-) -> CostTable:
-    base, stem = space.base, stem_footprint(space.base, resolution)
-    before, *outputs, _ = parts(base, resolution)
-    side, handed, tables = before.resolution, [before.channels], []
-    for number, (output, old) in enumerate(zip(outputs, table.stages, strict=True), start=1):
-        sides = side, output.resolution
-        offered = [stage for _, stage in space.combinations(number)]
-        found = [
-            joined(
-                [stem] * (number == 1)
-                + [stage_footprint(stage, width, base.numerics.activation, *sides)]
-                + [head_footprint(replace(base, stages=(stage,)), output.resolution)]
-                * (number == len(outputs))
-            ).at(precision)
-            for width in sorted(set(handed))
-            for stage in offered
-        ]
-        tables.append(replace(old, device=np.array([(each.sram, each.flash) for each in found])))
-        side, handed = output.resolution, [stage.channels for stage in offered]
-    return replace(table, stages=tuple(tables))
+def _table(space: Space, own: list[str], given: Integers, costs: Integers) -> _StageTable:
+    """The table of a stage with choices `own`."""
+    names, sizes = list(space.choices), [len(space.choices[name]) for name in own]
+    return _StageTable(
+        columns=np.array([names.index(name) for name in own], np.int64),
+        strides=np.array([prod(sizes[place + 1 :]) for place in range(len(own))], np.int64),
+        sizes=np.array(sizes, np.int64),
+        combinations=prod(sizes),
+        given=given,
+        costs=costs,
+        device=np.zeros((len(costs), 2), np.int64),
+    )
+
+
+def _device(
+    space: Space, number: int, stage: Stage, width: int, place: int, maps: Sequence[PartCost]
+) -> Footprint:
+    """What stage `number` takes on a device, given `width` channels.
+
+    The stem belongs to the first stage, the head to the last. `maps` are what stem and stages put
+    out, at the resolution of this `place`.
+    """
+    base, before, output = space.base, maps[number - 1], maps[number]
+    activation, sides = base.numerics.activation, (before.resolution, output.resolution)
+    found = [stage_footprint(stage, width, activation, *sides)]
+    if number == 1:
+        found.insert(0, stem_footprint(base, space.resolutions[place]))
+    if number == len(base.stages):
+        found.append(head_footprint(replace(base, stages=(stage,)), output.resolution))
+    return joined(found)

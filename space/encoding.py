@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from space.architecture import Architecture, Block, Stage, Stem
-from space.choices import Space, Value
+from space.choices import RESOLUTION, Space, Value
 
 Choices = dict[str, Value]
 
@@ -32,6 +32,10 @@ class Encoder:
             if chosen is None:
                 return None
             found |= chosen
+        if RESOLUTION in self._space.choices:
+            if architecture.resolution not in self._space.resolutions:
+                return None
+            found[RESOLUTION] = architecture.resolution
         return found if self._space.decode(found).key == architecture.key else None
 
     def _choices_by_blocks(self, place: int, channels: int) -> dict[tuple[Block, ...], Choices]:

@@ -1,10 +1,10 @@
 """Combinations of choices whose cost lies within bounds: counted, and drawn uniformly.
 
 The cost of a combination is a sum over stages, and a stage's part depends on its own choices and
-on the channels handed over by the stage before. So the number of ways to go on from a stage with
-given channels to a given total is a sum over the stage's combinations (dynamic programming). Totals
-are counted in cells of a grid; the cells that the bounds may touch are drawn from, and the exact
-cost decides.
+on the map handed over by the stage before: its resolution and channels. So the number of ways to go
+on from a stage with a given map to a given total is a sum over the stage's combinations (dynamic
+programming). Totals are counted in cells of a grid; the cells that the bounds may touch are drawn
+from, and the exact cost decides.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEAST_CELLS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A stage with given channels: groups of combinations that hand over and cost the same."""
+    """A stage with a given map: groups of combinations that hand over and cost the same."""
 
     given: Rows
     cells: Rows
@@ -137,18 +137,17 @@ class Within:
 
     def _grouped(self, place: int) -> list[_Step]:
         stage = self._table.stages[place]
-        last = place + 1 == len(self._table.stages)
-        hands = np.zeros(stage.combinations, np.int64)
-        if not last:
+        hands = np.zeros(len(stage.costs), np.int64)
+        if place + 1 < len(self._table.stages):
             hands = self._table.stages[place + 1].given
         costs = self._costs(place).reshape(-1, stage.combinations, len(self._axes))
         cells = np.rint((costs - self._lows[place]) / self._cell).astype(np.int64)
         greedy = stage.device[:, 0] > self._sram
         cells[greedy.reshape(cells.shape[:2])] = max(self._shape)  # off the grid
-        return [_step(hands, of_given) for of_given in cells]
+        return list(map(_step, hands.reshape(-1, stage.combinations), cells))
 
     def _count_ways(self) -> list[list[Floats]]:
-        """For each stage and given channels, the ways to every total from there to the end."""
+        """For each stage and a given map, the ways to every total from there to the end."""
         end = np.zeros(self._shape)
         end[(0,) * len(self._shape)] = 1.0
         ways = [[end]]

@@ -101,8 +101,8 @@ def init(
         print_json(facts | made.network._asdict() | took | found.to_dict())
         return
     out.print(
-        f"search   {made.network.space} at {made.network.resolution} pixels, up to "
-        f"{drafts.written(made.budget)} MACs"
+        f"search   {made.network.space} at {'up to ' if around else ''}"
+        f"{made.network.resolution} pixels, up to {drafts.written(made.budget)} MACs"
     )
     out.print(f"grid     at least {made.candidates} candidates for α, β, γ")
     if seconds is not None:
@@ -131,9 +131,7 @@ def _draft_start(weights: str, architecture: str | None, recipe: Path, force: bo
     name = start.record.source
     text = yaml.safe_dump(space_around(start.architecture, f"around {name}"), sort_keys=False)
     write_file(space, f"# Written by `phiscale init`: networks near {name}.\n{text}")
-    return DraftStart(
-        name, given.weights, given.architecture, space.absolute(), start.architecture.resolution
-    )
+    return DraftStart(name, given.weights, given.architecture, space.absolute())
 
 
 def _data_config(images: Path, changes: list[str]) -> DataConfig:

@@ -37,8 +37,10 @@ _SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
 #: … and this one five times.
 _LARGE = ("efficientnet",)
 _LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
-#: Around a published network, which halves an image five times.
-_START_PIXELS = (32, 40, 48, 56, 64, 72, 80, *_LARGE_PIXELS)
+
+#: How many times the pixels at which a space around a start has its middle within the bounds its
+#: networks may have; with more, only the narrowest and shallowest would meet the budget (assumed).
+_FINEST = 1.35
 
 #: The least MACs of the baseline, as a part of the budget.
 _LEAST = 0.5
@@ -73,14 +75,13 @@ class _TrainingScale(NamedTuple):
 class DraftStart:
     """A published network to search around: its name for people, its keys in the recipe.
 
-    `space` is the file of the space, `resolution` the network's own in pixels.
+    `space` is the file of the space.
     """
 
     name: str
     weights: str
     architecture: str | None
     space: Path
-    resolution: int
 
 
 _CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 64, 64, 0.5)
@@ -93,7 +94,8 @@ _GPU_FINE_TUNING = _TrainingScale(50_000, 100, 10, 800_000, (10, 50), 4, 64, 224
 class SpaceOffer(NamedTuple):
     """Where to search: a space at a resolution in pixels, and the MACs of its networks.
 
-    `low`, `macs` and `high` are the quantiles of 2, 50 and 98 %.
+    Around a start, networks have this resolution at most. `low`, `macs` and `high` are the
+    quantiles of 2, 50 and 98 %.
     """
 
     space: str
@@ -136,6 +138,10 @@ def draft(
         finest = max((each.resolution for each in near), default=0)
         near = [each for each in near if each.resolution == finest]
     network = min(near or offers, key=lambda each: _distance(each, budget))
+    if start is not None:  # whose space has the resolution as a choice
+        limit = _FINEST * network.resolution
+        finest = max(each.resolution for each in offers if each.resolution <= limit)
+        network = network._replace(resolution=finest)
     _check_reach(network, offers, budget, survey, start)
     grid = _coefficient_grid(_typical(survey, network, budget))
     scale = _scale(gpu, start)
@@ -209,12 +215,10 @@ def _offers(survey: Survey, start: DraftStart | None = None) -> Iterator[SpaceOf
     """
     side = max(survey.sides.median, _SMALL_PIXELS[0])
     if start is not None:
-        side = min(side, start.resolution)
-        networks = _drawn(_adapted(str(start.space), survey))
-        for resolution in sorted({side, *_START_PIXELS}, reverse=True):
-            if resolution <= side:
-                quantiles = _quantiles(networks, resolution)
-                yield SpaceOffer(str(start.space), resolution, *quantiles)
+        space = _adapted(str(start.space), survey, side)
+        networks = _drawn(space)
+        for resolution in sorted(space.resolutions, reverse=True):
+            yield SpaceOffer(str(start.space), resolution, *_quantiles(networks, resolution))
         return
     for spaces, offered in ((_LARGE, _LARGE_PIXELS), (_SMALL, _SMALL_PIXELS)):
         pixels = {each for each in offered if each <= side}
@@ -312,6 +316,7 @@ def _text(
         source=_quoted(survey.path),
         space=_quoted(network.space) if start else network.space,
         resolution=network.resolution,
+        most=", at most" if start else "",
         channels=1 if survey.grey else 3,
         max_bad=_max_bad(survey),
         held_out=survey.config.held_out,
@@ -444,7 +449,7 @@ _TEMPLATE = """\
 {facts}
 name: {name}
 space: {space}  # search space of the baseline; `phiscale spaces` lists others
-resolution: {resolution}  # pixels of the baseline; larger members see more
+resolution: {resolution}  # pixels of the baseline{most}; larger members see more
 
 data:
   source: {source}

@@ -305,8 +305,11 @@ def test_a_space_around_a_network_contains_it_and_what_is_near(tmp_path):
         file = tmp_path / f"{name}.yaml"
         file.write_text(yaml.safe_dump(space_around(network, name)), "utf-8")
         space = load_space(str(file))
-        chosen = {}
+        chosen: dict[str, object] = {"resolution": network.resolution}
+        assert max(space.resolutions) == network.resolution
         for choice, values in space.choices.items():
+            if choice == "resolution":
+                continue
             stage, kind = choice.split(".")
             own = network.stages[int(stage.removeprefix("stage")) - 1]
             same = {"width": 1.0, "layers": 0, "kernel": own.kernel, "operator": values[-1]}

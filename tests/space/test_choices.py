@@ -77,6 +77,21 @@ def test_a_space_adapts_to_other_data_and_keeps_its_choices():
     assert (base.num_classes, base.resolution, base.in_channels) == (7, 48, 1)
 
 
+def test_of_the_resolutions_those_up_to_the_recipes_are_left(tmp_path):
+    text = "base: mobilenet_v2\nresolution: [32, 64, 48]\nchoices: {kernel: [3, 5]}\n"
+    space = choices.load(write(tmp_path, text))
+    adapted = space.adapted(num_classes=10, resolution=50)
+    assert adapted.resolutions == (32, 48)
+    assert adapted.base.resolution == 48
+    first = {name: values[0] for name, values in adapted.choices.items()}
+    assert adapted.decode(first).resolution == 32
+    with pytest.raises(InvalidInput, match=r"at most 24 pixels.*the least offered is 32"):
+        space.adapted(num_classes=10, resolution=24)
+    twice = text.replace("48", "32")
+    with pytest.raises(InvalidInput, match=r"resolution: must be different numbers of pixels"):
+        choices.load(write(tmp_path, twice))
+
+
 def test_mnasnets_space_offers_what_the_paper_names():
     space = choices.load("mnasnet")
     assert space.choices["stage3.operator"] == ("conv", "separable", "inverted_e3", "inverted_e6")

@@ -15,6 +15,7 @@ from space.architecture import Activation, Numerics, Operator, SqueezeExcite, St
 from space.blocks import BLOCKS
 from space.cost import cost, parts
 from space.cost_table import SumTable, tabulate
+from space.device import Precision, device_memory
 from space.explain import explain
 from space.module_cost import module_cost
 from space.network import build
@@ -106,13 +107,30 @@ def test_a_table_of_costs_refuses_what_is_no_choice():
 
 
 @pytest.mark.parametrize("name", ["mnasnet_small", "accel_nasbench", "efficientnet_v2"])
-def test_a_table_of_a_sum_over_stages_gives_what_each_network_has(name):
+@pytest.mark.parametrize("resolutions", [(), (33, 24, 48)], ids=str)
+def test_a_table_of_a_sum_over_stages_gives_what_each_network_has(name, resolutions):
     space = choices.load(name)
+    if resolutions:
+        space = replace(space, choices={"resolution": resolutions, **space.choices})
     table = tabulate(space)
     rows = np.random.default_rng(0).integers(0, table.sizes, (1_000, len(table.names)))
     for place in range(3):
         of_rows = SumTable(space, table, lambda network, place=place: cost(network)[place])(rows)
         assert of_rows.tolist() == table(rows)[:, place].tolist()
+
+
+def test_networks_of_a_space_with_several_resolutions_cost_what_they_cost_alone():
+    space = choices.load("mnasnet_small").adapted(num_classes=7, in_channels=1)
+    space = replace(space, choices={**space.choices, "resolution": (33, 24, 48)})
+    table = tabulate(space, precision=Precision.FLOAT32)
+    rows = np.random.default_rng(0).integers(0, table.sizes, (300, len(table.names)))
+    found = zip(rows, table(rows).tolist(), table.device(rows).tolist(), strict=True)
+    for row, counts, device in found:
+        chosen = zip(space.choices.items(), row, strict=True)
+        network = space.decode({key: values[index] for (key, values), index in chosen})
+        assert network.resolution in (24, 33, 48)
+        assert list(cost(network)) == counts
+        assert list(device_memory(network, Precision.FLOAT32)[:2]) == device
 
 
 def test_parts_sum_to_the_cost():

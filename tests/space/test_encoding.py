@@ -43,6 +43,16 @@ def test_space_contains_the_published_network(space: str, preset: str, contained
     assert (encode(presets.load(preset)) is not None) == contained
 
 
+def test_a_space_of_several_resolutions_knows_which_a_network_has() -> None:
+    space = choices.load("mnasnet_small")
+    space = replace(space, choices={"resolution": (32, 24), **space.choices})
+    encode = Encoder(space)
+    found = encode(replace(space.base, resolution=24))
+    assert found is not None
+    assert found["resolution"] == 24
+    assert encode(replace(space.base, resolution=28)) is None
+
+
 def test_network_for_other_data_is_not_of_the_space() -> None:
     encode = Encoder(choices.load("efficientnet"))
     b0 = presets.load("efficientnet_b0")

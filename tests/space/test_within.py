@@ -12,9 +12,12 @@ from space.within import Within
 RNG = np.random.default_rng
 
 
-@pytest.fixture(scope="module")
-def table() -> CostTable:
-    """2,304 combinations, of which widths of one stage change the cost of the next."""
+@pytest.fixture(scope="module", params=[(), (16, 20, 12)], ids=["", "resolutions"])
+def table(request: pytest.FixtureRequest) -> CostTable:
+    """2,304 combinations, of which widths of one stage change the cost of the next.
+
+    With a choice of resolutions, which changes the cost of every stage, it has fewer of the others.
+    """
     stages = tuple(
         Stage(Operator.INVERTED, channels=8 * width, repeats=2, stride=2, expansion=3)
         for width in (1, 2, 3)
@@ -31,6 +34,8 @@ def table() -> CostTable:
         "stage3.layers": (-1, 0, 1, 2),
         "stage3.width": (1.0, 1.5),
     }
+    if request.param:
+        choices |= {"stage3.layers": (-1, 1), "stage2.layers": (-1,), "resolution": request.param}
     return tabulate(Space("tested", base, choices))
 
 
