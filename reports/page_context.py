@@ -68,7 +68,7 @@ def shares(found: Tables) -> dict[str, Any]:
     if not cells:
         return {}
     return {
-        "places": [place.replace("stage", "stage ") for place in places],
+        "places": [place.replace("stage", "stage ") or "network" for place in places],
         "kinds": [(kind, [cells.get((kind, place)) for place in places]) for kind in kinds],
         "most": max(weights.values(), default=1.0) or 1.0,
     }

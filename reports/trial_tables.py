@@ -35,7 +35,10 @@ DEVICE = names("sram flash")
 
 
 def trials(run: Run) -> pd.DataFrame:
-    """Every trial of every study; the search's choices follow in columns of their own names."""
+    """Every trial of every study; the search's choices follow in columns of their own names.
+
+    The choice of a resolution is the network's, which has a column.
+    """
     choices = dict.fromkeys(name for trial in run.all_trials for name in sorted(trial.choices))
     rows = [
         _trial_row(trial)
@@ -43,7 +46,7 @@ def trials(run: Run) -> pd.DataFrame:
         | dict(trial.choices)
         for trial in run.all_trials
     ]
-    return frame(rows, [*_TRIALS, *(DEVICE if run.device else []), *choices])
+    return frame(rows, list(dict.fromkeys([*_TRIALS, *(DEVICE if run.device else []), *choices])))
 
 
 def on_device(

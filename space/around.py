@@ -7,14 +7,16 @@ inherit most of its weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from space import presets
 from space.architecture import Architecture, Operator, Stage
 
-#: Pixels, each about a tenth to a fifth more than the one before (assumed).
-_RESOLUTIONS = (16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 320)
+#: Pixels, each up to a quarter more than the one before (assumed).
+_RESOLUTIONS = (
+    *(16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 144, 160, 192, 224),
+    *(256, 288, 320, 384, 448, 512, 600),
+)
 _KERNELS, _EXPANSIONS = (3, 5, 7), (3, 4, 6)
 _WIDTHS, _LAYERS = (0.5, 0.75, 1.0, 1.25), (-2, -1, 0, 1)
 
@@ -30,23 +32,16 @@ def space_around(architecture: Architecture, description: str) -> dict[str, Any]
     >>> space_around(load("efficientnet_lite0"), "around Lite0")["stages"]["2"]["kernel"]
     [3, 5]
     """
+    own = architecture.resolution
     return {
         "description": description,
         "base": _base(architecture),
-        "resolution": _resolutions(architecture),
+        "resolution": [*(each for each in _RESOLUTIONS if each < own), own],
         "choices": {"width": list(_WIDTHS)},
         "stages": {
             str(number): _choices(stage) for number, stage in enumerate(architecture.stages, 1)
         },
     }
-
-
-def _resolutions(architecture: Architecture) -> list[int]:
-    """The network's own, and less, of which at least one pixel is left behind all strides."""
-    stem, own = architecture.stem, architecture.resolution
-    strides = prod(stage.stride for stage in architecture.stages)
-    least = stem.stride * (2 if stem.pool else 1) * strides
-    return [*(each for each in _RESOLUTIONS if least <= each < own), own]
 
 
 def _base(architecture: Architecture) -> str | dict[str, Any]:

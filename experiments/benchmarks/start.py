@@ -34,7 +34,6 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import torch
 import typer
-import yaml
 from scipy import stats
 
 from experiments.benchmarks.cost import hardware
@@ -54,7 +53,7 @@ from search.selection import select
 from search.study import open_study, ranked
 from space.architecture import Architecture
 from space.around import space_around
-from space.choices import load as load_space
+from space.choices import parse
 from space.convert import from_source, pixel_statistics
 from space.cost import cost
 from space.evaluation import Budget, Epoch
@@ -164,10 +163,9 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
 def search(fold: Fold, budget: int) -> Architecture:
     """What phiscale finds around Lite0."""
     lite0 = fold.start.architecture
-    file = fold.place / "space.yaml"
-    file.write_text(yaml.safe_dump(space_around(lite0, "around Lite0")), "utf-8")
     bounds = Bounds(macs=(budget // 2, budget))
-    space = load_space(str(file)).adapted(num_classes=fold.classes, resolution=_resolution(budget))
+    around = parse("around Lite0", space_around(lite0, ""), source="around Lite0")
+    space = around.adapted(num_classes=fold.classes, resolution=_resolution(budget))
     candidates = Candidates(space, Objective(target=budget, bounds=bounds))
     study = open_study(f"sqlite:///{fold.place / 'study.db'}", "search")
     sampler = samplers.create("predictor", candidates, SEED, None, TRIALS)
@@ -215,8 +213,8 @@ def _ignore(_: Epoch) -> bool:
 
 
 def _resolution(budget: int) -> int:
-    """The pixels that `phiscale init` chooses for the budget."""
-    return {10: 40, 25: 56, 60: 88}.get(budget // 1_000_000, 56)
+    """The most pixels that `phiscale init` lets networks of the budget have."""
+    return {10: 48, 25: 72, 60: 112}[budget // 1_000_000]
 
 
 def _fold(folder: Path, number: int, limit: int | None, place: Path) -> Fold:

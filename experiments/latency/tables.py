@@ -29,7 +29,7 @@ from experiments.runs.environment import environment
 from experiments.training import machine
 from space.architecture import Architecture, Block, Head, Stem
 from space.blocks import BLOCKS
-from space.choices import Space
+from space.choices import RESOLUTION, Space
 from space.files import write_file
 from space.moves import uniform
 from space.network import build
@@ -214,13 +214,14 @@ def _head(architecture: Architecture) -> nn.Module:
 def _pieces_of(space: Space) -> dict[str, _Piece]:
     """Every piece of every network of `space`, by name.
 
-    The pieces of a stage depend only on its own choices and on the width of the stage before.
+    The pieces of a stage depend only on its own choices, on the width of the stage before and on
+    the resolution.
     """
     found: dict[str, _Piece] = {}
     first = {name: values[0] for name, values in space.choices.items()}
     for number in range(1, len(space.base.stages) + 1):
-        own, before = f"stage{number}.", f"stage{number - 1}.width"
-        free = [name for name in space.choices if name.startswith(own) or name == before]
+        own, before = f"stage{number}.", (f"stage{number - 1}.width", RESOLUTION)
+        free = [name for name in space.choices if name.startswith(own) or name in before]
         for values in product(*(space.choices[name] for name in free)):
             network = space.decode(first | dict(zip(free, values, strict=True)))
             found |= {piece.name: piece for piece in _pieces(network)}
