@@ -2,9 +2,11 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -59,20 +61,39 @@ def _data(html):
     return json.loads(text)
 
 
-def test_a_report_is_a_page_with_tables_and_figures_beside_it(copied_run):
-    path = page.write(copied_run)
-    assert path == copied_run / "report" / "index.html"
-    names = {file.name for file in path.parent.iterdir()}
+@pytest.fixture(scope="module")
+def reported(finished_run, tmp_path_factory):
+    """A run whose recipe holds a password, with its report, and what wrote it."""
+    run = shutil.copytree(finished_run, tmp_path_factory.mktemp("report") / "run")
+    recipe = json.loads((run / "recipe.yaml").read_text("utf-8"))
+    recipe["storage"] = "postgresql://me:s3cret@host/db"
+    (run / "recipe.yaml").write_text(json.dumps(recipe))
+    write = partial(page.write, run, f"sqlite:///{run / 'study.db'}")
+    assert write() == run / "report" / "index.html"
+    return run / "report", write
+
+
+def test_a_report_is_a_page_with_tables_and_figures_beside_it(reported):
+    folder, _ = reported
+    names = {file.name for file in folder.iterdir()}
     assert {"trials.csv", "family.csv", "stages.csv", "columns.csv"} <= names
     assert {"accuracy_macs.png", "accuracy_macs.svg", "coefficients.pdf"} <= names
-    links = {each["href"] for each in Elements(path.read_text("utf-8")).all("a")}
+    links = {each["href"] for each in Elements((folder / "index.html").read_text("utf-8")).all("a")}
     assert {link for link in links if not link.startswith("#")} == names - {"index.html"}
 
 
-def test_a_report_can_be_written_again_and_is_the_same(copied_run):
-    first = {file: file.read_bytes() for file in page.write(copied_run).parent.iterdir()}
-    (copied_run / "report" / "index.html").write_text("an older report")
-    assert {file: file.read_bytes() for file in page.write(copied_run).parent.iterdir()} == first
+def test_a_report_can_be_written_again_and_is_the_same(reported):
+    folder, write = reported
+    first = {file: file.read_bytes() for file in folder.iterdir()}
+    (folder / "index.html").write_text("an older report")
+    write()
+    assert {file: file.read_bytes() for file in folder.iterdir()} == first
+
+
+def test_passwords_are_not_shown(reported):
+    folder, _ = reported
+    for file in folder.iterdir():
+        assert b"s3cret" not in file.read_bytes(), file.name
 
 
 def test_a_run_that_has_not_begun_has_a_report(tmp_path):
@@ -184,16 +205,6 @@ def test_hostile_reasons_and_jobs_are_inert(finished_run):
     html = _render(replace(run, trials=dict(run.trials) | {"search": tuple(trials)}))
     assert "<img src=x" not in html
     assert "</script><script>alert" not in html
-
-
-def test_passwords_are_not_shown(copied_run):
-    run = copied_run
-    recipe = json.loads((run / "recipe.yaml").read_text("utf-8"))
-    recipe["storage"] = "postgresql://me:s3cret@host/db"
-    (run / "recipe.yaml").write_text(json.dumps(recipe))
-    page.write(run, f"sqlite:///{run / 'study.db'}")
-    for file in (run / "report").iterdir():
-        assert b"s3cret" not in file.read_bytes(), file.name
 
 
 def test_the_charts_data_are_the_tables(written, finished_run):
