@@ -81,6 +81,7 @@ def renewed(text: str) -> str:
     for name, lines in (
         ("samplers", _headline("boosting", groups)),
         ("paired", _paired_headline(groups)),
+        ("outside", _outside(groups)),
         ("short", _short(groups)),
         ("macro", _macro()),
         ("speed", _speed(found, groups)),
@@ -175,6 +176,21 @@ def _paired_headline(groups: Groups) -> Iterator[str]:
         ]
         if all(compared):
             yield _row([setting.name, title, *compared])
+
+
+def _outside(groups: Groups) -> Iterator[str]:
+    """Wins of the predictor over samplers of others after as many trials."""
+    yield from _header(
+        ["setting", *(f"{name}, {n} trials" for name, n in samplers.OUTSIDE.items())]
+    )
+    for setting in samplers.SETTINGS:
+        of = ("boosting", setting.name)
+        compared = [
+            _paired(groups, ((*of, "predictor"), n), ((*of, name), n))
+            for name, n in samplers.OUTSIDE.items()
+        ]
+        if any(compared):
+            yield _row([setting.name, *(each or "not measured" for each in compared)])
 
 
 def _short(groups: Groups) -> Iterator[str]:
