@@ -2,7 +2,7 @@
 #     docker build -t phiscale .
 #     docker run --rm -v "$PWD/runs:/work/runs" phiscale
 #     docker run --rm -v "$PWD:/work" phiscale init photos --budget 10M
-# On NVIDIA GPUs; BASE may be any image with Python 3.11 to 3.13 and pip, and without PIP_OPTIONS
+# On NVIDIA GPUs; BASE may be any image with Python 3.11 or later and pip, and without PIP_OPTIONS
 # torch comes with CUDA:
 #     docker build -t phiscale-gpu --build-arg BASE=python:3.11 --build-arg PIP_OPTIONS= .
 #     docker run --rm --gpus all -v "$PWD/runs:/work/runs" phiscale-gpu
