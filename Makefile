@@ -12,7 +12,7 @@ demo: .venv/installed
 # What a newcomer runs first: style, the contracts of samplers and executors, exact costs, the README's
 # numbers, and all four stages of a run in miniature.
 CHECKED := tests/test_imports.py tests/space/test_layers.py tests/space/test_presets.py tests/scaling/test_compound.py \
-	tests/search/test_sampler_contract.py tests/search/executors/test_executor_contract.py tests/docs/test_readme.py
+	tests/search/test_sampler_contract.py tests/search/executors/test_executor_contract.py tests/docs/test_readme.py tests/docs/test_numbers.py
 MINIATURE := $(addprefix --set ,resolution=16 data.glyphs.train_images=200 data.glyphs.test_images=40 \
 	objective.bounds={} search.trials=2 search.epochs=1 search.finalists=1 search.final_epochs=1 \
 	coefficients.constraint=nominal coefficients.method=grid coefficients.step=0.5 coefficients.tolerance=0.3 \
