@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from experiments import config
+from experiments.runs.recipe_changes import changed, prepared
+
 TIMES = """model,infer_img_size,infer_samples_per_sec,param_count,infer_gmacs,infer_macts
 resnet18,224,300,11.69,1.82,2.48
 vgg11,224,100,132.86,7.61,7.44
@@ -38,3 +41,10 @@ def test_a_folder_without_costs_is_refused(phiscale, tmp_path):
     said = phiscale("published", tmp_path / "nowhere")
     assert said.status == 2
     assert "has no benchmark-infer-*.csv" in " ".join(said.err.split())
+
+
+def test_a_run_finds_the_folder_of_its_recipe_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = changed(config.load("demo"), {"report.published": "timm/results"})
+    _, recipe, _ = prepared(tmp_path / "run", recipe)
+    assert recipe.report.published == str(tmp_path / "timm" / "results")
