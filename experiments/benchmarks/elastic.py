@@ -70,27 +70,23 @@ def order(
 ) -> None:
     """Measures the networks of `fidelity.json` as parts, and prints the agreement."""
     lengths, draws = epochs or EPOCHS, seeds or SEEDS
-    known = json.loads(fidelity.RESULT.read_text("utf-8"))["networks"]
     candidates = fidelity.networks()
-    networks = [candidates.space.decode(each["choices"]) for each in known]
+    networks = [candidates.space.decode(each["choices"]) for each in known()]
 
     def unit(length: int, seed: int, place: Path) -> dict[str, Any]:
         evaluate = evaluator(source, place)
         parts, training = elastic(evaluate, Elastic(candidates.space), length, seed)
-        began, accuracies = time.process_time(), []
-        for network in networks:
-            told = parts(network, Budget(0, start=parts.starts[0].name), go_on)
-            accuracies.append(told.accuracy)
+        began, budget = time.process_time(), Budget(0, start=parts.starts[0].name)
+        found = [parts(network, budget, go_on).accuracy for network in networks]
         measuring = time.process_time() - began
-        return {"accuracies": accuracies, "training": training, "measuring": measuring}
+        return {"accuracies": found, "training": training, "measuring": measuring}
 
     work = {
         f"order, {length} epochs, seed {seed}": (unit, length, seed)
         for length, seed in product(lengths, draws)
     }
     units = measured(work, result)
-    final = [[run["long"][-1]["accuracy"] for run in each["trainings"]] for each in known]
-    truth = np.mean(final, axis=1)
+    truth = accuracies()
     for length in lengths:
         every = [
             np.array(units[f"order, {length} epochs, seed {seed}"]["accuracies"]) for seed in draws
@@ -144,6 +140,18 @@ def search(
     for name, found in measured(work, result).items():
         if name in work:
             print(f"{name}: {100 * found['accuracy']:.1f} % after {found['trials']} trials")
+
+
+def known() -> list[dict[str, Any]]:
+    """The networks of `fidelity.json`."""
+    networks: list[dict[str, Any]] = json.loads(fidelity.RESULT.read_text("utf-8"))["networks"]
+    return networks
+
+
+def accuracies() -> Floats:
+    """Their mean accuracies after long training runs (24)."""
+    runs = [[run["long"][-1] for run in network["training_runs"]] for network in known()]
+    return np.array([[epoch["accuracy"] for epoch in each] for each in runs]).mean(axis=1)
 
 
 def measured(work: Mapping[str, tuple[Any, ...]], result: Path) -> dict[str, dict[str, Any]]:
