@@ -151,7 +151,8 @@ def known() -> list[dict[str, Any]]:
 def accuracies() -> Floats:
     """Their mean accuracies after long training runs (24)."""
     runs = [[run["long"][-1] for run in network["training_runs"]] for network in known()]
-    return np.array([[epoch["accuracy"] for epoch in each] for each in runs]).mean(axis=1)
+    means: Floats = np.array([[end["accuracy"] for end in each] for each in runs]).mean(axis=1)
+    return means
 
 
 def measured(work: Mapping[str, tuple[Any, ...]], result: Path) -> dict[str, dict[str, Any]]:
