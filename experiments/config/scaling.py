@@ -41,11 +41,14 @@ class CoefficientsConfig(Section):
     """`realised`: the MACs after rounding must be near `factor` for each step of φ; `nominal`:
     α·β²·γ² must be, as in the paper; `equal_cost`: γ is chosen so that all candidates cost the
     same."""
-    method: Literal["refine", "race", "grid"] = "refine"
+    method: Literal["refine", "race", "grid", "elastic"] = "refine"
     """`refine`: train every candidate once and the best four again with several seeds; `race`:
-    train all for part of the epochs and the better ones longer; `grid`: train each once."""
+    train all for part of the epochs and the better ones longer; `grid`: train each once;
+    `elastic`: measure all as parts of elastic networks of `evaluator.epochs`, one for each seed,
+    and train the best four as `refine` does."""
     seeds: Annotated[int, Field(ge=2, le=20)] = 3
-    """Number of seeds with which `refine` compares the finalists; the maximum for `race`."""
+    """Number of seeds with which `refine` compares the finalists; the maximum for `race`; and the
+    number of elastic networks."""
     epochs: Epochs = 5
     """Epochs of a candidate's training run."""
     data_fraction: Scale = 1.0

@@ -245,10 +245,11 @@ class Estimator:
         search, fraction = recipe.search, recipe.search.data_fraction
         checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
         if recipe.evaluator.kind == "elastic":
-            largest, seconds = self._elastic(networks, recipe)
-            written = cost(largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + 1)
+            elastic = Elastic(networks.candidates.space)
+            seconds = self._elastic(elastic, recipe.evaluator.epochs, fraction)
+            written = cost(elastic.largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + 1)
             yield stage("elastic network", [(1, Range(seconds, seconds, seconds))], written)
-            proxy = self._parts(networks, recipe)
+            proxy = self._parts(networks.drawn, recipe, recipe.evaluator.refine, fraction)
         else:
             proxy = self._training(networks.drawn, search.epochs, fraction)
         low, high = np.quantile(proxy, (0.25, 0.75))
@@ -275,26 +276,24 @@ class Estimator:
         # A growing member waits for the next smaller one (or for none, if `start` is nearer).
         yield stage("family", members, written, in_turn=recipe.family.grow)
 
-    def _elastic(self, networks: ExpectedNetworks, recipe: Recipe) -> tuple[Architecture, float]:
-        """The elastic network's largest part, and seconds of the training run of four a step."""
-        elastic = Elastic(networks.candidates.space)
-        rng = np.random.default_rng(recipe.seed)
+    def _elastic(self, elastic: Elastic, epochs: int, fraction: float) -> float:
+        """Seconds of an elastic network's training run, in which four parts take every step."""
+        rng = np.random.default_rng(self.recipe.seed)
         drawn = [elastic.draw(rng) for _ in range(_ELASTIC_PARTS)]
-        budget = (recipe.evaluator.epochs, recipe.search.data_fraction)
-        ends = self._training([elastic.largest, elastic.smallest], *budget)
-        random = RANDOM_PARTS * fmean(self._training(drawn, *budget))
-        return elastic.largest, sum(ends) + random
+        ends = self._training([elastic.largest, elastic.smallest], epochs, fraction)
+        return sum(ends) + RANDOM_PARTS * fmean(self._training(drawn, epochs, fraction))
 
-    def _parts(self, networks: ExpectedNetworks, recipe: Recipe) -> list[float]:
-        """Seconds in which parts are refined, and look at batches for statistics and accuracy."""
-        fraction, data = recipe.search.data_fraction, self.data
+    def _parts(
+        self, parts: Sequence[Architecture], recipe: Recipe, epochs: int, fraction: float
+    ) -> list[float]:
+        """Seconds in which parts are refined, and see images for statistics and accuracy."""
         batches = STATISTICS_BATCHES * recipe.train.batch_size
-        looks = min(batches, fraction * len(data.train)) + len(data.held_out)
+        looks = min(batches, fraction * len(self.data.train)) + len(self.data.held_out)
         known = [(speed.macs, speed.validation) for speed in self.speeds]
-        refined = self._training(networks.drawn, recipe.evaluator.refine, fraction)
+        refined = self._training(parts, epochs, fraction)
         return [
             seconds + looks * _interpolated(cost(part).macs, known)
-            for seconds, part in zip(refined, networks.drawn, strict=True)
+            for seconds, part in zip(refined, parts, strict=True)
         ]
 
     def _member_jobs(
@@ -341,12 +340,27 @@ class Estimator:
                 steps = ladder(count, settings.epochs, settings.seeds)
                 rungs = [(rung.entrants * rung.seeds, rung.epochs) for rung in steps]
                 rungs.append(confirmed)
+            case "elastic":
+                yield from self._elastic_jobs(grid, recipe, scale)
+                most = min(FINALISTS, count)
+                rungs = [(most + most * settings.seeds, settings.epochs), confirmed]
             case "refine":
                 again = min(FINALISTS, count) * settings.seeds if count > 1 else 0
                 rungs = [(count + again, settings.epochs), confirmed]
         for count, epochs in rungs:
             each = fmean(self._training(grid, epochs, settings.data_fraction))
             yield count, Range(*(count * each * factor for factor in scale))
+
+    def _elastic_jobs(
+        self, grid: Sequence[Architecture], recipe: Recipe, scale: Sequence[float]
+    ) -> Iterable[tuple[int, Range]]:
+        """The elastic networks of the coefficients, and the measurements of their parts."""
+        settings, seeds = recipe.coefficients, recipe.coefficients.seeds
+        fraction = settings.data_fraction
+        whole = self._elastic(Elastic(tuple(grid)), recipe.evaluator.epochs, fraction)
+        parts = sum(self._parts(grid, recipe, 0, fraction))
+        for count, seconds in ((1, whole), (len(grid), parts)):
+            yield seeds * count, Range(*(seeds * seconds * factor for factor in scale))
 
 
 def _interpolated(macs: int, known: Sequence[tuple[int, float]]) -> float:

@@ -10,23 +10,28 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.config import CoefficientsConfig
 from experiments.progress import log
 from experiments.stages.context import StageContext, StudyName
+from experiments.stages.elastic import trained
 from scaling import full_grid, heat_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
 from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.elastic_order import ElasticOrder
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.heats import Heats
+from scaling.jobs import InOrder
 from scaling.power import PowerAnalysis
 from scaling.race import Race, ladder
-from scaling.refine import Refine
+from scaling.refine import FINALISTS, Refine
 from search.study import find_study, finished
 from space.architecture import Architecture
-from space.evaluation import Budget
+from space.elastic import Elastic
+from space.evaluation import Budget, Job
 from space.validation import InvalidInput
 
 _STUDY = StudyName("coefficients", "coefficients", "Coefficients")
@@ -48,11 +53,15 @@ def _result(context: StageContext, baseline: Architecture) -> dict[str, Any]:
     candidates = candidates_of(settings, baseline)
     if settings.method != "grid":
         budget = context.budget(settings.epochs, settings.data_fraction)
+        parts: dict[str, Any] = {}
+        if settings.method == "elastic":
+            order = _elastic_order(context, candidates)
+            candidates, parts = order.best(FINALISTS), {"elastic": order.to_dict()}
         heats = heats_of(settings, baseline, candidates, budget)
         design = _design(context, len(candidates), heats.most_finalists, heats.seeds)
         context.record(_STUDY, heats, heats.most, context.evaluator())
         chosen = heat_result.result(heats, phi=phi, factor=factor)
-        return chosen.to_dict() | {"design": design.to_dict()}
+        return chosen.to_dict() | {"design": design.to_dict()} | parts
     design = _design(context, len(candidates), len(candidates), 1)
     trained = _trained(context, _STUDY, candidates, phi)
     found = replace(trained, evidence={**trained.evidence, "design": design.to_dict()})
@@ -81,13 +90,39 @@ def _trained(
     return grid.result(phi=phi, factor=settings.factor)
 
 
+def _elastic_order(context: StageContext, candidates: tuple[GridCandidate, ...]) -> ElasticOrder:
+    """All candidates, measured as parts of elastic networks of several seeds."""
+    settings, elastic = (
+        context.recipe.coefficients,
+        Elastic(tuple(c.architecture for c in candidates)),
+    )
+    spent = context.budget(context.recipe.evaluator.epochs, settings.data_fraction)
+    seeds = range(spent.seed, spent.seed + settings.seeds)
+    study = StudyName("elastic coefficients", _STUDY.stage, "Elastic networks around the baseline")
+    starts = trained(context, elastic, study, [replace(spent, seed=seed) for seed in seeds])
+    jobs = [
+        Job(
+            f"{each.label}, seed {seed}",
+            each.architecture,
+            replace(spent, epochs=0, seed=seed, start=start.name),
+        )
+        for seed, start in zip(seeds, starts, strict=True)
+        for each in candidates
+    ]
+    proposer, evaluate = InOrder(jobs), context.evaluator()
+    study = StudyName("coefficients of parts", _STUDY.stage, "Candidates as parts")
+    context.record(study, proposer, jobs, replace(evaluate, starts=(*evaluate.starts, *starts)))
+    accuracies = np.array([proposer.told[job.name].accuracy for job in jobs], float)
+    return ElasticOrder(candidates, accuracies.reshape(len(seeds), -1))
+
+
 def heats_of(
     settings: CoefficientsConfig,
     baseline: Architecture,
     candidates: tuple[GridCandidate, ...],
     budget: Budget,
 ) -> Heats:
-    """The proposer of `method: race` or `refine`, with the published coefficients as guest."""
+    """The proposer of training runs, with the published coefficients as guest."""
     (published,) = grids.candidates(baseline, [PUBLISHED], phi=settings.phi, factor=settings.factor)
     if settings.method == "race":
         rungs = ladder(len(candidates), settings.epochs, settings.seeds)

@@ -132,7 +132,8 @@ def _elastic(context: StageContext, space: Space) -> tuple[Budget, TrainingEvalu
     """The elastic network of the space, trained: what a part may spend, and what measures it."""
     settings, fraction = context.recipe.evaluator, context.recipe.search.data_fraction
     study = StudyName("elastic", "search", "Elastic network")
-    weights = trained(context, Elastic(space), study, context.budget(settings.epochs, fraction))
+    spent = context.budget(settings.epochs, fraction)
+    (weights,) = trained(context, Elastic(space), study, [spent])
     budget = Budget(settings.refine, fraction, seed=context.recipe.seed, start=weights.name)
     evaluate = _evaluator(context)
     return budget, replace(evaluate, starts=(*evaluate.starts, weights))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.formatting import number, percent
+from reports.formatting import minus, number, percent
 from reports.load import Run
 from reports.schema import rows
 from reports.summary.wording import LETTERS, images_of, letters
@@ -36,6 +36,8 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
     race, surface, guest = (found.get(name) for name in ("race", "surface", "guest"))
     if "decision" in found:
         yield f"Decision: {found['decision']}."
+    if elastic := found.get("elastic"):
+        yield _elastic(elastic)
     if race:
         rungs = ", then ".join(_rung(rung) for rung in race["rungs"])
         yield (
@@ -59,6 +61,24 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"Before training: {design['sentence']}."
     if other := found.get("comparison"):
         yield _comparison(other)
+
+
+def _elastic(found: Mapping[str, Any]) -> str:
+    """What elastic networks measured before the finalists were trained."""
+    ranges = ", ".join(
+        f"{sign} {low:.4g} – {high:.4g}"
+        for sign, name, _ in LETTERS
+        for low, high in [found["interval"][name]]
+    )
+    told = (
+        f"{number(len(found['accuracies']), 'candidate').capitalize()} measured as parts of "
+        f"{number(found['seeds'], 'elastic network')}; the best of each lie within {ranges}. The "
+        "best on average were trained by themselves."
+    )
+    if found["tau"] is None:
+        return told
+    agreed = minus(f"{found['tau']:.2f}")
+    return f"{told} The orders of two seeds agree by a mean Kendall τ of {agreed}."
 
 
 def _finalists(found: Mapping[str, Any]) -> Iterator[str]:

@@ -106,3 +106,35 @@ def test_a_search_killed_in_the_elastic_training_ends_as_one_that_was_not(recipe
 def test_finalists_of_an_elastic_search_start_from_nothing():
     with pytest.raises(InvalidInput, match=r"search.continue_finalists: must be false"):
         config.load("demo", ("evaluator=elastic", "search.continue_finalists=true"))
+
+
+def test_coefficients_are_chosen_among_the_best_parts(recipe, tmp_path):
+    changes = (
+        "evaluator.kind=train",
+        "evaluator.epochs=1",
+        "search.trials=1",
+        "search.finalists=1",
+        "coefficients.method=elastic",
+        "coefficients.step=0.25",
+        "coefficients.tolerance=0.4",
+        "coefficients.seeds=2",
+        "coefficients.epochs=1",
+    )
+    run = open_run("demo", tmp_path / "run", (*recipe, *changes))
+    found = stages.run(run, ["search", "coefficients"])["coefficients"]
+    elastic = found["elastic"]
+    assert len(trials(run, "elastic coefficients")) == elastic["seeds"] == 2
+    measured = trials(run, "coefficients of parts")
+    assert len(measured) == 2 * len(elastic["accuracies"])
+    assert len(found["candidates"]) == 4 < len(elastic["accuracies"])
+    means = {name: sum(values) / 2 for name, values in elastic["accuracies"].items()}
+    taken = {each["name"] for each in found["trainings"] if each["heat"] == "first"}
+    others = means.keys() - taken
+    assert min(means[name] for name in taken) >= max(means[name] for name in others)
+    starts = {job_of(trial).budget.start for trial in measured}
+    assert len(starts) == 2
+    assert all(job_of(trial).budget.start is None for trial in trials(run, "coefficients"))
+    stages.run(open_run(str(run.folder)), ["coefficients"])
+    assert len(trials(run, "coefficients of parts")) == len(measured)
+    page = Path(stages.run(run, ["report"])["report"]).read_text("utf-8")
+    assert "measured as parts of two elastic networks" in page
