@@ -48,14 +48,14 @@ class Elastic:
             for stage in stages:
                 if stage.skip is Skip.PROJECTION:
                     raise InvalidInput(
-                        f"evaluator.kind: elastic cannot share weights where stage {number} has "
-                        "skip: projection; kernels, widths, layers, expansions, operators, "
+                        f"an elastic network cannot share weights where stage {number} has skip: "
+                        "projection; kernels, widths, layers, expansions, operators, "
                         "squeeze-and-excite and the other shortcuts may vary"
                     )
                 if stage.operator.form.unexpanded and stage.expansion != 1 and stage.expansion < 2:
                     raise InvalidInput(
-                        f"evaluator.kind: elastic needs expansions of 1 or of at least 2, but "
-                        f"stage {number} has {stage.expansion:g}"
+                        f"an elastic network needs expansions of 1 or of at least 2, but stage "
+                        f"{number} has {stage.expansion:g}"
                     )
 
     def draw(self, rng: np.random.Generator) -> Architecture:
