@@ -128,7 +128,7 @@ def test_coefficients_are_chosen_among_the_best_parts(recipe, tmp_path):
     assert len(measured) == 2 * len(elastic["accuracies"])
     assert len(found["candidates"]) == 4 < len(elastic["accuracies"])
     means = {name: sum(values) / 2 for name, values in elastic["accuracies"].items()}
-    taken = {each["name"] for each in found["trainings"] if each["heat"] == "first"}
+    taken = {each["name"] for each in found["training_runs"] if each["heat"] == "first"}
     others = means.keys() - taken
     assert min(means[name] for name in taken) >= max(means[name] for name in others)
     starts = {job_of(trial).budget.start for trial in measured}
