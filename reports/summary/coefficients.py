@@ -71,8 +71,8 @@ def _elastic(found: Mapping[str, Any]) -> str:
         for low, high in [found["interval"][name]]
     )
     told = (
-        f"{number(len(found['accuracies']), 'candidate').capitalize()} measured as parts of "
-        f"{number(found['seeds'], 'elastic network')}; the best of each lie within {ranges}. The "
+        f"{number(len(found['accuracies']), 'candidate').capitalize()} were measured as parts of "
+        f"{number(found['seeds'], 'elastic network')}, whose best ones lie within {ranges}. The "
         "best on average were trained by themselves."
     )
     if found["tau"] is None:

@@ -9,7 +9,7 @@ from scaling.elastic_order import ElasticOrder
 from scaling.grid import realised
 from space import choices
 
-CANDIDATES = realised(choices.load("mnasnet_small").base, 0.2, 0.3, 2.0)[:4]
+CANDIDATES = realised(choices.load("mnasnet_small").base, 0.1, 0.3, 2.0)[:4]
 
 
 def order(*rows):
