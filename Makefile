@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes with a thread each: with two each, on two cores, most of the time goes into waiting.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo check test fuzz test-install lint bench bench-training bench-latency docs
+.PHONY: demo check test fuzz test-install test-formats lint bench bench-training bench-latency docs
 
 demo: .venv/installed
 	$(BIN)/phiscale run demo
@@ -34,6 +34,10 @@ fuzz: .venv/installed-dev
 
 test-install: .venv/bin/python
 	$(BIN)/python .ci/test-install
+
+# The runtimes for devices; downloads gigabytes, so CI does not call it.
+test-formats: .venv/bin/python
+	$(BIN)/python .ci/test-install --formats
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from scaling.formats import (
     CARD,
     WEIGHTS,
     Format,
+    NotRun,
     Portable,
     Predict,
     Preprocessing,
     card,
     full_name,
     onnx,
+    predictor,
     program,
     standalone,
     timm,
@@ -38,7 +41,15 @@ from scaling.saved_family import (
     SavedMember,
     load_record,
 )
-from scaling.verification import FILES, TOLERANCES, not_installed, open_format
+from scaling.verification import (
+    FILES,
+    INT8,
+    RUNTIMES,
+    TOLERANCES,
+    not_installed,
+    open_format,
+    open_int8,
+)
 from space.files import write_file
 from space.validation import InvalidInput
 
@@ -49,7 +60,8 @@ if TYPE_CHECKING:
 
     from space.network import Network
 
-EVERY = frozenset(Format)
+#: What a run writes.
+EVERY = frozenset(Format) - RUNTIMES.keys()
 
 
 class ExportMismatch(RuntimeError):
@@ -111,17 +123,22 @@ def export_member(
         files=files,
         target=member.target,
         miss=member.miss,
-        int8=before.int8 if before and same and onnx.INT8 in files else None,
+        int8=_still(before.int8, files) if before and same else None,
         card=before.card if before else None,
     )
     _prove(SavedMember(folder / member.name, record, portable), network, inputs, formats)
     return record
 
 
+def _still(int8: dict[str, Quantised] | None, files: dict[str, str]) -> dict[str, Quantised]:
+    """What was measured with 8 bits, of the formats that are still there."""
+    return {name: each for name, each in (int8 or {}).items() if INT8[Format(name)][0] in files}
+
+
 def export_again(member: SavedMember, formats: Collection[Format], inputs: Tensor) -> MemberRecord:
     """Adds `formats` to a saved member, checked as by `export_member`; other files stay."""
     network = member.load()
-    there = {each for each, name in FILES.items() if name in member.record.files}
+    there = {each for each, names in FILES.items() if names[0] in member.record.files}
     files = _write(member.folder, member.portable, network, {*formats, *there}, member.record)
     record = replace(member.record, files=files)
     _prove(replace(member, record=record), network, inputs, formats)
@@ -130,27 +147,38 @@ def export_again(member: SavedMember, formats: Collection[Format], inputs: Tenso
 
 def quantise(
     member: SavedMember,
+    formats: Collection[Format],
     calibration: NDArray[np.float32],
     images: NDArray[np.float32],
     labels: NDArray[np.int64],
 ) -> MemberRecord:
-    """Writes model.int8.onnx beside the member's model.onnx, and measures both accuracies.
+    """Writes the member with 8 bits in those of `formats` that have them, and measures accuracies.
 
     The ranges come from the inputs `calibration`, the accuracies from `images` (N × channels × H ×
-    W, preprocessed) and their `labels` (N).
+    W, preprocessed) and their `labels` (N). ONNX is made from the member's model.onnx.
     """
-    data = onnx.quantised(member.read(onnx.FILE), calibration)
-    write_file(member.folder / onnx.INT8, data)
-    files = member.record.files | {onnx.INT8: _sha256(data)}
 
     def accuracy(predict: Predict) -> float:
         starts = range(0, len(images), 64)
         right = [predict(images[i : i + 64]).argmax(1) == labels[i : i + 64] for i in starts]
         return sum(int(batch.sum()) for batch in right) / len(images)
 
-    small, full = onnx.open_(data, onnx.INT8), open_format(member, Format.ONNX)
-    found = Quantised(accuracy(small), accuracy(full), len(images))
-    return replace(member.record, files=files, int8=found)
+    network, record = member.load(), member.record
+    full = accuracy(predictor(network))
+    for format_ in sorted(INT8.keys() & set(formats)):
+        if format_ is Format.ONNX:
+            contents: tuple[bytes, ...] = (onnx.quantised(member.read(onnx.FILE), calibration),)
+        else:
+            contents = RUNTIMES[format_].content(member.portable, network, calibration)
+        files = dict(zip(INT8[format_], contents, strict=True))
+        for name, content in files.items():
+            write_file(member.folder / name, content)
+        hashes = {name: _sha256(content) for name, content in files.items()}
+        record = replace(record, files=record.files | hashes)
+        small = open_int8(replace(member, record=record), format_, trust=True)
+        found = Quantised(accuracy(small), full, len(images))
+        record = replace(record, int8={**(record.int8 or {}), format_.value: found})
+    return record
 
 
 def write_family(
@@ -191,12 +219,11 @@ def edited(path: Path, record: MemberRecord) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() != record.card
 
 
-def left_out(portable: Portable) -> dict[Format, str]:
-    """The formats that cannot be written here, each with the reason."""
-    reasons = {
-        Format.ONNX: not_installed(Format.ONNX),
-        Format.TIMM: timm.reason_against(portable.architecture),
-    }
+def left_out(portable: Portable, formats: Collection[Format]) -> dict[Format, str]:
+    """Those of `formats` that cannot be written here, each with the reason."""
+    reasons = {each: not_installed(each) for each in (Format.ONNX, *RUNTIMES) if each in formats}
+    if Format.TIMM in formats:
+        reasons[Format.TIMM] = timm.reason_against(portable.architecture)
     return {format_: reason for format_, reason in reasons.items() if reason}
 
 
@@ -225,21 +252,23 @@ def _write(
         # One entry of metadata: the order of two, and with it the hash, would be random.
         WEIGHTS: save(weights, metadata={"format": "pt"}),
         timm.CONFIG: _json(timm.config(portable)),
+        standalone.PREPROCESS: standalone.preprocess(portable).encode(),
     }
-    wanted = set(formats) - left_out(portable).keys()
+    wanted = set(formats) - left_out(portable, formats).keys()
     if Format.TORCH in wanted:
         contents[standalone.FILE] = standalone.source(portable).encode()
     if Format.TIMM in wanted:
         contents[timm.FILE] = timm.source(portable).encode()
-    kept = _kept(folder, contents, before)
+    contents |= _kept(folder, contents, before)
     traced = cache(lambda: program.trace(portable, network))
-    if Format.PROGRAM in wanted:
-        found = kept.get(program.FILE)
-        contents[program.FILE] = found or program.content(portable, traced())
-    if Format.ONNX in wanted:
-        contents[onnx.FILE] = kept.get(onnx.FILE) or onnx.content(portable, traced())
-        contents |= {name: data for name, data in kept.items() if name == onnx.INT8}
-    for name in (*FILES.values(), onnx.INT8):
+    if Format.PROGRAM in wanted and program.FILE not in contents:
+        contents[program.FILE] = program.content(portable, traced())
+    if Format.ONNX in wanted and onnx.FILE not in contents:
+        contents[onnx.FILE] = onnx.content(portable, traced())
+    for format_, runtime in RUNTIMES.items():
+        if format_ in wanted and not contents.keys() >= set(runtime.FILES):
+            contents |= zip(runtime.FILES, runtime.content(portable, network), strict=True)
+    for name in chain(*FILES.values(), *INT8.values()):
         if name not in contents:
             (folder / name).unlink(missing_ok=True)
     for name, content in contents.items():
@@ -258,7 +287,8 @@ def _kept(
     ):
         return {}
     found = {}
-    for name in (program.FILE, onnx.FILE, onnx.INT8):
+    names = (FILES[each] for each in (Format.PROGRAM, Format.ONNX, *RUNTIMES))
+    for name in chain(*names, *INT8.values()):
         path = folder / name
         if name in before.files and path.is_file():
             data = path.read_bytes()
@@ -287,12 +317,14 @@ def _prove(
     with torch.no_grad():
         expected = trained(images).numpy()
     largest = max(float(np.abs(expected).max()), 1.0)
-    written = {each for each in formats if FILES.get(each) in saved.record.files}
+    written = {each for each in FILES.keys() & set(formats) if FILES[each][0] in saved.record.files}
     for format_ in (Format.SAFETENSORS, *sorted(written - {Format.SAFETENSORS})):
         if not_installed(format_):  # timm_model.py is written without timm
             continue
-        # This process has just written these files, so their code may run.
-        found = open_format(saved, format_, trust=True)(images.numpy())
+        try:  # this process has just written these files, so their code may run
+            found = open_format(saved, format_, trust=True)(images.numpy())
+        except NotRun:
+            continue
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCES[format_] * largest:
             raise ExportMismatch(

@@ -86,7 +86,8 @@ class MemberRecord:
     """One member in family.json; `files` has the SHA-256 of each file in its folder.
 
     `accuracy` is a fraction of `images` test images, and `class_accuracies` has one for each class
-    (None for a class without images); None and empty if nothing was measured. `card` is the SHA-256
+    (None for a class without images); None and empty if nothing was measured. `int8` has what was
+    measured with 8 bits, by format. `card` is the SHA-256
     of the README as it was written, which people may edit.
     """
 
@@ -104,7 +105,7 @@ class MemberRecord:
     target: Integer | Number | None = None
     miss: Number | None = None
     class_accuracies: tuple[Fraction | None, ...] = ()
-    int8: Quantised | None = None
+    int8: dict[FileName, Quantised] | None = None
     card: str | None = None
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 model.py, timm_model.py and torch.export programs are code. They run only if they are exactly what
 phiscale writes for the member's architecture and weights, or if the caller trusts them. The hash in
-family.json proves only that the folder is complete, not who wrote it.
+family.json proves only that the folder is complete, not who wrote it. The runtimes for devices take
+their files for code, too: phiscale runs those only if the caller trusts them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scaling.formats import Format, Predict, onnx, predictor, program, run_code, standalone, timm
-from scaling.saved_family import SavedFamily, SavedMember
+from scaling.formats import (
+    Format,
+    NotRun,
+    Predict,
+    Runtime,
+    coreml,
+    executorch,
+    litert,
+    onnx,
+    openvino,
+    predictor,
+    program,
+    require,
+    run_code,
+    standalone,
+    timm,
+)
+from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -27,6 +44,9 @@ TOLERANCES = {
     Format.PROGRAM: 1e-4,
     Format.TIMM: 1e-5,
     Format.ONNX: 1e-4,
+    Format.LITERT: 1e-4,
+    Format.OPENVINO: 1e-4,
+    Format.EXECUTORCH: 1e-4,
 }
 
 #: The largest difference of outputs with 8 bits from those with 32, as a fraction of the outputs'
@@ -34,18 +54,29 @@ TOLERANCES = {
 #: the demo's members by 0.03, measured).
 EIGHT_BITS = 0.7
 
-#: The formats that can be run, and the file of each.
+#: The formats of runtimes for devices, which are written only where a command names them.
+RUNTIMES: dict[Format, Runtime] = {
+    Format.LITERT: litert,
+    Format.OPENVINO: openvino,
+    Format.EXECUTORCH: executorch,
+    Format.COREML: coreml,
+}
+
+#: The formats that can be run, and the files of each; those with 8 bits.
 FILES = {
-    Format.SAFETENSORS: "model.safetensors",
-    Format.TORCH: standalone.FILE,
-    Format.ONNX: onnx.FILE,
-    Format.PROGRAM: program.FILE,
-    Format.TIMM: timm.FILE,
+    Format.SAFETENSORS: ("model.safetensors",),
+    Format.TORCH: (standalone.FILE,),
+    Format.TIMM: (timm.FILE,),
+    Format.PROGRAM: (program.FILE,),
+    Format.ONNX: (onnx.FILE,),
+} | {format_: runtime.FILES for format_, runtime in RUNTIMES.items()}
+INT8 = {Format.ONNX: (onnx.INT8,)} | {
+    format_: runtime.INT8 for format_, runtime in RUNTIMES.items() if runtime.INT8
 }
 
 
-class Untrusted(InvalidInput):
-    """A file that was not run, because phiscale would have written something else."""
+class Untrusted(NotRun):
+    """A file that was not run, because its author is not known to be phiscale."""
 
 
 class Different(Exception):
@@ -69,12 +100,32 @@ def open_format(member: SavedMember, format_: Format, *, trust: bool = False) ->
             if reason := timm.reason_against(member.architecture):
                 raise InvalidInput(reason)
             code = _code(member, timm.FILE, timm.source(member.portable), trust)
-            member.read(FILES[Format.SAFETENSORS])  # timm reads it unchecked
+            member.read(WEIGHTS)  # timm reads it unchecked
             return timm.open_(code, member.folder / timm.FILE, member.portable)
         case Format.PROGRAM:
             return _program(member, trust)
         case Format.CARD:
             raise InvalidInput("format `card`: a text for people, which cannot be run")
+        case _:
+            return _opened(member, format_, RUNTIMES[format_].FILES, trust)
+
+
+def open_int8(member: SavedMember, format_: Format, *, trust: bool = False) -> Predict:
+    """As `open_format`, with 8 bits; `format_` is one of `INT8`."""
+    if format_ is Format.ONNX:
+        return onnx.open_(member.read(onnx.INT8), str(member.folder / onnx.INT8))
+    return _opened(member, format_, INT8[format_], trust)
+
+
+def _opened(member: SavedMember, format_: Format, names: tuple[str, ...], trust: bool) -> Predict:
+    files = tuple(member.read(name) for name in names)
+    require(RUNTIMES[format_])
+    if not trust:
+        raise Untrusted(
+            f"{member.folder / names[0]}: its runtime is not made for files of strangers, so it "
+            "was not run; use --trust to run it"
+        )
+    return RUNTIMES[format_].open_(files)
 
 
 def _code(member: SavedMember, name: str, expected: str, trust: bool) -> bytes:
@@ -92,7 +143,7 @@ def _standalone(member: SavedMember, trust: bool) -> Predict:
     code = _code(member, standalone.FILE, standalone.source(member.portable), trust)
     name = f"phiscale_{member.portable.identifier}_model"
     module = run_code(code, member.folder / standalone.FILE, name)
-    member.read(FILES[Format.SAFETENSORS])  # model.py reads it unchecked
+    member.read(WEIGHTS)  # model.py reads it unchecked
     return predictor(module.load())
 
 
@@ -131,59 +182,74 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
     Loading the family has compared hashes and costs; this also counts the MACs and parameters of
     the network itself.
     """
-    import numpy as np
-
     for member in family:
         count = len(member.record.files)
         yield Check(member.name, "files", f"{count} as hashed in family.json")
         images = inputs(member)
         yield _count(member, images)
         expected = open_format(member, Format.SAFETENSORS)(images)
-        largest = max(float(np.abs(expected).max()), 1.0)
-        if onnx.INT8 in member.record.files:
-            yield _eight_bits(member, images, expected)
-        for format_ in (Format.TORCH, Format.TIMM, Format.PROGRAM, Format.ONNX):
-            if FILES[format_] not in member.record.files:
-                continue
-            missing, found = not_installed(format_), None
-            try:
-                found = None if missing else open_format(member, format_, trust=trust)(images)
-            except Untrusted as error:
-                missing = str(error)
-            if found is None:
-                yield Check(member.name, format_, str(missing), checked=False)
-                continue
-            difference = float(np.abs(found - expected).max()) / largest
-            path = member.folder / FILES[format_]
-            if not difference <= TOLERANCES[format_]:
-                raise Different(
-                    f"{path}: outputs must match model.safetensors, but on {len(images)} images "
-                    f"they differ by up to {difference:.2g} of the largest output"
-                )
-            note = f"{len(images)} images, outputs within {difference:.1g}"
-            yield Check(member.name, format_, note)
+        for format_, (name, *_) in FILES.items():
+            if name in member.record.files and name != WEIGHTS:
+                yield _compare(member, format_, images, expected, trust)
+        for format_, (name, *_) in INT8.items():
+            if name in member.record.files:
+                yield _eight_bits(member, format_, images, expected, trust)
+
+
+def _compare(
+    member: SavedMember,
+    format_: Format,
+    images: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    trust: bool,
+) -> Check:
+    """Compares the outputs of a format, where it can be run."""
+    import numpy as np
+
+    if reason := not_installed(format_):
+        return Check(member.name, format_, reason, checked=False)
+    try:
+        found = open_format(member, format_, trust=trust)(images)
+    except NotRun as error:
+        return Check(member.name, format_, str(error), checked=False)
+    largest = max(float(np.abs(expected).max()), 1.0)
+    difference = float(np.abs(found - expected).max()) / largest
+    if not difference <= TOLERANCES[format_]:
+        raise Different(
+            f"{member.folder / FILES[format_][0]}: outputs must match model.safetensors, but on "
+            f"{len(images)} images they differ by up to {difference:.2g} of the largest output"
+        )
+    note = f"{len(images)} images, outputs within {difference:.1g}"
+    return Check(member.name, format_, note)
 
 
 def _eight_bits(
-    member: SavedMember, images: NDArray[np.float32], expected: NDArray[np.float32]
+    member: SavedMember,
+    format_: Format,
+    images: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    trust: bool,
 ) -> Check:
     """Compares the outputs with 8 bits to those with 32, within a wide tolerance."""
     import numpy as np
 
-    path = member.folder / onnx.INT8
-    if reason := not_installed(Format.ONNX):
-        return Check(member.name, "int8", reason, checked=False)
-    found = onnx.open_(member.read(onnx.INT8), str(path))(images)
+    what = f"{format_} int8"
+    if reason := not_installed(format_):
+        return Check(member.name, what, reason, checked=False)
+    try:
+        found = open_int8(member, format_, trust=trust)(images)
+    except NotRun as error:
+        return Check(member.name, what, str(error), checked=False)
     difference = float(np.sqrt(np.mean((found - expected) ** 2) / max(np.var(expected), 1e-12)))
     agree = int((found.argmax(1) == expected.argmax(1)).sum())
     if not difference <= EIGHT_BITS:
         raise Different(
-            f"{path}: outputs must be close to model.safetensors, but on {len(images)} images they "
-            f"differ by {difference:.2g} of the outputs' standard deviation (at most "
-            f"{EIGHT_BITS:g})"
+            f"{member.folder / INT8[format_][0]}: outputs must be close to model.safetensors, but "
+            f"on {len(images)} images they differ by {difference:.2g} of the outputs' standard "
+            f"deviation (at most {EIGHT_BITS:g})"
         )
     note = f"{agree} of {len(images)} images in the same class, outputs within {difference:.1g}"
-    return Check(member.name, "int8", note)
+    return Check(member.name, what, note)
 
 
 def not_installed(format_: Format) -> str | None:
@@ -193,6 +259,8 @@ def not_installed(format_: Format) -> str | None:
             onnx.require()
         elif format_ is Format.TIMM:
             timm.require()
+        elif format_ in RUNTIMES:
+            require(RUNTIMES[format_])
     except InvalidInput as error:
         return str(error)
     return None

@@ -35,7 +35,12 @@ def export(
     ],
     to: Annotated[str, typer.Option(help="Formats, with commas between them.")] = _EVERY,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also quantise to 8 bits, and measure the accuracy.")
+        bool,
+        typer.Option(
+            "--int8",
+            help="Also quantise to 8 bits, and measure the accuracy: onnx, litert, openvino, "
+            "executorch.",
+        ),
     ] = False,
     weights: Annotated[
         Path | None,
@@ -49,7 +54,10 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write networks in formats that need no phiscale: PyTorch, ONNX, timm, a model card."""
+    """Write networks in formats that need no phiscale: PyTorch, ONNX, timm, a model card.
+
+    litert, openvino, executorch and coreml are written only if named, each with its extra.
+    """
     from experiments.families import export as exporting
 
     formats = _formats(to, int8)
@@ -76,31 +84,43 @@ def export(
         target = folder or Path("exported") / name
         family = exporting.export_architecture(name, architecture, weights, target, formats)
     files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
-    quantised = {each.name: each.int8 for each in family.members if int8 and each.int8}
+    quantised = {
+        each.name: {
+            name: asdict(lost) for name, lost in (each.int8 or {}).items() if name in formats
+        }
+        for each in family.members
+    }
     if as_json:
-        more = {"int8": {name: asdict(lost) for name, lost in quantised.items()}} if int8 else {}
-        print_json({"folder": str(target), "members": files, **more})
+        print_json(
+            {"folder": str(target), "members": files} | ({"int8": quantised} if int8 else {})
+        )
         return
     for name, names in files.items():
         say(f"{target / name}: {', '.join(names)}")
-    for name, lost in quantised.items():
-        say(
-            f"{name}: {lost.accuracy:.2%} of {lost.images:,} test images with 8 bits, "
-            f"{lost.full_accuracy:.2%} with 32"
-        )
+        for format_, lost in quantised.get(name, {}).items():
+            say(
+                f"{name} {format_}: {lost['accuracy']:.2%} of {lost['images']:,} test images with "
+                f"8 bits, {lost['full_accuracy']:.2%} with 32"
+            )
 
 
 def _formats(given: str, int8: bool) -> set[Format]:
-    """The formats of `--to`; `--int8` is made from ONNX."""
-    from scaling.formats import Format, onnx
+    """The formats of `--to`, whose packages are there where they were named."""
+    from scaling.formats import Format, onnx, require
+    from scaling.verification import INT8, RUNTIMES
 
     known = {each.value: each for each in Format}
     names = list(filter(None, (word.strip() for word in given.split(","))))
     if unknown := [name for name in names if name not in known]:
         raise one_of("--to", unknown[0], known)
-    if int8 or (given != _EVERY and Format.ONNX in names):
+    formats = {known[name] for name in names}
+    if int8 and not INT8.keys() & formats:
+        raise InvalidInput(f"--int8: --to must name one of {', '.join(INT8)}, but got {given}")
+    if Format.ONNX in formats and (int8 or given != _EVERY):
         onnx.require()
-    return {known[name] for name in names} | ({Format.ONNX} if int8 else set())
+    for format_ in RUNTIMES.keys() & formats:
+        require(RUNTIMES[format_])
+    return formats
 
 
 def predict(
@@ -111,7 +131,7 @@ def predict(
         list[Path], typer.Argument(metavar="IMAGE…", help="Image files, or folders of them.")
     ],
     format_: Annotated[
-        str, typer.Option("--format", help="What to run: safetensors, torch, onnx, program, timm.")
+        str, typer.Option("--format", help="What to run: safetensors, torch, onnx, litert …")
     ] = "safetensors",
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 3,
     trust: Trust = False,

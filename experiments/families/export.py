@@ -74,24 +74,23 @@ def export_family(
         if only in (None, member.name):
             inputs = some_inputs(member, data.test if data else None)
             record = export.export_again(member, formats, torch.from_numpy(inputs))
-            for format_, reason in export.left_out(member.portable).items():
-                if format_ in formats:
-                    log.remark(f"{member.name}: not written for {format_}: {reason}")
+            for format_, reason in export.left_out(member.portable, formats).items():
+                log.remark(f"{member.name}: not written for {format_}: {reason}")
             if int8:
                 assert data
-                record = _quantised(replace(member, record=record), data)
+                record = _quantised(replace(member, record=record), formats, data)
         records.append(record)
     written = export.write_cards(folder, replace(family.record, members=tuple(records)))
     return replace(written, members=tuple(m for m in written.members if only in (None, m.name)))
 
 
-def _quantised(member: SavedMember, data: Data) -> MemberRecord:
+def _quantised(member: SavedMember, formats: Collection[Format], data: Data) -> MemberRecord:
     """Ranges are taken from training images of all classes, accuracies from all test images."""
     step = max(1, len(data.train) // CALIBRATING)
     chosen = data.train.subset(np.arange(0, len(data.train), step)[:CALIBRATING])
     calibration = some_inputs(member, chosen, CALIBRATING)
     images = some_inputs(member, data.test, len(data.test))
-    return export.quantise(member, calibration, images, data.test.labels)
+    return export.quantise(member, formats, calibration, images, data.test.labels)
 
 
 def export_architecture(
@@ -119,9 +118,8 @@ def export_architecture(
     portable = Portable(name, architecture, classes, about.preprocessing)
     shape = (COMPARED, architecture.in_channels, architecture.resolution, architecture.resolution)
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    for format_, reason in export.left_out(portable).items():
-        if format_ in formats:
-            log.remark(f"{name}: not written for {format_}: {reason}")
+    for format_, reason in export.left_out(portable, formats).items():
+        log.remark(f"{name}: not written for {format_}: {reason}")
     nothing = export.Trained(None, 0, 0.0)
     record = export.export_member(folder, member, network, nothing, about, inputs, formats=formats)
     return export.write_family(folder, [record], None, about)

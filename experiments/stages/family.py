@@ -231,7 +231,7 @@ def _left_out(family: PlannedFamily, about: export.About) -> Iterator[str]:
     found: dict[tuple[Format, str], list[str]] = {}
     for member in family.members:
         portable = Portable(about.name, member.architecture, about.classes, about.preprocessing)
-        for format_, reason in export.left_out(portable).items():
+        for format_, reason in export.left_out(portable, export.EVERY).items():
             found.setdefault((format_, reason), []).append(member.name)
     for (missing, reason), names in found.items():
         yield f"{', '.join(names)}: not exported to {missing}: {reason}"

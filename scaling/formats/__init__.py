@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import warnings
@@ -13,15 +14,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from space.architecture import Architecture
 from space.cost import cost
+from space.optional import needed
+from space.validation import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from space.network import Network
 
 #: Runs a network: N × channels × resolution × resolution, preprocessed, to N × classes logits.
 Predict = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
@@ -29,6 +34,9 @@ Predict = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+
+#: The file in the archive of some formats that has `Portable.about`.
+ABOUT = "phiscale.json"
 
 
 #: Beyond any mean or standard deviation of pixels from 0 to 1 (assumed).
@@ -43,7 +51,48 @@ class Format(StrEnum):
     ONNX = "onnx"
     PROGRAM = "program"
     TIMM = "timm"
+    LITERT = "litert"
+    OPENVINO = "openvino"
+    EXECUTORCH = "executorch"
+    COREML = "coreml"
     CARD = "card"
+
+
+class NotRun(InvalidInput):
+    """A format that was not run, and why."""
+
+
+class Runtime(Protocol):
+    """A module of this folder that writes the files of one runtime for devices.
+
+    `EXTRA` installs its `PACKAGES`; `INT8` is empty where it does not quantise.
+    """
+
+    EXTRA: str
+    PACKAGES: tuple[str, ...]
+    FILES: tuple[str, ...]
+    INT8: tuple[str, ...]
+
+    def content(
+        self,
+        portable: Portable,
+        network: Network,
+        calibration: NDArray[np.float32] | None = None,
+    ) -> tuple[bytes, ...]:
+        """The content of `FILES`, or of `INT8` with ranges from the inputs `calibration`.
+
+        `network` is in evaluation mode; `calibration` is N × channels × resolution × resolution.
+        """
+
+    def open_(self, files: tuple[bytes, ...]) -> Predict:
+        """Runs the network in `files`, which must be trusted; may raise `NotRun`."""
+
+
+def require(runtime: Runtime) -> None:
+    """Raises `InvalidInput`, which names the extra, if a package of `runtime` is missing."""
+    with silent():
+        for package in runtime.PACKAGES:
+            needed(package, runtime.EXTRA, f"format {runtime.EXTRA}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +164,32 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Hides all that is written to the terminal, by native code too."""
+    with quiet(), Path(os.devnull).open("w") as nothing:
+        kept = os.dup(1), os.dup(2)
+        try:
+            for stream in (1, 2):
+                os.dup2(nothing.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in enumerate(kept, start=1):
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def one_by_one(predict: Predict) -> Predict:
+    """Runs a network for a single image on any number of them."""
+
+    def all_(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.concatenate([predict(images[i : i + 1]) for i in range(len(images))])
+
+    return all_
 
 
 def predictor(network: Callable[[Tensor], Tensor]) -> Predict:

@@ -11,7 +11,7 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from scaling.formats import Portable, Predict, predictor, quiet
+from scaling.formats import ABOUT, Portable, Predict, predictor, quiet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from space.network import Network
 
 FILE = "model.pt2"
-
-#: The file inside the archive with classes, preprocessing and cost.
-_ABOUT = "phiscale.json"
 
 
 def trace(portable: Portable, network: Network) -> ExportedProgram:
@@ -65,7 +62,7 @@ def content(portable: Portable, program: ExportedProgram) -> bytes:
     file = io.BytesIO()
     about = json.dumps(portable.about(), ensure_ascii=False)
     with quiet():
-        torch.export.save(program, file, extra_files={_ABOUT: about})
+        torch.export.save(program, file, extra_files={ABOUT: about})
     return file.getvalue()
 
 

@@ -1,7 +1,8 @@
-"""Standalone PyTorch: the source of a `model.py` that builds one network and needs torch alone.
+"""Standalone Python: `model.py`, which builds one network, and `preprocess.py`, which reads images.
 
-Its classes are the real blocks, cut to what the network uses (`scaling.formats.cut`), so it loads
-the same weights. The table `STAGES` has what the blocks differ in.
+`model.py` needs torch alone. Its classes are the real blocks, cut to what the network uses
+(`scaling.formats.cut`), so it loads the same weights. The table `STAGES` has what the blocks differ
+in. `preprocess.py` has the same code for images, for runtimes without torch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scaling.formats import Portable, render
 from space.cost import cost
 
 FILE = "model.py"
+PREPROCESS = "preprocess.py"
 
 _WIDTH = 100
 
@@ -40,6 +42,18 @@ def source(portable: Portable) -> str:
         stages=[_runs(stage) for stage in stages],
         filled=_filled,
         code=code,
+    )
+
+
+def preprocess(portable: Portable) -> str:
+    """The text of `preprocess.py`: `CLASSES`, and `preprocess(path)`, which gives an input."""
+    return render(
+        "preprocess.py.jinja",
+        name=portable.name,
+        network=portable.architecture,
+        given=portable.preprocessing,
+        classes=_classes(portable.classes),
+        filled=_filled,
     )
 
 

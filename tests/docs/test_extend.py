@@ -49,9 +49,9 @@ def test_the_exporter_of_the_page_gives_the_networks_outputs():
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         expected = trained(images).numpy()
-    assert np.array_equal(
-        exporter.open_(exporter.content(trained), portable)(images.numpy()), expected
-    )
+    files = exporter.content(portable, trained)
+    assert len(files) == len(exporter.FILES)
+    assert np.array_equal(exporter.open_(files)(images.numpy()), expected)
 
 
 def test_the_diffs_of_the_page_fit_the_code():

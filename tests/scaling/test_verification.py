@@ -14,9 +14,17 @@ import torch
 
 from scaling import intervals
 from scaling.coefficients import PUBLISHED
-from scaling.export import About, Trained, export_again, export_member, quantise, write_family
+from scaling.export import (
+    EVERY,
+    About,
+    Trained,
+    export_again,
+    export_member,
+    quantise,
+    write_family,
+)
 from scaling.family import family_at
-from scaling.formats import Format
+from scaling.formats import Format, predictor
 from scaling.saved_family import (
     DataRecord,
     Origin,
@@ -26,8 +34,17 @@ from scaling.saved_family import (
     load_family,
     load_member,
 )
-from scaling.verification import Different, Untrusted, open_format, verify
+from scaling.verification import (
+    FILES,
+    INT8,
+    RUNTIMES,
+    Different,
+    Untrusted,
+    open_format,
+    verify,
+)
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
+from space.network import build
 from space.validation import InvalidInput
 
 BASELINE = Architecture(
@@ -178,7 +195,7 @@ def test_exporting_again_makes_only_what_is_missing(
     member = load_member(family / "b0")
     before = {path.name: path.read_bytes() for path in member.folder.iterdir()}
     monkeypatch.setattr(program, "trace", lambda *_: pytest.fail("it was exported again"))
-    record = export_again(member, set(Format) - {Format.PROGRAM}, noise(12))
+    record = export_again(member, EVERY - {Format.PROGRAM}, noise(12))
     assert record.files == member.record.files
     assert {path.name: path.read_bytes() for path in member.folder.iterdir()} == before
 
@@ -188,15 +205,16 @@ def test_what_eight_bits_lose_is_measured_and_said(family: Path) -> None:
     member = saved["b0"]
     images = noise(12, 60).numpy()
     labels = open_format(member, Format.ONNX)(images).argmax(1)
-    record = quantise(member, images[:32], images, labels)
+    record = quantise(member, {Format.ONNX, Format.TORCH}, images[:32], images, labels)
     assert record.int8
-    assert record.int8.full_accuracy == 1
-    assert 0.5 < record.int8.accuracy <= 1
-    assert record.int8.images == 60
+    assert record.int8.keys() == {"onnx"}
+    assert record.int8["onnx"].full_accuracy == 1
+    assert 0.5 < record.int8["onnx"].accuracy <= 1
+    assert record.int8["onnx"].images == 60
     write_family(family, [record, saved["b1"].record], saved.coefficients, ABOUT)
     assert "model.int8.onnx" in load_family(family)["b0"].record.files
     assert "points are lost" in (family / "b0" / "README.md").read_text()
-    assert ("b0", "int8") in {
+    assert ("b0", "onnx int8") in {
         (each.member, each.what) for each in verify(load_family(family), inputs)
     }
 
@@ -205,6 +223,60 @@ def test_what_eight_bits_lose_is_measured_and_said(family: Path) -> None:
     rehash(family, 0, "model.int8.onnx")
     with pytest.raises(Different, match=r"model\.int8\.onnx: outputs must be close to"):
         list(verify(load_family(family), inputs))
+
+
+class Toy:
+    """A runtime whose files hold the weights in two parts; with 8 bits they are rounded."""
+
+    EXTRA, PACKAGES = "litert", ("json",)
+    FILES, INT8 = ("model.one", "model.two"), ("model.int8.one", "model.int8.two")
+
+    def content(self, portable: Any, network: Any, calibration: Any = None) -> tuple[bytes, ...]:
+        from safetensors.torch import save
+
+        weights = dict(network.state_dict())
+        if calibration is not None:
+            assert calibration.shape[1:] == (3, 12, 12)
+            weights["classifier.weight"] = (weights["classifier.weight"] * 64).round() / 64
+        return json.dumps(portable.architecture.to_dict()).encode(), save(weights)
+
+    def open_(self, files: tuple[bytes, ...]) -> Any:
+        from safetensors.torch import load
+
+        network = build(Architecture.from_dict(json.loads(files[0])))
+        network.load_state_dict(load(files[1]))
+        return predictor(network.eval())
+
+
+def test_a_runtimes_files_are_written_measured_kept_and_run_where_they_are_trusted(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = Toy()
+    for names, given in ((FILES, toy.FILES), (INT8, toy.INT8), (RUNTIMES, toy)):
+        monkeypatch.setitem(names, Format.LITERT, given)  # type: ignore[arg-type]
+    member, images = load_family(family)["b0"], noise(12, 60).numpy()
+    record = export_again(member, {Format.LITERT}, noise(12))
+    assert record.files.keys() - member.record.files.keys() == {*toy.FILES}
+    labels = open_format(member, Format.SAFETENSORS)(images).argmax(1)
+    member = replace(member, record=record)
+    record = quantise(member, {Format.LITERT, Format.TORCH}, images[:32], images, labels)
+    assert record.int8
+    assert record.int8.keys() == {"litert"}
+    assert 0.5 < record.int8["litert"].accuracy <= record.int8["litert"].full_accuracy == 1
+    others = [each.record for each in load_family(family) if each.name != "b0"]
+    write_family(family, [record, *others], PUBLISHED, ABOUT)
+    assert "With 8 bits (litert, static" in (family / "b0" / "README.md").read_text()
+
+    def said(trust: bool) -> dict[str, bool]:
+        checks = verify(load_family(family), inputs, trust=trust)
+        return {each.what: each.checked for each in checks if "litert" in each.what}
+
+    assert said(trust=True) == {"litert": True, "litert int8": True}
+    assert said(trust=False) == {"litert": False, "litert int8": False}
+
+    monkeypatch.setattr(Toy, "content", lambda *_: pytest.fail("it was written again"))
+    again = export_again(load_family(family)["b0"], {Format.TORCH, Format.LITERT}, noise(12))
+    assert (again.files, again.int8) == (record.files, record.int8)
 
 
 def other_classes(data: bytes) -> bytes:
@@ -248,7 +320,7 @@ def test_the_card_says_what_is_known(exported: Path) -> None:
     for block in code:
         compile(block, "README.md", "exec")
         lines = [line for line in block.splitlines() if line]
-        assert len(lines) <= (23 if "onnx" in block else 6)
+        assert len(lines) <= 7
 
 
 def test_the_names_of_classes_and_data_cannot_break_the_card(exported: Path) -> None:

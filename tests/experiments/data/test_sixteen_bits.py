@@ -1,8 +1,6 @@
 """Images of more than 8 bits keep what they hold: one scale for a whole data set."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from PIL import Image
 
 from experiments.data.decode import decode, header, white_of
 from experiments.data.source import Unreadable
+from tests.deep_images import png, tiff
 
 Values = NDArray[np.uint16]
 
@@ -21,59 +20,6 @@ def saved(image: Image.Image, format_: str) -> bytes:
     file = io.BytesIO()
     image.save(file, format_)
     return file.getvalue()
-
-
-def png(values: Values) -> bytes:
-    """Two to four channels of 16 bits, which Pillow does not write; rows filtered by Sub."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
-
-    height, width, channels = values.shape
-    kind = {2: 4, 3: 2, 4: 6}[channels]
-    rows = b""
-    for row in values.astype(">u2"):
-        data = np.frombuffer(row.tobytes(), np.uint8)
-        left = np.concatenate([np.zeros(2 * channels, np.uint8), data[: -2 * channels]])
-        rows += b"\1" + (data - left).tobytes()
-    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def tiff(values: Values, order: str = "<", *, deflate: bool = False, planar: int = 1) -> bytes:
-    """Three or four channels of 16 bits."""
-    height, width, channels = values.shape
-    stored = values if planar == 1 else np.moveaxis(values, 2, 0)
-    data = stored.astype(f"{order}u2").tobytes()
-    data = zlib.compress(data) if deflate else data
-    short, long = 3, 4
-    tags = [
-        (256, short, width),
-        (257, short, height),
-        (258, short, None),
-        (259, short, 8 if deflate else 1),
-        (262, short, 2),
-        (273, long, None),
-        (277, short, channels),
-        (278, short, height),
-        (279, long, len(data)),
-        (284, short, planar),
-        *([(338, short, 2)] if channels == 4 else []),
-    ]
-    after = 10 + 12 * len(tags) + 4
-    out = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
-    for tag, kind, value in tags:
-        if tag == 258:
-            out += struct.pack(f"{order}HHII", tag, kind, channels, after)
-        elif tag == 273:
-            out += struct.pack(f"{order}HHII", tag, kind, 1, after + 2 * channels)
-        elif kind == short:
-            out += struct.pack(f"{order}HHIHH", tag, kind, 1, value, 0)
-        else:
-            out += struct.pack(f"{order}HHII", tag, kind, 1, value)
-    return out + struct.pack(f"{order}I{channels}H", 0, *[16] * channels) + data
 
 
 RANDOM = np.random.default_rng(0)

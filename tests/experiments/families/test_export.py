@@ -1,7 +1,6 @@
 """What leaves home answers as what stays: images from files, in every format, by the commands."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from scaling.family import family_at
 from scaling.formats import run_code
 from scaling.saved_family import Preprocessing, SavedMember, load_family
 from space.architecture import Architecture, Head, Operator, Stage, Stem
+from space.validation import InvalidInput
+from tests.deep_images import png, tiff
 
 BASELINE = Architecture(
     Stem(8, stride=1),
@@ -81,15 +82,30 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(sixteen).save(folder / "g.png")
     photograph.convert("CMYK").save(folder / "h.jpg")
     photograph.resize((53, 53)).save(folder / "i.png")
+    deep = np.asarray(faint.resize((80, 60))).astype(np.uint16) * 256 + 200
+    for name, channels in (("j", [0, 3]), ("k", [0, 1, 2]), ("l", [0, 1, 2, 3])):
+        (folder / f"{name}.png").write_bytes(png(deep[..., channels]))
+    (folder / "m.tif").write_bytes(tiff(deep[..., :3], "<"))
+    (folder / "n.tif").write_bytes(tiff(deep, ">", deflate=True))
     return folder
 
 
-def test_model_py_prepares_every_kind_of_image_as_phiscale_does(member, pictures):
-    spec: dict[str, Any] = {"__name__": "model", "__file__": str(member.folder / "model.py")}
-    exec((member.folder / "model.py").read_text(), spec)
+@pytest.mark.parametrize("name", ["model.py", "preprocess.py"])
+def test_exported_code_prepares_every_kind_of_image_as_phiscale_does(
+    member, pictures, name, tmp_path
+):
+    code = run_code(member.read(name), member.folder / name, "exported")
     for path in sorted(pictures.iterdir()):
-        expected, found = read(path, member.portable), spec["preprocess"](path)[0].numpy()
+        expected, found = read(path, member.portable), np.asarray(code.preprocess(path)[0])
         assert np.abs(found - expected).max() < 1e-5, path.name
+    Image.new("F", (30, 30)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((30, 30), 1 << 16, np.int32)).save(tmp_path / "more.tif")
+    (tmp_path / "planes.tif").write_bytes(tiff(np.zeros((9, 9, 3), np.uint16), planar=2))
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match=r"floating-point|16 bits"):
+            code.preprocess(path)
+        with pytest.raises(InvalidInput, match=r"floating-point|16 bits|16-bit"):
+            read(path, member.portable)
 
 
 def test_images_are_prepared_as_a_training_prepares_them(member, pictures):
@@ -109,7 +125,7 @@ def answers(*arguments: object) -> Any:
 
 def test_every_format_gives_the_same_answer(family, pictures):
     expected = answers(family / "b0", pictures, "--top", 4)
-    assert len(expected) == 9
+    assert len(expected) == 14
     assert len({image["top"][0]["class"] for image in expected}) > 1
     for name in ("torch", "onnx", "program", "timm"):
         for one, other in zip(
@@ -122,48 +138,22 @@ def test_every_format_gives_the_same_answer(family, pictures):
             assert odds[0] == pytest.approx(odds[1], abs=1e-4)
 
 
-def test_model_py_and_the_cards_script_give_the_same_answer(family, pictures, tmp_path):
-    text = (family / "b0" / "README.md").read_text()
-    (script,) = [block for block in text.split("```python\n") if "import numpy, onnx" in block]
-    (tmp_path / "script.py").write_text(script.split("```")[0])
-    for name in ("b.jpg",):
-        (answer,) = answers(family / "b0", pictures / name)
-        best = answer["top"][0]
-        commands = ([family / "b0" / "model.py"], [tmp_path / "script.py"])
-        model, onnx = (
-            subprocess.run(
-                [sys.executable, *map(str, command), str(pictures / name)],
-                cwd=family / "b0",
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            for command in commands
-        )
-        assert onnx.split() == [best["class"]]
-        assert re.search(rf"{best['class']} {best['probability']:.1%}", model)
-
-
-def test_the_cards_script_sees_every_kind_of_image_as_phiscale_does(
-    family, pictures, tmp_path, monkeypatch, capsys
-):
-    text = (family / "b0" / "README.md").read_text()
-    (script,) = [block for block in text.split("```python\n") if "import numpy, onnx" in block]
-    code = compile(script.split("```")[0], "card", "exec")
-    monkeypatch.chdir(family / "b0")
-    for expected in answers(family / "b0", pictures):
-        monkeypatch.setattr(sys, "argv", ["script.py", expected["image"]])
-        capsys.readouterr()
-        exec(code, {})
-        assert capsys.readouterr().out.split() == [expected["top"][0]["class"]], expected["image"]
-    Image.new("F", (30, 30)).save(tmp_path / "float.tif")
-    monkeypatch.setattr(sys, "argv", ["script.py", str(tmp_path / "float.tif")])
-    with pytest.raises(ValueError, match="floating-point"):
-        exec(code, {})
-    with pytest.raises(ValueError, match="floating-point"):
-        run_code(
-            (family / "b0" / "model.py").read_bytes(), family / "b0" / "model.py", "m"
-        ).preprocess(tmp_path / "float.tif")
+def test_the_cards_code_gives_the_same_answer(family, pictures, tmp_path):
+    """Every snippet but timm's and phiscale's own, in a folder with the files and one image."""
+    folder = shutil.copytree(family / "b0", tmp_path / "b0")
+    shutil.copy(pictures / "k.png", folder / "image.png")
+    (answer,) = answers(family / "b0", pictures / "k.png")
+    blocks = (folder / "README.md").read_text().split("```python\n")[1:]
+    scripts = [block.split("```")[0] for block in blocks]
+    scripts = [each for each in scripts if "scaling" not in each and "timm" not in each]
+    assert len(scripts) == 3
+    for script in scripts:
+        command = [sys.executable, "-W", "ignore", "-c", script, "image.png"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.stdout.split()[-1:] == [answer["top"][0]["class"]], script + done.stderr
+    command = [sys.executable, "model.py", "image.png"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert "{class} {probability:.1%}".format(**answer["top"][0]) in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -275,6 +265,11 @@ def test_one_architecture_is_exported_with_its_weights(family, tmp_path):
     [
         (["resnet18", "--int8"], "--int8: needs a run"),
         (["resnet18", "--to", "onx"], "did you mean 'onnx'"),
+        (["resnet18", "--to", "litert"], "pip install '.[litert]'"),
+        (["resnet18", "--to", "openvino"], "pip install '.[openvino]'"),
+        (["resnet18", "--to", "executorch"], "pip install '.[executorch]'"),
+        (["resnet18", "--to", "coreml"], "pip install '.[coreml]'"),
+        (["resnet18", "--to", "coreml,torch", "--int8"], "--to must name one of"),
         (["resnet17"], "resnet1"),
     ],
 )

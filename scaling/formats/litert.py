@@ -1,0 +1,102 @@
+"""LiteRT (TensorFlow Lite): `model.tflite`, and `model.int8.tflite` quantised after training.
+
+Input `images`, 1 × resolution × resolution × channels, preprocessed; output `logits`, 1 × classes.
+With 8 bits both are int8, with their scale and zero point in the file. The archive at its end, as
+TensorFlow Lite's metadata have it, holds `phiscale.json`: classes, preprocessing and cost.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling.formats import ABOUT, Portable, Predict, one_by_one, program, silent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from space.network import Network
+
+EXTRA = "litert"
+PACKAGES: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+FILES: tuple[str, ...] = ("model.tflite",)
+INT8: tuple[str, ...] = ("model.int8.tflite",)
+
+_SIGNATURE = "serving_default"
+
+
+def content(
+    portable: Portable, network: Network, calibration: NDArray[np.float32] | None = None
+) -> tuple[bytes, ...]:
+    """The content of `FILES`, or of `INT8` with ranges from the inputs `calibration`."""
+    with silent():
+        data = _converted(portable, network)
+        if calibration is not None:
+            data = _quantised(data, calibration)
+    file = io.BytesIO(data)
+    with zipfile.ZipFile(file, "a") as archive:
+        about = json.dumps(portable.about(), ensure_ascii=False)
+        archive.writestr(zipfile.ZipInfo(ABOUT), about)  # dated 1980
+    return (file.getvalue(),)
+
+
+def _converted(portable: Portable, network: Network) -> bytes:
+    import litert_torch
+    import torch
+
+    class ChannelsLast(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = program.folded(network)
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.network(images.permute(0, 3, 1, 2))}
+
+    pixels, channels = portable.architecture.resolution, portable.architecture.in_channels
+    images = {"images": torch.zeros(1, pixels, pixels, channels)}
+    model = litert_torch.convert(ChannelsLast().eval(), sample_kwargs=images)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILES[0]
+        model.export(str(path))
+        return path.read_bytes()
+
+
+def _quantised(data: bytes, calibration: NDArray[np.float32]) -> bytes:
+    """8-bit weights with a range per channel, and 8-bit activations."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    quantiser = quantizer.Quantizer(data, recipe.static_wi8_ai8())
+    images = [{"images": _channels_last(image[None])} for image in calibration]
+    found = quantiser.quantize(quantiser.calibrate({_SIGNATURE: images}))
+    return bytes(found.quantized_model)
+
+
+def _channels_last(images: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+def open_(files: tuple[bytes, ...]) -> Predict:
+    """Runs the model in `files`, which must be trusted."""
+    with silent():
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=files[0], num_threads=1)
+        interpreter.allocate_tensors()
+        run = interpreter.get_signature_runner(_SIGNATURE)
+    given, gives = run.get_input_details()["images"], run.get_output_details()["logits"]
+
+    def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        values, (scale, zero) = _channels_last(image), given["quantization"]
+        if scale:
+            values = np.clip(np.round(values / scale + zero), -128, 127).astype(given["dtype"])
+        logits: NDArray[np.float32] = run(images=values)["logits"].astype(np.float32)
+        scale, zero = gives["quantization"]
+        return (logits - np.float32(zero)) * np.float32(scale) if scale else logits
+
+    return one_by_one(predict)
