@@ -18,6 +18,7 @@ from space.validation import InvalidInput
 if TYPE_CHECKING:
     from experiments.latency.tables import LatencyTable
     from experiments.latency.timing import LatencyRow, Subject
+    from space.choices import Space
 
 
 def latency(
@@ -25,7 +26,7 @@ def latency(
         str,
         typer.Argument(
             help="RUN, RUN:MEMBER or their folder; a preset; an architecture.json; "
-            "with --build-table a space."
+            "with --build-table or --kit a space."
         ),
     ],
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
@@ -44,6 +45,13 @@ def latency(
     build_table: Annotated[
         Path | None, typer.Option(help="Measure the latency table of a space and write it here.")
     ] = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(help="Write the parts of a space here, to be measured elsewhere."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of a kit: onnx, litert or program.")
+    ] = "onnx",
     as_json: AsJson = False,
 ) -> None:
     """Measure seconds per call and images per second: medians of many calls, with quartiles.
@@ -54,16 +62,20 @@ def latency(
     from experiments.latency import tables, timing
 
     batches, backends = batch or [1], [timing.backend_of(name) for name in backend or ["eager"]]
+    if kit is not None:
+        if len(batches) > 1 or backend or threads or device != "cpu":
+            raise InvalidInput("--kit: takes --resolution, --format and one --batch alone")
+        _write_kit(_space(target, resolution), kit, format_, batches[0], as_json)
+        return
     if build_table is not None:
         if len(batches) + len(backends) > 2:
             raise InvalidInput(
                 "--build-table: a table holds for one --batch and one --backend; give one of each"
             )
-        space = choices.load(target)
-        base = replace(space.base, resolution=resolution or space.base.resolution)
+        space = _space(target, resolution)
         with err.status("Timing parts") as status:
             built = tables.measure(
-                replace(space, base=base),
+                space,
                 device=device,
                 batch=batches[0],
                 backend=backends[0],
@@ -71,7 +83,7 @@ def latency(
                 progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
             )
         built.save(build_table)
-        _print_table(built, build_table, f"{target} at {base.resolution} pixels", as_json)
+        _print_table(built, build_table, f"{target} at {space.base.resolution} pixels", as_json)
         return
     family, subjects = _subjects(target, resolution)
     predictor = tables.load(table) if table else None
@@ -93,6 +105,32 @@ def latency(
 
         names = ", ".join(str(path) for path in save_latencies(family, rows))
         err.print(f"wrote {names} and the cards", soft_wrap=True)
+
+
+def _space(name: str, resolution: int | None) -> Space:
+    space = choices.load(name)
+    base = replace(space.base, resolution=resolution or space.base.resolution)
+    return replace(space, base=base)
+
+
+def _write_kit(space: Space, folder: Path, format_: str, batch: int, as_json: bool) -> None:
+    from experiments.latency import kit
+
+    with err.status("Writing parts") as status:
+        count = kit.write(
+            space,
+            folder,
+            format_,
+            batch=batch,
+            progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
+        )
+    if as_json:
+        print_json({"kit": str(folder), "files": count})
+        return
+    say(
+        f"{folder}: {count:,} files; run measure.py there on the device, and give its latency.csv "
+        "as objective.latency_table"
+    )
 
 
 def _subjects(target: str, resolution: int | None) -> tuple[SavedFamily | None, list[Subject]]:

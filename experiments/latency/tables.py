@@ -7,6 +7,7 @@ estimates it so too). A line fitted to networks that are measured whole corrects
 
 from __future__ import annotations
 
+import csv
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from functools import partial
 from itertools import chain, product
 from operator import getitem
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ from space.validation import InvalidInput, strict_keys, validate
 WHOLE = 32
 #: Rounds in which all parts are measured, so that a busy moment does not affect only one of them.
 _ROUNDS = 3
+#: Between the names of parts in that of a whole network.
+_AND = " + "
 #: Seconds for which a part is timed in a round, at least.
 _PIECE_SECONDS = 0.005
 
@@ -51,7 +54,7 @@ class TableSetting:
     space: str
     resolution: int
     device: str
-    backend: timing.Backend
+    backend: timing.Backend | Literal["litert", "program"]
     batch: int
     threads: int
     processor: str
@@ -95,15 +98,37 @@ class LatencyTable:
 
 
 def load(path: Path) -> LatencyTable:
-    """The table that `LatencyTable.save` wrote; raises `InvalidInput` if the file is not one."""
+    """The table that `LatencyTable.save` wrote, or of the latency.csv of a kit.
+
+    Raises `InvalidInput` if the file is neither.
+    """
     try:
+        if path.suffix == ".csv":
+            return _from_csv(path)
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise InvalidInput(
             f"{path}: not a latency table ({error}); build one with phiscale latency SPACE "
-            "--build-table FILE"
+            "--build-table FILE, or on a device with --kit"
         ) from None
     return validate(LatencyTable, data, source=str(path))
+
+
+def _from_csv(path: Path) -> LatencyTable:
+    """Whole networks are rows whose name is that of all of their parts."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError("it has no rows")
+    seconds = {row["name"]: float(row["seconds"]) for row in rows}
+    facts = {key: rows[0][key] for key in TableSetting.__dataclass_fields__}
+    for key in ("resolution", "batch", "threads"):
+        facts[key] = int(facts[key])
+    setting = validate(TableSetting, facts, source=str(path))
+    parts = {name: value for name, value in seconds.items() if _AND not in name}
+    whole = {name: value for name, value in seconds.items() if _AND in name}
+    sums = [sum(parts[part] for part in name.split(_AND)) for name in whole]
+    return _fitted(setting, parts, np.array(sums), np.array(list(whole.values())))
 
 
 def measure(
@@ -126,8 +151,8 @@ def measure(
         )
     chosen = machine.choose_device(device)
     networks = sample(space, WHOLE)
-    wholes = [_Piece("", partial(build, n), n.in_channels, n.resolution) for n in networks]
-    pieces = [*_pieces_of(space).values(), *wholes]
+    wholes = [Piece("", partial(build, n), n.in_channels, n.resolution) for n in networks]
+    pieces = [*pieces_of(space).values(), *wholes]
     with machine.prepared(threads), machine.float32_precision(tf32=False):
         seconds = np.full(len(pieces), np.inf)
         # The lowest of a piece's medians is the least disturbed one.
@@ -145,13 +170,27 @@ def measure(
             threads=torch.get_num_threads(),
             processor=facts["gpus"] if chosen.type == "cuda" else facts["processor"],
         )
-    whole = seconds[-WHOLE:]
     names = [piece.name for piece in pieces[:-WHOLE]]
     table = dict(zip(names, seconds[:-WHOLE].tolist(), strict=True))
     sums = np.array([_sum(table, network) for network in networks])
+    return _fitted(setting, table, sums, seconds[-WHOLE:])
+
+
+def _fitted(
+    setting: TableSetting,
+    parts: dict[str, float],
+    sums: NDArray[np.float64],
+    whole: NDArray[np.float64],
+) -> LatencyTable:
+    """The table whose line fits every other network, judged on those between."""
     scale, offset = np.polyfit(sums[::2], whole[::2], 1).tolist()
     judged = _judge(scale * sums[1::2] + offset, whole[1::2])
-    return LatencyTable(setting, scale, offset, judged, table)
+    return LatencyTable(setting, scale, offset, judged, parts)
+
+
+def whole(architecture: Architecture) -> str:
+    """The name of a whole network in a kit: that of all of its parts."""
+    return _AND.join(piece.name for piece in _pieces(architecture))
 
 
 def sample(space: Space, count: int) -> list[Architecture]:
@@ -165,7 +204,7 @@ def sample(space: Space, count: int) -> list[Architecture]:
     ]
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A module to time on maps of `channels` and `side` pixels; equal pieces share a name."""
 
     name: str
@@ -176,13 +215,13 @@ class _Piece(NamedTuple):
 
 def _piece(
     what: str, part: Stem | Block | Head, make: Callable[[], nn.Module], channels: int, side: int
-) -> _Piece:
+) -> Piece:
     facts = part._asdict() if isinstance(part, Block) else asdict(part)
     said = what.format(" ".join(map(str, facts.values())))
-    return _Piece(f"{said} on {channels}×{side}×{side}", make, channels, side)
+    return Piece(f"{said} on {channels}×{side}×{side}", make, channels, side)
 
 
-def _pieces(architecture: Architecture) -> Iterator[_Piece]:
+def _pieces(architecture: Architecture) -> Iterator[Piece]:
     """The stem, every block and the head.
 
     The head's name leaves out the number of classes: one more is one column of a small matrix.
@@ -211,13 +250,13 @@ def _head(architecture: Architecture) -> nn.Module:
     return nn.Sequential(whole.head, whole.mean, nn.Flatten(), whole.hidden, whole.classifier)
 
 
-def _pieces_of(space: Space) -> dict[str, _Piece]:
+def pieces_of(space: Space) -> dict[str, Piece]:
     """Every piece of every network of `space`, by name.
 
     The pieces of a stage depend only on its own choices, on the width of the stage before and on
     the resolution.
     """
-    found: dict[str, _Piece] = {}
+    found: dict[str, Piece] = {}
     first = {name: values[0] for name, values in space.choices.items()}
     for number in range(1, len(space.base.stages) + 1):
         own, before = f"stage{number}.", (f"stage{number - 1}.width", RESOLUTION)
@@ -238,7 +277,7 @@ def _sum(seconds: Mapping[str, float], architecture: Architecture) -> float:
         ) from None
 
 
-def _seconds(piece: _Piece, device: torch.device, backend: timing.Backend, batch: int) -> float:
+def _seconds(piece: Piece, device: torch.device, backend: timing.Backend, batch: int) -> float:
     """The median time of a call."""
     module = timing.ready(piece.make(), device)
     images = timing.example((batch, piece.channels, piece.side, piece.side), device)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from scaling.formats import ABOUT, Portable, Predict, predictor, quiet
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.export import ExportedProgram
 
     from space.network import Network
@@ -28,19 +29,18 @@ def trace(portable: Portable, network: Network) -> ExportedProgram:
     """
     import torch
 
-    network = folded(network)
     pixels = portable.architecture.resolution
     images = torch.zeros(2, portable.architecture.in_channels, pixels, pixels)
     batch = torch.export.Dim("batch")
     with quiet():
-        program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+        program = torch.export.export(folded(network), (images,), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
 
 
-def folded(network: Network) -> Network:
-    """A copy of the network on the CPU, in evaluation mode, without batch norms."""
+def folded(network: nn.Module) -> nn.Module:
+    """A copy of a network or a part on the CPU, in evaluation mode, without batch norms."""
     from torch import contiguous_format, nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 

@@ -183,7 +183,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A latency table of invented seconds: 0.2 ms for every part."""
     from experiments.latency import tables
 
-    names = tables._pieces_of(SPACE)
+    names = tables.pieces_of(SPACE)
     made = tables.LatencyTable(
         tables.TableSetting("accel_nasbench", 224, "cpu", "eager", 1, 1, "invented"),
         scale=1.0,

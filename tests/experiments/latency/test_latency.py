@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from experiments import cli
-from experiments.latency import tables, timing
+from experiments.latency import kit, tables, timing
 from experiments.latency.tables import LatencyTable, PredictionErrors, TableSetting
 from experiments.latency.timing import measure
 from space import choices, presets
@@ -119,7 +120,7 @@ def test_a_prediction_is_the_corrected_sum_of_the_parts() -> None:
 
 def test_a_table_holds_every_part_of_every_network_of_its_space() -> None:
     space = replace(SPACE, choices={**SPACE.choices, "resolution": (16, 24)})
-    full = table(dict.fromkeys(tables._pieces_of(space), 1.0))
+    full = table(dict.fromkeys(tables.pieces_of(space), 1.0))
     for network in tables.sample(space, 200):
         blocks = sum(len(stage) for stage in network.blocks())
         assert full.predict(network) == blocks + 2  # stem and head
@@ -136,7 +137,7 @@ def test_the_parts_of_a_network_compute_what_it_does() -> None:
 
 
 def test_a_network_of_another_space_is_refused_with_what_to_do() -> None:
-    full = table(dict.fromkeys(tables._pieces_of(SPACE), 1.0))
+    full = table(dict.fromkeys(tables.pieces_of(SPACE), 1.0))
     with pytest.raises(InvalidInput, match="--build-table"):
         full.predict(presets.load("efficientnet_b0"))
 
@@ -215,3 +216,39 @@ def test_what_is_called_float32_is_not_rounded_to_tf32(
     monkeypatch.setattr(timing, "time_calls", timed)
     timing.measure(presets.load("mnasnet_small"), tf32=tf32)
     assert seen == [tf32]
+
+
+@pytest.mark.parametrize("format_", ["onnx", "program"])
+def test_what_a_kit_measures_with_the_devices_runtime_alone_is_a_table(
+    tmp_path, monkeypatch, format_
+) -> None:
+    space, folder = str(small_space(tmp_path)), tmp_path / "kit"
+    monkeypatch.setattr(tables, "WHOLE", 4)
+    command = ["latency", space, "--kit", str(folder), "--format", format_, "--json"]
+    assert phiscale(monkeypatch, *command) == 0
+    assert phiscale(monkeypatch, *command[:4], "--resolution", "16") == 2  # the folder is another's
+    files = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ".json"}
+    assert phiscale(monkeypatch, *command) == 0
+    written = [path for path, then in files.items() if path.stat().st_mtime_ns != then]
+    assert [path.name for path in written] == ["measure.py"]
+    script = [sys.executable, "-I", "-W", "ignore", str(folder / "measure.py"), "1"]
+    subprocess.run(script, check=True, capture_output=True, cwd=tmp_path)
+    table = tables.load(folder / "latency.csv")
+    assert table.setting.backend == {"onnx": "onnxruntime", "program": "program"}[format_]
+    assert (table.setting.space, table.setting.resolution) == ("tiny", 8)
+    assert table.judged.networks == 2
+    loaded = choices.load(space)
+    assert table.seconds.keys() == tables.pieces_of(loaded).keys()
+    for network in tables.sample(loaded, 5):
+        assert table.predict(network) == pytest.approx(
+            table.scale * sum(table.seconds[name] for name in tables.whole(network).split(" + "))
+            + table.offset
+        )
+    (folder / "latency.csv").write_text("name,seconds\nhead,1\n")
+    with pytest.raises(InvalidInput, match=r"latency\.csv: not a latency table"):
+        tables.load(folder / "latency.csv")
+
+
+def test_a_kit_of_litert_names_its_extra(tmp_path) -> None:
+    with pytest.raises(InvalidInput, match=r"pip install '\.\[litert\]'"):
+        kit.write(SPACE, tmp_path, "litert", progress=lambda *_: None)

@@ -189,7 +189,7 @@ def test_every_model_is_formatted_typed_and_clean(portable, sampled, tmp_path):
 
 def test_b0_is_short_and_written_by_stages(portable):
     text = source(portable(presets.load("efficientnet_b0", num_classes=10)))
-    assert len(text.splitlines()) <= 185
+    assert len(text.splitlines()) <= 190
     assert "STAGES: list[list[Row]] = [  # kernel, stride, inputs, inner, outputs, squeezed" in text
     assert '    [(3, 2, 16, 96, 24, 4, "none"), (3, 1, 24, 144, 24, 6, "identity")],\n' in text
     b7 = source(portable(presets.load("efficientnet_b7", num_classes=10)))
