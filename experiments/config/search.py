@@ -94,8 +94,8 @@ class ObjectiveConfig(Section):
     """Costs to minimise in addition to maximising accuracy: the search looks for a Pareto front,
     and the reward only selects the baseline from it. Cannot be combined with a pruner."""
     latency_table: Path | None = None
-    """Latency table that `phiscale latency SPACE --build-table FILE` measured. Required where
-    `latency` is a cost."""
+    """Latency table that `phiscale latency SPACE --build-table FILE` measured, or the latency.csv
+    that a kit (`--kit`) wrote on a device. Required where `latency` is a cost."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
