@@ -131,7 +131,7 @@ def export_member(
 
 
 def _still(int8: dict[str, Quantised] | None, files: dict[str, str]) -> dict[str, Quantised]:
-    """What was measured with 8 bits, of the formats that are still there."""
+    """What was measured with 8 bits, of the formats that are there."""
     return {name: each for name, each in (int8 or {}).items() if INT8[Format(name)][0] in files}
 
 
@@ -243,7 +243,7 @@ def _write(
     formats: Collection[Format],
     before: MemberRecord | None,
 ) -> dict[str, str]:
-    """Writes the member's files, removes others of earlier exports, and returns the hashes."""
+    """Writes the member's files, removes those of another network, and returns the hashes."""
     from safetensors.torch import save
 
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -85,10 +85,9 @@ def export(
         family = exporting.export_architecture(name, architecture, weights, target, formats)
     files = {member.name: [*sorted(member.files), "README.md"] for member in family.members}
     quantised = {
-        each.name: {
-            name: asdict(lost) for name, lost in (each.int8 or {}).items() if name in formats
-        }
+        each.name: {name: asdict(lost) for name, lost in each.int8.items() if name in formats}
         for each in family.members
+        if int8 and each.int8
     }
     if as_json:
         print_json(
