@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,9 +39,8 @@ def write(space: Space, folder: Path, format_: str, *, batch: int = 1, progress:
         require(litert)
     suffix, backend, convert = FORMATS[format_]
     wholes = [
-        tables.Piece(tables.whole(network), partial(build, network), network.in_channels, side)
-        for network in tables.sample(space, tables.WHOLE)
-        for side in [network.resolution]
+        tables.Piece(tables.whole(each), partial(build, each), each.in_channels, each.resolution)
+        for each in tables.sample(space, tables.WHOLE)
     ]
     pieces = {piece.name: piece for piece in [*tables.pieces_of(space).values(), *wholes]}
     files = {f"{number:04}{suffix}": name for number, name in enumerate(pieces)}
@@ -77,42 +75,14 @@ def _onnx(module: nn.Module, images: torch.Tensor) -> bytes:
 
 
 def _program(module: nn.Module, images: torch.Tensor) -> bytes:
-    class Images(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.module(images)
-            return found
-
     file = io.BytesIO()
-    torch.export.save(torch.export.export(Images().eval(), (images,)), file)
+    torch.export.save(torch.export.export(module, (images,)), file)
     return file.getvalue()
-
-
-def _litert(module: nn.Module, images: torch.Tensor) -> bytes:
-    import litert_torch
-
-    class ChannelsLast(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.module(images.permute(0, 3, 1, 2))
-            return found.permute(0, 2, 3, 1) if found.ndim == 4 else found
-
-    model = litert_torch.convert(ChannelsLast().eval(), (images.permute(0, 2, 3, 1).contiguous(),))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "part.tflite"
-        model.export(str(path))
-        return path.read_bytes()
 
 
 #: By name of the format: the files' suffix, the backend that runs them, and what makes one.
 FORMATS: dict[str, tuple[str, str, Callable[[nn.Module, torch.Tensor], bytes]]] = {
     Format.ONNX.value: (".onnx", "onnxruntime", _onnx),
-    Format.LITERT.value: (".tflite", "litert", _litert),
+    Format.LITERT.value: (".tflite", "litert", litert.converted),
     Format.PROGRAM.value: (".pt2", "program", _program),
 }

@@ -20,6 +20,7 @@ from scaling.formats import ABOUT, Portable, Predict, one_by_one, program, silen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from space.network import Network
 
@@ -35,8 +36,12 @@ def content(
     portable: Portable, network: Network, calibration: NDArray[np.float32] | None = None
 ) -> tuple[bytes, ...]:
     """The content of `FILES`, or of `INT8` with ranges from the inputs `calibration`."""
+    import torch
+
+    pixels = portable.architecture.resolution
+    images = torch.zeros(1, portable.architecture.in_channels, pixels, pixels)
     with silent():
-        data = _converted(portable, network)
+        data = converted(program.folded(network), images)
         if calibration is not None:
             data = _quantised(data, calibration)
     file = io.BytesIO(data)
@@ -46,21 +51,25 @@ def content(
     return (file.getvalue(),)
 
 
-def _converted(portable: Portable, network: Network) -> bytes:
+def converted(module: nn.Module, images: Tensor) -> bytes:
+    """A network, or a part of one, as LiteRT has it: its maps have the channels last.
+
+    `images` is an input of `module`, N × channels × H × W.
+    """
     import litert_torch
     import torch
 
     class ChannelsLast(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = program.folded(network)
+            self.module = module
 
-        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"logits": self.network(images.permute(0, 3, 1, 2))}
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            found = self.module(images.permute(0, 3, 1, 2))
+            return {"logits": found.permute(0, 2, 3, 1) if found.ndim == 4 else found}
 
-    pixels, channels = portable.architecture.resolution, portable.architecture.in_channels
-    images = {"images": torch.zeros(1, pixels, pixels, channels)}
-    model = litert_torch.convert(ChannelsLast().eval(), sample_kwargs=images)
+    given = {"images": images.permute(0, 2, 3, 1).contiguous()}
+    model = litert_torch.convert(ChannelsLast().eval(), sample_kwargs=given)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILES[0]
         model.export(str(path))
