@@ -24,6 +24,7 @@ from scaling.formats import Format, litert, program, require, silent
 from space.choices import Space
 from space.files import write_file
 from space.network import build
+from space.optional import needed
 from space.validation import InvalidInput, one_of
 
 
@@ -37,6 +38,8 @@ def write(space: Space, folder: Path, format_: str, *, batch: int = 1, progress:
         raise one_of("--format", format_, FORMATS)
     if format_ == Format.LITERT:
         require(litert)
+    elif format_ == Format.ONNX:
+        needed("onnx", "onnx", "a kit of ONNX files")
     suffix, backend, convert = FORMATS[format_]
     wholes = [
         tables.Piece(tables.whole(each), partial(build, each), each.in_channels, each.resolution)
