@@ -96,8 +96,10 @@ def test_exported_code_prepares_every_kind_of_image_as_phiscale_does(
 ):
     code = run_code(member.read(name), member.folder / name, "exported")
     for path in sorted(pictures.iterdir()):
-        expected, found = read(path, member.portable), np.asarray(code.preprocess(path)[0])
-        assert np.abs(found - expected).max() < 1e-5, path.name
+        expected, given = read(path, member.portable), code.preprocess(path)
+        assert np.abs(np.asarray(given[0]) - expected).max() < 1e-5, path.name
+        if name == "preprocess.py":  # ExecuTorch ignores how an array lies in memory
+            assert given.flags.c_contiguous
     Image.new("F", (30, 30)).save(tmp_path / "float.tif")
     Image.fromarray(np.full((30, 30), 1 << 16, np.int32)).save(tmp_path / "more.tif")
     (tmp_path / "planes.tif").write_bytes(tiff(np.zeros((9, 9, 3), np.uint16), planar=2))
