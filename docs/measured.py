@@ -340,6 +340,31 @@ def _published(found: dict[str, Any]) -> str:
     )
 
 
+def _formats(found: dict[str, Any]) -> str:
+    member, runtimes = found["member"], found["runtimes"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{each['largest_difference']:.0e}",
+            f"{100 * each['int8_accuracy']:.2f} %",
+            f"{100 * each['int8_same_class']:.1f} %",
+        ]
+        for name, each in runtimes.items()
+    ]
+    headers = (
+        *("`--to`", "largest difference, of the largest output", "accuracy with 8 bits"),
+        f"the same class as with 32 bits, of {found['compared_images']} images",
+    )
+    without = runtimes["openvino"]["largest_difference_without_hint"]
+    return (
+        f"{_table(headers, rows)}\n\n"
+        f"A run's b1: {member['params']:,} parameters, {member['resolution']} pixels, "
+        f"{member['classes']} classes, {100 * member['accuracy']:.2f} % of "
+        f"{member['test_images']:,} test images with 32 bits. OpenVINO without its hint differed "
+        f"by {100 * without:.1f} % of the largest output."
+    )
+
+
 def _where(found: dict[str, Any]) -> str:
     if "sha256" in found:
         files = (f"`{name}` (SHA-256 {sha[:12]}…)" for name, sha in found["sha256"].items())
@@ -377,4 +402,5 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "race": _race,
     "coverage": _coverage,
     "published": _published,
+    "formats": _formats,
 }
