@@ -32,6 +32,7 @@ _FAMILY = names(
     "name phi depth width resolution macs params activations accuracy low high images "
     "train_seconds key"
 )
+_EIGHT_BITS = names("int8_accuracy float32_accuracy")
 _STAGES = names(
     "stage operator start_kernel kernel stride expansion se skip channels repeats resolution macs "
     "params activations"
@@ -172,14 +173,25 @@ def _tied(*two: Mapping[str, Any]) -> bool | None:
 def family(run: Run) -> pd.DataFrame:
     """The members in the recipe's order, with their accuracy on the test images."""
     built = {trial.key: trial.architecture for trial in run.study("family")}
+    members = (run.family or {}).get("members", ())
     rows = [
         {name: member.get(name) for name in _FAMILY}
         | dict(member.get("cost", {}))
         | interval(member.get("accuracy"), member.get("images"))
         | trial_tables.on_device(run, built.get(member.get("key", ""), {}))
-        for member in (run.family or {}).get("members", ())
+        | _eight_bits(member)
+        for member in members
     ]
-    return frame(rows, [*_FAMILY, *(trial_tables.DEVICE if run.device else [])])
+    more = trial_tables.DEVICE if run.device else []
+    return frame(rows, [*_FAMILY, *more, *(_EIGHT_BITS if any(map(_eight_bits, members)) else [])])
+
+
+def _eight_bits(member: Mapping[str, Any]) -> dict[str, float]:
+    """A member's `_EIGHT_BITS`; empty if it was not measured in 8 bits."""
+    measured = (member.get("int8") or {}).get("onnx")
+    if not measured:
+        return {}
+    return {"int8_accuracy": measured["accuracy"], "float32_accuracy": measured["full_accuracy"]}
 
 
 def rivals(

@@ -46,7 +46,10 @@ def trials(run: Run) -> pd.DataFrame:
         | dict(trial.choices)
         for trial in run.all_trials
     ]
-    return frame(rows, list(dict.fromkeys([*_TRIALS, *(DEVICE if run.device else []), *choices])))
+    more = DEVICE if run.device else []
+    if any(row["float32_accuracy"] is not None for row in rows):
+        more = [*more, "float32_accuracy"]
+    return frame(rows, list(dict.fromkeys([*_TRIALS, *more, *choices])))
 
 
 def on_device(
@@ -75,6 +78,7 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
         "resolution": budget.get("resolution") or trial.architecture.get("resolution"),
         "epochs_trained": len(measured.get("epochs", ())),
         "inherited": _details(trial).get("inherited share"),
+        "float32_accuracy": _details(trial).get("float32 accuracy"),
         "device": trial.environment.get("device"),
         "pieces": _pieces(trial),
     }

@@ -36,6 +36,11 @@ def init(
         float | None,
         typer.Option(min=0.01, help="Write a recipe that takes at most this many hours here."),
     ] = None,
+    sram: Annotated[
+        str | None,
+        typer.Option(help="Bytes of SRAM of a device, as in 256K."),
+    ] = None,
+    flash: Annotated[str | None, typer.Option(help="Bytes of its flash, as in 1M.")] = None,
     start: Annotated[
         str | None,
         typer.Option(help="Weights to start from: a file, RUN:b1, hf-hub:timm/NAME."),
@@ -53,15 +58,21 @@ def init(
 ) -> None:
     """Look at images and write a recipe for them.
 
-    It prints the splits and classes that it found. On a terminal it asks for what is not given.
+    It prints the splits and classes that it found. `--sram` and `--flash` bound networks in int8.
+    On a terminal it asks for what is not given.
     `--set` takes the keys of `data`, as in --set data.follow_links=true.
     """
     from experiments.data.load import bar
     from experiments.data.survey import described, survey
     from experiments.planning import draft as drafts
+    from search.objective import Bounds
 
     name = drafts.run_name(images.absolute())
-    asked, target = _macs(budget), file or Path(f"{name}.yaml")
+    asked, target = _count("budget", budget), file or Path(f"{name}.yaml")
+    limits = None
+    if sram or flash:
+        macs = (1, asked) if asked else None
+        limits = Bounds(macs=macs, sram=_count("sram", sram), flash=_count("flash", flash))
     if architecture and not start:
         raise InvalidInput("--architecture: names the network of --start; give that, too")
     _refuse_overwriting(target, force)
@@ -81,16 +92,18 @@ def init(
             undone.callback(around.space.unlink)
         chosen = device or _ask_device()
         gpu = _has_gpu(chosen)
-        if asked is None:
+        if asked is None and limits is None:
             suggested = drafts.suggested_budget(found, gpu=gpu, start=around)
             asked = _ask_budget(suggested) or suggested
-        draft_of = partial(drafts.draft, found, gpu=gpu, device=chosen, name=name, start=around)
-        made, seconds = draft_of(asked), None
+        draft_of = partial(
+            drafts.draft, found, limits=limits, gpu=gpu, device=chosen, name=name, start=around
+        )
+        made, seconds = draft_of(asked or 0), None
         if hours is not None:
             from experiments.planning.time_limit import fitted_draft
 
             made, estimate = fitted_draft(
-                draft_of, asked, hours, keep_budget=budget is not None, say=log.remark
+                draft_of, made.budget, hours, keep_budget=bool(budget or limits), say=log.remark
             )
             seconds = estimate.seconds
         write_file(target, made.text)
@@ -100,11 +113,15 @@ def init(
         took = {"seconds": seconds and seconds._asdict()}
         print_json(facts | made.network._asdict() | took | found.to_dict())
         return
+    at_most = budget if limits else drafts.written(made.budget)
+    given = {"SRAM": sram, "flash": flash, "MACs": at_most}.items()
+    most = ", ".join(f"{limit} {what}" for what, limit in given if limit)
     out.print(
         f"search   {made.network.space} at {'up to ' if around else ''}"
-        f"{made.network.resolution} pixels, up to {drafts.written(made.budget)} MACs"
+        f"{made.network.resolution} pixels, up to {most}"
     )
-    out.print(f"grid     at least {made.candidates} candidates for α, β, γ")
+    if made.candidates:
+        out.print(f"grid     at least {made.candidates} candidates for α, β, γ")
     if seconds is not None:
         low, middle, high = map(duration, seconds)
         out.print(f"time     {middle}, between {low} and {high}")
@@ -147,14 +164,13 @@ def _data_config(images: Path, changes: list[str]) -> DataConfig:
     return validate(DataConfig, keys["data"], source="--set data")
 
 
-def _macs(budget: str | None) -> int | None:
-    if budget is None:
+def _count(option: str, given: str | None) -> int | None:
+    if given is None:
         return None
-    found = quantity(budget)
+    found = quantity(given)
     if not isinstance(found, int) or found < 1:
-        raise InvalidInput(
-            f"--budget {budget}: must be a number of multiply–adds, such as 300M or 1.5G"
-        )
+        of = "multiply–adds, such as 300M" if option == "budget" else "bytes, such as 256K or 1M"
+        raise InvalidInput(f"--{option} {given}: must be a number of {of}")
     return found
 
 
@@ -188,7 +204,7 @@ def _ask_budget(suggested: int) -> int | None:
         question = "How many multiply–adds may the baseline cost?"
         answer = Prompt.ask(question, default=written(suggested), console=err)
         try:
-            return _macs(answer)
+            return _count("budget", answer)
         except InvalidInput as error:
             log.trouble(str(error))
     return None

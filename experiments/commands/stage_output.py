@@ -99,7 +99,8 @@ def _show_front(pareto: dict[str, Any]) -> None:
 
 def _show_family(family: dict[str, Any]) -> None:
     """Prints the members and rivals, with how far each is from its target cost."""
-    headers = ("member", "φ", "resolution", "MACs", "parameters", "test accuracy", "off target")
+    headers = ["member", "φ", "resolution", "MACs", "parameters", "test accuracy"]
+    headers += ["in 8 bits", "off target"]
     cells = [
         [
             each["name"],
@@ -108,9 +109,10 @@ def _show_family(family: dict[str, Any]) -> None:
             count(each["cost"]["macs"]),
             count(each["cost"]["params"]),
             shown(each["accuracy"], percent, "failed"),
+            shown((each.get("int8") or {}).get("onnx"), lambda int8: percent(int8["accuracy"])),
             shown(each.get("miss"), lambda miss: f"{100 * miss:+.1f} %"),
         ]
         for each in (*family["members"], *family["rivals"])
     ]
-    columns = len(headers) if any(row[-1] for row in cells) else len(headers) - 1
-    print_rows(headers[:columns], [row[:columns] for row in cells])
+    used = [i for i, column in enumerate(zip(*cells, strict=True)) if any(column)]
+    print_rows(tuple(headers[i] for i in used), [[row[i] for i in used] for row in cells])

@@ -105,6 +105,9 @@ class FamilyConfig(BudgetConfig):
     """Stop training a member when its accuracy on the held-out images has not risen for so many
     epochs, and keep the weights of its best epoch. Needs `data.return_held_out: false`. Default:
     train for all `epochs`."""
+    int8: bool = False
+    """Whether every member is quantised to 8 bits after training, with ranges from held-out images,
+    and measured on the test images again. Needs the extra `onnx`."""
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()

@@ -88,8 +88,9 @@ class ObjectiveConfig(Section):
     bounds: BoundsConfig = BoundsConfig()
     """Candidates outside these bounds are rejected before training."""
     precision: Precision = Precision.FLOAT32
-    """Type of weights and tensors on the device, which `bounds.sram` and `bounds.flash` count:
-    float32 or int8."""
+    """Type of weights and tensors on the device, float32 or int8: `bounds.sram` and `bounds.flash`
+    count its bytes, and the finalists' accuracy is that after quantisation to it. int8 needs the
+    extra `onnx`."""
     pareto: tuple[CostKind, ...] = ()
     """Costs to minimise in addition to maximising accuracy: the search looks for a Pareto front,
     and the reward only selects the baseline from it. Cannot be combined with a pruner."""

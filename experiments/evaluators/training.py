@@ -17,6 +17,7 @@ from safetensors.torch import load
 
 from experiments.config import TrainConfig
 from experiments.data.images import Images
+from experiments.evaluators.int8 import int8_accuracy
 from experiments.train import TrainingResult, TrainingTask, initial_weights, train
 from experiments.training import cuda_context, distributed, machine
 from experiments.training.distributed import ALONE, Replica
@@ -26,6 +27,7 @@ from experiments.training.readers import Kept
 from space.architecture import Architecture
 from space.channel_groups import ClassNames
 from space.convert import IMAGENET, PixelStatistics
+from space.device import Precision
 from space.elastic import Elastic, ElasticNetwork
 from space.evaluation import Budget, Job, Measurement, Report, Status, WorkerUnusable
 from space.files import write_file
@@ -81,6 +83,8 @@ class TrainingEvaluator:
     `teacher` name; `inherited share` in the details is the part of the parameters that came from
     the former.
     Where `elastic` is given, what is trained is that elastic network, for its largest part.
+    In the `precision` int8, a complete training run's accuracy is that after quantisation, with
+    ranges from training images; the details hold its `float32 accuracy`.
     `threads` is explained in `machine.prepared`, `alone` in `train`. Several processes that train
     together each have their `replica`, and meet at the path `meeting`; the first reports and
     writes.
@@ -96,6 +100,7 @@ class TrainingEvaluator:
     config: TrainConfig
     checkpoints: Path | UPath
     metric: Metric = "top1"
+    precision: Precision = Precision.FLOAT32
     device: str = "auto"
     threads: int | None = None
     weights: Path | UPath | None = None
@@ -127,8 +132,11 @@ class TrainingEvaluator:
                 raise
             return Measurement(Status.FAILED, reason=str(failure))
         measurement = trained.measurement
-        complete = measurement.status is Status.COMPLETE
-        if self.weights is None or not complete or not self.replica.first:
+        if measurement.status is not Status.COMPLETE or not self.replica.first:
+            return measurement
+        if self.precision is Precision.INT8:
+            measurement = self._in_int8(architecture, trained)
+        if self.weights is None:
             return measurement
         write_file(self.weights_path(architecture, budget), to_bytes(trained.network.state_dict()))
         details = self._class_accuracies(trained, architecture.num_classes)
@@ -260,11 +268,24 @@ class TrainingEvaluator:
         self.restored(job.architecture, job.budget)
         return _trained_network(self.trained(job))
 
+    @property
+    def _judged(self) -> Images:
+        """The images of the measurement's accuracy."""
+        images = self.held_out if self.test is None else self.test
+        assert images is not None  # one of the two may be None
+        return images
+
+    def _in_int8(self, architecture: Architecture, trained: TrainingResult) -> Measurement:
+        network = build(architecture)  # the trained one's modules are others, made for training
+        network.load_state_dict(trained.network.state_dict())
+        found = int8_accuracy(network, self.train, self._judged, self.normalisation, self.metric)
+        assert trained.measurement.accuracy is not None  # it is complete
+        details = trained.measurement.details | {"float32 accuracy": trained.measurement.accuracy}
+        return replace(trained.measurement, accuracy=found, details=details)
+
     def _class_accuracies(self, trained: TrainingResult, num_classes: int) -> dict[str, float]:
         assert trained.predictions is not None
-        images = self.held_out if self.test is None else self.test
-        assert images is not None
-        labels = torch.from_numpy(images.labels)
+        labels = torch.from_numpy(self._judged.labels)
         found = class_accuracies(trained.predictions.cpu(), labels, num_classes).tolist()
         return {
             f"accuracy of class {index}": value

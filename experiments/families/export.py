@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from experiments import config
 from experiments.data.images import Images
 from experiments.data.load import Data, load
+from experiments.evaluators.int8 import calibrating
 from experiments.families.preprocess import prepare, read
 from experiments.progress import log
 from scaling import export
@@ -27,9 +28,8 @@ from space.network import build
 from space.validation import InvalidInput
 from space.weights import read_weights
 
-#: Test images on which formats are compared, and training images that set the ranges of 8 bits
-#: (assumed).
-COMPARED, CALIBRATING = 16, 256
+#: Test images on which formats are compared (assumed).
+COMPARED = 16
 
 Array = NDArray[np.float32]
 
@@ -78,17 +78,16 @@ def export_family(
                 log.remark(f"{member.name}: not written for {format_}: {reason}")
             if int8:
                 assert data
-                record = _quantised(replace(member, record=record), formats, data)
+                record = quantised(replace(member, record=record), formats, data)
         records.append(record)
     written = export.write_cards(folder, replace(family.record, members=tuple(records)))
     return replace(written, members=tuple(m for m in written.members if only in (None, m.name)))
 
 
-def _quantised(member: SavedMember, formats: Collection[Format], data: Data) -> MemberRecord:
-    """Ranges are taken from training images of all classes, accuracies from all test images."""
-    step = max(1, len(data.train) // CALIBRATING)
-    chosen = data.train.subset(np.arange(0, len(data.train), step)[:CALIBRATING])
-    calibration = some_inputs(member, chosen, CALIBRATING)
+def quantised(member: SavedMember, formats: Collection[Format], data: Data) -> MemberRecord:
+    """Ranges are taken from held-out images of all classes, accuracies from all test images."""
+    chosen = calibrating(data.held_out)
+    calibration = some_inputs(member, chosen, len(chosen))
     images = some_inputs(member, data.test, len(data.test))
     return export.quantise(member, formats, calibration, images, data.test.labels)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from space import choices
 from space.architecture import Architecture
 from space.choices import Space
 from space.cost import cost
+from space.device import Precision
 from space.validation import InvalidInput, validate
 
 #: Shipped spaces by the pixels that they are made for: these halve an image three times …
@@ -36,6 +37,8 @@ _SMALL = ("mnasnet_small", "efficientnet_small")
 _SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
 #: … and this one five times.
 _LARGE = ("efficientnet",)
+#: The same for a device: blocks that lose little in 8 bits.
+_SMALL_DEVICE, _LARGE_DEVICE = ("efficientnet_lite_small",), ("efficientnet_lite",)
 _LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
 
 #: How many times the pixels at which a space around a start has its middle within the bounds its
@@ -109,7 +112,8 @@ class SpaceOffer(NamedTuple):
 class Draft:
     """A recipe's text and what was decided for it.
 
-    `candidates` is how many networks the coefficients are chosen from, about a typical baseline.
+    `candidates` is how many networks the coefficients are chosen from, about a typical baseline;
+    0 where they are fixed.
     """
 
     text: str
@@ -122,6 +126,7 @@ def draft(
     survey: Survey,
     budget: int,
     *,
+    limits: Bounds | None = None,
     gpu: bool,
     device: str,
     name: str,
@@ -129,8 +134,28 @@ def draft(
 ) -> Draft:
     """A commented recipe for the images of `survey`.
 
-    `budget` is the most MACs that the baseline may cost. With a `start`, the search is around that
-    network. Raises `InvalidInput` where no space reaches the budget.
+    `budget` is the most MACs that the baseline may cost; `limits` of a device, in int8, take its
+    place. With a `start`, the search is around that network. Raises `InvalidInput` where no space
+    reaches the budget or the limits.
+    """
+    scale, candidates = _scale(gpu, start), 0
+    if limits is not None:
+        network = _fitting(survey, limits, start)
+        budget, parts = _rounded(network.macs), _device_parts(limits)
+    else:
+        network = _nearest(survey, budget, start)
+        grid = _coefficient_grid(_typical(survey, network, budget))
+        parts = _budget_parts(survey, budget, scale, grid, start)
+        candidates = grid.candidates
+    executor = _executor_text(device, gpu=gpu)
+    text = _text(survey, network, budget, scale, parts, executor=executor, name=name, start=start)
+    return Draft(text, network, budget, candidates)
+
+
+def _nearest(survey: Survey, budget: int, start: DraftStart | None) -> SpaceOffer:
+    """The space and resolution whose middle is nearest to that of the bounds.
+
+    Raises `InvalidInput` where no space has a network within them.
     """
     offers = list(_offers(survey, start))
     near = [each for each in offers if each.low <= budget and _least(budget) <= each.high]
@@ -143,11 +168,71 @@ def draft(
         finest = max(each.resolution for each in offers if each.resolution <= limit)
         network = network._replace(resolution=finest)
     _check_reach(network, offers, budget, survey, start)
-    grid = _coefficient_grid(_typical(survey, network, budget))
-    scale = _scale(gpu, start)
-    executor = _executor_text(device, gpu=gpu)
-    text = _text(survey, network, budget, scale, grid, executor=executor, name=name, start=start)
-    return Draft(text, network, budget, grid.candidates)
+    return network
+
+
+class _Parts(NamedTuple):
+    """Lines of the recipe that differ by what bounds its networks."""
+
+    bounds: str
+    coefficients: str
+    members: str
+
+
+def _budget_parts(
+    survey: Survey,
+    budget: int,
+    scale: _TrainingScale,
+    grid: CoefficientGrid,
+    start: DraftStart | None,
+) -> _Parts:
+    members = ", ".join(written(budget * 2**step) for step in range(scale.members))
+    macs = f"macs: [{written(_least(budget))}, {written(budget)}]"
+    return _Parts(
+        f"{macs}  # networks outside are never trained",
+        _COEFFICIENTS.format(
+            **grid._asdict(),
+            epochs=_proxy_epochs(survey, start),
+            fraction=_fraction(scale.proxy_images, survey.trained),
+        ),
+        f"targets: [{members}]",
+    )
+
+
+def _device_parts(limits: Bounds) -> _Parts:
+    sizes = {"sram": limits.sram, "flash": limits.flash}
+    lines = [f"{name}: {written(most)}" for name, most in sizes.items() if most is not None]
+    if limits.macs:
+        lines.append(f"macs: [{limits.macs[0]}, {written(limits.macs[1])}]")
+    lines[0] += "  # networks outside are never trained"
+    return _Parts(
+        "\n    ".join(lines) + "\n  precision: int8  # of these bytes, and of the finalists",
+        _FIXED_COEFFICIENTS,
+        "phi: [0, -1]  # the baseline, and a member of about half its MACs\n"
+        "  int8: true  # every member is quantised, and measured again",
+    )
+
+
+def _fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> SpaceOffer:
+    """Of spaces and resolutions, that with the most MACs on average among the networks that fit.
+
+    Source of the rule: TinyNAS (Lin et al. 2020, section 3.1).
+    """
+    objective = Objective(target=1, bounds=limits, precision=Precision.INT8)
+    found: dict[SpaceOffer, float] = {}
+    for name, resolution in _places(survey, start, _LARGE_DEVICE, _SMALL_DEVICE):
+        candidates = Candidates(_adapted(name, survey, resolution), objective)
+        rows = candidates.sample(_DRAWS, np.random.default_rng(0))
+        if len(rows):
+            macs = candidates.table(rows)[:, 0]
+            quantiles = np.quantile(macs, (0.02, 0.5, 0.98)).astype(int).tolist()
+            found[SpaceOffer(name, resolution, *quantiles)] = float(macs.mean())
+    if not found:
+        try:  # says which bytes are nearest, at the fewest pixels
+            candidates.unseen(set(), np.zeros_like(candidates.sizes), np.random.default_rng(0))
+        except InvalidInput as error:
+            raise InvalidInput(f"--sram, --flash: {str(error).partition(': ')[2]}") from None
+    return max(found, key=found.__getitem__)
 
 
 def _scale(gpu: bool, start: DraftStart | None) -> _TrainingScale:
@@ -209,24 +294,30 @@ def suggested_budget(survey: Survey, *, gpu: bool, start: DraftStart | None = No
 
 
 def _offers(survey: Survey, start: DraftStart | None = None) -> Iterator[SpaceOffer]:
-    """Spaces at resolutions that do not enlarge most images, the finest first.
+    """Spaces at resolutions, with what their networks cost."""
+    networks: dict[str, list[Architecture]] = {}
+    for name, resolution in _places(survey, start, _LARGE, _SMALL):
+        if name not in networks:
+            networks[name] = _drawn(_adapted(name, survey, resolution))
+        yield SpaceOffer(name, resolution, *_quantiles(networks[name], resolution))
+
+
+def _places(
+    survey: Survey, start: DraftStart | None, large: Sequence[str], small: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Spaces, with resolutions in pixels that do not enlarge most images, the finest first.
 
     Around a `start`, from its own resolution down.
     """
     side = max(survey.sides.median, _SMALL_PIXELS[0])
     if start is not None:
-        space = _adapted(str(start.space), survey, side)
-        networks = _drawn(space)
-        for resolution in sorted(space.resolutions, reverse=True):
-            yield SpaceOffer(str(start.space), resolution, *_quantiles(networks, resolution))
+        resolutions = _adapted(str(start.space), survey, side).resolutions
+        yield from ((str(start.space), each) for each in sorted(resolutions, reverse=True))
         return
-    for spaces, offered in ((_LARGE, _LARGE_PIXELS), (_SMALL, _SMALL_PIXELS)):
+    for spaces, offered in ((large, _LARGE_PIXELS), (small, _SMALL_PIXELS)):
         pixels = {each for each in offered if each <= side}
         pixels |= {side} if offered[0] <= side <= offered[-1] else set()
-        for name in spaces:
-            networks = _drawn(_adapted(name, survey))
-            for resolution in sorted(pixels, reverse=True):
-                yield SpaceOffer(name, resolution, *_quantiles(networks, resolution))
+        yield from ((name, each) for name in spaces for each in sorted(pixels, reverse=True))
 
 
 def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
@@ -298,9 +389,9 @@ def _rounded(macs: float) -> int:
 def _text(
     survey: Survey,
     network: SpaceOffer,
-    budget: int,
+    target: int,
     scale: _TrainingScale,
-    grid: CoefficientGrid,
+    parts: _Parts,
     *,
     executor: str,
     name: str,
@@ -309,7 +400,6 @@ def _text(
     fraction = _fraction(scale.proxy_images, survey.trained)
     few = survey.trained < _FEW
     low, high = scale.family_epochs
-    sizes = [written(budget * 2**step) for step in range(scale.members)]
     text = _TEMPLATE.format(
         facts="\n".join(f"# {line}" for line in facts(survey)),
         name=_quoted(name),
@@ -324,32 +414,28 @@ def _text(
         more=_more(survey.config),
         metric="balanced" if survey.imbalance >= HEAVY_IMBALANCE else "top1",
         batch_size=32 if few else scale.batch_size,
-        budget=written(budget),
-        least=written(_least(budget)),
+        target=written(target),
         trials=scale.trials,
-        epochs=_proxy_epochs(few, start),
-        fraction=f"{fraction:g}",
+        epochs=_proxy_epochs(survey, start),
+        fraction=fraction,
         seen=f"{round(fraction * survey.trained):,}",
         final_epochs=2 * scale.final_epochs if few and not start else scale.final_epochs,
         finalists=3 if start else 5,
         start=_start_text(start),
         fine_tuning=_FINE_TUNING if start else "",
-        step=grid.step,
-        tolerance=grid.tolerance,
-        candidates=grid.candidates,
-        targets=", ".join(sizes),
         family_epochs=max(low, min(high, round(scale.family_passes / survey.trained))),
         executor=executor,
+        **parts._asdict(),
     )
     text = _aligned(text)
     validate(Recipe, yaml.safe_load(text), source="the recipe to be written")
     return text
 
 
-def _proxy_epochs(few: bool, start: DraftStart | None) -> int:
+def _proxy_epochs(survey: Survey, start: DraftStart | None) -> int:
     if start is not None:
         return 2
-    return 10 if few else 5
+    return 10 if survey.trained < _FEW else 5
 
 
 def _start_text(start: DraftStart | None) -> str:
@@ -443,6 +529,23 @@ _FINE_TUNING = """
   learning_rate: 0.008  # per 256 images
   weight_decay: 0.01"""
 
+_COEFFICIENTS = """\
+# Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
+coefficients:
+  step: {step}
+  tolerance: {tolerance}  # {candidates} candidates or more; the best four are trained again
+  epochs: {epochs}
+  data_fraction: {fraction:g}
+"""
+
+_FIXED_COEFFICIENTS = """\
+# Stage 2: members shrink together in depth, width and resolution, as EfficientNet's do.
+coefficients:
+  alpha: 1.2
+  beta: 1.1
+  gamma: 1.15
+"""
+
 _TEMPLATE = """\
 # Written by `phiscale init`. Change any value; `phiscale estimate` measures what a run takes.
 # What was found:
@@ -464,29 +567,23 @@ data:
 
 objective:
   metric: {metric}  # `balanced`: the mean over classes, for classes of unequal size
-  target: {budget}  # multiply–adds (MACs) of the baseline for one image
+  target: {target}  # multiply–adds (MACs) of the baseline for one image
   bounds:
-    macs: [{least}, {budget}]  # networks outside are never trained
+    {bounds}
 
 # Stage 1: many short training runs, then longer ones of the best networks.
 search:
   trials: {trials}
   epochs: {epochs}
-  data_fraction: {fraction}  # {seen} training images in each epoch
+  data_fraction: {fraction:g}  # {seen} training images in each epoch
   finalists: {finalists}
   final_epochs: {final_epochs}
 
-# Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
-coefficients:
-  step: {step}
-  tolerance: {tolerance}  # {candidates} candidates or more; the best four are trained again
-  epochs: {epochs}
-  data_fraction: {fraction}
-
-# Stage 3: the family, one member per cost; the first is the budget itself. With the key
+{coefficients}
+# Stage 3: the family; its first member is the baseline. With the key
 # `rivals: [mobilenet_v3_small, random, base]`, such networks are trained at the same costs.
 family:
-  targets: [{targets}]
+  {members}
   epochs: {family_epochs}
 
 executor:

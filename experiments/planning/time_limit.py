@@ -181,8 +181,13 @@ def _fewer_trials(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
+    pinned = {"coefficients.epochs"} if recipe.coefficients.pinned else set()
     for percent in _PERCENTAGES:
-        fewer = {key: max(1, attrgetter(key)(recipe) * percent // 100) for key in _EPOCHS}
+        fewer = {
+            key: max(1, attrgetter(key)(recipe) * percent // 100)
+            for key in _EPOCHS
+            if key not in pinned
+        }
         fewer["search.final_epochs"] = max(fewer["search.epochs"], fewer["search.final_epochs"])
         yield changed(recipe, fewer)
 

@@ -22,7 +22,9 @@ from experiments.runs.folder import (
 from experiments.runs.recipe_changes import changed, prepared, write_recipe
 from experiments.runs.start import Start
 from space import choices
+from space.device import Precision
 from space.files import write_file
+from space.optional import needed
 from space.validation import InvalidInput
 
 #: Keys and sections of a recipe that may change between two starts of a run: what they ask for is
@@ -53,6 +55,9 @@ def open_run(
     if fork is not None:
         recipe, start, folder = _forked(recipe, folder, fork)
     folder, recipe, before = prepared(folder, recipe)
+    if recipe.family.int8 or recipe.objective.precision is Precision.INT8:
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            needed(package, "onnx", "quantisation to int8")
     choices.load(recipe.space)  # found wrong now, and not only once the images are decoded
     space, kept, text = Path(recipe.space), folder / KEPT_SPACE, None
     if space.suffix.lower() in (".yaml", ".yml"):  # the user's own

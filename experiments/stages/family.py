@@ -14,6 +14,7 @@ import torch
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator, training_id
+from experiments.families.export import quantised
 from experiments.families.predictions import Predictions
 from experiments.progress import log
 from experiments.runs.environment import environment
@@ -26,14 +27,22 @@ from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
 from scaling.family import PlannedFamily, family_at, family_for
-from scaling.formats import Format, Portable
+from scaling.formats import Format, Portable, full_name
 from scaling.jobs import InOrder
 from scaling.rules import Rule
-from scaling.saved_family import DataRecord, MemberRecord, Origin, Preprocessing, load_record
+from scaling.saved_family import (
+    DataRecord,
+    MemberRecord,
+    Origin,
+    Preprocessing,
+    SavedMember,
+    load_record,
+)
 from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
 from space.cost import cost
+from space.device import device_memory
 from space.evaluation import Job, Measurement, Status
 from space.network import Network
 from space.validation import InvalidInput
@@ -51,7 +60,7 @@ _NOTED_MISS = 0.01
 def run(context: StageContext) -> dict[str, Any]:
     """Stage 3: the members, trained on all training images, tested, written and verified."""
     family = _family(context)
-    for line in _remarks(family, context.data.train.resolution, context.recipe.family.cost):
+    for line in _remarks(family, context.data.train.resolution, context.recipe):
         log.remark(line)
     jobs, evaluate = family.jobs(context.family_budget), context.evaluator(final=True)
     if context.recipe.family.teacher:
@@ -189,7 +198,17 @@ def _export(
         pixels = resize(torch.from_numpy(images), member.resolution)
         result = _test_result(trained.told[member.name], len(about.classes))
         inputs = normalise(pixels.permute(0, 3, 1, 2), context.recipe.data.normalisation)
-        records.append(export.export_member(folder, member, network, result, about, inputs))
+        record = export.export_member(folder, member, network, result, about, inputs)
+        if context.recipe.family.int8 and Format.ONNX not in (record.int8 or {}):
+            portable = Portable(
+                full_name(about.name, member.name),
+                member.architecture,
+                about.classes,
+                about.preprocessing,
+            )
+            saved = SavedMember(folder / member.name, record, portable)
+            record = quantised(saved, {Format.ONNX}, context.data)
+        records.append(record)
     predictions.write_images()
     for line in _left_out(family, about):
         log.remark(line)
@@ -281,14 +300,20 @@ def _origin(recipe: Recipe, start: Start | None) -> Origin:
     )
 
 
-def _remarks(family: PlannedFamily, stored: int, cost: str) -> Iterator[str]:
-    """What the user of a family should know before it is trained.
-
-    Images have `stored` pixels; `cost` is what targets are of.
-    """
+def _remarks(family: PlannedFamily, stored: int, recipe: Recipe) -> Iterator[str]:
+    """What the user of a family should know before it is trained; images have `stored` pixels."""
+    cost, objective = recipe.family.cost, recipe.objective
     for name, earlier in family.duplicates:
         yield f"{name} is the same network as {earlier} after rounding"
     for member in family.members:
+        needs = device_memory(member.architecture, objective.precision)
+        for name in ("sram", "flash"):
+            most = getattr(objective.bounds, name)
+            if most is not None and getattr(needs, name) > most:
+                yield (
+                    f"{member.name} needs {getattr(needs, name):,} bytes of {name}, more than the "
+                    f"{most:,} of objective.bounds, which hold for the search"
+                )
         if member.resolution > stored:
             yield f"{member.name} takes {member.resolution} pixels, upscaled from {stored}"
         if member.miss is not None and abs(member.miss) > _NOTED_MISS:

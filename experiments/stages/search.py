@@ -144,7 +144,7 @@ def _final(
 ) -> tuple[FrozenTrial, FrozenTrial]:
     """The finalists trained longer: the winner's trial there, and that of the search."""
     budget = context.budget(context.recipe.search.final_epochs, context.recipe.search.data_fraction)
-    evaluate = _evaluator(context)
+    evaluate = replace(_evaluator(context), precision=context.recipe.objective.precision)
     by_name = {f"finalist of {job_of(trial).name}": trial for trial in best}
     jobs = [Job(name, job_of(trial).architecture, budget) for name, trial in by_name.items()]
     if context.recipe.search.continue_finalists:

@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from space import choices
-from space.architecture import Architecture, Operator, Skip
+from space.architecture import Activation, Architecture, Operator, Padding, Skip
 from space.choices import Space
+from space.layers import layers
 from space.validation import InvalidInput
 
 SMALL = choices.load("mnasnet_small")
@@ -90,6 +92,18 @@ def test_of_the_resolutions_those_up_to_the_recipes_are_left(tmp_path):
     twice = text.replace("48", "32")
     with pytest.raises(InvalidInput, match=r"resolution: must be different numbers of pixels"):
         choices.load(write(tmp_path, twice))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite", "efficientnet_lite_small"])
+def test_the_lite_spaces_have_only_what_a_device_does_well(name):
+    space = choices.load(name)
+    assert space.base.numerics.padding is Padding.SAME
+    draw = random.Random(0)
+    for _ in range(50):
+        chosen = {kind: draw.choice(values) for kind, values in space.choices.items()}
+        found = layers(space.decode(chosen))
+        assert not any("squeeze" in layer.name or "shortcut" in layer.name for layer in found)
+        assert {layer.activation for layer in found} == {Activation.RELU6, None}
 
 
 def test_mnasnets_space_offers_what_the_paper_names():

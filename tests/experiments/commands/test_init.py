@@ -1,5 +1,6 @@
 """`phiscale init` looks, tells what it saw, and writes a recipe that runs."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,8 @@ from experiments.data.survey import Sides, Survey
 from experiments.planning import draft, time_limit
 from experiments.planning.estimate import Range
 from space import choices, presets
+from space.architecture import Architecture
+from space.device import Precision, device_memory
 from space.network import build
 from space.validation import InvalidInput
 from space.weights import to_bytes
@@ -105,6 +108,53 @@ def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     assert json.loads(ran.out)["family"]["origin"]["start"]["source"] == "mnasnet_small"
     again = phiscale("init", sources["folder"], "--out", recipe, *start)
     assert (again.status, "already exists" in again.err) == (2, True)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
+
+
+def test_a_recipe_for_a_device_runs_within_its_memory_in_int8(sources, phiscale, tmp_path):
+    recipe, run = tmp_path / "pets.yaml", tmp_path / "run"
+    limits = ("--sram", "24K", "--flash", "100K")
+    said = phiscale("init", sources["folder"], *limits, "--device=cpu", "--out", recipe)
+    assert said.status == 0, said.err
+    assert "up to 24K SRAM, 100K flash" in said.out
+    loaded = config.load(str(recipe))
+    assert (loaded.space, loaded.resolution) == ("efficientnet_lite_small", 20)
+    changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
+    ran = phiscale("run", recipe, "--out", run, "--json", "--quiet", *changes)
+    assert ran.status == 0, ran.err
+    found = json.loads(ran.out)
+    trials = table(run / "report" / "trials.csv")
+    assert {row["study"] for row in trials} == {"search", "finalists", "family"}
+    for row in trials:
+        assert int(row["sram"]) <= 24_000
+        assert int(row["flash"]) <= 100_000
+        assert bool(row["float32_accuracy"]) == (row["study"] == "finalists")
+    b0 = Architecture.from_dict(
+        json.loads((run / "family/b0/architecture.json").read_text("utf-8"))
+    )
+    assert [device_memory(b0, Precision.INT8).sram] == [
+        int(row["sram"]) for row in trials if row["job"] == "b0"
+    ]
+    for member, row in zip(
+        found["family"]["members"],
+        table(run / "report" / "family.csv"),
+        strict=True,
+    ):
+        assert "model.int8.onnx" in member["files"]
+        assert float(row["int8_accuracy"]) == member["int8"]["onnx"]["accuracy"]
+        assert float(row["float32_accuracy"]) == member["int8"]["onnx"]["full_accuracy"]
+    page = (run / "report" / "index.html").read_text("utf-8")
+    assert all(f"<th>{header}</th>" in page for header in ("SRAM", "Flash", "In 8 bits"))
+
+
+def test_a_device_that_no_network_fits_is_refused(sources, phiscale, tmp_path):
+    recipe = tmp_path / "pets.yaml"
+    said = phiscale("init", sources["folder"], "--sram=1K", "--device=cpu", "--out", recipe)
+    assert (said.status, recipe.exists()) == (2, False)
+    assert "--sram, --flash: no network of the space efficientnet_lite_small has 1 to" in said.err
 
 
 def test_what_it_refuses_leaves_no_file(sources, phiscale, tmp_path):
@@ -260,6 +310,7 @@ def test_an_existing_file_is_only_overwritten_by_force(sources, phiscale, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--sram", "much"), "--sram much: must be a number of bytes, such as 256K or 1M"),
         (("--budget", "much"), "--budget much: must be a number of multiply–adds, such as 300M"),
         (("--budget", "300"), "no shipped space has a network of 150 to 300 MACs"),
         (("--out", "recipe.txt"), "a recipe's name must end in .yaml"),

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.evaluators.training import InitialWeights, TrainingEvaluator
+from scaling.formats import Portable, Preprocessing, onnx, program
 from search.ledger import identity
-from space.architecture import Architecture, Head, Operator, Stage, Stem
+from space.architecture import Activation, Architecture, Head, Numerics, Operator, Stage, Stem
+from space.convert import IMAGENET
+from space.device import Precision
 from space.evaluation import Budget, Epoch, Evaluate, Interrupted, Job, Measurement, Status
 from space.network import Network, build
 from space.weights import to_bytes
@@ -60,6 +63,28 @@ def test_an_architecture_is_trained_and_measured(evaluator: TrainingEvaluator) -
     assert measured.status is Status.COMPLETE
     assert len(measured.epochs) == 2
     assert measured.details == {}
+
+
+def test_in_int8_the_accuracy_is_that_of_the_quantised_network(
+    evaluator: TrainingEvaluator, tmp_path: Path
+) -> None:
+    relu6 = replace(ARCHITECTURE, numerics=Numerics(Activation.RELU6))  # trained in other modules
+    full = evaluator(relu6, BUDGET, go_on)
+    small = replace(evaluator, precision=Precision.INT8, weights=tmp_path / "weights")
+    measured = small(relu6, BUDGET, go_on)
+    assert measured.details["float32 accuracy"] == full.accuracy
+
+    network = build(relu6)
+    network.load_state_dict(load_file(small.weights_path(relu6, BUDGET)))
+    mean, std = (np.array(values, np.float32) for values in IMAGENET)
+    given, images = (
+        ((part.pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+        for part in (evaluator.train, evaluator.held_out)
+    )
+    portable = Portable("tested", relu6, ("a", "b", "c"), Preprocessing(*IMAGENET))
+    whole = onnx.content(portable, program.trace(portable, network))
+    logits = onnx.open_(onnx.quantised(whole, np.ascontiguousarray(given)), "tested")(images)
+    assert measured.accuracy == np.mean(logits.argmax(1) == evaluator.held_out.labels)
 
 
 def test_the_same_job_gives_the_same_measurement(evaluator: TrainingEvaluator) -> None:
