@@ -98,7 +98,8 @@ def test_a_study_is_logged_where_its_recipe_says(elsewhere):
 
 
 def test_a_study_keeps_checkpoints_and_weights_where_its_recipe_says(elsewhere):
-    store = elsewhere.folder.parent / "store" / "study-dimensions"
+    identity = elsewhere.manifest["identity"]
+    store = elsewhere.folder.parent / "store" / f"study-dimensions-{identity}"
     trained = open_study(elsewhere.storage, "study").get_trials()
     assert len(list((store / "weights").iterdir())) == len(trained)
     assert not (elsewhere.folder / "checkpoints").exists()
