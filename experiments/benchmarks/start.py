@@ -214,7 +214,7 @@ def _ignore(_: Epoch) -> bool:
 
 def _resolution(budget: int) -> int:
     """The most pixels that `phiscale init` lets networks of the budget have."""
-    return {10: 48, 25: 72, 60: 112}[budget // 1_000_000]
+    return {10: 40, 25: 72, 60: 128}[budget // 1_000_000]
 
 
 def _fold(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
