@@ -387,6 +387,51 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _growth_tables(found: dict[str, Any]) -> str:
+    rows = []
+    for width in (1.0, 0.75):
+        own = [unit for unit in found["units"] if unit["width"] == width]
+        within = sum(unit["judged"] >= -0.001 for unit in own)
+        rows.append(
+            [
+                f"uniform width {width}",
+                *(f"{fmean(unit[name] for unit in own):.0%}" for name in ("macs", "least_macs")),
+                *(
+                    f"{100 * fmean(unit[name] for unit in own):+.2f}"
+                    for name in ("judged", "true", "best_true", "over_compound")
+                ),
+                f"{within} of {len(own)}",
+                f"{sum(unit['told_apart'] for unit in own)} of {len(own)}",
+            ]
+        )
+    headers = (
+        *("against", "MACs", "least MACs at its accuracy", "judged", "true", "best possible, true"),
+        *("over compound scaling, true", "judged within 0.1", "told from compound scaling"),
+    )
+    return f"{_table(headers, rows)}\n\nMeans over the tables; differences in points of accuracy."
+
+
+def _growth_accel_nasbench(found: dict[str, Any]) -> str:
+    rows = []
+    for factor in sorted({unit["factor"] for unit in found["units"]}):
+        own = [unit for unit in found["units"] if unit["factor"] == factor]
+        ahead = [100 * unit["over_compound"] for unit in own]
+        rows.append(
+            [
+                f"{factor:g} × the MACs of one layer a stage",
+                f"{fmean(ahead):+.2f} ({min(ahead):+.2f} to {max(ahead):+.2f})",
+                f"{100 * fmean(unit['best'] for unit in own):+.2f}",
+                f"{fmean(unit['macs'] for unit in own):.3f}",
+                f"{max(unit['lookups'] for unit in own)}",
+            ]
+        )
+    headers = (
+        *("target", "learned − compound, points", "best possible", "MACs over compound's"),
+        "look-ups for all targets",
+    )
+    return _table(headers, rows)
+
+
 _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "training": _training,
     "profile": _profile,
@@ -403,4 +448,6 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coverage": _coverage,
     "published": _published,
     "formats": _formats,
+    "growth/growth_tables": _growth_tables,
+    "growth/growth_accel_nasbench": _growth_accel_nasbench,
 }

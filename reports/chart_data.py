@@ -29,16 +29,23 @@ _POINT = (
 
 
 class StageIndex:
-    """The networks of some trials and of a baseline, each once.
+    """The networks of some trials, of a baseline and of `more`, each once.
 
     A network is a list of indices into `rows`, the stages that the networks share; `index` gives
     the place of a network by its key.
     """
 
-    def __init__(self, trials: Iterable[Trial], baseline: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        trials: Iterable[Trial],
+        baseline: Mapping[str, Any] | None = None,
+        more: Iterable[Architecture] = (),
+    ) -> None:
         architectures = {t.key: t.architecture for t in trials if t.key and t.architecture}
         if baseline:
             architectures.setdefault(baseline["key"], baseline["architecture"])
+        for network in more:
+            architectures.setdefault(network.key, network.to_dict())
         self.index = {key: place for place, key in enumerate(architectures)}
         self.networks: list[list[int]] = []
         places: dict[tuple[Any, ...], int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports import figure_style as style
@@ -68,11 +69,15 @@ def accuracy(run: Run, tables: Tables, cost: str = "macs") -> Figure:
                 label="baseline, trained longer",
             )
         members = tables.family[tables.family["accuracy"].notna()].sort_values("macs")
+        costs = {"compound": run.growth.get("compound_runs")} if run.growth else {}
         for place, (rule, own) in enumerate(tables.rivals.groupby("rule", sort=False)):
-            _draw_rivals(axes, str(rule), own, members, cost, _RIVALS[place % len(_RIVALS)])
+            name = f"{rule}, {runs} training runs" if (runs := costs.get(str(rule))) else str(rule)
+            _draw_rivals(axes, name, own, members, cost, _RIVALS[place % len(_RIVALS)])
         if line := rows(members):
             look = style.LineStyle("o", style.FAMILY, "-")
-            style.accuracy_line(axes, line, cost, look, "family, on the test images", named=True)
+            spent = f", learned in {run.growth['runs']} training runs" if run.growth else ""
+            label = f"family, on the test images{spent}"
+            style.accuracy_line(axes, line, cost, look, label, named=True)
         style.crosses(axes, pruned[cost], pruned["accuracy"], "pruned trials")
     return figure
 
@@ -186,6 +191,60 @@ def _latency(*, throughput: bool) -> Callable[[Run, Tables], Figure]:
     )
 
 
+def growth(found: Mapping[str, Any]) -> Figure:
+    """Learned growth beside compound scaling: mean accuracy over the seeds that compare the two.
+
+    `found` is the content of growth.json. A bar is half the interval of a difference to each side.
+    """
+    cost = found.get("cost", "macs")
+    with style.new_figure("Learned growth and compound scaling", 6.8, 3.8) as (figure, axes):
+        style.accuracy_axes(axes, COSTS.get(cost, cost), "accuracy", (0.1, 0.12))
+        looks = {"compound": ("s", style.FRONT, "--"), "learned": ("o", style.FAMILY, "-")}
+        for rule, look in looks.items():
+            line = [_grown(each, rule, cost) for each in found["targets"]]
+            if known := [row for row in line if row["accuracy"] is not None]:
+                unit = "look-ups" if "table" in found else "training runs"
+                own = rule == "learned"
+                label = f"learned, {found['runs']} {unit}" if own else "compound scaling"
+                if not own and "compound_runs" in found:
+                    label += f", {found['compound_runs']} training runs"
+                style.accuracy_line(axes, known, "x", style.LineStyle(*look), label, named=own)
+    return figure
+
+
+def _grown(target: Mapping[str, Any], rule: str, cost: str) -> dict[str, Any]:
+    network = target[rule]
+    accuracies, half = network["accuracies"], target["half_width"]
+    accuracy = fmean(accuracies) if accuracies else None
+    row = {"name": target["name"], "accuracy": accuracy, "low": None, "high": None}
+    if accuracy is not None and half is not None and rule == "learned":
+        row |= {"low": accuracy - half, "high": accuracy + half}
+    return row | {"x": network["cost"][cost] if "cost" in network else network[cost]}
+
+
+def test_resolutions(tested: Iterable[Mapping[str, Any]]) -> Figure:
+    """Accuracy against MACs, a line for each member: the same weights at several resolutions.
+
+    A ring marks the resolution that is exported.
+    """
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in tested:
+        lines.setdefault(str(row["member"]), []).append(dict(row))
+    with style.new_figure("Test resolutions", 6.8, 3.8) as (figure, axes):
+        style.accuracy_axes(axes, style.MACS, "test accuracy", (0.1, 0.12))
+        for place, (name, line) in enumerate(lines.items()):
+            marker, dashes = _SETTINGS[place % len(_SETTINGS)]
+            look = style.LineStyle(marker, style.FRONT if place % 2 else style.FAMILY, dashes)
+            plain = [{**row, "low": None, "high": None} for row in line]
+            style.accuracy_line(axes, plain, "macs", look, name.upper())
+            for row in line:
+                point = (row["macs"], row["accuracy"])
+                style.annotate(axes, f"{row['resolution']} px", point, (4, -9), fontsize=7)
+                if row["chosen"]:
+                    axes.plot(*point, "o", markersize=11, fillstyle="none", color=look.colour)
+    return figure
+
+
 def _training_time(_: Run, tables: Tables) -> Figure:
     trained = [row for row in rows(tables.family) if row["accuracy"] and row["train_seconds"]]
     line = [row | {"x": row["train_seconds"]} for row in trained]
@@ -209,6 +268,10 @@ KINDS: Mapping[str, FigureKind] = {
     "accuracy_latency": FigureKind(_latency(throughput=False), "latency"),
     "accuracy_throughput": FigureKind(_latency(throughput=True), "latency"),
     "accuracy_seconds": FigureKind(_training_time, "family"),
+    "growth": FigureKind(lambda run, _: growth(run.growth or {"targets": ()}), "growth"),
+    "test_resolutions": FigureKind(
+        lambda _, found: test_resolutions(rows(found.test_resolutions)), "test_resolutions"
+    ),
     "pareto": FigureKind(
         lambda run, found: pareto_front(found.trials, found.pareto, run.pareto or {}), "pareto"
     ),

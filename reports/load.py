@@ -86,6 +86,7 @@ class Run:
     coefficients: Mapping[str, Any] | None = None
     family: Mapping[str, Any] | None = None
     pareto: Mapping[str, Any] | None = None
+    growth: Mapping[str, Any] | None = None
     trials: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -168,6 +169,7 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         coefficients=_json(path / "coefficients.json"),
         family=_json(path / "family" / "family.json"),
         pareto=_json(path / "pareto.json"),
+        growth=_json(path / "growth.json"),
         driven=driver_of(url) is not None,
         **studies,
     )

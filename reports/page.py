@@ -83,7 +83,7 @@ def content(name: str, run: Run, found: Tables) -> bytes:
 
 def render(run: Run, found: Tables) -> str:
     """The page, with links to the files beside it."""
-    networks = StageIndex(run.all_trials, run.baseline)
+    networks = StageIndex(run.all_trials, run.baseline, tables.networks(run).values())
     family = rows(found.family)
     candidates = rows(found.coefficients.head(_MOST_CANDIDATES))
     search = page_context.search_counts(found)
@@ -102,6 +102,7 @@ def render(run: Run, found: Tables) -> str:
         summary=summarise(run, found),
         sections=[(name, name.capitalize()) for name, shown in sections.items() if shown],
         family=family,
+        resolutions=rows(found.test_resolutions),
         best=rows(found.best),
         search=search,
         curves=bool((curves["study"].eq("search") & curves["epoch"].gt(1)).any()),

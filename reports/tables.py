@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from reports import predictions, recommendation, search_tables, trial_tables
@@ -33,6 +34,10 @@ _FAMILY = names(
     "train_seconds key"
 )
 _EIGHT_BITS = names("int8_accuracy float32_accuracy")
+_RESOLUTIONS = names(
+    "member resolution_factor resolution macs held_out_accuracy accuracy low high images chosen"
+)
+_GROWTH = names("member rule target macs resolution accuracy seeds shipped")
 _STAGES = names(
     "stage operator start_kernel kernel stride expansion se skip channels repeats resolution macs "
     "params activations"
@@ -58,6 +63,8 @@ class Tables:
     search_progress: pd.DataFrame
     coefficients: pd.DataFrame
     family: pd.DataFrame
+    test_resolutions: pd.DataFrame
+    growth: pd.DataFrame
     stages: pd.DataFrame
     counts: pd.DataFrame
     times: pd.DataFrame
@@ -88,6 +95,8 @@ def collect(run: Run) -> Tables:
         search_progress=trial_tables.progress(every),
         coefficients=coefficients(run),
         family=members,
+        test_resolutions=test_resolutions(run),
+        growth=growth(run),
         stages=stages(networks(run)),
         counts=trial_tables.counts(run),
         times=trial_tables.times(run),
@@ -194,6 +203,29 @@ def _eight_bits(member: Mapping[str, Any]) -> dict[str, float]:
     return {"int8_accuracy": measured["accuracy"], "float32_accuracy": measured["full_accuracy"]}
 
 
+def test_resolutions(run: Run) -> pd.DataFrame:
+    """Each member's weights at the resolutions that they were tested at."""
+    found = [
+        tested | {"member": member["name"]} | interval(tested["accuracy"], member.get("images"))
+        for member in (run.family or {}).get("members", ())
+        for tested in member.get("resolutions", ())
+    ]
+    return frame(found, _RESOLUTIONS)
+
+
+def growth(run: Run) -> pd.DataFrame:
+    """What learned growth found for each target and what compound scaling gives, compared."""
+    found = [
+        {"member": target["name"], "rule": rule, "target": target["target"]}
+        | {"macs": network["cost"]["macs"], "resolution": network["resolution"]}
+        | {"seeds": len(network["accuracies"]), "shipped": target["shipped"] == rule}
+        | ({"accuracy": fmean(network["accuracies"])} if network["accuracies"] else {})
+        for target in (run.growth or {}).get("targets", ())
+        for rule, network in ((rule, target[rule]) for rule in ("learned", "compound"))
+    ]
+    return frame(found, _GROWTH)
+
+
 def rivals(
     run: Run, members: pd.DataFrame, trials: pd.DataFrame, answers: pd.DataFrame
 ) -> pd.DataFrame:
@@ -239,18 +271,31 @@ def latency(run: Run) -> pd.DataFrame:
 
 
 def networks(run: Run) -> dict[str, Architecture]:
-    """The networks that a run has found, by name: the baseline, then the family's members."""
+    """The networks that a run has found, by name: the baseline, then the family's members.
+
+    A member may take more or fewer pixels than its training run did.
+    """
     found = {}
     if run.baseline and run.baseline.get("architecture"):
         found["baseline"] = run.baseline["architecture"]
     built = {trial.key: trial.architecture for trial in run.study("family") if trial.architecture}
     for member in (run.family or {}).get("members", ()):
-        if member.get("key") in built:
-            found[str(member["name"])] = built[member["key"]]
+        if network := built.get(member.get("key")) or _resized(run, member):
+            found[str(member["name"])] = network
     return {
         name: Architecture.from_dict(data, source=f"{run.path}: {name}")
         for name, data in found.items()
     }
+
+
+def _resized(run: Run, member: Mapping[str, Any]) -> dict[str, Any]:
+    """The network of a member's training run at the member's resolution; empty if it is not."""
+    for trial in run.study("family"):
+        if trial.job == member.get("name") and trial.architecture:
+            data = {**trial.architecture, "resolution": member["resolution"]}
+            if Architecture.from_dict(data, source=f"{run.path}: {trial.job}").key == member["key"]:
+                return data
+    return {}
 
 
 def stages(networks: Mapping[str, Architecture]) -> pd.DataFrame:

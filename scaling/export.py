@@ -38,6 +38,7 @@ from scaling.saved_family import (
     MemberRecord,
     Origin,
     Quantised,
+    ResolutionRecord,
     SavedMember,
     load_record,
 )
@@ -76,6 +77,7 @@ class Trained:
     images: int
     train_seconds: float
     class_accuracies: tuple[float | None, ...] = ()
+    resolutions: tuple[ResolutionRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def export_member(
         resolution=member.resolution,
         cost=member.cost,
         key=member.architecture.key,
-        **asdict(trained),
+        **{field.name: getattr(trained, field.name) for field in fields(trained)},
         files=files,
         target=member.target,
         miss=member.miss,

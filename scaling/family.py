@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scaling.coefficients import Coefficients
 from scaling.compound import scale
-from scaling.rules import Rule, Uniform, compound, phi_of
+from scaling.rules import Uniform, compound, phi_of
 from scaling.targets import MEASURES, Measure, macs, reach, reach_measured
 from space.architecture import Architecture
 from space.cost import Cost, cost
@@ -126,7 +126,7 @@ def family_for(
     coefficients: Coefficients,
     targets: Iterable[int | float],
     *,
-    rule: Rule | None = None,
+    rule: Uniform | None = None,
     measure: Measure = macs,
     multiple: int = 1,
 ) -> PlannedFamily:
@@ -143,19 +143,15 @@ def family_for(
         solve = reach if measure in MEASURES.values() else reach_measured
         found = solve(grow, baseline, target, measure=measure, multiple=multiple)
         phi = phi_of(coefficients, found.factor)
-        depth, width = _extent(grow, found.factor, found.architecture, baseline)
+        depth, width = grow.factors(found.factor)[:2]
         network = regularised(found.architecture, phi)
         return PlannedMember(f"b{number}", phi, depth, width, network, target, found.miss)
 
     return PlannedFamily(coefficients, tuple(member(*each) for each in enumerate(targets)))
 
 
-def _extent(
-    rule: Rule, factor: float, network: Architecture, baseline: Architecture
-) -> tuple[float, float]:
-    """The factors of depth and width: the rule's, or the means over stages."""
-    if isinstance(rule, Uniform):
-        return rule.factors(factor)[:2]
+def stage_means(network: Architecture, baseline: Architecture) -> tuple[float, float]:
+    """The factors of depth (of all repeats) and width (geometric mean over stages)."""
     pairs = list(zip(network.stages, baseline.stages, strict=True))
     depth = sum(new.repeats for new, _ in pairs) / sum(old.repeats for _, old in pairs)
     return depth, geometric_mean(new.channels / old.channels for new, old in pairs)

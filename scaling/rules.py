@@ -9,24 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from scaling.coefficients import Coefficients, ScalingFactors
 from scaling.compound import scale
 from space.architecture import Architecture
-from space.cost import cost
 from space.validation import InvalidInput, one_of
-
-
-class Rule(Protocol):
-    """How a network grows; `name` is what a recipe and messages call it."""
-
-    @property
-    def name(self) -> str:
-        """`compound`, `width` …"""
-
-    def __call__(self, architecture: Architecture, factor: float) -> Architecture:
-        """A network with nominally (before rounding) `factor` times the MACs of `architecture`."""
 
 
 class Shares(NamedTuple):
@@ -80,20 +68,6 @@ def _logarithm(coefficients: Coefficients) -> float:
     return math.log(coefficients.nominal)
 
 
-@dataclass(frozen=True, slots=True)
-class AlongPath:
-    """Growth along networks found before (see `scaling.stagewise`), the smallest first."""
-
-    path: tuple[Architecture, ...]
-    name: str = field(default="per_stage", compare=False)
-
-    def __call__(self, architecture: Architecture, factor: float) -> Architecture:
-        """The largest network of the path with at most `factor` times the MACs, or the first."""
-        most = factor * cost(architecture).macs
-        fitting = [network for network in self.path if cost(network).macs <= most]
-        return max(fitting, key=lambda network: cost(network).macs, default=self.path[0])
-
-
 #: pycls' fast scaling, d1_w8_g8_r1 ("Fast and Accurate Model Scaling", section 5): mostly wider, so
 #: that activations, and with them time, grow with little more than the root of MACs.
 FAST = Shares(0.1, 0.8, 0.1)
@@ -101,7 +75,7 @@ FAST = Shares(0.1, 0.8, 0.1)
 WIDTH = Uniform(Shares(0, 1, 0), "width")
 RESOLUTION = Uniform(Shares(0, 0, 1), "resolution")
 
-_RULES: Mapping[str, Rule] = {
+_RULES: Mapping[str, Uniform] = {
     "depth": Uniform(Shares(1, 0, 0), "depth"),
     "width": WIDTH,
     "resolution": RESOLUTION,
@@ -111,7 +85,7 @@ _RULES: Mapping[str, Rule] = {
 NAMES = ("compound", *_RULES)
 
 
-def load(name: str, coefficients: Coefficients) -> Rule:
+def load(name: str, coefficients: Coefficients) -> Uniform:
     """The rule of a name in `NAMES`; the compound one scales by `coefficients`.
 
     Raises `InvalidInput` for an unknown name, with the nearest that is known.

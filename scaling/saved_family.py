@@ -82,6 +82,22 @@ class Quantised:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolutionRecord:
+    """A member's weights measured at `resolution_factor` times the resolution of their training.
+
+    Accuracies are fractions; that on held-out images is None where these were trained on. The
+    `chosen` one is exported.
+    """
+
+    resolution_factor: Number
+    resolution: int
+    macs: Integer
+    held_out_accuracy: Fraction | None
+    accuracy: Fraction
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRecord:
     """One member in family.json; `files` has the SHA-256 of each file in its folder.
 
@@ -107,6 +123,7 @@ class MemberRecord:
     class_accuracies: tuple[Fraction | None, ...] = ()
     int8: dict[FileName, Quantised] | None = None
     card: str | None = None
+    resolutions: tuple[ResolutionRecord, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (ARCHITECTURE, WEIGHTS):

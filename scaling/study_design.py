@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scaling import rules
-from scaling.rules import Rule
+from scaling.rules import Uniform
 from scaling.targets import macs, reach
 from space.architecture import Architecture, HeadScaling, Stem
 from space.evaluation import Budget, Job
@@ -46,7 +46,7 @@ class StudyPoint:
 
 
 def grown(
-    name: str, baseline: Architecture, ways: Mapping[str, Rule], factors: Iterable[float]
+    name: str, baseline: Architecture, ways: Mapping[str, Uniform], factors: Iterable[float]
 ) -> Iterator[StudyPoint]:
     """The baseline, and what each rule makes of it at each factor of its MACs.
 
@@ -60,7 +60,7 @@ def grown(
 
 
 def sized(
-    name: str, baseline: Architecture, ways: Mapping[str, Rule], targets: Iterable[float]
+    name: str, baseline: Architecture, ways: Mapping[str, Uniform], targets: Iterable[float]
 ) -> Iterator[StudyPoint]:
     """What each rule makes of the baseline at each target of MACs, smaller or larger."""
     for target in targets:
@@ -68,15 +68,11 @@ def sized(
 
 
 def _at(
-    name: str, baseline: Architecture, ways: Mapping[str, Rule], target: float
+    name: str, baseline: Architecture, ways: Mapping[str, Uniform], target: float
 ) -> Iterator[StudyPoint]:
     for rule_name, rule in ways.items():
-        found = reach(rule, baseline, target, pixels=_changes_pixels(rule))
+        found = reach(rule, baseline, target, pixels=rule.shares.resolution > 0)
         yield StudyPoint(name, rule_name, target / macs(baseline), target, found.architecture)
-
-
-def _changes_pixels(rule: Rule) -> bool:
-    return not isinstance(rule, rules.Uniform) or rule.shares.resolution > 0
 
 
 def jobs(points: Sequence[StudyPoint], budget: Budget, seeds: int) -> tuple[tuple[Job, ...], ...]:

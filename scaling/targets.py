@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from scaling.rules import Rule
+from scaling.rules import Uniform
 from space.architecture import MAX_RESOLUTION, Architecture
 from space.cost import cost
 from space.validation import InvalidInput
@@ -78,7 +78,7 @@ class Reached:
 
 
 def reach(
-    rule: Rule,
+    rule: Uniform,
     architecture: Architecture,
     target: float,
     *,
@@ -122,7 +122,7 @@ def reach(
 
 
 def reach_measured(
-    rule: Rule,
+    rule: Uniform,
     architecture: Architecture,
     target: float,
     *,
@@ -179,7 +179,7 @@ class _Span(NamedTuple):
     most: float
 
 
-def _span(rule: Rule, architecture: Architecture, measure: Measure) -> _Span:
+def _span(rule: Uniform, architecture: Architecture, measure: Measure) -> _Span:
     """The range of a rule; raises `InvalidInput` if the measure is the same all over it."""
     low = -_largest(lambda power: _grown(rule, architecture, -power) is not None, 0, _SPAN)
     high = _largest(lambda power: _grown(rule, architecture, power) is not None, 0, _SPAN)
@@ -194,7 +194,7 @@ def _span(rule: Rule, architecture: Architecture, measure: Measure) -> _Span:
 
 
 def _solve(
-    rule: Rule, architecture: Architecture, target: float, measure: Measure, span: _Span
+    rule: Uniform, architecture: Architecture, target: float, measure: Measure, span: _Span
 ) -> float:
     """log2 of the largest factor whose network is no larger than `target`, by bisection.
 
@@ -222,7 +222,7 @@ def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
     return low
 
 
-def _grown(rule: Rule, architecture: Architecture, power: float) -> Architecture | None:
+def _grown(rule: Uniform, architecture: Architecture, power: float) -> Architecture | None:
     """The rule's network at the factor 2^power; None outside the bounds of an architecture."""
     try:
         return rule(architecture, 2.0**power)
@@ -237,7 +237,7 @@ class _Rounding(NamedTuple):
     network: Architecture
 
 
-def _roundings(rule: Rule, architecture: Architecture, solved: float) -> list[_Rounding]:
+def _roundings(rule: Uniform, architecture: Architecture, solved: float) -> list[_Rounding]:
     """The distinct networks near 2^solved, at its resolution, by increasing strain."""
     own = rule(architecture, 2.0**solved)
     powers = [solved + _WINDOW * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]

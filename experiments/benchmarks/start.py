@@ -129,7 +129,7 @@ def main(
 def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[str, Any]:
     """One fold at one budget: each way's accuracy, seconds and network."""
     with tempfile.TemporaryDirectory() as temporary:
-        fold = _fold(folder, number, limit, Path(temporary))
+        fold = fold_of(folder, number, limit, Path(temporary))
         lite0 = replace(fold.start.architecture, num_classes=fold.classes)
         free = replace(lite0, scaling=replace(lite0.scaling, stem=True, ends=True))
         coarse = at_budget(lite0, budget)
@@ -147,7 +147,7 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
         for way, network in networks.items():
             evaluate = fold.evaluator(rate if way == "coarse" else RATE, final=True)
             spent = Budget(EPOCHS, seed=SEED, start=None if way == "fresh" else fold.start.name)
-            told, seconds = timed(lambda: evaluate(network, spent, _ignore))  # noqa: B023
+            told, seconds = timed(lambda: evaluate(network, spent, ignore))  # noqa: B023
             assert told.accuracy is not None, told.reason
             ways[way] = told.accuracy, round(seconds, 1)
         return {
@@ -177,7 +177,7 @@ def search(fold: Fold, budget: int) -> Architecture:
 def tuned(fold: Fold, network: Architecture) -> float:
     """The best learning rate for fine-tuning, in as many epochs as the search has."""
     spent = Budget(TRIALS * PROXY_EPOCHS // len(RATES), seed=SEED, start=fold.start.name)
-    found = {rate: fold.evaluator(rate)(network, spent, _ignore).accuracy for rate in RATES}
+    found = {rate: fold.evaluator(rate)(network, spent, ignore).accuracy for rate in RATES}
     return max(RATES, key=lambda rate: found[rate] or 0.0)
 
 
@@ -208,7 +208,8 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.process_time() - began
 
 
-def _ignore(_: Epoch) -> bool:
+def ignore(_: Epoch) -> bool:
+    """A report that stops nothing."""
     return False
 
 
@@ -217,7 +218,8 @@ def _resolution(budget: int) -> int:
     return {10: 40, 25: 72, 60: 128}[budget // 1_000_000]
 
 
-def _fold(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
+def fold_of(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
+    """Fold `number` of the images in `folder`, or of `limit` of them; it writes into `place`."""
     data = load(DataConfig(source=str(folder)), resolution=96, seed=SEED)
     every = data.full_train
     assert isinstance(every, DecodedImages)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,8 @@ from experiments.commands.terminal import print_json, typed
 from experiments.progress import log
 from experiments.runs.folder import OpenRun, RecipeFolder
 from experiments.runs.opening import open_run
-from experiments.studies.recipes import StudyRecipe, TransferRecipe
+from experiments.studies.recipes import StudyRecipe, TransferRecipe, table_recipe
+from space.validation import InvalidInput
 
 
 def _starting(does: str, *names: str) -> Callable[..., None]:
@@ -30,6 +32,8 @@ def _starting(does: str, *names: str) -> Callable[..., None]:
         quiet: Quiet = False,
         as_json: AsJson = False,
     ) -> None:
+        if _grew_on_table(recipe, folder, changes or (), quiet=quiet, as_json=as_json):
+            return
         opened = open_run(recipe, folder, changes or (), take_over=take_over, fork=fork)
         run_stages(opened, names, take_over=take_over, quiet=quiet, as_json=as_json)
 
@@ -76,10 +80,36 @@ def family(
     """Stage 3: scale the baseline, train its family, test, export."""
     rules = rules or []
     changes = [*(changes or ()), *(f"family.rule={rule}" for rule in rules[:1])]
-    if rivals := rules[1:]:
-        changes.append(f"family.rivals=[{', '.join(rivals)}]")
+    rivals = [f"family.rivals=[{', '.join(rules[1:])}]"] if rules[1:] else []
+    # A table always has compound scaling beside what was learned.
+    asked = changes if rules[1:] == ["compound"] else [*changes, *rivals]
+    if _grew_on_table(run, folder, asked, quiet=quiet, as_json=as_json):
+        return
+    changes += rivals
     opened = open_run(run, folder, changes, take_over=take_over)
     run_stages(opened, ("family",), take_over=take_over, quiet=quiet, as_json=as_json)
+
+
+def _grew_on_table(
+    target: str, folder: Path | None, changes: Sequence[str], *, quiet: bool, as_json: bool
+) -> bool:
+    """Carries out a recipe whose records are a table of growth; false for any other."""
+    recipe = table_recipe(target, changes)
+    if recipe is None:
+        return False
+    from experiments.studies import growth_table
+
+    found_in = Path(target) if Path(target).is_dir() else Path("runs") / recipe.name
+    out = (folder or found_in).resolve()
+    if (out / "recipe.yaml").is_file() and table_recipe(str(out)) is None:
+        raise InvalidInput(f"{out}: contains another kind of run; choose a folder with --out")
+    with log.recorded(out, quiet=quiet):
+        found = growth_table.run(out, recipe)
+    if as_json:
+        print_json(found)
+    else:
+        stage_output.show_growth(found)
+    return True
 
 
 def run_stages(

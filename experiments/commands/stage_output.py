@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from experiments.commands.terminal import out, print_rows, say, shown, typed
 from reports.formatting import count, percent
 from reports.summary.coefficients import evidence
+from reports.summary.family import growth, interval
 
 
 def show(found: dict[str, Any]) -> None:
@@ -25,6 +27,8 @@ def show(found: dict[str, Any]) -> None:
             out.print(sentence)
     if grown := found.get("family"):
         _show_family(grown)
+        for sentence in growth(grown.get("growth")):
+            say(sentence)
     if page := found.get("report"):
         say(f"report        {typed(Path(page))}")
 
@@ -116,3 +120,27 @@ def _show_family(family: dict[str, Any]) -> None:
     ]
     used = [i for i, column in enumerate(zip(*cells, strict=True)) if any(column)]
     print_rows(tuple(headers[i] for i in used), [[row[i] for i in used] for row in cells])
+
+
+def show_growth(found: dict[str, Any]) -> None:
+    """Prints what the rule `learned` found in a table: a row for each target, and sentences."""
+    headers = ("target", found["cost"], "accuracy", "compound", "accuracy", "difference", "shipped")
+    cells = [
+        [
+            f"{each['target']:,.6g}",
+            *(
+                cell
+                for name in ("learned", "compound")
+                for cell in (
+                    f"{each[name][found['cost']]:,.6g}",
+                    percent(fmean(each[name]["accuracies"])) if each[name]["accuracies"] else "–",
+                )
+            ),
+            interval(each),
+            each["shipped"],
+        ]
+        for each in found["targets"]
+    ]
+    print_rows(headers, cells)
+    for sentence in growth(found):
+        say(sentence)

@@ -6,6 +6,7 @@ from experiments.config.recipe import RUN_NAME, Common, Recipe, value_keys
 from experiments.config.recipe_file import (
     R,
     dump,
+    given,
     keys,
     load,
     load_as,
@@ -44,6 +45,7 @@ __all__ = [
     "StartConfig",
     "TrainConfig",
     "dump",
+    "given",
     "keys",
     "load",
     "load_as",

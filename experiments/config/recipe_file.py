@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel
 
 from experiments.config.recipe import Common, Recipe
 from space.files import read_text
@@ -68,14 +69,22 @@ def keys(name_or_path: str) -> set[str]:
 
     Raises `InvalidInput` where it cannot be read.
     """
-    return set(_load(name_or_path, names()))
+    return set(given(name_or_path))
+
+
+def given(
+    name_or_path: str, overrides: Sequence[str] = (), known: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a recipe of whatever kind says, not validated; an error names the `known` recipes."""
+    data = _load(name_or_path, known or names())
+    for change in overrides:
+        override(data, change)
+    return data
 
 
 def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> R:
     """Loads a recipe of any kind, as `load` does."""
-    data = _load(name_or_path, names() if kind is Recipe else study_names())
-    for change in overrides:
-        override(data, change)
+    data = given(name_or_path, overrides, names() if kind is Recipe else study_names())
     return validate(kind, data, source=name_or_path)
 
 
@@ -91,7 +100,7 @@ def _load(name_or_path: str, known: Sequence[str]) -> dict[str, Any]:
     return data
 
 
-def dump(recipe: Common) -> str:
+def dump(recipe: BaseModel) -> str:
     """The recipe as YAML with every key explicit."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

@@ -91,10 +91,13 @@ class FamilyConfig(BudgetConfig):
     cost: CostKind = "macs"
     """Unit of `targets`. `latency` is measured for one image on the machine that trains the
     members."""
-    rule: Literal["compound", "depth", "width", "resolution", "fast", "per_stage"] = "compound"
-    """How the baseline grows to `targets`: by α, β and γ; in one dimension alone; by pycls' fast
-    scaling; or `per_stage`, which makes one stage at a time deeper or wider and selects each step
-    by training runs like those of the coefficients."""
+    rule: Literal["compound", "depth", "width", "resolution", "fast", "learned"] = "compound"
+    """How the baseline grows or shrinks to `targets`: by α, β and γ; in one dimension alone; by
+    pycls' fast scaling; or `learned`, which gives each stage a depth and a width of its own, by
+    training runs like those of the coefficients. It ships compound scaling's member where
+    `coefficients.seeds` paired seeds do not tell what it found to be better."""
+    runs: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Maximum number of these training runs for the rule `learned`, over all members together."""
     grow: bool = False
     """Whether each member starts from the trained weights of the next smaller one, or from the
     run's `start` where that is nearer in MACs, and its resolution grows last."""
@@ -116,6 +119,10 @@ class FamilyConfig(BudgetConfig):
     resolution is solved (from 32 pixels to those of the images), then their width for the rest;
     `base`, the space's base network, and `random`, networks drawn within the bounds, scaled by the
     rule of the family."""
+    test_resolutions: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = ()
+    """Factors of its own resolution at which each trained member is also measured, with the same
+    weights, such as [1.0, 1.25, 1.5]. The most accurate resolution on the held-out images is
+    exported where these tell it from the member's own; it needs `data.return_held_out: false`."""
     processes: Workers = 1
     """Number of processes on this machine that train one member together, each with its part of
     every batch. `auto`: one per GPU, or per CPU core. With more than one, members are trained one
@@ -146,8 +153,11 @@ class FamilyConfig(BudgetConfig):
             raise ValueError(
                 f"targets: must be whole numbers of {self.cost}, but got {list(self.targets)}"
             )
-        if self.rule == "per_stage" and self.cost != "macs":
-            raise ValueError(f"cost: the rule 'per_stage' needs `macs`, but got {self.cost!r}")
+        if (self.rule, self.cost) == ("learned", "latency"):
+            raise ValueError(
+                "cost: the rule 'learned' needs a computed one, macs, params or activations, "
+                "because it compares thousands of networks"
+            )
         if (self.rule, self.cost) == ("resolution", "params"):
             raise ValueError(
                 "cost: the rule 'resolution' does not change params; choose another rule or cost"

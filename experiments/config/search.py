@@ -38,7 +38,8 @@ class EvaluatorConfig(Section):
     refine: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Epochs that a part of the elastic network trains by itself before it is measured."""
     records: Path | None = None
-    """The records: the archive of Accel-NASBench as published."""
+    """The records: the archive of Accel-NASBench as published. A table of multipliers (CSV or
+    JSON) makes a recipe of `family.rule: learned` alone; see Tables of measured networks."""
     surrogate: Literal["none", "gaussian_process", "boosting"] = "gaussian_process"
     """Model that predicts networks without a record. `none`: such networks fail."""
     noise: Fraction = 0.0

@@ -269,6 +269,15 @@ class Estimator:
         jobs = list(self._coefficient_jobs(networks, recipe))
         yield stage("coefficients", jobs, sum(count for count, _ in jobs) * _TRIAL_BYTES)
 
+        if recipe.family.rule == "learned":
+            runs, grid = recipe.family.runs, recipe.coefficients
+            means = sorted(
+                fmean(self._training(family, grid.epochs, grid.data_fraction))
+                for family in networks.families
+            )
+            growth = Range(*(runs * each for each in means))
+            yield stage("growth", [(runs, growth)], runs * _TRIAL_BYTES)
+
         weights = sum(cost(each).params for each in networks.families[1]) * _PARAM_BYTES
         members = list(self._member_jobs(networks, recipe))
         members *= 1 + len(recipe.family.rivals)  # each at the members' MACs

@@ -104,6 +104,10 @@ def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
     return ExpectedNetworks(recipe, candidates, tuple(sorted(drawn, key=lambda n: cost(n).macs)))
 
 
+#: Rules whose networks are not known before their training runs, and which cost about the same.
+_ESTIMATED = {"learned": "compound"}
+
+
 def _members(recipe: Recipe, baseline: Architecture) -> tuple[Architecture, ...]:
     """A family around a baseline.
 
@@ -126,7 +130,7 @@ def _members(recipe: Recipe, baseline: Architecture) -> tuple[Architecture, ...]
             baseline,
             coefficients,
             settings.targets,
-            rule=load_rule(settings.rule, coefficients),
+            rule=load_rule(_ESTIMATED.get(settings.rule, settings.rule), coefficients),
             measure=MEASURES[settings.cost],
             multiple=settings.multiple,
         )

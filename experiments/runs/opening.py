@@ -166,7 +166,8 @@ def largest_resolution(recipe: Recipe) -> int:
     """The highest resolution in pixels that a network of the run can have by its recipe.
 
     γ is at most √(factor + tolerance), with α and β of 1; targets are met by resolution alone in
-    the worst case. Those in other units than MACs count as eight times the baseline's cost.
+    the worst case. Those in other units than MACs count as eight times the baseline's cost. Members
+    may be tested at larger resolutions.
     """
     settings, family = recipe.coefficients, recipe.family
     growth = settings.gamma or math.sqrt(settings.factor + settings.tolerance)
@@ -176,7 +177,8 @@ def largest_resolution(recipe: Recipe) -> int:
         ratio = max(family.targets) / least if family.cost == "macs" else 8.0
         steps = (math.log(ratio, settings.factor),)
     steps = (0.0, settings.phi, settings.compare_phi or 0.0, *steps)
-    return math.ceil(recipe.resolution * max(float(growth**step) for step in steps))
+    largest = recipe.resolution * max(float(growth**step) for step in steps)
+    return math.ceil(largest * max((1.0, *family.test_resolutions)))
 
 
 def _forget_start(run: OpenRun) -> None:

@@ -16,20 +16,20 @@ from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator, training_id
 from experiments.families.export import quantised
 from experiments.families.predictions import Predictions
+from experiments.families.test_resolutions import ResolutionTest
 from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.runs.start import Start
-from experiments.stages import rivals
+from experiments.stages import growth, rivals
 from experiments.stages.context import StageContext, StudyName
 from experiments.training.augment import normalise, resize
 from experiments.training.failures import TrainingFailed
 from experiments.training.machine import choose_device
 from scaling import export, rules
 from scaling.coefficients import Coefficients
-from scaling.family import PlannedFamily, family_at, family_for
+from scaling.family import PlannedFamily, PlannedMember, family_at, family_for
 from scaling.formats import Format, Portable, full_name
 from scaling.jobs import InOrder
-from scaling.rules import Rule
 from scaling.saved_family import (
     DataRecord,
     MemberRecord,
@@ -38,7 +38,6 @@ from scaling.saved_family import (
     SavedMember,
     load_record,
 )
-from scaling.stagewise import Stagewise
 from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
 from space.cost import cost
@@ -89,21 +88,30 @@ def run(context: StageContext) -> dict[str, Any]:
         context.data.test_names,
         context.recipe.data.normalisation,
     )
-    exported = _export(context, family, members, evaluate, predictions)
-    return exported | {"rivals": rivals.train(context, family, evaluate, predictions)}
+    budget = rivals.budget_of(context, family)
+    family, exported = _export(context, family, members, evaluate, predictions)
+    grown = context.run.folder / growth.FILE
+    return exported | {
+        "rivals": rivals.train(context, family, budget, evaluate, predictions),
+        "growth": json.loads(grown.read_text("utf-8")) if grown.is_file() else None,
+    }
 
 
 def _family(context: StageContext) -> PlannedFamily:
     settings, baseline = context.recipe.family, context.baseline
     found = context.run.read("coefficients.json")
     coefficients = Coefficients(found["alpha"], found["beta"], found["gamma"])
+    if settings.rule != "learned":  # an earlier one's evidence is not this family's
+        (context.run.folder / growth.FILE).unlink(missing_ok=True)
     if not settings.targets:
         return family_at(baseline, coefficients, settings.phi, multiple=settings.multiple)
+    if settings.rule == "learned":
+        return growth.learned(context, coefficients, _measure(context))
     return family_for(
         baseline,
         coefficients,
         settings.targets,
-        rule=_rule(context, coefficients),
+        rule=rules.load(settings.rule, coefficients),
         measure=_measure(context),
         multiple=settings.multiple,
     )
@@ -168,35 +176,30 @@ def _measure(context: StageContext) -> Measure:
     return seconds
 
 
-def _rule(context: StageContext, coefficients: Coefficients) -> Rule:
-    """The rule by which the members grow; training on held-out images finds `per_stage`."""
-    settings, grid = context.recipe.family, context.recipe.coefficients
-    if settings.rule != "per_stage":
-        return rules.load(settings.rule, coefficients)
-    budget = context.budget(grid.epochs, grid.data_fraction)
-    growth = Stagewise(context.baseline, max(settings.targets), budget)
-    study = StudyName("growth", "family", "Growth stage by stage")
-    context.record(study, growth, growth.most, context.evaluator())
-    return rules.AlongPath(tuple(growth.path))
-
-
 def _export(
     context: StageContext,
     family: PlannedFamily,
     trained: InOrder,
     evaluate: TrainingEvaluator,
     predictions: Predictions,
-) -> dict[str, Any]:
-    """Writes every member in every format, and proves what was written on test images."""
+) -> tuple[PlannedFamily, dict[str, Any]]:
+    """Writes every member in every format, and proves what was written on test images.
+
+    Gives the family with the resolutions that were exported, and the content of family.json.
+    """
     folder = context.run.folder / "family"
     about, known = _about(context), _known(folder)
     images = context.data.test.read(np.arange(min(_PROOF_IMAGES, len(context.data.test))))
-    records = []
+    records, members, test = [], [], _resolution_test(context, evaluate)
     for member, job in zip(family.members, trained.jobs, strict=True):
         network = _trained(job, evaluate)
+        result = _test_result(trained.told[member.name], len(about.classes))
+        if test is not None:
+            network, result = test(network, result)
+            member = _at_resolution(member, network.architecture, _measure(context))
+        members.append(member)
         predictions.add(member.name, network)
         pixels = resize(torch.from_numpy(images), member.resolution)
-        result = _test_result(trained.told[member.name], len(about.classes))
         inputs = normalise(pixels.permute(0, 3, 1, 2), context.recipe.data.normalisation)
         record = export.export_member(folder, member, network, result, about, inputs)
         if context.recipe.family.int8 and Format.ONNX not in (record.int8 or {}):
@@ -210,11 +213,41 @@ def _export(
             record = quantised(saved, {Format.ONNX}, context.data)
         records.append(record)
     predictions.write_images()
+    family = replace(family, members=tuple(members))
     for line in _left_out(family, about):
         log.remark(line)
     _measure_latency(context, family, records, known)
     export.write_family(folder, records, family.coefficients, about)
-    return context.run.read("family/family.json")
+    return family, context.run.read("family/family.json")
+
+
+def _resolution_test(context: StageContext, evaluate: TrainingEvaluator) -> ResolutionTest | None:
+    """What measures members at the recipe's `test_resolutions`, if it has any."""
+    recipe, data = context.recipe, context.data
+    if not recipe.family.test_resolutions:
+        return None
+    if recipe.data.return_held_out:
+        log.remark(
+            "The members trained on the held-out images, so these choose no test resolution; set "
+            "data.return_held_out: false in a new run to have one chosen."
+        )
+    return ResolutionTest(
+        recipe.family.test_resolutions,
+        recipe.family.multiple,
+        None if recipe.data.return_held_out else data.held_out,
+        data.test,
+        recipe.objective.metric,
+        choose_device(evaluate.device),
+        recipe.data.normalisation,
+    )
+
+
+def _at_resolution(member: PlannedMember, network: Architecture, measure: Measure) -> PlannedMember:
+    """The member as `network`, which may differ from it in resolution, and its miss."""
+    if network == member.architecture:
+        return member
+    miss = None if member.target is None else measure(network) / member.target - 1
+    return replace(member, architecture=network, miss=miss)
 
 
 def _known(folder: Path) -> set[str]:

@@ -32,16 +32,17 @@ _LEAST_PIXELS = 32
 def train(
     context: StageContext,
     family: PlannedFamily,
+    budget: Budget,
     evaluate: TrainingEvaluator,
     predictions: Predictions,
 ) -> list[dict[str, Any]]:
-    """Trains the recipe's rivals with the family's budget; their trials are the study `rivals`.
+    """Trains the recipe's rivals, each with `budget`, the family's; their trials are the study `rivals`.
 
     Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason,
     one that cannot be made is left out with a remark, and neither stops anything. Rivals begin
     where the smallest member does and learn from the members' teacher, but never grow.
     """
-    jobs = tuple(_jobs(context, family))
+    jobs = tuple(_jobs(context, family, budget))
     trained = InOrder(jobs)
     if jobs:
         context.record(StudyName("rivals", "family", "Rivals"), trained, jobs, evaluate)
@@ -59,9 +60,8 @@ def train(
     ]
 
 
-def _jobs(context: StageContext, family: PlannedFamily) -> Iterator[Job]:
+def _jobs(context: StageContext, family: PlannedFamily, budget: Budget) -> Iterator[Job]:
     """A job for each rival of each member, named `RIVAL MEMBER`."""
-    budget = _budget(context, family)
     for name in context.recipe.family.rivals:
         for number, member in enumerate(family.members):
             if name in rules.NAMES and member.cost.macs == cost(context.baseline).macs:
@@ -74,7 +74,8 @@ def _jobs(context: StageContext, family: PlannedFamily) -> Iterator[Job]:
             yield Job(f"{name} {member.name}", rival, budget)
 
 
-def _budget(context: StageContext, family: PlannedFamily) -> Budget:
+def budget_of(context: StageContext, family: PlannedFamily) -> Budget:
+    """What a rival of `family` may spend, as it was trained: it learns from the same teacher."""
     budget, teacher = context.family_budget, context.recipe.family.teacher
     if teacher is None:
         return budget

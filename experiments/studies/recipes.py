@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments import config
-from experiments.config import BudgetConfig, Common, Quantity, Section
-from experiments.config.value_types import Workers
+from experiments.config import BudgetConfig, Common, EvaluatorConfig, Quantity, Section
+from experiments.config.value_types import Amount, CostKind, Seed, Workers
 from reports import published
 from scaling import rules
 from scaling.coefficients import PUBLISHED, Coefficients
@@ -20,7 +21,7 @@ from scaling.study_design import StudyPoint, grown, narrowed, sized, small_image
 from space import presets
 from space.architecture import Architecture
 from space.files import read_text
-from space.validation import InvalidInput
+from space.validation import InvalidInput, validate
 
 #: The ways in which each member is trained, each a study in the storage. The last one is of the
 #: networks that searches around the members find on the other images, from the members' weights.
@@ -175,6 +176,45 @@ class TransferRecipe(Common, BudgetConfig):
         """The learning rate of one of the ways."""
         rate = self.train.learning_rate
         return rate if way == SCRATCH else rate * self.fine_tuning_rate
+
+
+class TableFamilyConfig(Section):
+    """The section `family` of a recipe on a table."""
+
+    rule: Literal["learned"] = "learned"
+    """The rule."""
+    targets: Annotated[tuple[Amount, ...], Field(min_length=1)]
+    """Costs of the members at most."""
+    cost: CostKind = "macs"
+    """Column of the table that `targets` are values of."""
+    runs: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Maximum number of look-ups, over all targets together."""
+
+
+class TableRecipe(Section):
+    """Learned growth on a table of measured networks, which needs no images."""
+
+    name: Annotated[str, Field(pattern=rf"^{config.RUN_NAME.pattern}$")]
+    """Name of the run, and of its folder in `runs/`."""
+    description: str = ""
+    """What it is."""
+    seed: Seed = 0
+    """Seed of the search; also the place, from 0, of the accuracy that chooses."""
+    evaluator: EvaluatorConfig
+    """`{kind: records, records: TABLE}`, where TABLE is a CSV or JSON file."""
+    family: TableFamilyConfig
+
+
+def table_recipe(target: str, overrides: Sequence[str] = ()) -> TableRecipe | None:
+    """The recipe called `target`, or in the folder `target`, if its records are a table."""
+    saved = Path(target) / "recipe.yaml"
+    source = str(saved) if saved.is_file() else target
+    data = config.given(source, overrides)
+    evaluator = data.get("evaluator")
+    records = evaluator.get("records") if isinstance(evaluator, dict) else None
+    if not str(records).lower().endswith((".csv", ".json")):
+        return None
+    return validate(TableRecipe, data, source=source)
 
 
 def read_recipe(path: Path) -> Common:

@@ -35,6 +35,45 @@ def members(run: Run) -> str:
     return f"Each member is the baseline scaled by one φ: {powers}, rounded to whole blocks."
 
 
+def interval(target: Mapping[str, Any]) -> str:
+    """The difference between learned growth and compound scaling in points, with its interval."""
+    if not target["learned"]["accuracies"]:
+        return "the same" if target["half_width"] == 0 else "not compared"
+    half = target["half_width"]
+    return points(target["difference"], unit=False) + (
+        "" if half is None else f" ± {100 * half:.1f}"
+    )
+
+
+def growth(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """What learned growth came to beside compound scaling, and what shrank first."""
+    if not found:
+        return
+    table = "table" in found
+    unit = "look-ups" if table else "training runs on held-out images"
+    better = [each for each in found["targets"] if each["shipped"] == "learned"]
+    names = ", ".join(str(each["name"]).upper() for each in better) or "no member"
+    told = ", ".join(f"{str(each['name']).upper()} {interval(each)}" for each in found["targets"])
+    yield (
+        f"Learned growth took {found['runs']} {unit}. In points of accuracy over compound scaling "
+        f"(paired seeds, 95 %): {told}. It is told to be better at {names}"
+        f"{'.' if len(better) == len(found['targets']) else '; compound scaling makes the others.'}"
+    )
+    smaller = [
+        each
+        for each in found["targets"]
+        if each["learned"].get("shares") and each["learned"]["factor"] < 1
+    ]
+    if smaller:
+        first = max(smaller, key=lambda each: float(each["learned"]["factor"]))
+        shares = sorted(first["learned"]["shares"].items(), key=lambda item: -item[1])
+        parts = ", ".join(f"{name} {round(100 * share)} %" for name, share in shares)
+        yield (
+            f"Shrinking to {first['learned']['factor']:.2f} × the baseline's MACs, the learned "
+            f"network gave way in {shares[0][0]} first; parts of the change: {parts}."
+        )
+
+
 #: Rivals in words; presets have their names.
 _BY = {name: f"Growing by {name} alone" for name in ("depth", "width", "resolution")} | {
     "compound": "Growing by compound scaling",

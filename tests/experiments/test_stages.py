@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from experiments import config, stages
+from experiments.families.export import run_images
 from experiments.latency import timing
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
+from experiments.training.augment import normalise
 from reports import tables
 from reports.load import load
 from reports.schema import rows
@@ -131,20 +135,52 @@ def test_the_cards_of_a_run_say_how_long_a_member_takes_and_measure_that_once(se
     assert (family / "latency.csv").read_text("utf-8") == measured
 
 
-def test_a_family_may_grow_stage_by_stage(searched):
-    baseline = searched.read("baseline.json")
-    run = again(
-        searched, "family.rule=per_stage", f"family.targets=[{int(1.3 * baseline['cost']['macs'])}]"
-    )
-    stages.run(run, ["family"])
-    (member,) = load_family(run.folder / "family")
-    pairs = zip(member.architecture.stages, baseline["architecture"]["stages"], strict=True)
-    changed = [
-        stage.channels != old["channels"] or stage.repeats != old["repeats"] for stage, old in pairs
-    ]
-    assert sum(changed) == 1
-    trained = open_study(run.storage, "growth").get_trials()
-    assert len(trained) == 2 * len(changed)
+def test_learned_growth_shares_its_training_runs_and_stands_beside_compound_scaling(searched):
+    macs = searched.read("baseline.json")["cost"]["macs"]
+    targets = [int(0.6 * macs), int(2 * macs)]
+    pins = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
+    asked = (f"family.targets={targets}", "family.rule=learned", "family.runs=14")
+    run = again(searched, *pins, *asked, "coefficients.seeds=2", "coefficients.epochs=1")
+    found = stages.run(run, ["coefficients", "family", "report"])["family"]
+    trials = finished(open_study(run.storage, "growth").get_trials())
+    assert found["growth"]["runs"] == len(trials) <= 14
+    assert {trial.user_attrs["budget"]["seed"] for trial in trials} <= {0, 1, 2}
+    members = load_family(run.folder / "family")
+    for member, grown in zip(members, found["growth"]["targets"], strict=True):
+        assert member.record.key == grown[grown["shipped"]]["key"]
+        assert -0.05 <= member.cost.macs / grown["target"] - 1 <= 0.01 or (
+            grown["shipped"] == "compound"
+        )
+        assert len(grown["learned"]["width"]) == len(member.architecture.stages)
+    page = (run.folder / "report" / "index.html").read_text("utf-8")
+    assert f"Learned growth took {len(trials)} training runs" in page
+    before = run.read("growth.json")
+    stages.run(again(run), ["family"])
+    assert run.read("growth.json") == before
+    assert len(finished(open_study(run.storage, "growth").get_trials())) == len(trials)
+    again(searched, "family.rule=compound", "family.targets=[]")
+
+
+def test_a_member_is_tested_at_several_resolutions_with_the_same_weights(searched):
+    run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
+    run = again(run, "family.test_resolutions=[1.5]")
+    (found,) = stages.run(run, ["family", "report"])["family"]["members"]
+    own, larger = found["resolutions"]
+    assert (own["resolution"], larger["resolution"]) == (16, 24)
+    assert own["chosen"]
+    assert own["held_out_accuracy"] is None  # the images were trained on
+    assert own["accuracy"] == found["accuracy"]
+    member = load_family(run.folder / "family")["b0"]
+    test = run_images(run.folder / "family").test
+    shapes = torch.from_numpy(test.read(np.arange(len(test)))).permute(0, 3, 1, 2)
+    shapes = torch.nn.functional.interpolate(shapes, (24, 24), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        answers = member.load()(normalise(shapes, run.recipe.data.normalisation)).argmax(1)
+    assert (answers.numpy() == test.labels).mean() == pytest.approx(larger["accuracy"])
+    page = (run.folder / "report" / "index.html").read_text("utf-8")
+    assert "Other resolutions" in page
+    assert (run.folder / "report" / "test_resolutions.png").is_file()
+    again(searched, "family.test_resolutions=[]")
 
 
 def test_lost_weights_are_trained_again_to_the_same_numbers(searched):

@@ -106,7 +106,7 @@ def test_of_several_hits_the_least_strained_is_taken() -> None:
 )
 @pytest.mark.parametrize("ratio", [1e-6, 0.5, 1e6])
 def test_a_rule_that_cannot_reach_a_target_is_refused_by_name(
-    rule: rules.Rule, measure: Measure, message: str, ratio: float
+    rule: rules.Uniform, measure: Measure, message: str, ratio: float
 ) -> None:
     with pytest.raises(InvalidInput) as error:
         reach(rule, SHALLOW, measure(SHALLOW) * ratio, measure=measure)
@@ -118,14 +118,6 @@ def test_a_measured_target_beyond_the_rule_is_refused_by_name() -> None:
         reach_measured(
             rules.load("depth", PUBLISHED), SHALLOW, 1e-9, measure=lambda each: 1e-10 * macs(each)
         )
-
-
-def test_a_target_just_beyond_a_path_takes_its_last_network_at_the_factor_of_that() -> None:
-    path = (B0, rules.load("depth", PUBLISHED)(B0, 2))
-    last = macs(path[-1])
-    found = reach(rules.AlongPath(path), B0, 1.05 * last)
-    assert abs(found.miss) < 0.05
-    assert found.factor == pytest.approx(last / macs(B0), rel=1e-3)
 
 
 @settings(max_examples=25)
