@@ -36,7 +36,7 @@ def train(
     evaluate: TrainingEvaluator,
     predictions: Predictions,
 ) -> list[dict[str, Any]]:
-    """Trains the recipe's rivals, each with `budget`, the family's; their trials are the study `rivals`.
+    """Trains the recipe's rivals, each with `budget`; their trials are the study `rivals`.
 
     Gives name, resolution, cost and accuracy of each. One that fails is recorded with its reason,
     one that cannot be made is left out with a remark, and neither stops anything. Rivals begin
