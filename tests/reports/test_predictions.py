@@ -128,7 +128,8 @@ def test_objects_are_never_unpickled(copied_run):
 def test_a_members_name_leads_to_no_other_folder(copied_run, run):
     escaping = [member | {"name": "../../x"} for member in run.family["members"]]
     (copied_run.parent / "x.parquet").write_bytes(b"no parquet")
-    found = tables.collect(replace(run, path=copied_run, family={"members": escaping}))
+    family = run.family | {"members": escaping}
+    found = tables.collect(replace(run, path=copied_run, family=family))
     assert found.confusions.empty
 
 
