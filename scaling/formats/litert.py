@@ -83,7 +83,25 @@ def _quantised(data: bytes, calibration: NDArray[np.float32]) -> bytes:
     quantiser = quantizer.Quantizer(data, recipe.static_wi8_ai8())
     images = [{"images": _channels_last(image[None])} for image in calibration]
     found = quantiser.quantize(quantiser.calibrate({_SIGNATURE: images}))
-    return bytes(found.quantized_model)
+    return _in_one_piece(bytes(found.quantized_model))
+
+
+def _in_one_piece(data: bytes) -> bytes:
+    """The model with all weights inside its flatbuffer, which is all that microcontrollers read.
+
+    The quantiser writes those of larger models behind it.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1: inside
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _channels_last(images: NDArray[Any]) -> NDArray[Any]:
