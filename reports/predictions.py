@@ -37,13 +37,15 @@ _AGAIN = "run the family stage again"
 def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
     """Each member's prediction for each test image, or each rival's, by the names of the classes.
 
-    Empty if the run has no predictions yet. Raises `InvalidInput` if a file cannot be read.
+    Empty if the run has no predictions yet, or no family that names the classes. Raises `InvalidInput` if a file cannot be read.
     """
     import pandas as pd
 
     family = run.family or {}
     classes = pd.Index(_distinct([str(name) for name in family.get("classes", ())]))
     named = [str(each["name"]) for each in family.get("members", ())]
+    if len(classes) == 0:
+        return frame([], _ANSWERS)
     tables = []
     for member in (trial.job for trial in run.study("rivals")) if rivals else named:
         path = _file(run.path, f"{member}.parquet")

@@ -43,7 +43,14 @@ class Precision(StrEnum):
 
 
 class DeviceMemory(NamedTuple):
-    """Bytes that one image's inference needs, and the layer or operation with the most SRAM."""
+    """Bytes that one image's inference needs, and the layer or operation with the most SRAM.
+
+    Example:
+        >>> from space.device import Precision, device_memory
+        >>> from space.presets import load
+        >>> device_memory(load("mobilenet_v2"), Precision.FLOAT32).sram
+        6021120
+    """
 
     sram: int
     flash: int
