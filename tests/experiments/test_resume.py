@@ -1,6 +1,7 @@
 """A run that is killed and started again is the run that was never killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """All that a run found, without what depends on the clock."""
     found: dict[str, Any] = {
         study: [
-            (trial.number, trial.state, trial.params, trial.value, trial.intermediate_values)
+            (trial.number, trial.state, trial.params, trial.value, measured(trial))
             for trial in trials(folder, study)
         ]
         for study in STUDIES
@@ -82,6 +83,12 @@ def outcome(folder: Path) -> dict[str, Any]:
     for name in ("baseline", "coefficients", "family/family"):
         found[name] = timeless(json.loads((folder / "run" / f"{name}.json").read_text("utf-8")))
     return found
+
+
+def measured(trial: optuna.trial.FrozenTrial) -> dict[int, float | None]:
+    """The value after each epoch, None where an epoch measured no images."""
+    values = trial.intermediate_values.items()
+    return {epoch: None if math.isnan(value) else value for epoch, value in values}
 
 
 def timeless(data: Any) -> Any:
