@@ -37,7 +37,8 @@ _AGAIN = "run the family stage again"
 def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
     """Each member's prediction for each test image, or each rival's, by the names of the classes.
 
-    Empty if the run has no predictions yet, or no family that names the classes. Raises `InvalidInput` if a file cannot be read.
+    Empty if the run has no predictions yet, or no family that names the classes. Raises
+    `InvalidInput` if a file cannot be read.
     """
     import pandas as pd
 

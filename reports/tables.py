@@ -197,7 +197,7 @@ def family(run: Run) -> pd.DataFrame:
 
 def _eight_bits(member: Mapping[str, Any]) -> dict[str, float]:
     """A member's `_EIGHT_BITS`; empty if it was not measured in 8 bits."""
-    measured = (member.get("int8") or {}).get("onnx")
+    measured = member.get("int8", {}).get("onnx")
     if not measured:
         return {}
     return {"int8_accuracy": measured["accuracy"], "float32_accuracy": measured["full_accuracy"]}

@@ -125,16 +125,16 @@ def export_member(
         files=files,
         target=member.target,
         miss=member.miss,
-        int8=_still(before.int8, files) if before and same else None,
+        int8=_still(before.int8, files) if before and same else {},
         card=before.card if before else None,
     )
     _prove(SavedMember(folder / member.name, record, portable), network, inputs, formats)
     return record
 
 
-def _still(int8: dict[str, Quantised] | None, files: dict[str, str]) -> dict[str, Quantised]:
+def _still(int8: dict[str, Quantised], files: dict[str, str]) -> dict[str, Quantised]:
     """What was measured with 8 bits, of the formats that are there."""
-    return {name: each for name, each in (int8 or {}).items() if INT8[Format(name)][0] in files}
+    return {name: each for name, each in int8.items() if INT8[Format(name)][0] in files}
 
 
 def export_again(member: SavedMember, formats: Collection[Format], inputs: Tensor) -> MemberRecord:
@@ -179,7 +179,7 @@ def quantise(
         record = replace(record, files=record.files | hashes)
         small = open_int8(replace(member, record=record), format_, trust=True)
         found = Quantised(accuracy(small), full, len(images))
-        record = replace(record, int8={**(record.int8 or {}), format_.value: found})
+        record = replace(record, int8={**record.int8, format_.value: found})
     return record
 
 

@@ -15,7 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,7 +121,7 @@ class MemberRecord:
     target: Integer | Number | None = None
     miss: Number | None = None
     class_accuracies: tuple[Fraction | None, ...] = ()
-    int8: dict[FileName, Quantised] | None = None
+    int8: dict[FileName, Quantised] = field(default_factory=dict)
     card: str | None = None
     resolutions: tuple[ResolutionRecord, ...] = ()
 

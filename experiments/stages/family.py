@@ -202,7 +202,7 @@ def _export(
         pixels = resize(torch.from_numpy(images), member.resolution)
         inputs = normalise(pixels.permute(0, 3, 1, 2), context.recipe.data.normalisation)
         record = export.export_member(folder, member, network, result, about, inputs)
-        if context.recipe.family.int8 and Format.ONNX not in (record.int8 or {}):
+        if context.recipe.family.int8 and Format.ONNX not in record.int8:
             portable = Portable(
                 full_name(about.name, member.name),
                 member.architecture,
