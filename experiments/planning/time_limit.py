@@ -47,13 +47,20 @@ class Fit(NamedTuple):
     estimate: Estimate
 
 
-def fit(estimator: Estimator, hours: float, baselines: Variants | None = None) -> Fit | None:
-    """The recipe of `estimator`, reduced until it fits into `hours`; None if nothing is enough.
+def fit(
+    estimator: Estimator,
+    hours: float,
+    baselines: Variants | None = None,
+    whole: Recipe | None = None,
+) -> Fit | None:
+    """The recipe `whole`, reduced until it fits into `hours`; None if nothing is enough.
 
     `baselines` gives variants with smaller baselines, the largest first; by default bounds, target
-    and members shrink together.
+    and members shrink together. `whole` is the recipe of `estimator` unless it was measured on a
+    reduced one.
     """
-    recipe, limit = estimator.recipe, 3600 * hours * _PLANNED
+    whole = whole or estimator.recipe
+    recipe, limit = whole, 3600 * hours * _PLANNED
     steps = (_fewer_members, baselines or smaller_baselines, _fewer_trials, _fewer_epochs)
     for variants in (lambda recipe: [recipe], *steps):
         for variant in variants(recipe):
@@ -63,7 +70,7 @@ def fit(estimator: Estimator, hours: float, baselines: Variants | None = None) -
                 continue
             recipe = variant
             if found.seconds.middle <= limit:
-                return Fit(recipe, differences(estimator.recipe, recipe), found)
+                return Fit(recipe, differences(whole, recipe), found)
     return None
 
 
@@ -102,14 +109,18 @@ def fitted_draft(
                 reduced = {key: attrgetter(key)(recipe) for key in _REDUCED}
                 yield changed(drafted, {"family.targets": members, **reduced})
 
-    def fitted(recipe: Recipe) -> Fit:
-        if found := fit(Estimator(recipe, say), hours, baselines):
+    whole = recipe_for(budget)
+
+    def fitted(measured: Recipe) -> Fit:
+        if found := fit(Estimator(measured, say), hours, baselines, whole):
             return found
         hint = "leave --budget out, or allow more" if keep_budget else "allow more"
         raise InvalidInput(f"--hours {hours:g}: no recipe for these images fits; {hint}")
 
-    found = fitted(recipe_for(budget))
-    if found.changes:  # measure the networks that the reduced recipe trains
+    found = fitted(whole)
+    if found.changes:
+        # The networks that the reduced recipe trains are measured, and the whole recipe is reduced
+        # once more: what was measured on larger networks may have cut too much.
         found = fitted(found.recipe)
     draft = draft_of(int(found.recipe.objective.target))
     drafted = recipe_for(draft.budget)

@@ -479,6 +479,26 @@ def test_hours_reduce_members_then_the_baseline_then_trials_then_epochs(
     assert files[1].read_text("utf-8").count("  # ") == files[0].read_text("utf-8").count("  # ")
 
 
+def test_a_recipe_reduced_by_a_slow_first_measurement_uses_the_time_it_has(
+    sources, phiscale, tmp_path, monkeypatch
+):
+    class TooSlowOnTheWhole(ClosedForm):
+        """Measures ten times the time per MAC on the networks of the whole recipe."""
+
+        def estimate(self, recipe: config.Recipe | None = None) -> SimpleNamespace:
+            factor = 10 if len(self.recipe.family.targets) > 2 else 1
+            seconds = super().estimate(recipe).seconds
+            return SimpleNamespace(seconds=Range(*(factor * each for each in seconds)))
+
+    files = [tmp_path / "whole.yaml", tmp_path / "fitted.yaml"]
+    phiscale("init", sources["folder"], "--device=cpu", "--out", files[0])
+    hours = 0.8 * ClosedForm(config.load(str(files[0])), None).estimate().seconds.middle / 3600
+    monkeypatch.setattr(time_limit, "Estimator", TooSlowOnTheWhole)
+    phiscale("init", sources["folder"], "--device=cpu", "--out", files[1], "--hours", hours)
+    seconds = ClosedForm(config.load(str(files[1])), None).estimate().seconds.middle
+    assert 0.6 * 3600 * hours <= seconds <= 3600 * hours
+
+
 def test_hours_that_are_too_few_are_refused(sources, phiscale, tmp_path, monkeypatch):
     class Slow(ClosedForm):
         def estimate(self, _: config.Recipe | None = None) -> SimpleNamespace:
