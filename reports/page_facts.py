@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reports.load import Run
 from reports.prediction_panels import sentences
 from reports.schema import frame
-from reports.search_tables import epoch_agreement, kendall_tau
+from reports.search_tables import elastic_agreement, epoch_agreement, kendall_tau
 from reports.summary import summarise
 from reports.tables import Tables
 
@@ -24,8 +24,10 @@ def facts(run: Run, found: Tables) -> pd.DataFrame:
     chosen, pareto = run.coefficients or {}, run.pareto or {}
     agreement = "agreement of {} (Kendall's tau)".format
     tables = ("candidates", "training_runs")
+    seeds = elastic_agreement(run)
     search = {
         agreement("short and long training"): kendall_tau(found.ranks),
+        agreement("two elastic seeds"): seeds and seeds._asdict(),
         **{
             agreement(f"epoch {epoch} and the last"): tau
             for epoch, tau in epoch_agreement(found.learning_curves).items()

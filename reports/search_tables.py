@@ -13,6 +13,8 @@ from reports.schema import frame, names
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scaling.elastic_order import SeedAgreement
+
 _CURVES = names("study trial job state epoch accuracy loss train_loss seconds")
 _CHOICES = names("choice value among_best among_all")
 _IMPORTANCE = names("choice importance")
@@ -165,6 +167,24 @@ def kendall_tau(ranks: pd.DataFrame) -> float | None:
     if len(ranks) < 2:
         return None
     return float(ranks["short_rank"].corr(ranks["long_rank"], method="kendall"))
+
+
+def elastic_agreement(run: Run) -> SeedAgreement | None:
+    """How well the elastic networks of a search agree on the parts that all of them measured."""
+    if not run.elastic:
+        return None
+    from scaling.elastic_order import seed_agreement
+
+    measured = frame(
+        [
+            {**trial.measurement, "key": trial.key, "seed": trial.budget["seed"]}
+            for trial in (*_complete(run), *run.study("elastic seeds"))
+            if trial.state == "complete" and trial.answered_from is None
+        ],
+        ["key", "seed", "accuracy"],
+    )
+    by_seed = measured.pivot_table("accuracy", "seed", "key", aggfunc="last")
+    return seed_agreement(by_seed.to_numpy())
 
 
 def epoch_agreement(curves: pd.DataFrame) -> dict[int, float]:

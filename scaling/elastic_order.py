@@ -1,15 +1,59 @@
-"""Candidates for α, β, γ as parts of elastic networks of several seeds, and the best of them."""
+"""Networks as parts of elastic networks of several seeds: the best, and how seeds agree on them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaling.grid import GridCandidate
+
+#: Networks below which the order of two seeds has no interval (measured: from here on it holds the
+#: τ of two correlated normal variables 93 to 97 times in 100).
+_FEW_NETWORKS = 10
+
+
+class SeedAgreement(NamedTuple):
+    """Kendall's τ_b of two elastic seeds over networks, with its 95 % interval.
+
+    Of more than two seeds it is the mean over their pairs. Few networks have no interval.
+    """
+
+    tau: float
+    interval: list[float] | None
+    networks: int
+
+
+def seed_agreement(accuracies: NDArray[np.float64]) -> SeedAgreement | None:
+    """How well elastic seeds agree on the order of the networks that all of them measured.
+
+    `accuracies` has a row for each seed, NaN for what failed. None for a single seed or network,
+    and where a seed finds all equal. The interval is Student's, with the jackknife's variance over
+    networks (Arvesen 1969, "Jackknifing U-statistics").
+    """
+    measured = accuracies[:, ~np.isnan(accuracies).any(axis=0)]
+    seeds, count = measured.shape
+    if min(seeds, count) < 2 or (np.ptp(measured, axis=1) == 0).any():
+        return None
+    signs = np.sign(measured[:, :, None] - measured[:, None, :])
+    tau = _mean_tau(signs)
+    if count < _FEW_NETWORKS:
+        return SeedAgreement(tau, None, count)
+    from scipy.stats import t
+
+    without = [_mean_tau(np.delete(np.delete(signs, i, 1), i, 2)) for i in range(count)]
+    half = float(t.isf(0.025, count - 1) * np.std(without) * np.sqrt(count - 1))
+    return SeedAgreement(tau, [max(-1.0, tau - half), min(1.0, tau + half)], count)
+
+
+def _mean_tau(signs: NDArray[np.float64]) -> float:
+    """The mean τ_b of two rows of `signs` (seeds × networks × networks)."""
+    flat = signs.reshape(len(signs), -1)
+    products = flat @ flat.T
+    scale = np.sqrt(np.maximum(np.diag(products), 1))  # of equal accuracies τ is 0
+    return float((products / np.outer(scale, scale))[np.triu_indices(len(signs), 1)].mean())
 
 
 @dataclass(frozen=True)
@@ -28,16 +72,13 @@ class ElasticOrder:
         """Plain JSON data.
 
         `interval` has the lowest and the highest α, β and γ among the best candidates of each seed,
-        `tau` the mean of Kendall's τ between two seeds (None with one candidate).
+        `agreement` says how well two seeds agree on the order of the candidates.
         """
-        from scipy.stats import kendalltau
-
         winners = [
             asdict(ElasticOrder(self.candidates, row[None]).best(1)[0].coefficients)
             for row in self.accuracies
         ]
-        pairs = [kendalltau(*pair).statistic for pair in combinations(self.accuracies, 2)]
-        agreed = float(np.mean(pairs))
+        agreed = seed_agreement(self.accuracies)
         return {
             "seeds": len(self.accuracies),
             "accuracies": {
@@ -48,5 +89,5 @@ class ElasticOrder:
                 name: [min(each[name] for each in winners), max(each[name] for each in winners)]
                 for name in ("alpha", "beta", "gamma")
             },
-            "tau": None if np.isnan(agreed) else agreed,
+            "agreement": agreed and agreed._asdict(),
         }

@@ -37,6 +37,10 @@ class EvaluatorConfig(Section):
     parts."""
     refine: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Epochs that a part of the elastic network trains by itself before it is measured."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    """Number of elastic networks of a search, each trained with a seed of its own. The search uses
+    the first. With more, some of its parts are measured again in the others, and the report says
+    how well the orders of two seeds agree."""
     records: Path | None = None
     """The records: the archive of Accel-NASBench as published. A table of multipliers (CSV or
     JSON) makes a recipe of `family.rule: learned` alone; see Tables of measured networks."""

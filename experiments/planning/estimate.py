@@ -23,6 +23,7 @@ from experiments.data.load import load
 from experiments.planning.networks import ExpectedNetworks, expected_networks
 from experiments.planning.training_speed import SpeedTest, TrainingSpeed, cpu_share
 from experiments.runs.opening import largest_resolution
+from experiments.stages.elastic import SEED_PARTS
 from experiments.train import STATISTICS_BATCHES
 from experiments.training import machine
 from experiments.training.elastic import RANDOM_PARTS
@@ -245,11 +246,19 @@ class Estimator:
         search, fraction = recipe.search, recipe.search.data_fraction
         checkpoint = cost(networks.baselines[1]).params * _PARAM_BYTES * _CHECKPOINT_COPIES
         if recipe.evaluator.kind == "elastic":
-            elastic = Elastic(networks.candidates.space)
-            seconds = self._elastic(elastic, recipe.evaluator.epochs, fraction)
-            written = cost(elastic.largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + 1)
-            yield stage("elastic network", [(1, Range(seconds, seconds, seconds))], written)
+            elastic, seeds = Elastic(networks.candidates.space), recipe.evaluator.seeds
             proxy = self._parts(networks.drawn, recipe, recipe.evaluator.refine, fraction)
+            again = (seeds - 1) * min(SEED_PARTS, search.trials)
+            spent = (
+                seeds * self._elastic(elastic, recipe.evaluator.epochs, fraction),
+                again * fmean(proxy),
+            )
+            jobs = [
+                (count, Range(seconds, seconds, seconds))
+                for count, seconds in zip((seeds, again), spent, strict=True)
+            ]
+            written = cost(elastic.largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + seeds)
+            yield stage("elastic network", jobs, written + again * _TRIAL_BYTES)
         else:
             proxy = self._training(networks.drawn, search.epochs, fraction)
         low, high = np.quantile(proxy, (0.25, 0.75))

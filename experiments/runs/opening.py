@@ -31,7 +31,7 @@ from space.validation import InvalidInput
 #: either done already or still to do. All others decide what the recorded numbers mean.
 _MAY_CHANGE = (
     *("coefficients", "family", "report"),
-    *("search.trials", "search.finalists", "search.final_epochs"),
+    *("search.trials", "search.finalists", "search.final_epochs", "evaluator.seeds"),
 )
 
 

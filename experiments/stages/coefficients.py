@@ -10,13 +10,12 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.config import CoefficientsConfig
 from experiments.progress import log
 from experiments.stages.context import StageContext, StudyName
-from experiments.stages.elastic import trained
+from experiments.stages.elastic import measured, trained
 from scaling import full_grid, heat_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
@@ -24,14 +23,13 @@ from scaling.coefficients import PUBLISHED, Coefficients
 from scaling.elastic_order import ElasticOrder
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.heats import Heats
-from scaling.jobs import InOrder
 from scaling.power import PowerAnalysis
 from scaling.race import Race, ladder
 from scaling.refine import FINALISTS, Refine
 from search.study import find_study, finished
 from space.architecture import Architecture
 from space.elastic import Elastic
-from space.evaluation import Budget, Job
+from space.evaluation import Budget
 from space.validation import InvalidInput
 
 _STUDY = StudyName("coefficients", "coefficients", "Coefficients")
@@ -92,28 +90,13 @@ def _trained(
 
 def _elastic_order(context: StageContext, candidates: tuple[GridCandidate, ...]) -> ElasticOrder:
     """All candidates, measured as parts of elastic networks of several seeds."""
-    settings, elastic = (
-        context.recipe.coefficients,
-        Elastic(tuple(c.architecture for c in candidates)),
-    )
+    settings, parts = context.recipe.coefficients, {c.label: c.architecture for c in candidates}
     spent = context.budget(context.recipe.evaluator.epochs, settings.data_fraction)
-    seeds = range(spent.seed, spent.seed + settings.seeds)
     study = StudyName("elastic coefficients", _STUDY.stage, "Elastic networks around the baseline")
-    starts = trained(context, elastic, study, [replace(spent, seed=seed) for seed in seeds])
-    jobs = [
-        Job(
-            f"{each.label}, seed {seed}",
-            each.architecture,
-            replace(spent, epochs=0, seed=seed, start=start.name),
-        )
-        for seed, start in zip(seeds, starts, strict=True)
-        for each in candidates
-    ]
-    proposer, evaluate = InOrder(jobs), context.evaluator()
+    weights = trained(context, Elastic(tuple(parts.values())), study, spent, settings.seeds)
     study = StudyName("coefficients of parts", _STUDY.stage, "Candidates as parts")
-    context.record(study, proposer, jobs, replace(evaluate, starts=(*evaluate.starts, *starts)))
-    accuracies = np.array([proposer.told[job.name].accuracy for job in jobs], float)
-    return ElasticOrder(candidates, accuracies.reshape(len(seeds), -1))
+    accuracies = measured(context, study, parts, weights, 0, settings.data_fraction)
+    return ElasticOrder(candidates, accuracies)
 
 
 def heats_of(

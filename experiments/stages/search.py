@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial
 
 from experiments.conduct import StageFailed
 from experiments.config import Recipe
-from experiments.evaluators.training import TrainingEvaluator
+from experiments.evaluators.training import InitialWeights, TrainingEvaluator
 from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.stages.context import StageContext, StudyName
-from experiments.stages.elastic import trained
+from experiments.stages.elastic import SEED_PARTS, measured, trained
 from experiments.stages.lookup import lookup
 from experiments.stages.search_inputs import objective_of, prior_of
 from scaling.jobs import InOrder
@@ -44,8 +44,9 @@ def run(context: StageContext) -> dict[str, Any]:
     candidates = Candidates(space, objective)
     budget = context.budget(recipe.search.epochs, recipe.search.data_fraction)
     evaluate: Evaluate = known.evaluate if known else _evaluator(context)
+    weights: dict[int, InitialWeights] = {}
     if recipe.evaluator.kind == "elastic":
-        budget, evaluate = _elastic(context, candidates.space)
+        budget, weights, evaluate = _elastic(context, candidates.space)
     settings = recipe.search.pruner.model_dump()
     if recipe.tune_prunes:
         settings["kind"] = "none"
@@ -90,6 +91,8 @@ def run(context: StageContext) -> dict[str, Any]:
         raise StageFailed("search: no trial finished training, so there is no baseline")
     if recipe.search.finalists == 1 and known is None and not objective.pareto:
         best = [_selected(complete, candidates)]
+    if weights:
+        _measured_again(context, complete, budget, weights)
     if known:
         baseline = _result(best[0]) | {"choices": best[0].params, "study": "search"}
         baseline["lookup"] = known.about(job_of(best[0]).architecture, objective, ranked(study))
@@ -128,15 +131,40 @@ def _evaluator(context: StageContext) -> TrainingEvaluator:
     return context.evaluator(keeps_weights=context.recipe.search.continue_finalists)
 
 
-def _elastic(context: StageContext, space: Space) -> tuple[Budget, TrainingEvaluator]:
-    """The elastic network of the space, trained: what a part may spend, and what measures it."""
+def _elastic(
+    context: StageContext, space: Space
+) -> tuple[Budget, dict[int, InitialWeights], TrainingEvaluator]:
+    """The elastic networks of the space, trained.
+
+    Returns what a part of the first may spend, their weights by seed, and what measures the parts
+    of the first.
+    """
     settings, fraction = context.recipe.evaluator, context.recipe.search.data_fraction
     study = StudyName("elastic", "search", "Elastic network")
     spent = context.budget(settings.epochs, fraction)
-    (weights,) = trained(context, Elastic(space), study, [spent])
-    budget = Budget(settings.refine, fraction, seed=context.recipe.seed, start=weights.name)
-    evaluate = _evaluator(context)
-    return budget, replace(evaluate, starts=(*evaluate.starts, weights))
+    weights = trained(context, Elastic(space), study, spent, settings.seeds)
+    first, evaluate = weights[spent.seed], _evaluator(context)
+    budget = Budget(settings.refine, fraction, seed=spent.seed, start=first.name)
+    return budget, weights, replace(evaluate, starts=(*evaluate.starts, first))
+
+
+def _measured_again(
+    context: StageContext,
+    complete: Sequence[FrozenTrial],
+    budget: Budget,
+    weights: Mapping[int, InitialWeights],
+) -> None:
+    """Parts of the search, measured by the other elastic networks, for the report.
+
+    They are a random sample, since keys are hashes, which stays the same as the search grows.
+    """
+    others = {seed: each for seed, each in weights.items() if seed != budget.seed}
+    jobs = {job.architecture.key: job for job in map(job_of, complete)}
+    sample = [jobs[key] for key in sorted(jobs)[:SEED_PARTS]]
+    if others:
+        study = StudyName("elastic seeds", "search", "Parts by other elastic seeds")
+        parts = {job.name: job.architecture for job in sample}
+        measured(context, study, parts, others, budget.epochs, budget.data_fraction)
 
 
 def _final(

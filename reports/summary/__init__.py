@@ -36,6 +36,7 @@ def summarise(run: Run, tables: Tables) -> dict[str, str | tuple[str, ...]]:
         "curves": search.curves(tables.learning_curves),
         "choices": search.choices(tables),
         "ranks": search.ranks(run, tables.ranks),
+        "seeds": search.seeds(run),
         "coefficients": coefficients.coefficients(run, tables.coefficients),
         "evidence": tuple(coefficients.evidence(run.coefficients or {})),
         "front": search.front(run),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports.formatting import minus, number, percent
+from reports.formatting import number, percent
 from reports.load import Run
 from reports.schema import rows
-from reports.summary.wording import LETTERS, images_of, letters
+from reports.summary.wording import LETTERS, images_of, letters, own_runs_agree, seeds_agree
+from scaling.coefficients import Coefficients
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +40,9 @@ def evidence(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"Decision: {found['decision']}."
     if elastic := found.get("elastic"):
         yield _elastic(elastic)
+        if agreed := elastic.get("agreement"):
+            yield seeds_agree(agreed)
+        yield from _own_runs(elastic["accuracies"], found["candidates"])
     if race:
         rungs = ", then ".join(_rung(rung) for rung in race["rungs"])
         yield (
@@ -70,15 +75,28 @@ def _elastic(found: Mapping[str, Any]) -> str:
         for sign, name, _ in LETTERS
         for low, high in [found["interval"][name]]
     )
-    told = (
+    return (
         f"{number(len(found['accuracies']), 'candidate').capitalize()} were measured as parts of "
         f"{number(found['seeds'], 'elastic network')}, whose best ones lie within {ranges}. The "
         "best on average were trained by themselves."
     )
-    if found["tau"] is None:
-        return told
-    agreed = minus(f"{found['tau']:.2f}")
-    return f"{told} The orders of two seeds agree by a mean Kendall τ of {agreed}."
+
+
+def _own_runs(
+    parts: Mapping[str, Sequence[float | None]], candidates: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """How far the order of the parts may be trusted, by the candidates that were trained."""
+    alone = {
+        str(Coefficients(*(each[name] for _, name, _ in LETTERS))): each["accuracy"]
+        for each in candidates
+    }
+    pairs = [
+        (fmean(each or 0.0 for each in seeds), accuracy)
+        for name, seeds in parts.items()
+        if (accuracy := alone.get(name)) is not None and None not in seeds
+    ]
+    if len(pairs) > 1:
+        yield own_runs_agree(pairs)
 
 
 def _finalists(found: Mapping[str, Any]) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from reports.formatting import count, minus, number, percent, word
 from reports.load import Run
 from reports.schema import rows
-from reports.search_tables import best_count, epoch_agreement, kendall_tau
-from reports.summary.wording import trained_for
+from reports.search_tables import best_count, elastic_agreement, epoch_agreement, kendall_tau
+from reports.summary.wording import own_runs_agree, seeds_agree, trained_for
 from reports.tables import Tables
 
 if TYPE_CHECKING:
@@ -133,28 +132,23 @@ def ranks(run: Run, ranks: pd.DataFrame) -> str:
     if agreement is None:
         return ""
     if run.elastic:
-        return _elastic_order(ranks)
+        pairs = list(zip(ranks["short_accuracy"], ranks["accuracy"], strict=True))
+        return (
+            f"{own_runs_agree(pairs)} Finalists are the best of the search, so they lie closer "
+            "together than its other candidates."
+        )
     return (
         "The finalists by reward after the search's short training run and after the long one: "
         f"Kendall's τ = {minus(f'{agreement:.2f}')} (1: the same order, −1: reversed)."
     )
 
 
-def _elastic_order(ranks: pd.DataFrame) -> str:
-    """How far the order of the elastic network's parts may be trusted."""
-    from scipy.stats import kendalltau
-
-    found = kendalltau(ranks["short_accuracy"], ranks["accuracy"], alternative="greater")
-    if math.isnan(found.statistic):
-        return "The finalists' accuracies are equal, which says nothing of the elastic order."
-    return (
-        "How far the elastic order may be trusted in this run: between the finalists' accuracies "
-        "as parts of the elastic network and after training runs of their own, Kendall's τ = "
-        f"{minus(f'{found.statistic:.2f}')} over {number(len(ranks), 'network')} (1: the same "
-        f"order, −1: reversed). An order by chance has as much with probability "
-        f"{found.pvalue:.2g}. Finalists are the best of the search, so they lie closer together "
-        "than its other candidates."
-    )
+def seeds(run: Run) -> str:
+    """How well the elastic networks of a search agree."""
+    found = elastic_agreement(run)
+    if found is None:
+        return ""
+    return f"{seeds_agree(found._asdict())} The parts are a random sample of the search's."
 
 
 def front(run: Run) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.formatting import plural
+from reports.formatting import minus, number, plural
 from reports.load import Run
 from reports.schema import rows
 
@@ -25,6 +26,37 @@ def trained_for(run: Run, study: str) -> str:
     """`5 epochs`: the longest training run of a study."""
     most = max((trial.budget.get("epochs", 0) for trial in run.study(study)), default=0)
     return f"{most} {plural(most, 'epoch')}"
+
+
+def own_runs_agree(pairs: Sequence[tuple[float, float]]) -> str:
+    """How far an elastic order may be trusted, by finalists' accuracies as parts and on their own.
+
+    `pairs` has both for each finalist.
+    """
+    from scipy.stats import kendalltau
+
+    found = kendalltau(*zip(*pairs, strict=True), alternative="greater")
+    if math.isnan(found.statistic):
+        return "The finalists' accuracies are equal, which says nothing of the elastic order."
+    return (
+        "How far the elastic order may be trusted in this run: between the finalists' accuracies "
+        "as elastic parts and after training runs of their own, Kendall's τ = "
+        f"{minus(f'{found.statistic:.2f}')} over {number(len(pairs), 'network')} (1: the same "
+        f"order, −1: reversed). An order by chance has as much with probability "
+        f"{found.pvalue:.2g}."
+    )
+
+
+def seeds_agree(found: Mapping[str, Any]) -> str:
+    """How well elastic seeds agree on an order (`scaling.elastic_order.SeedAgreement`)."""
+    doubt = "too few for an interval"
+    if found["interval"]:
+        low, high = (minus(f"{end:.2f}") for end in found["interval"])
+        doubt = f"95 % interval {low} to {high}"
+    return (
+        f"Two elastic networks that differ in their seed order {number(found['networks'], 'part')} "
+        f"with Kendall's τ = {minus(format(found['tau'], '.2f'))} ({doubt})."
+    )
 
 
 def images_of(frame: pd.DataFrame) -> int:

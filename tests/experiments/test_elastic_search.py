@@ -44,6 +44,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> t
         "objective.bounds={macs: [10K, 900K]}",
         "evaluator.kind=elastic",
         "evaluator.epochs=6",
+        "evaluator.seeds=2",
         "search.trials=5",
         "search.finalists=3",
         "train.checkpoint_seconds=0",
@@ -54,8 +55,8 @@ def trials(run: OpenRun, study: str):
     return open_study(run.storage, study).get_trials(deepcopy=False)
 
 
-def killed(folder: Path, recipe: tuple[str, ...]) -> None:
-    """Starts the search and kills it once the elastic network has a checkpoint."""
+def killed(folder: Path, recipe: tuple[str, ...], trained: int) -> None:
+    """Starts the search and kills it once the elastic network after `trained` has a checkpoint."""
     sets = [argument for change in recipe for argument in ("--set", change)]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments", "search", "demo", "--out", str(folder), *sets],
@@ -63,44 +64,65 @@ def killed(folder: Path, recipe: tuple[str, ...]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not list(folder.glob("checkpoints/elastic/*.pt")):
+    under = folder / "checkpoints" / "elastic"
+    done: set[str] = set()
+    while len(done) < trained or not {path.stem for path in under.glob("*.pt")} - done:
         assert process.poll() is None
         time.sleep(0.02)
+        done = {path.stem for path in under.glob("weights/*.safetensors")}
     process.send_signal(signal.SIGKILL)
     process.wait()
 
 
-def test_a_search_killed_in_the_elastic_training_ends_as_one_that_was_not(recipe, tmp_path):
-    whole = open_run("demo", tmp_path / "whole", recipe)
-    found = stages.run(whole, ["search"])["search"]
-    killed(tmp_path / "killed", recipe)
+@pytest.fixture(scope="module")
+def whole(recipe: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory):
+    """A search that was never killed, and what it found."""
+    run = open_run("demo", tmp_path_factory.mktemp("whole") / "run", recipe)
+    return run, stages.run(run, ["search"])["search"]
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_search_killed_in_elastic_training_ends_as_one_that_was_not(
+    whole, recipe, tmp_path, done
+):
+    killed(tmp_path / "killed", recipe, done)
     run = open_run(str(tmp_path / "killed"))
-    assert not list(run.folder.glob("checkpoints/elastic/weights/*"))
+    assert len(list(run.folder.glob("checkpoints/elastic/weights/*.safetensors"))) == done
     again = stages.run(run, ["search"])["search"]
-    assert again == found
-    (elastic,) = trials(run, "elastic")
-    assert elastic.user_attrs["retries"] == 1
-    for study in ("elastic", "search", "finalists"):
+    assert again == whole[1]
+    retries = [each.user_attrs.get("retries", 0) for each in trials(run, "elastic")]
+    assert retries == [1 - done, done]
+    for study in ("elastic", "search", "elastic seeds", "finalists"):
         identities = [
             [(each.user_attrs["key"], each.user_attrs["budget"], each.value) for each in found]
-            for found in (trials(whole, study), trials(run, study))
+            for found in (trials(whole[0], study), trials(run, study))
         ]
         assert identities[0] == identities[1]
-    searched = [job_of(trial).budget for trial in trials(run, "search")]
-    assert {budget.epochs for budget in searched} == {0}
-    (start,) = {budget.start for budget in searched}
+
+
+def test_parts_are_measured_in_one_elastic_network_and_again_in_the_others(whole):
+    run, _ = whole
+    searched = [job_of(trial) for trial in trials(run, "search")]
+    assert {job.budget.epochs for job in searched} == {0}
+    (start,) = {job.budget.start for job in searched}
     assert start.startswith("elastic-")
+    again = [job_of(trial) for trial in trials(run, "elastic seeds")]
+    assert {job.architecture.key for job in again} == {job.architecture.key for job in searched}
+    (other,) = {(job.budget.epochs, job.budget.seed, job.budget.start) for job in again}
+    assert other[:2] == (0, run.recipe.seed + 1)
+    assert other[2] != start
     finalists = [job_of(trial).budget for trial in trials(run, "finalists")]
     assert {(budget.epochs, budget.start) for budget in finalists} == {(1, None)}
     # Weights that were removed are trained again, to the same numbers.
-    (weights,) = run.folder.glob("checkpoints/elastic/weights/*")
-    weights.unlink()
+    for weights in run.folder.glob("checkpoints/elastic/weights/*"):
+        weights.unlink()
     more = open_run(str(run.folder), overrides=("search.trials=6",))
     stages.run(more, ["search"])
     assert {job_of(trial).budget.start for trial in trials(more, "search")} == {start}
-    assert len(trials(more, "elastic")) == 1
+    assert len(trials(more, "elastic")) == 2
     page = Path(stages.run(more, ["report"])["report"]).read_text("utf-8")
-    assert "parts of the elastic network" in page
+    assert "as elastic parts and after training runs of their own" in page
+    assert "Two elastic networks that differ in their seed order six parts" in page
 
 
 def test_finalists_of_an_elastic_search_start_from_nothing():
@@ -138,3 +160,6 @@ def test_coefficients_are_chosen_among_the_best_parts(recipe, tmp_path):
     assert len(trials(run, "coefficients of parts")) == len(measured)
     page = Path(stages.run(run, ["report"])["report"]).read_text("utf-8")
     assert "were measured as parts of two elastic networks" in page
+    assert "as elastic parts and after training runs of their own" in page
+    assert elastic["agreement"]["networks"] == 5
+    assert "Two elastic networks that differ in their seed order five parts" in page
