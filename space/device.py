@@ -10,7 +10,7 @@ allocator, which gives each tensor an address, may need more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -55,6 +55,15 @@ class DeviceMemory(NamedTuple):
     sram: int
     flash: int
     peak: str
+
+
+def over_bounds(needs: Mapping[str, int], bounds: Mapping[str, int | None]) -> list[str]:
+    """A clause on each of `sram` and `flash`, in bytes, that is above its bound; None is none."""
+    return [
+        f"{needs[name]:,} bytes of {title}, more than the {most:,} of objective.bounds"
+        for name, title in (("sram", "SRAM"), ("flash", "flash"))
+        if (most := bounds.get(name)) is not None and needs[name] > most
+    ]
 
 
 class Footprint(NamedTuple):

@@ -9,12 +9,12 @@ import typer
 from experiments.commands.own_module import in_channels, is_own_module, load_module
 from experiments.commands.shared_options import AsJson
 from experiments.commands.terminal import out, print_json, print_rows
-from experiments.runs.resolve import completed, load_architecture
+from experiments.runs.resolve import completed, find_in_run, load_architecture
 from space import presets
 from space.architecture import Architecture
 from space.cost import Cost, parts
 from space.cost import cost as cost_of
-from space.device import Precision, device_memory
+from space.device import Precision, device_memory, over_bounds
 from space.explain import explain as explained
 from space.explain import operations
 from space.memory import peak_memory
@@ -72,6 +72,11 @@ def cost(
     pixels = resolution or network.resolution
     found, peak = cost_of(network, pixels), peak_memory(network, pixels)
     device = device_memory(network, memory, pixels) if memory else None
+    over: list[str] = []
+    if device and (named := find_in_run(architecture)):
+        objective = named[0].recipe.objective
+        if objective.precision is memory:
+            over = over_bounds(device._asdict(), objective.bounds.model_dump())
     stages = parts(network, pixels)
     if as_json:
         data = {
@@ -82,7 +87,8 @@ def cost(
             "parts": [part._asdict() | {"cost": part.cost._asdict()} for part in stages],
         }
         if device:
-            data["device_memory_bytes"] = {"precision": memory} | device._asdict()
+            needs = {"precision": memory, **device._asdict(), "over_bounds": over}
+            data["device_memory_bytes"] = needs
         if explain:
             data["operations"] = operations(network, pixels)._asdict()
             data["tools"] = [count._asdict() for count in explained(network, pixels)]
@@ -106,6 +112,8 @@ def cost(
             f"on a device in {memory}: {device.sram:,} bytes of SRAM (the most at {device.peak}), "
             f"{device.flash:,} bytes of flash"
         )
+    for clause in over:
+        out.print(f"{architecture} needs {clause}", style="yellow")
 
 
 def _own_module(name: str, pixels: int, as_json: bool) -> None:

@@ -141,12 +141,19 @@ def load_architecture(name: str) -> Architecture:
     `RUN` is a run's baseline, `RUN:b1` a member of its family, `RUN:trial-3` a trial by its job's
     name. Raises `InvalidInput` with the nearest name for others.
     """
+    if found := find_in_run(name):
+        return _of_run(*found)
+    return read_architecture(Path(name)) if is_json(name) else presets.load(name)
+
+
+def find_in_run(name: str) -> tuple[OpenRun, str, str] | None:
+    """The run, its name and that of its network; None where `name` is not a network of a run."""
     run, _, part = name.rpartition(":")
     if run and (found := find_run(Path(run))):
-        return _of_run(found, run, part)
+        return found, run, part
     if name not in presets.names() and (found := find_run(Path(name))):
-        return _of_run(found, name, "baseline")
-    return read_architecture(Path(name)) if is_json(name) else presets.load(name)
+        return found, name, "baseline"
+    return None
 
 
 def _of_run(run: OpenRun, name: str, part: str) -> Architecture:

@@ -41,7 +41,7 @@ from scaling.saved_family import (
 from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
 from space.cost import cost
-from space.device import device_memory
+from space.device import device_memory, over_bounds
 from space.evaluation import Job, Measurement, Status
 from space.network import Network
 from space.validation import InvalidInput
@@ -339,14 +339,9 @@ def _remarks(family: PlannedFamily, stored: int, recipe: Recipe) -> Iterator[str
     for name, earlier in family.duplicates:
         yield f"{name} is the same network as {earlier} after rounding"
     for member in family.members:
-        needs = device_memory(member.architecture, objective.precision)
-        for name in ("sram", "flash"):
-            most = getattr(objective.bounds, name)
-            if most is not None and getattr(needs, name) > most:
-                yield (
-                    f"{member.name} needs {getattr(needs, name):,} bytes of {name}, more than the "
-                    f"{most:,} of objective.bounds, which hold for the search"
-                )
+        needs = device_memory(member.architecture, objective.precision)._asdict()
+        for clause in over_bounds(needs, objective.bounds.model_dump()):
+            yield f"{member.name} needs {clause}, which hold for the search"
         if member.resolution > stored:
             yield f"{member.name} takes {member.resolution} pixels, upscaled from {stored}"
         if member.miss is not None and abs(member.miss) > _NOTED_MISS:

@@ -42,6 +42,7 @@ def summarise(run: Run, tables: Tables) -> dict[str, str | tuple[str, ...]]:
         "front": search.front(run),
         "candidates": coefficients.candidates(run, tables.coefficients),
         "members": family.members(run),
+        "over_bounds": tuple(family.over_bounds(run, tables.family)),
         "growth": tuple(family.growth(run.growth)),
         "rivals": tuple(family.rivals(run, tables.rivals)),
     }

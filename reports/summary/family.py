@@ -9,6 +9,7 @@ from reports.formatting import points
 from reports.load import Run
 from reports.schema import rows
 from reports.summary.wording import LETTERS
+from space import device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,15 @@ def intervals(family: pd.DataFrame) -> str:
         "± is half of the 95 % binomial (Wilson) interval. It covers the choice of test images, "
         "not the variation between training runs."
     )
+
+
+def over_bounds(run: Run, family: pd.DataFrame) -> Iterator[str]:
+    """The members that need more of the device than the search allowed the baseline."""
+    if not run.device:
+        return
+    for member in rows(family.dropna(subset=["sram", "flash"])):
+        for clause in device.over_bounds(member, run.recipe["objective"]["bounds"]):
+            yield f"In {run.device}, {member['name'].upper()} needs {clause}."
 
 
 def members(run: Run) -> str:

@@ -12,14 +12,19 @@ from experiments.families.export import run_images
 from experiments.latency import timing
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
+from experiments.stages import family as family_stage
 from experiments.training.augment import normalise
 from reports import tables
 from reports.load import load
 from reports.schema import rows
+from scaling.coefficients import Coefficients
+from scaling.family import family_at
 from scaling.saved_family import load_family
 from search.study import finished, open_study
+from space import presets
 from space.architecture import Architecture
 from space.cost import cost
+from space.device import Precision, device_memory
 from space.validation import InvalidInput
 
 TINY = (
@@ -105,6 +110,19 @@ def test_a_family_grows_by_any_rule_to_its_targets_and_loads_again(searched):
             stage["channels"] for stage in baseline["stages"]
         ]
         member.load()
+
+
+def test_members_above_the_bounds_of_a_device_are_named_before_they_train():
+    baseline = presets.load("mobilenet_v2")
+    least = device_memory(baseline, Precision.INT8).sram
+    objective = f"objective={{target: 300M, precision: int8, bounds: {{sram: {least}}}}}"
+    family = family_at(baseline, Coefficients(1.2, 1.1, 1.15), (0.0, 1.0))
+    remarks = [*family_stage._remarks(family, 1_000, config.load("demo", [objective]))]
+    grown = device_memory(family.members[1].architecture, Precision.INT8).sram
+    assert remarks == [
+        f"b1 needs {grown:,} bytes of SRAM, more than the {least:,} of objective.bounds, which "
+        "hold for the search"
+    ]
 
 
 def test_a_family_is_sized_by_latency_once(searched, monkeypatch):

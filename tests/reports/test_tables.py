@@ -15,6 +15,7 @@ from reports.formatting import to_csv
 from reports.load import load
 from reports.schema import COLUMNS, rows
 from reports.statistics import wilson
+from reports.summary import summarise
 from space import presets
 from space.architecture import Architecture
 from space.cost import cost
@@ -63,6 +64,26 @@ def test_a_run_that_bounds_a_device_has_columns_of_its_bytes(run, found):
             network = Architecture.from_dict(networks[row["key"]])
             expected = device_memory(network, Precision.INT8)
             assert (row["sram"], row["flash"]) == (expected.sram, expected.flash)
+
+
+def test_the_page_names_the_members_above_the_bounds_of_the_device(run, found):
+    members = {row["name"]: row["key"] for row in rows(found.family)}
+    networks = {trial.key: trial.architecture for trial in run.all_trials}
+    needs = {
+        name: device_memory(Architecture.from_dict(networks[key]), Precision.INT8)
+        for name, key in members.items()
+    }
+    most = sorted(each.sram for each in needs.values())[0]
+    bounds = {"sram": most, "flash": 10**9, "macs": [1, 10**9]}
+    objective = run.recipe["objective"] | {"bounds": bounds, "precision": "int8"}
+    bounded = replace(run, recipe={**run.recipe, "objective": objective})
+    assert summarise(bounded, tables.collect(bounded))["over_bounds"] == tuple(
+        f"In int8, {name.upper()} needs {each.sram:,} bytes of SRAM, more than the {most:,} of "
+        "objective.bounds."
+        for name, each in needs.items()
+        if each.sram > most
+    )
+    assert summarise(run, found)["over_bounds"] == ()
 
 
 _POINTS = st.lists(

@@ -1,9 +1,11 @@
 """`phiscale cost FILE.py:CLASS` counts a user's own module, and says what is wrong with it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from space import presets
 from space.cost import cost
@@ -90,8 +92,22 @@ def test_the_memory_of_a_device_is_shown_with_the_layer_of_its_peak(phiscale):
     asked = ("cost", "mobilenet_v2", "--resolution", "96", "--memory", "int8")
     found = json.loads(phiscale(*asked, "--json").out)["device_memory_bytes"]
     expected = device_memory(presets.load("mobilenet_v2"), Precision.INT8, 96)
-    assert found == {"precision": "int8"} | expected._asdict()
+    assert found == {"precision": "int8", **expected._asdict(), "over_bounds": []}
     assert f"{expected.sram:,} bytes of SRAM (the most at {expected.peak})" in phiscale(*asked).out
+
+
+def test_a_member_above_the_bounds_of_its_run_is_said(phiscale, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    recipe["objective"] |= {"bounds": {"sram": 1000}, "precision": "int8"}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    asked = ("cost", f"{run}:b0", "--json", "--memory")
+    found = json.loads(phiscale(*asked, "int8").out)["device_memory_bytes"]
+    clause = f"{found['sram']:,} bytes of SRAM, more than the 1,000 of objective.bounds"
+    assert found["over_bounds"] == [clause]
+    assert not json.loads(phiscale(*asked, "float32").out)["device_memory_bytes"]["over_bounds"]
+    said = phiscale("cost", f"{run}:b0", "--memory", "int8").out
+    assert clause in " ".join(said.split())
 
 
 def test_what_fvcore_does_not_count_is_said(phiscale, own):
