@@ -6,7 +6,7 @@
 # torch comes with CUDA:
 #     docker build -t phiscale-gpu --build-arg BASE=python:3.11 --build-arg PIP_OPTIONS= .
 #     docker run --rm --gpus all -v "$PWD/runs:/work/runs" phiscale-gpu
-# No image was built yet: the commands were run one by one in an empty environment of Python 3.11.
+# No image was built yet: the commands were run line by line without Docker.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"

@@ -1,4 +1,4 @@
-"""One training run in several processes of this machine, each with its share of every batch."""
+"""Data-parallel training on this machine: several processes share every batch."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from space.evaluation import (
 )
 from space.validation import InvalidInput
 
-#: gloo would look for this machine by its name, which not every machine can find.
+#: gloo resolves the host name by default, which fails on some machines.
 _THIS_MACHINE = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 
 @dataclass(frozen=True)
 class DataParallelEvaluator:
-    """`evaluate`, done by a process for each of `environments`, variables that it is given.
+    """Runs `evaluate` in one process for each of `environments` (its environment variables).
 
-    The first process reports, writes checkpoints and weights, and measures; where one fails or
-    dies, so does the training run.
+    The first process reports, writes checkpoints and weights, and measures. If a process fails or
+    dies, the training run fails.
     """
 
     evaluate: TrainingEvaluator
     environments: Sequence[dict[str, str]]
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
-        """As `evaluate`, where the batch is divided."""
+        """As `evaluate`, with each batch divided among the processes."""
         with tempfile.TemporaryDirectory(prefix="phiscale-meeting-") as folder:
             processes = [self._started(rank, Path(folder)) for rank in range(self._size)]
             try:
@@ -66,7 +66,7 @@ class DataParallelEvaluator:
         return Process(self.environments[rank] | _THIS_MACHINE, pickle.dumps(member))
 
     def _heard(self, processes: Sequence[Process], report: Report) -> Measurement:
-        """What the processes come to; `report` is asked after every epoch."""
+        """The measurement of the processes. Calls `report` after every epoch."""
         ranks = {process.connection: rank for rank, process in enumerate(processes)}
         while True:
             for connection in wait(list(ranks)):

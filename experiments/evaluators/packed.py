@@ -1,4 +1,4 @@
-"""Several training runs on one GPU at a time, as many as its memory is predicted to hold."""
+"""Several concurrent training runs on one GPU, as many as should fit in its memory."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from space.memory import peak_memory
 
 _logger = logging.getLogger(__name__)
 
-#: Training runs at a time on a GPU where nothing was measured (assumed; not measured on a GPU):
-#: replays of small networks leave most of it idle, and share what it can do beyond some.
+#: Concurrent training runs on a GPU where nothing was measured (assumed; not measured on a GPU).
+#: One small network leaves most of a GPU idle; beyond some number, training runs slow each other.
 AUTO = 4
 
-#: The part of the free memory that is planned (assumed: the rest is fragments).
+#: The fraction of the free memory that training runs may use (assumed; fragments take the rest).
 _PLANNED = 0.85
-#: Bytes that libraries keep for each stream (assumed: cuBLAS' and cuDNN's workspaces).
+#: Bytes that libraries allocate per stream (assumed; workspaces of cuBLAS and cuDNN).
 STREAM_MEMORY = 256 * 2**20
-#: Copies of the weights in training: themselves, gradients, their average, and an optimiser's
-#: state of one or two more.
+#: Tensors of the weights' size in training: weights, gradients, the average of the weights, and one
+#: or two of the optimizer's state.
 _WEIGHT_COPIES = {"sgd": 4, "rmsprop": 5, "rmsprop_tf": 5, "adamw": 5}
 _FLOAT = 4
 
 
 class MemoryPool:
-    """Bytes of memory that threads take and give back; a thread that finds too few waits.
+    """A number of bytes that threads reserve and release. A thread waits until enough are free.
 
-    A thread that needs more than there is in all enters alone, and the device decides.
+    A thread that needs more than the whole pool runs alone, and may run out of memory.
     """
 
     def __init__(self, size: int) -> None:
@@ -50,13 +50,13 @@ class MemoryPool:
 
     @contextmanager
     def all_taken(self) -> Iterator[None]:
-        """Inside, no other thread has any."""
+        """Reserves the whole pool for the block."""
         with self.taken(self._size):
             yield
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Inside, `size` bytes are taken."""
+        """Reserves `size` bytes for the block."""
         with self._changed:
             self._changed.wait_for(lambda: self._taken + size <= self._size or not self._taken)
             self._taken += size
@@ -70,11 +70,11 @@ class MemoryPool:
 
 @dataclass(frozen=True)
 class Packed:
-    """`evaluate`, called by several threads: each training run waits until its memory is free.
+    """`evaluate` for several threads. Each training run waits until its memory is free.
 
-    All share the images on the device. A training run among others is the same as alone, except for
-    its seconds; its memory is not measured. One that runs out of memory starts again once no other
-    is running, and its batches are split only if it runs out again.
+    All threads share the images on the device. Concurrent training runs give the same results as
+    single ones, but take longer, and their memory is not measured. A training run that runs out of
+    memory starts again when no other is running. Its batches are split only if it runs out again.
     """
 
     evaluate: TrainingEvaluator
@@ -87,16 +87,19 @@ class Packed:
             with self.room.taken(training_memory(architecture, self.evaluate.config, resolution)):
                 return self.evaluate(architecture, budget, report)
         except OutOfMemory as failure:
-            _logger.warning("%s beside others; it starts again alone", failure)
+            _logger.warning(
+                "%s; other training runs share the GPU, so this one starts again when they end",
+                failure,
+            )
         with self.room.all_taken():
             return replace(self.evaluate, split=True)(architecture, budget, report)
 
 
 def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> Packed:
-    """`evaluate` for so many `threads` on `device`, planned with what is free there now."""
+    """Shares the memory of `device` that is free now among `threads` that call `evaluate`."""
     several = (evaluate.train, evaluate.held_out, evaluate.test)
     images = sum(_bytes(each) for each in several if each is not None)
-    free = 2**63 - 1  # nothing limits the training runs of a CPU but the user
+    free = 2**63 - 1  # on a CPU, only the user limits the number of training runs
     if device.type == "cuda":
         free = int(torch.cuda.mem_get_info(device)[0] * _PLANNED) - threads * STREAM_MEMORY
     return Packed(
@@ -106,14 +109,14 @@ def packed(evaluate: TrainingEvaluator, device: torch.device, threads: int) -> P
 
 @dataclass(frozen=True)
 class PackedOnArrival:
-    """`evaluate`, packed for so many `threads` by the process in which it is unpickled."""
+    """Becomes `packed(evaluate, device, threads)` in the process that unpickles it."""
 
     evaluate: TrainingEvaluator
     device: str
     threads: int
 
     def __call__(self, architecture: Architecture, budget: Budget, report: Report) -> Measurement:
-        """As `evaluate`, where it has not travelled."""
+        """As `evaluate`, in the process that has not pickled it."""
         return self.evaluate(architecture, budget, report)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,11 +132,11 @@ def _bytes(images: Images) -> int:
 
 
 def training_memory(architecture: Architecture, config: TrainConfig, resolution: int) -> int:
-    """Bytes that a training run needs at most, beside the images and its stream's `STREAM_MEMORY`.
+    """The most bytes that a training run needs, without images and `STREAM_MEMORY`.
 
-    These are the activations of a batch in float32, from the exact model (mixed precision takes
-    less), the weights and what is kept for them. A captured graph keeps its activations while
-    validation allocates its own, so the two add up.
+    They are the activations of a batch in float32 (`space.memory`; mixed precision needs less), the
+    weights, their gradients and the optimizer's state. A captured CUDA graph keeps its activations
+    while validation allocates others, so both count.
     """
     image = peak_memory(architecture, resolution)
     activations = (image.training + VALIDATION_BATCHES * image.inference) * config.batch_size

@@ -1,4 +1,4 @@
-"""Training runs on machines that may lack the images, which are fetched there as they were here."""
+"""Training runs on other machines, which read the images again if they do not have them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from space.validation import InvalidInput
 
 @dataclass(frozen=True)
 class PortableEvaluator:
-    """`evaluate`, an `Evaluate` that travels to machines that may not hold its images.
+    """Runs `evaluate` on machines that may not have its images.
 
-    It travels as the path of the images' cache. Where that is missing, it is built again from the
-    source, which `data`, `resolution` (pixels) and `seed` describe, once per machine: whoever else
-    needs it waits.
+    Pickling keeps the path of the image cache, not the images. A machine without the cache builds
+    it once from the source that `data`, `resolution` (pixels) and `seed` describe; its other
+    processes wait.
     """
 
     evaluate: TrainingEvaluator
@@ -46,7 +46,7 @@ class PortableEvaluator:
 
 
 def _file(images: Images) -> Path:
-    """Where images lie on disk."""
+    """The file of the image cache."""
     file = getattr(images.pixels, "filename", None) or getattr(images, "path", None)
     assert file is not None, "images of a recipe come from the cache"
     return Path(str(file))
@@ -56,11 +56,11 @@ def _arrived(
     pickled: bytes, cached: Path, data: DataConfig, resolution: int, seed: int
 ) -> PortableEvaluator:
     if not cached.is_file():
-        # CACHE/images/KEY/FILE: the key follows from the images, so the same ones lie there.
+        # CACHE/images/KEY/FILE: the key is a hash of the images, so equal images have this path.
         load(data.model_copy(update={"cache": cached.parents[2]}), resolution=resolution, seed=seed)
         if not cached.is_file():
             raise InvalidInput(
-                f"data.source: {data.source} contains other images on this machine than where the "
-                "run was started; give all machines the same images"
+                f"data.source: {data.source} has different images on this machine and on the one "
+                "that started the run; copy the same images to all machines"
             )
     return PortableEvaluator(pickle.loads(pickled), data, resolution, seed)

@@ -166,7 +166,7 @@ def test_what_runs_out_of_memory_beside_others_starts_again_alone(
     assert measured.status is Status.COMPLETE
     needed = training_memory(network, CONFIG, 16)
     assert calls == [(False, needed), (True, 10**9)]  # all of the room is its own
-    assert "training ran out of memory beside others; it starts again alone" in caplog.text
+    assert "training ran out of memory; other training runs share the GPU" in caplog.text
 
 
 def test_a_packed_evaluator_leaves_batches_whole_at_first(

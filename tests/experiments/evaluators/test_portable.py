@@ -62,7 +62,7 @@ def test_other_images_under_the_same_name_are_refused(
     data = portable.data.model_copy(update={"glyphs": others})
     pickled = pickle.dumps(PortableEvaluator(portable.evaluate, data, 12, 0))
     shutil.rmtree(cache)
-    with pytest.raises(InvalidInput, match="contains other images on this machine"):
+    with pytest.raises(InvalidInput, match="has different images on this machine"):
         pickle.loads(pickled)
 
 
