@@ -84,6 +84,18 @@ def test_stages_add_up_to_what_the_recipe_asks_for(estimator, recipe):
     assert found.seconds.low < found.seconds.middle < found.seconds.high
 
 
+def test_further_elastic_seeds_train_a_network_each_and_measure_parts_again(estimator, recipe):
+    one, three = (
+        exact(estimator, 1e-9)
+        .estimate(changed(recipe, {"evaluator.kind": "elastic", "evaluator.seeds": seeds}))
+        .stages[0]
+        for seeds in (1, 3)
+    )
+    assert [one.training_runs, three.training_runs] == [1, 3 + 2 * 10]
+    assert three.seconds.middle == pytest.approx(3 * one.seconds.middle)  # measuring takes no time
+    assert three.bytes > one.bytes
+
+
 def test_several_machines_share_training_runs_and_wait_for_the_longest(estimator):
     alone = exact(estimator, 1e-9).estimate(machines=1)
     shared = exact(estimator, 1e-9).estimate(machines=5)
