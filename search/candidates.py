@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from search.objective import UNITS, Objective, Price
 from space import moves
 from space.architecture import Architecture
-from space.choices import Space, Value
+from space.choices import RESOLUTION, Space, Value
 from space.cost import Cost
 from space.cost_table import CostTable, SumTable, tabulate
 from space.encoding import Encoder
@@ -93,10 +93,39 @@ class Candidates:
         return np.array([len(values) for values in self.space.choices.values()])
 
     @cached_property
-    def base(self) -> Rows | None:
-        """The row of the space's base network; None if no choices make it."""
+    def unsearched(self) -> tuple[Rows, ...]:
+        """Rows of networks that one need not search for, each moved into the bounds if need be.
+
+        The first is the space's base network. Where the resolution is a choice, it is followed by
+        the base network in each other width, the same in all stages. Empty if no choices make the
+        base network.
+        """
         choices = Encoder(self.space)(self.space.base)
-        return None if choices is None else self.row(choices)
+        if choices is None:
+            return ()
+        networks = [choices]
+        if RESOLUTION in self.space.choices:
+            names = [stage["width"] for stage in self.space.by_stage if "width" in stage]
+            shared = set.intersection(*(set(self.space.choices[name]) for name in names))
+            networks += [{**choices, **dict.fromkeys(names, width)} for width in sorted(shared)]
+        base, *others = map(self._moved_inside, self.rows(networks))
+        rows = [base, *(row for row in others if self.within(row[None])[0])]
+        return tuple({self.at_row(row).key: row for row in rows}.values())
+
+    def _moved_inside(self, row: Rows) -> Rows:
+        """The row, or the one within the bounds that differs in one choice and has the most MACs.
+
+        That choice is the resolution if it can be. The row itself if there is none.
+        """
+        around = moves.neighbours(row, self.sizes)
+        inside = around[self.within(around)]
+        if self.within(row[None])[0] or len(inside) == 0:
+            return row
+        if RESOLUTION in self.space.choices:
+            place = [*self.space.choices].index(RESOLUTION)
+            by_pixels = inside[inside[:, place] != row[place]]
+            inside = by_pixels if len(by_pixels) else inside
+        return np.asarray(inside[self.table(inside)[:, 0].argmax()])
 
     def row(self, choices: Choices) -> Rows:
         """The indices of `choices`, in the space's order."""

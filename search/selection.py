@@ -1,4 +1,4 @@
-"""Which trial of a search to continue with, if each network was measured once and with noise."""
+"""Which trials of a search to continue with, if each network was measured once and with noise."""
 
 from __future__ import annotations
 
@@ -58,3 +58,18 @@ def select(trials: Sequence[FrozenTrial], candidates: Candidates) -> Selection:
     lead = measured[0] - measured[best]
     chosen = best if noise >= _LARGE and lead < np.sqrt(2) * noise else 0
     return Selection(trials[chosen], measured_best, noise)
+
+
+def finalists(
+    complete: Sequence[FrozenTrial], count: int, candidates: Candidates
+) -> list[FrozenTrial]:
+    """The best `count` trials; of two or more, one is the best that needed no search, if there is.
+
+    It is what the others must beat in a longer training run.
+    """
+    best = list(complete[:count])
+    keys = {candidates.at_row(row).key for row in candidates.unsearched}
+    known = [trial for trial in complete if trial.user_attrs["key"] in keys]
+    if count > 1 and known and known[0] not in best:
+        best[-1] = known[0]
+    return best

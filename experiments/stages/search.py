@@ -24,7 +24,7 @@ from search.candidates import Candidates
 from search.ledger import Value, job_of, measurement_of
 from search.pareto import front
 from search.search import Search
-from search.selection import select
+from search.selection import finalists, select
 from search.study import finished, open_study, ranked, value_of
 from space import choices
 from space.choices import Space
@@ -86,7 +86,7 @@ def run(context: StageContext) -> dict[str, Any]:
         log.remark(search.exhausted)
 
     complete = ranked(study)
-    best = complete[: recipe.search.finalists]
+    best = finalists(complete, recipe.search.finalists, candidates)
     if not best:
         raise StageFailed("search: no trial finished training, so there is no baseline")
     if recipe.search.finalists == 1 and known is None and not objective.pareto:

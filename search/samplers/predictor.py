@@ -26,8 +26,8 @@ from space import moves
 #: Random trials before there is a model (assumed), and the same with a prior.
 _START, _START_WITH_PRIOR = 16, 4
 
-#: A search of fewer trials begins with the space's base network and random trials: a quarter of its
-#: trials, within these limits. Longer searches gain nothing by that (both measured:
+#: A search of fewer trials begins with the space's base network, and random trials up to a quarter
+#: of its trials, within these limits, and one. Longer searches gain nothing by that (both measured:
 #: experiments/results/samplers.json).
 _SHORT = 50
 _LEAST_START, _MOST_START = 4, 15
@@ -66,14 +66,14 @@ Aim = Callable[[Rows, Floats], Floats]
 class Predictor:
     """A `Method`; `prior` is what earlier searches of the same choices measured.
 
-    `trials` is the length of the search, None if unknown: a short one begins with the space's base
-    network and few random ones. The predictor caches what it computed and keeps no other state: the
-    same history always gives the same proposals.
+    `trials` is the length of the search, None if unknown: a short one begins with networks that one
+    need not search for (`Candidates.unsearched`) and few random ones. The predictor caches what it
+    computed and keeps no other state: the same history always gives the same proposals.
     """
 
     def __init__(self, prior: Observations | None = None, trials: int | None = None) -> None:
         self._prior = prior
-        self._begins_with_base = prior is None and trials is not None and trials < _SHORT
+        self._is_short = prior is None and trials is not None and trials < _SHORT
         self._start = _START_WITH_PRIOR if prior is not None else random_starts(trials)
         self._features: Features | None = None
         self._scales: dict[bytes, Scales] = {}
@@ -85,11 +85,11 @@ class Predictor:
         self, candidates: Candidates, history: History, rng: np.random.Generator
     ) -> Proposals:
         """Candidates with the greatest optimistic reward, best first."""
-        if self._begins_with_base and history.number == 0 and candidates.base is not None:
-            yield candidates.base, {}
+        if self._is_short and history.number < len(candidates.unsearched):
+            yield candidates.unsearched[history.number], {}
             return
         seen = observe(candidates, history.valued)
-        if len(seen) < self._start + self._begins_with_base:
+        if len(seen) < self._start + self._is_short:
             yield from uniform(candidates, history, rng)
             return
         with self._threads.limit(limits=1, user_api="blas"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.candidates import Candidates
 from search.objective import Objective
-from search.selection import select
+from search.selection import finalists, select
 from space.choices import Space
 
 
@@ -69,3 +70,20 @@ def test_little_noise_changes_nothing(candidates: Candidates) -> None:
     for seed in range(8):
         selection = select(_trials(candidates, 40, 0.002, seed), candidates)
         assert selection.trial.number == selection.measured_best.number
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [7]), (2, [7, 1]), (3, [7, 3, 1]), (4, [7, 3, 5, 1])]
+)
+def test_one_of_two_or_more_finalists_needed_no_search(count: int, expected: list[int]) -> None:
+    complete = [create_trial(value=value) for value in (0.6, 0.5, 0.4, 0.3, 0.2)]
+    for trial, number in zip(complete, (7, 3, 5, 1, 0), strict=True):
+        trial.number = number
+        trial.set_user_attr("key", f"network {number}")
+    candidates: Any = SimpleNamespace(
+        unsearched=(0, 1), at_row=lambda row: SimpleNamespace(key=f"network {row}")
+    )
+    found = finalists(complete, count, candidates)
+    assert [trial.number for trial in found] == expected
+    candidates.unsearched = ()
+    assert finalists(complete, count, candidates) == complete[:count]
