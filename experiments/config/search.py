@@ -153,7 +153,8 @@ class SearchConfig(BudgetConfig):
     pruner: PrunerConfig = PrunerConfig()
     """Early stopping of trials."""
     finalists: Annotated[int, Field(ge=1, le=10**6)] = 5
-    """Number of best candidates that are trained longer to choose the winner (MnasNet used 15)."""
+    """Number of best candidates that are trained longer to choose the winner (MnasNet used 15). One
+    of two or more is the best of those that the search began with and that needed no search."""
     final_epochs: Epochs
     """Epochs of a finalist's training run; at least `epochs`."""
     continue_finalists: bool = False

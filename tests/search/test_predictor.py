@@ -13,7 +13,10 @@ from search.objective import Bounds, Objective
 from search.samplers.base import Sampler
 from search.samplers.observations import Observations
 from search.samplers.predictor import random_starts
-from space.choices import Space
+from space import presets
+from space.around import space_around
+from space.choices import Space, parse
+from space.cost import cost
 from space.moves import neighbours
 from space.validation import InvalidInput
 
@@ -132,3 +135,22 @@ def test_sampler_that_cannot_learn_from_a_prior_refuses_it(candidates: Candidate
     prior = Observations(np.zeros((1, 15), np.int64), np.zeros(1), np.zeros(1))
     with pytest.raises(InvalidInput, match=r"search\.warm_start: the sampler tpe cannot learn"):
         samplers.create("tpe", candidates, 0, prior)
+
+
+def test_a_space_around_a_network_is_begun_with_its_widths_at_the_pixels_that_fit() -> None:
+    lite0 = presets.load("efficientnet_lite0")
+    space = parse("around", space_around(lite0, ""), source="around").adapted(
+        num_classes=10, resolution=72
+    )
+    bounds = Bounds(macs=(12_500_000, 25_000_000))
+    candidates = Candidates(space, Objective(target=25_000_000, bounds=bounds))
+    sampler = samplers.create("predictor", candidates, 0, trials=10)
+    begun = [sampler.propose([], number).candidate for number in range(3)]
+    assert [each.architecture.resolution for each in begun] == [48, 72, 64]
+    for each, width in zip(begun, (1.0, 0.5, 0.75), strict=True):
+        networks = [
+            space.decode({**each.choices, "resolution": pixels}) for pixels in space.resolutions
+        ]
+        most = max((n for n in networks if cost(n).macs <= 25_000_000), key=lambda n: cost(n).macs)
+        assert each.architecture == most
+        assert each.architecture.stages[6].channels == 320 * width
