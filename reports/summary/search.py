@@ -132,11 +132,7 @@ def ranks(run: Run, ranks: pd.DataFrame) -> str:
     if agreement is None:
         return ""
     if run.elastic:
-        pairs = list(zip(ranks["short_accuracy"], ranks["accuracy"], strict=True))
-        return (
-            f"{own_runs_agree(pairs)} Finalists are the best of the search, so they lie closer "
-            "together than its other candidates."
-        )
+        return own_runs_agree(list(zip(ranks["short_accuracy"], ranks["accuracy"], strict=True)))
     return (
         "The finalists by reward after the search's short training run and after the long one: "
         f"Kendall's τ = {minus(f'{agreement:.2f}')} (1: the same order, −1: reversed)."

@@ -43,7 +43,8 @@ def own_runs_agree(pairs: Sequence[tuple[float, float]]) -> str:
         "as elastic parts and after training runs of their own, Kendall's τ = "
         f"{minus(f'{found.statistic:.2f}')} over {number(len(pairs), 'network')} (1: the same "
         f"order, −1: reversed). An order by chance has as much with probability "
-        f"{found.pvalue:.2g}."
+        f"{found.pvalue:.2g}. Finalists are the best parts, so they lie closer together than the "
+        "others."
     )
 
 
@@ -54,8 +55,8 @@ def seeds_agree(found: Mapping[str, Any]) -> str:
         low, high = (minus(f"{end:.2f}") for end in found["interval"])
         doubt = f"95 % interval {low} to {high}"
     return (
-        f"Two elastic networks that differ in their seed order {number(found['networks'], 'part')} "
-        f"with Kendall's τ = {minus(format(found['tau'], '.2f'))} ({doubt})."
+        f"Two elastic seeds agree on the order of {number(found['networks'], 'part')} with "
+        f"Kendall's τ = {minus(format(found['tau'], '.2f'))} ({doubt})."
     )
 
 
