@@ -84,6 +84,8 @@ class Recipe(Common):
     def _start_is_used(self) -> Self:
         if self.evaluator.kind == "records" and self.start.weights is not None:
             raise ValueError("start.weights: must be none, because `records` train no networks")
+        if "start" in self.family.rivals and self.start.weights is None:
+            raise ValueError("family.rivals: `start` needs start.weights")
         return self
 
     @model_validator(mode="after")

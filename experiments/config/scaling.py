@@ -115,8 +115,9 @@ class FamilyConfig(BudgetConfig):
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()
     """Networks trained and tested like the members, at the MACs of each, for comparison: what a
-    scaling rule makes of the baseline (depth, width, resolution, fast, compound); presets, whose
-    resolution is solved (from 32 pixels to those of the images), then their width for the rest;
+    scaling rule makes of the baseline (depth, width, resolution, fast, compound); presets, and
+    `start`, the network of the recipe's start, whose resolution is solved (from 32 pixels to those
+    of the images), then their width for the rest;
     `base`, the space's base network, and `random`, networks drawn within the bounds, scaled by the
     rule of the family."""
     test_resolutions: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = ()
@@ -130,7 +131,7 @@ class FamilyConfig(BudgetConfig):
 
     @model_validator(mode="after")
     def _known_rivals(self) -> Self:
-        known = [*rules.NAMES, "random", "base", *presets.names()]
+        known = [*rules.NAMES, "random", "base", "start", *presets.names()]
         for name in self.rivals:
             if name not in known:
                 raise ValueError(str(one_of("rivals", name, known)))

@@ -422,6 +422,9 @@ def _text(
         final_epochs=2 * scale.final_epochs if few and not start else scale.final_epochs,
         finalists=3 if start else 5,
         start=_start_text(start),
+        others="random, base or a preset" if start else "random, base or mobilenet_v3_small",
+        rivals="start" if start else "",
+        rival=f"  # {start.name} itself, at fewer pixels" if start else "",
         fine_tuning=_FINE_TUNING if start else "",
         family_epochs=max(low, min(high, round(scale.family_passes / survey.trained))),
         executor=executor,
@@ -580,11 +583,12 @@ search:
   final_epochs: {final_epochs}
 
 {coefficients}
-# Stage 3: the family; its first member is the baseline. With the key
-# `rivals: [mobilenet_v3_small, random, base]`, such networks are trained at the same costs.
+# Stage 3: the family; its first member is the baseline. Rivals, such as {others},
+# are trained at the same costs.
 family:
   {members}
   epochs: {family_epochs}
+  rivals: [{rivals}]{rival}
 
 executor:
 {executor}"""

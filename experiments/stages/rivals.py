@@ -25,7 +25,8 @@ from space.cost import cost
 from space.evaluation import Budget, Job, Status
 from space.validation import InvalidInput
 
-#: Pixels of a preset, at least: presets halve an image five times, so that fewer leave no map.
+#: Pixels of a published network, at least: it halves an image five times, so that fewer leave no
+#: map.
 _LEAST_PIXELS = 32
 
 
@@ -89,7 +90,9 @@ def _rival(
     """The rival with about as many MACs as the member; raises `InvalidInput` if there is none."""
     settings, target = context.recipe.family, member.cost.macs
     if name in presets.names():
-        return _preset(name, target, context)
+        return _published(presets.load(name), target, context)
+    if name == "start" and context.start:
+        return _published(context.start.architecture, target, context)
     if name in rules.NAMES:
         baseline, rule = context.baseline, name
     else:
@@ -105,15 +108,15 @@ def _rival(
     return rival.architecture
 
 
-def _preset(name: str, target: int, context: StageContext) -> Architecture:
-    """A preset of `target` MACs: first its resolution is solved, then its width for the rest."""
-    preset = presets.load(name, num_classes=context.baseline.num_classes)
-    preset = replace(preset, in_channels=context.baseline.in_channels)
+def _published(network: Architecture, target: int, context: StageContext) -> Architecture:
+    """The network at `target` MACs: first its resolution is solved, then its width for the rest."""
+    baseline = context.baseline
+    network = replace(network, num_classes=baseline.num_classes, in_channels=baseline.in_channels)
     stored = max(_LEAST_PIXELS, context.data.train.resolution)
-    least, most = (replace(preset, resolution=pixels) for pixels in (_LEAST_PIXELS, stored))
+    least, most = (replace(network, resolution=pixels) for pixels in (_LEAST_PIXELS, stored))
     solved = most if cost(most).macs < target else least
     if cost(least).macs < target < cost(most).macs:
-        solved = reach(rules.RESOLUTION, preset, target).architecture
+        solved = reach(rules.RESOLUTION, network, target).architecture
     hit = abs(cost(solved).macs / target - 1) <= HIT
     return solved if hit else narrowed(solved, target)
 
