@@ -195,7 +195,7 @@ def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
     pinned = {"coefficients.epochs"} if recipe.coefficients.pinned else set()
     for percent in _PERCENTAGES:
         fewer = {
-            key: max(1, attrgetter(key)(recipe) * percent // 100)
+            key: max(1, round(attrgetter(key)(recipe) * percent / 100))
             for key in _EPOCHS
             if key not in pinned
         }
