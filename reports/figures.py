@@ -90,9 +90,9 @@ def _draw_rivals(
     cost: str,
     look: tuple[str, str],
 ) -> None:
-    """A thin line for each kind of rival, with its name at the end.
+    """A thin line for each kind of rival.
 
-    A line begins at the smallest member, unless there is a rival with that member's MACs.
+    It begins at the smallest member, unless there is a rival with that member's MACs.
     """
     start = members.head(1)
     start = start[~start["name"].isin(rivals["member"])]
@@ -106,18 +106,7 @@ def _draw_rivals(
         markersize=4,
         linestyle=dashes,
         linewidth=1,
-    )
-    end = line[-1]
-    above = end["accuracy"] > members[members[cost] <= end[cost]]["accuracy"].max()
-    style.annotate(
-        axes,
-        rule,
-        (end[cost], end["accuracy"]),
-        (0, 6 if above else -6),
-        ha="center",
-        va="bottom" if above else "top",
-        color=style.FRONT,
-        fontsize=7.5,
+        label=f"rival: {rule}",
     )
 
 
