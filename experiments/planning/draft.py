@@ -192,6 +192,7 @@ def _budget_parts(
         f"{macs}  # networks outside are never trained",
         _COEFFICIENTS.format(
             **grid._asdict(),
+            seeds=2 if start else 3,
             epochs=_proxy_epochs(survey, start),
             fraction=_fraction(scale.proxy_images, survey.trained),
         ),
@@ -536,7 +537,8 @@ _COEFFICIENTS = """\
 # Stage 2: how depth, width and resolution grow together (α·β²·γ² ≈ 2).
 coefficients:
   step: {step}
-  tolerance: {tolerance}  # {candidates} candidates or more; the best four are trained again
+  tolerance: {tolerance}  # {candidates} candidates or more
+  seeds: {seeds}  # with which the best four are trained again
   epochs: {epochs}
   data_fraction: {fraction:g}
 """
