@@ -98,6 +98,12 @@ def readme() -> Iterator[str]:
     )
 
 
+def pretrained() -> Iterator[str]:
+    b0, b1, start_b0, start_b1 = (percent(float(row["accuracy"])) for row in clothes()[0])
+    yield f"B0 reached {b0} and EfficientNet-Lite0 {start_b0} at 25M MACs"
+    yield f"and B1 {b1} and Lite0 {start_b1} at 50M"
+
+
 def report() -> Iterator[str]:
     found = result("decision")
     cases, rising = found["cases"], "rising by 1 point"
@@ -186,6 +192,7 @@ SAID: dict[str, Callable[[], Iterator[str]]] = {
     "docs/operations.md": lambda: iter((f"after {EXPIRY:.0f} seconds elsewhere",)),
     "docs/report.md": report,
     "docs/scaling.md": scaling,
+    "docs/howto/pretrained.md": pretrained,
     "docs/howto/resume.md": lambda: iter((f"after {EXPIRY:.0f} seconds on other machines",)),
 }
 #: Settings, levels, examples and definitions, by page.
