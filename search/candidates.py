@@ -104,8 +104,8 @@ class Candidates:
         if choices is None:
             return ()
         networks = [choices]
-        if RESOLUTION in self.space.choices:
-            names = [stage["width"] for stage in self.space.by_stage if "width" in stage]
+        names = [stage["width"] for stage in self.space.by_stage if "width" in stage]
+        if names and RESOLUTION in self.space.choices:
             shared = set.intersection(*(set(self.space.choices[name]) for name in names))
             networks += [{**choices, **dict.fromkeys(names, width)} for width in sorted(shared)]
         base, *others = map(self._moved_inside, self.rows(networks))

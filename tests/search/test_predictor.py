@@ -154,3 +154,10 @@ def test_a_space_around_a_network_is_begun_with_its_widths_at_the_pixels_that_fi
         most = max((n for n in networks if cost(n).macs <= 25_000_000), key=lambda n: cost(n).macs)
         assert each.architecture == most
         assert each.architecture.stages[6].channels == 320 * width
+
+
+def test_a_space_of_resolutions_alone_is_begun_with_the_base_network() -> None:
+    base = presets.load("efficientnet_lite0")
+    space = Space("pixels", base, {"resolution": (32, 64, base.resolution)})
+    candidates = Candidates(space, Objective(target=1e9))
+    assert [candidates.at_row(row).architecture for row in candidates.unsearched] == [base]
