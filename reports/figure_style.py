@@ -177,9 +177,15 @@ def accuracy_axes(
     """Labels the axes: x logarithmic with ticks at 1, 2, 5, 10 …, y in percent."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    class Ticks(LogLocator):
+        def nonsingular(self, vmin: float, vmax: float) -> tuple[float, float]:
+            # Limits that differ by rounding alone have the same logarithm, and would be refused.
+            low, high = super().nonsingular(vmin, vmin if vmin < vmax < vmin * (1 + 1e-9) else vmax)
+            return low, high
+
     axes.set(xscale="log", xlabel=x, ylabel=y)
     axes.margins(*margins)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(Ticks(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(lambda value, _: tick(value))
     axes.xaxis.set_minor_formatter(NullFormatter())
     percent_axis(axes.yaxis)

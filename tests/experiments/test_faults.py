@@ -148,9 +148,11 @@ def end(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int, 
 
 
 def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Command, tmp_path: Path) -> None:
-    first = phiscale.start()
+    # The workers train on while the driver is stopped, and must not end before the second one does.
+    longer = ("search.trials=2", "search.epochs=60", "search.final_epochs=60")
+    first = phiscale.start(*longer)
     stop_while(first, both_train(tmp_path))
-    second = phiscale.run("search.trials=9")
+    second = phiscale.run(*longer, "search.trials=9")
     assert isinstance(second.exception, InvalidInput)
     assert f"driven by process {first.pid} on " in str(second.exception)
     assert "trials: 9" not in (tmp_path / "run" / "recipe.yaml").read_text("utf-8")
@@ -162,10 +164,10 @@ def test_ctrl_c_drains_and_a_second_driver_is_refused(phiscale: Command, tmp_pat
     assert left
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == len(left)
 
-    ended = phiscale.run()
+    ended = phiscale.run(*longer)
     assert ended.exit_code == 0, ended.output
     after = trials(tmp_path)
-    assert [trial.state for trial in after] == [TrialState.COMPLETE] * TRIALS
+    assert [trial.state for trial in after] == [TrialState.COMPLETE] * 2
     for trial in left:  # it went on, and did not begin again
         assert trial.intermediate_values.items() <= after[trial.number].intermediate_values.items()
         assert after[trial.number].user_attrs["retries"] == 1

@@ -180,9 +180,10 @@ def test_learned_growth_shares_its_training_runs_and_stands_beside_compound_scal
 
 
 def test_a_member_is_tested_at_several_resolutions_with_the_same_weights(searched):
-    run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
+    pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
+    run = again(searched, *pinned, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
     run = again(run, "family.test_resolutions=[1.5]")
-    (found,) = stages.run(run, ["family", "report"])["family"]["members"]
+    (found,) = stages.run(run, ["coefficients", "family", "report"])["family"]["members"]
     own, larger = found["resolutions"]
     assert (own["resolution"], larger["resolution"]) == (16, 24)
     assert own["chosen"]

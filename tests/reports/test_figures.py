@@ -218,3 +218,13 @@ def test_text_is_inside_a_figure_of_a_papers_column(run, found, kind):
 def test_a_run_without_latencies_has_no_figure_of_them(found):
     assert "accuracy_latency" in figures.drawable(found)
     assert "accuracy_latency" not in figures.drawable(replace(found, latency=found.latency.head(0)))
+
+
+def test_costs_that_differ_by_rounding_alone_are_drawn():
+    cost = 0.0037345158904236566
+    with figure_style.new_figure("rounded", 4, 3) as (figure, axes):
+        figure_style.accuracy_axes(axes, "seconds", "accuracy", (0.08, 0.09))
+        axes.plot([cost, np.nextafter(cost, 1)], [0.5, 0.6])
+        low, high = axes.get_xlim()
+    assert low < cost < high
+    assert figure_style.encode(figure, "png")
