@@ -85,7 +85,7 @@ class Recipe(Common):
         if self.evaluator.kind == "records" and self.start.weights is not None:
             raise ValueError("start.weights: must be none, because `records` train no networks")
         if "start" in self.family.rivals and self.start.weights is None:
-            raise ValueError("family.rivals: `start` needs start.weights")
+            raise ValueError("family.rivals: `start` needs start.weights; set them, or remove it")
         return self
 
     @model_validator(mode="after")

@@ -117,9 +117,8 @@ class FamilyConfig(BudgetConfig):
     """Networks trained and tested like the members, at the MACs of each, for comparison: what a
     scaling rule makes of the baseline (depth, width, resolution, fast, compound); presets, and
     `start`, the network of the recipe's start, whose resolution is solved (from 32 pixels to those
-    of the images), then their width for the rest;
-    `base`, the space's base network, and `random`, networks drawn within the bounds, scaled by the
-    rule of the family."""
+    of the images), then their width for the rest; `base`, the space's base network, and `random`,
+    networks drawn within the bounds, scaled by the rule of the family."""
     test_resolutions: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = ()
     """Factors of its own resolution at which each trained member is also measured, with the same
     weights, such as [1.0, 1.25, 1.5]. The most accurate resolution on the held-out images is

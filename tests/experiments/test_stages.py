@@ -270,7 +270,7 @@ def test_a_patient_family_measures_held_out_images(searched, tiny, tmp_path):
     assert None not in [epoch["accuracy"] for epoch in measured["epochs"]]
 
 
-@pytest.mark.parametrize("rivals", ["[widht]", "[compound]"])
+@pytest.mark.parametrize("rivals", ["[widht]", "[compound]", "[start]"])
 def test_a_rival_is_a_known_rule_or_network_and_not_the_familys_own(rivals):
     with pytest.raises(InvalidInput, match="rivals"):
         config.load("demo", (f"family.rivals={rivals}",))
