@@ -105,7 +105,12 @@ def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
     ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
     assert ran.status == 0, ran.err
-    assert json.loads(ran.out)["family"]["origin"]["start"]["source"] == "mnasnet_small"
+    family = json.loads(ran.out)["family"]
+    assert family["origin"]["start"]["source"] == "mnasnet_small"
+    for member, rival in zip(family["members"], family["rivals"], strict=True):
+        assert rival["name"] == f"start {member['name']}"
+        # So few MACs are met only as far as whole multiples of eight channels allow.
+        assert rival["cost"]["macs"] == pytest.approx(member["cost"]["macs"], rel=0.2)
     again = phiscale("init", sources["folder"], "--out", recipe, *start)
     assert (again.status, "already exists" in again.err) == (2, True)
 
