@@ -25,6 +25,7 @@ from scaling.formats import (
     Preprocessing,
     card,
     full_name,
+    litert,
     onnx,
     predictor,
     program,
@@ -178,7 +179,8 @@ def quantise(
         hashes = {name: _sha256(content) for name, content in files.items()}
         record = replace(record, files=record.files | hashes)
         small = open_int8(replace(member, record=record), format_, trust=True)
-        found = Quantised(accuracy(small), full, len(images))
+        arena = litert.arena(contents[0]) if format_ is Format.LITERT else None
+        found = Quantised(accuracy(small), full, len(images), arena and sum(arena))
         record = replace(record, int8={**record.int8, format_.value: found})
     return record
 

@@ -74,11 +74,15 @@ Number = Annotated[float, Field(ge=-_MOST_NUMBER, le=_MOST_NUMBER, allow_inf_nan
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """Accuracy with 8 bits and with 32 bits, as fractions of the same `images`."""
+    """Accuracy with 8 bits and with 32 bits, as fractions of the same `images`.
+
+    `arena` is the bytes of RAM that LiteRT for Microcontrollers takes; None if it was not asked.
+    """
 
     accuracy: Fraction
     full_accuracy: Fraction
     images: Annotated[Images, Field(gt=0)]
+    arena: Annotated[Integer, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,15 @@
 
     python -m experiments.benchmarks.arena
 
-Needs the extra `litert` and the package `tflite-micro`. Random networks of three spaces, with
-random weights, are converted and quantised as `phiscale export --to litert --int8` does. The head
-of the arena holds tensors and the workspace of kernels, its tail the runtime's own structures; the
-interpreter has no options. A network is a unit of work, some 20 seconds of one core: it is written
-as it ends, and a second start goes on after the last one.
+Needs the extra `litert`. Random networks of three spaces, with random weights, are converted and
+quantised as `phiscale export --to litert --int8` does. A network is a unit of work, some 20 seconds
+of one core: it is written as it ends, and a second start goes on after the last one.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
-import tempfile
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,12 +33,6 @@ RESULT = Path(__file__).parents[1] / "results" / "arena.json"
 SPACES = {"efficientnet_lite_small": 48, "efficientnet_small": 32, "mnasnet_small": 32}
 NETWORKS = 100
 _PACKAGES = ("tflite-micro", "litert-torch", "ai-edge-litert", "ai-edge-quantizer")
-
-_INTERPRETER = """\
-import sys
-from tflite_micro import runtime
-runtime.Interpreter.from_file(sys.argv[1], arena_size=64_000_000).print_allocations()
-"""
 
 
 def main(
@@ -81,13 +68,15 @@ def measured(number: int) -> dict[str, Any]:
     network = space.decode({choice: values[index] for (choice, values), index in offers})
     exact = device_memory(network, Precision.INT8)
     data = _converted(network, rng)
+    arena = litert.arena(data)
+    assert arena, "needs the package tflite-micro"
     return {
         "space": name,
         "key": network.key,
         **exact._asdict(),
         "macs": cost(network).macs,
         "file": len(data),
-        **_arena(data),
+        **arena._asdict(),
     }
 
 
@@ -98,21 +87,6 @@ def _converted(network: Architecture, rng: np.random.Generator) -> bytes:
     calibration = rng.standard_normal(shape, np.float32)
     (data,) = litert.content(portable, build(network).eval(), calibration)
     return data
-
-
-def _arena(data: bytes) -> dict[str, int]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(data)
-        done = subprocess.run(
-            [sys.executable, "-c", _INTERPRETER, path],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    told = re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stdout)
-    return {part: int(size) for part, size in islice(told, 2)}
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ FINALISTS, FINAL_EPOCHS = 3, 4
 EPOCHS = 8
 BUDGETS = (10_000_000, 25_000_000, 60_000_000)
 #: Learning rates per 256 images: of phiscale's recipes for fine-tuning, and what `coarse` tries.
-RATE, RATES = 0.008, (0.002, 0.004, 0.008, 0.016)
+RATE, RATES = 0.016, (0.004, 0.008, 0.016, 0.032)
 
 T = TypeVar("T")
 

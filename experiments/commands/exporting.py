@@ -101,6 +101,8 @@ def export(
                 f"{name} {format_}: {lost['accuracy']:.2%} of {lost['images']:,} test images with "
                 f"8 bits, {lost['full_accuracy']:.2%} with 32"
             )
+            if lost["arena"]:
+                say(f"{name} {format_}: {lost['arena']:,} bytes of RAM on a microcontroller")
 
 
 def _formats(given: str, int8: bool) -> set[Format]:

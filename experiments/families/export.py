@@ -19,11 +19,12 @@ from experiments.families.preprocess import prepare, read
 from experiments.progress import log
 from scaling import export
 from scaling.family import PlannedMember
-from scaling.formats import Format, Portable, Preprocessing
+from scaling.formats import Format, Portable, Preprocessing, litert
 from scaling.saved_family import FamilyRecord, MemberRecord, SavedMember, load_family
 from scaling.verification import open_format
 from space.architecture import Architecture
 from space.convert import IMAGENET
+from space.device import over_bounds
 from space.network import build
 from space.validation import InvalidInput
 from space.weights import read_weights
@@ -36,13 +37,18 @@ Array = NDArray[np.float32]
 
 def run_images(family: Path) -> Data | None:
     """The data of the run whose family lies in `family`; None for a family away from its run."""
-    recipe_file = family.absolute().parent / "recipe.yaml"
-    if not recipe_file.is_file():
+    recipe = _recipe(family)
+    if recipe is None:
         return None
-    recipe = config.load(str(recipe_file))
     resolution = recipe.data.resolution
     assert resolution is not None  # settled when the run was opened
     return load(recipe.data, resolution=resolution, seed=recipe.seed)
+
+
+def _recipe(family: Path) -> config.Recipe | None:
+    """The recipe of the run whose family lies in `family`; None away from it."""
+    path = family.absolute().parent / "recipe.yaml"
+    return config.load(str(path)) if path.is_file() else None
 
 
 def some_inputs(member: SavedMember, images: Images | None, count: int = COMPARED) -> Array:
@@ -79,9 +85,21 @@ def export_family(
             if int8:
                 assert data
                 record = quantised(replace(member, record=record), formats, data)
+                for clause in _over_bounds(replace(member, record=record)):
+                    log.remark(f"{member.name}: its {litert.INT8[0]} takes {clause}")
         records.append(record)
     written = export.write_cards(folder, replace(family.record, members=tuple(records)))
     return replace(written, members=tuple(m for m in written.members if only in (None, m.name)))
+
+
+def _over_bounds(member: SavedMember) -> list[str]:
+    """What of the member's LiteRT file with 8 bits is above the bounds of its run."""
+    found = member.record.int8.get(Format.LITERT)
+    recipe = _recipe(member.folder.parent)
+    if found is None or found.arena is None or recipe is None:
+        return []
+    needs = {"sram": found.arena, "flash": (member.folder / litert.INT8[0]).stat().st_size}
+    return over_bounds(needs, recipe.objective.bounds.model_dump())
 
 
 def quantised(member: SavedMember, formats: Collection[Format], data: Data) -> MemberRecord:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -192,15 +193,17 @@ def _fewer_trials(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
+    """Each time one key is reduced: halving two epochs of a search at once would cut too much."""
+    whole = {key: int(attrgetter(key)(recipe)) for key in _EPOCHS}
+    left = dict(whole)
     pinned = {"coefficients.epochs"} if recipe.coefficients.pinned else set()
-    for percent in _PERCENTAGES:
-        fewer = {
-            key: max(1, round(attrgetter(key)(recipe) * percent / 100))
-            for key in _EPOCHS
-            if key not in pinned
-        }
-        fewer["search.final_epochs"] = max(fewer["search.epochs"], fewer["search.final_epochs"])
-        yield changed(recipe, fewer)
+    for percent, key in product(_PERCENTAGES, reversed(_EPOCHS)):
+        fewer = max(1, round(whole[key] * percent / 100))
+        if key == "search.final_epochs":
+            fewer = max(left["search.epochs"], fewer)
+        if fewer < left[key] and key not in pinned:
+            left[key] = fewer
+            yield changed(recipe, left)
 
 
 def _rounded(macs: float) -> int:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +34,13 @@ FILES: tuple[str, ...] = ("model.tflite",)
 INT8: tuple[str, ...] = ("model.int8.tflite",)
 
 _SIGNATURE = "serving_default"
+
+#: Lets LiteRT for Microcontrollers allocate what a model needs; it prints from C++.
+_ALLOCATE = """\
+import sys
+from tflite_micro import runtime
+runtime.Interpreter.from_file(sys.argv[1], arena_size=64_000_000).print_allocations()
+"""
 
 
 def content(
@@ -106,6 +117,34 @@ def _in_one_piece(data: bytes) -> bytes:
 
 def _channels_last(images: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+class Arena(NamedTuple):
+    """Bytes of RAM that a model takes in LiteRT for Microcontrollers.
+
+    `head` holds tensors and the workspace of kernels, `tail` the runtime's own structures.
+    """
+
+    head: int
+    tail: int
+
+
+def arena(data: bytes) -> Arena | None:
+    """What the interpreter allocates, without options, for a model; None without tflite-micro."""
+    if find_spec("tflite_micro") is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILES[0]
+        path.write_bytes(data)
+        done = subprocess.run(
+            [sys.executable, "-c", _ALLOCATE, path],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    told = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stdout))
+    return Arena(int(told["head"]), int(told["tail"]))
 
 
 def open_(files: tuple[bytes, ...]) -> Predict:

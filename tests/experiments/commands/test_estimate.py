@@ -189,6 +189,21 @@ def test_trials_and_then_epochs_are_reduced_at_last(estimator):
     assert "family.epochs" in names
 
 
+def test_epochs_are_reduced_one_key_at_a_time_the_family_first_and_the_search_last(estimator):
+    search = estimator.recipe.search.model_copy(update={"epochs": 2, "final_epochs": 4})
+    recipe = estimator.recipe.model_copy(update={"search": search})
+    before, keys = recipe, []
+    for fewer in time_limit._fewer_epochs(recipe):
+        ((key, value),) = time_limit.differences(before, fewer).items()
+        assert value >= 1
+        assert fewer.search.final_epochs >= fewer.search.epochs
+        before = fewer
+        keys.append(key)
+    assert keys[0] == "family.epochs"
+    assert keys.count("search.epochs") == 1
+    assert before.search.epochs == before.family.epochs == 1
+
+
 def test_nothing_is_enough_for_a_moment_but_a_smaller_recipe(estimator):
     slow = exact(estimator, 1e-6)
     assert time_limit.fit(slow, 1e-9) is None
