@@ -4,7 +4,7 @@ Each takes a resolved `Block`; what a block costs is in `space.cost`, in the sam
 are maps N × C × H × W → N × C' × ⌈H/stride⌉ × ⌈W/stride⌉, and keep channels-last memory as it is.
 """
 
-# ruff: noqa: D102 (what `forward`, `branch` and `mask_shape` give is the first line of each class)
+# ruff: noqa: D102 (what `forward` gives is the first line of each class)
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class PoolShortcut(nn.Module):
 
 
 class Residual(nn.Module):
-    """The frame of every block: its branch, plus the shortcut where there is one.
+    """The frame of every block: `join` adds the shortcut, where there is one, to its branch.
 
     In training, stochastic depth (Huang et al. 2016) drops the branch of whole images; `Network`
     sets its probability, `drop.p`.
@@ -147,11 +147,7 @@ class Residual(nn.Module):
             )
         self.drop = Dropout(0.0)
 
-    def branch(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.branch(x)
+    def join(self, out: Tensor, x: Tensor) -> Tensor:
         if self.shortcut is not None:
             if self.drop.p > 0 and self.training:
                 out = out * self.drop(out.new_ones(len(out), 1, 1, 1))
@@ -168,9 +164,8 @@ class Conv(Residual):
         activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
         self.conv = ConvNorm(numerics, inputs, outputs, activation, kernel=kernel, stride=stride)
 
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self.conv(x), x)
 
 
 class Inverted(Residual):
@@ -193,9 +188,8 @@ class Inverted(Residual):
             ConvNorm(numerics, inputs, inner, activation) if inner != inputs else nn.Identity()
         )
 
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self.project(self.squeeze(self.depthwise(self.expand(x)))), x)
 
 
 class Fused(Residual):
@@ -210,9 +204,8 @@ class Fused(Residual):
         self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
 
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.squeeze(self.expand(x)))
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self.project(self.squeeze(self.expand(x))), x)
 
 
 class Basic(Residual):
@@ -226,12 +219,8 @@ class Basic(Residual):
         self.second = ConvNorm(numerics, inner, outputs, kernel=kernel)
         self.activation = activation()
 
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.second(self.first(x))
-        return out
-
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(super().forward(x))
+        out: Tensor = self.activation(self.join(self.second(self.first(x)), x))
         return out
 
 
@@ -247,12 +236,8 @@ class Bottleneck(Residual):
         self.expand = ConvNorm(numerics, inner, outputs)
         self.activation = activation()
 
-    def branch(self, x: Tensor) -> Tensor:
-        out: Tensor = self.expand(self.conv(self.reduce(x)))
-        return out
-
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(super().forward(x))
+        out: Tensor = self.activation(self.join(self.expand(self.conv(self.reduce(x))), x))
         return out
 
 
@@ -283,10 +268,8 @@ class Universal(Residual):
         self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
 
-    def branch(self, x: Tensor) -> Tensor:
-        x = self.depthwise(self.expand(self.start(x)))
-        out: Tensor = self.project(self.squeeze(x))
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self.project(self.squeeze(self.depthwise(self.expand(self.start(x))))), x)
 
 
 #: The module of each operator; it is built from a block and the numerics.
