@@ -176,7 +176,7 @@ class Inverted(Residual):
 
     def __init__(self, block: Block, numerics: Numerics) -> None:
         super().__init__(block, numerics)
-        inputs, inner, outputs = block.in_channels, block.inner_channels, block.out_channels
+        inner, outputs = block.inner_channels, block.out_channels
         activation, kernel, stride = ACTIVATIONS[block.activation], block.kernel, block.stride
         last = nn.Identity if block.linear else activation
         self.depthwise = ConvNorm(
@@ -184,9 +184,9 @@ class Inverted(Residual):
         )
         self.squeeze = SqueezeExcitation(block) if block.squeeze_channels else nn.Identity()
         self.project = ConvNorm(numerics, inner, outputs, last)
-        self.expand = (
-            ConvNorm(numerics, inputs, inner, activation) if inner != inputs else nn.Identity()
-        )
+        self.expand: nn.Module = nn.Identity()
+        if inner != block.in_channels:
+            self.expand = ConvNorm(numerics, block.in_channels, inner, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.join(self.project(self.squeeze(self.depthwise(self.expand(x)))), x)

@@ -2,8 +2,8 @@
 
 Parses `space.blocks` and `space.network`, and evaluates their expressions for each module of the
 network. An expression with a single value becomes that value. Branches that no module takes and
-layers that change nothing are left out. What blocks differ in is read from a `row`. Nothing depends
-on an operator, so a new one needs no edit here.
+layers that change nothing are left out. Nothing depends on an operator, so a new one needs no edit
+here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from space import blocks, network
-from space.architecture import Architecture, Block, Operator, Skip
+from space.architecture import Architecture, Block, Skip
 
 #: Names of a network that a model does not need: for training, and for its description.
 _LEFT_OUT = {"features", "extra_repr", "initialise", "architecture", "_feature_maps"}
@@ -28,17 +28,11 @@ _LEFT_OUT = {"features", "extra_repr", "initialise", "architecture", "_feature_m
 #: Parameters that are the same for all modules of a network.
 _SAME = {"architecture", "numerics"}
 
-#: Tables of the sources; a row has the values that its block looks up in them.
+#: Tables of the sources; a model's blocks have the values that they look up in them.
 _TABLES = ("ACTIVATIONS", "GATES", "BLOCKS")
 _FOUND: Any = {None: nn.Identity, **blocks.ACTIVATIONS, **blocks.GATES, **blocks.BLOCKS}
 
-_SHORT = {
-    "in_channels": "inputs",
-    "inner_channels": "inner",
-    "out_channels": "outputs",
-    "squeeze_channels": "squeezed",
-}
-_TYPES = {int: "int", bool: "bool", Skip: "str", Operator: 'type["Residual"]'}
+_TYPES = {int: "int", bool: "bool", Skip: "str"}
 
 _SOURCES = {
     node.name: node
@@ -49,33 +43,32 @@ _SOURCES = {
 
 
 def cut(architecture: Architecture) -> tuple[list[str], dict[str, str], list[list[str]]]:
-    """The classes of a `model.py`, the types of its rows by field, and a row for each block."""
+    """The classes of a `model.py`, the types of a block's fields, and the blocks of each stage."""
     stages = architecture.blocks()
-    if sum(map(len, stages)) == 1:  # the first block is never dropped
+    blocks_ = [block for stage in stages for block in stage]
+    if len(blocks_) == 1:  # the first block is never dropped
         architecture = replace(architecture, stochastic_depth=0.0)
     with torch.device("meta"):
         built = nn.ModuleList([network.build(architecture), network.build(architecture).eval()])
     scopes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path, module in built.named_modules():
         place = re.match(r"\d\.stages\.(\d+)\.(\d+)", path)
-        own = {stages[int(place[1])][int(place[2])]} if place else {b for s in stages for b in s}
+        own = {stages[int(place[1])][int(place[2])]} if place else set(blocks_)
         for kind in type(module).__mro__:
             scopes[kind.__name__] += [{"self": module, "block": block} for block in own]
-    cutter, classes = _Cutter(architecture), {}
+    cutter, classes = _Cutter(architecture, blocks_), {}
     for name in [name for name in _SOURCES if name in scopes]:
         cutter.scopes = scopes[name]
         classes[name] = cutter.visit(copy.deepcopy(_SOURCES[name]))
     fields = [field for field in Block._fields if field in cutter.fields]
-    cutter.unpack.targets = [ast.Tuple([ast.Name(_SHORT.get(field, field)) for field in fields])]
-    first = stages[0][0]._asdict()
-    types = {_SHORT.get(f, f): _TYPES.get(type(first[f]), "type[nn.Module]") for f in fields}
-    return _merged(classes), types, [[_row(block, fields) for block in s] for s in stages]
+    types = {f: _TYPES.get(type(getattr(blocks_[0], f)), "type[nn.Module]") for f in fields}
+    rows = [[_row(block, fields) for block in stage] for stage in stages]
+    return _merged(classes), types, rows
 
 
 def _row(block: Block, fields: list[str]) -> str:
     values = [getattr(block, field) for field in fields]
-    texts = [_literal(_FOUND.get(value, value)) for value in values]
-    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
+    return f"Block({', '.join(_literal(_FOUND.get(value, value)) for value in values)})"
 
 
 def _literal(value: object) -> str:
@@ -86,12 +79,12 @@ def _literal(value: object) -> str:
 
 
 def _merged(classes: dict[str, Any]) -> list[str]:
-    """The source of the classes; `Residual` is merged into its only subclass, if that ends in `join`."""
+    """The source of the classes; an only kind of block that ends in `join` takes in `Residual`."""
     heirs = [each for each in classes.values() if ast.unparse(each.bases[0]) == "Residual"]
     name, heir, base = "Residual", heirs[0], classes["Residual"]
     forward = heir.body[-1]
-    if len(heirs) == 1 and isinstance(forward.body[0], ast.Return):
-        heir.body[1].body[:2] = base.body[1].body
+    if len(heirs) == 1 and ast.unparse(forward.body[0]).startswith("return self.join("):
+        heir.body[1].body[:1] = base.body[1].body
         branch = forward.body[0].value.args[0]
         out = ast.AnnAssign(ast.Name("out"), ast.Name("Tensor"), branch, simple=1)
         forward.body = [out, *base.body[2].body]
@@ -111,16 +104,17 @@ def _are_idle(layers: list[Any]) -> bool:
 class _Cutter(ast.NodeTransformer):
     """Cuts a class to what its modules need; `scopes` has the variables of each module.
 
-    Collects the `fields` in which blocks differ; methods that take a block begin with `unpack`.
+    Collects the `fields` of a block that are read; those that are the same in all blocks are not.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, all_blocks: list[Block]) -> None:
         self.globals = {name: value for name, value in vars(blocks).items() if name != "math"}
         self.globals |= {"architecture": architecture, "numerics": architecture.numerics}
         self.scopes: list[dict[str, Any]] = []
-        self.locals: dict[str, ast.expr] = {}
+        self.variables: set[str] = set()
         self.fields: set[str] = set()
-        self.unpack = ast.Assign([], ast.Name("row"), lineno=0)
+        values = {name: {getattr(block, name) for block in all_blocks} for name in Block._fields}
+        self.different = {name for name, found in values.items() if len(found - {None}) > 1}
 
     def values(self, node: ast.AST) -> list[Any]:
         """The values of an expression in all scopes; empty if it needs other variables."""
@@ -134,12 +128,18 @@ class _Cutter(ast.NodeTransformer):
         except (NameError, AttributeError, TypeError, KeyError):
             return []
 
+    def is_single(self, node: ast.AST) -> bool:
+        """Whether an expression has the same value in all scopes."""
+        value, *others = self.values(node) or [self, None]
+        return all(other == value for other in others)
+
     def visit(self, node: ast.AST) -> Any:
-        value, *others = self.values(node) or [self]
-        layers = isinstance(value, type) and issubclass(value, nn.Module)
-        same = all(other == value for other in others) and "self" not in ast.unparse(node)
-        if same and (layers or isinstance(value, int | float | str | None)):
-            return ast.parse(_literal(value), mode="eval").body
+        text = ast.unparse(node)
+        if self.is_single(node) and "self" not in text and text not in self.variables:
+            value = self.values(node)[0]
+            layers = isinstance(value, type) and issubclass(value, nn.Module)
+            if layers or isinstance(value, int | float | str | None):
+                return ast.parse(_literal(value), mode="eval").body
         return super().visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -149,31 +149,27 @@ class _Cutter(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        outer, self.locals = self.scopes, {}
+        outer, self.variables = self.scopes, {f"block.{name}" for name in self.different}
         self.scopes = [{**scope} for scope in outer]
-        takes_block = [each for each in node.args.args if each.arg == "block"]
         node.args.args = [each for each in node.args.args if each.arg not in _SAME]
         begin = ast.get_docstring(node) is not None
         node.body = [each for each in node.body[begin:] if not isinstance(each, ast.Assert)]
         self.generic_visit(node)
-        for each in takes_block:
-            each.arg, each.annotation = "row", ast.Name("Row")
-            node.body.insert(0, self.unpack)
         self.scopes = outer
         return None if node.name in _LEFT_OUT else node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """Drops variables that follow from the block: `visit_Name` writes their expression."""
-        pairs = [(node.targets[0], node.value)]
-        if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
-            pairs = list(zip(node.targets[0].elts, node.value.elts, strict=True))
-        if not all(isinstance(name, ast.Name) and self.values(value) for name, value in pairs):
-            return self.visit_AnnAssign(node)
-        for name, value in pairs:
-            for scope, found in zip(self.scopes, self.values(value), strict=True):
+        """Drops variables with a single value: `visit` writes it where they are used."""
+        names, values = [node.targets[0]], [node.value]
+        if isinstance(names[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+            names, values = names[0].elts, node.value.elts
+        for name, value in zip(names, values, strict=True):
+            for scope, found in zip(self.scopes, self.values(value), strict=False):
                 scope[ast.unparse(name)] = found
-            self.locals[ast.unparse(name)] = value
-        return None
+        if all(isinstance(name, ast.Name) for name in names) and all(map(self.is_single, values)):
+            return None
+        self.variables |= set(map(ast.unparse, names))
+        return self.visit_AnnAssign(node)
 
     def visit_AnnAssign(self, node: ast.Assign | ast.AnnAssign) -> ast.AST | None:
         """Drops layers that change nothing."""
@@ -209,17 +205,10 @@ class _Cutter(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
-        table = ast.unparse(node.value)
-        found = self.visit(node.slice) if table in _TABLES else self.generic_visit(node)
-        return ast.Name("row[0]") if table == "BLOCKS" else found
+        looked_up = ast.unparse(node.value) in _TABLES
+        return self.visit(node.slice) if looked_up else self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if ast.unparse(node.value) != "block":
-            return self.generic_visit(node)
-        self.fields.add(node.attr)
-        return ast.Name(_SHORT.get(node.attr, node.attr))
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        if node.id in self.locals:
-            return self.visit(copy.deepcopy(self.locals[node.id]))
-        return ast.Name("row" if node.id == "block" else node.id)
+        if ast.unparse(node.value) == "block":
+            self.fields.add(node.attr)
+        return self.generic_visit(node)

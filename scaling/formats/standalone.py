@@ -2,7 +2,7 @@
 
 `model.py` needs torch alone. Its classes are the real blocks, cut to what the network uses
 (`scaling.formats.cut`), so it loads the same weights. The table `STAGES` has what the blocks differ
-in. `preprocess.py` has the same code for images, for runtimes without torch.
+in. `preprocess.py` needs numpy and Pillow; every runtime's inputs come from it.
 """
 
 from __future__ import annotations
@@ -35,34 +35,12 @@ def source(portable: Portable) -> str:
         "model.py.jinja",
         name=portable.name,
         network=portable.architecture,
-        given=portable.preprocessing,
         cost=cost(portable.architecture),
-        classes=_classes(portable.classes),
         types=types,
         stages=[_runs(stage) for stage in stages],
         filled=_filled,
         code=code,
     )
-
-
-def preprocess(portable: Portable) -> str:
-    """The text of `preprocess.py`: `CLASSES`, and `preprocess(path)`, which gives an input."""
-    return render(
-        "preprocess.py.jinja",
-        name=portable.name,
-        network=portable.architecture,
-        given=portable.preprocessing,
-        classes=_classes(portable.classes),
-        filled=_filled,
-    )
-
-
-def _classes(names: Sequence[str]) -> str:
-    if len(names) > 1 and list(names) == [str(index) for index in range(len(names))]:
-        return f"[str(index) for index in range({len(names)})]"
-    # JSON escapes quotes, and characters that do not print, such as a change of direction.
-    words = [json.dumps(name, ensure_ascii=not name.isprintable()) for name in names]
-    return f"[{', '.join(word.replace(' ', _HELD) for word in words)}]"
 
 
 def _runs(rows: Sequence[str]) -> list[str]:
@@ -85,18 +63,37 @@ def _formatted(line: str) -> str:
     if line.lstrip().startswith('"""'):
         return line
     line = line.replace("'", '"').replace(' is "', ' == "')
+    line = re.sub(r"^( *\w+, .*) = \((.*)\)$", r"\1 = \2", line)  # several variables
     line = re.sub(r"(: [\w.\[\]| ]+)(?<! )=(?! )", r"\1 = ", line)  # a default
     if len(line) <= _WIDTH:
         return line
     pad = " " * (len(line) - len(line.lstrip()))
-    if target := re.fullmatch(r" *([\w, ]+) = row", line):
-        before, after, lines = pad, " = row", [f"{name}," for name in target[1].split(", ")]
-    elif choice := re.fullmatch(r"(.*? = )(.* if .* else [\w.]+(?:\(.*\))?)", line):
-        before, after, lines = choice[1], "", [choice[2]]
-    else:
-        before, _, rest = line.partition("(")
-        inside, _, after = rest.rpartition(")")
-        lines = [inside]
-        if len(pad + inside) + 4 > _WIDTH:
-            lines = [f"{item}," for item in re.split(r", (?![^(\[]*[)\]])", inside)]
+    before, _, rest = line.partition("(")
+    inside, _, after = rest.rpartition(")")
+    lines = [inside]
+    if len(pad + inside) + 4 > _WIDTH:
+        lines = [f"{item}," for item in re.split(r", (?![^(\[]*[)\]])", inside)]
     return "\n".join([f"{before}(", *(f"{pad}    {each}" for each in lines), f"{pad}){after}"])
+
+
+# --------------------------------------------------------------------------------- preprocess.py
+
+
+def preprocess(portable: Portable) -> str:
+    """The text of `preprocess.py`: `CLASSES`, and `preprocess(path)`, which gives an input."""
+    return render(
+        "preprocess.py.jinja",
+        name=portable.name,
+        network=portable.architecture,
+        given=portable.preprocessing,
+        classes=_classes(portable.classes),
+        filled=_filled,
+    )
+
+
+def _classes(names: Sequence[str]) -> str:
+    if len(names) > 1 and list(names) == [str(index) for index in range(len(names))]:
+        return f"[str(index) for index in range({len(names)})]"
+    # JSON escapes quotes, and characters that do not print, such as a change of direction.
+    words = [json.dumps(name, ensure_ascii=not name.isprintable()) for name in names]
+    return f"[{', '.join(word.replace(' ', _HELD) for word in words)}]"

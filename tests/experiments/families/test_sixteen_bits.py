@@ -1,4 +1,4 @@
-"""The scale of a data set of 12 bits goes with its family: predict and model.py read alike."""
+"""The scale of a data set of 12 bits goes with its family: predict and preprocess.py read alike."""
 
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,14 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("white", [4095, 16_383, 65_535])
-def test_predict_and_model_py_read_an_image_by_the_familys_scale(scan: Path, white: int) -> None:
+def test_predict_and_exported_code_read_an_image_by_the_familys_scale(
+    scan: Path, white: int
+) -> None:
     found = read(scan, portable(white))
     assert found.max() == pytest.approx(round(4095 * 255 / white) / 255)
-    spec: dict[str, Any] = {"__name__": "model", "__file__": str(scan)}
-    exec(standalone.source(portable(white)), spec)
-    assert np.abs(spec["preprocess"](scan)[0].numpy() - found).max() < 1e-6
+    spec: dict[str, Any] = {}
+    exec(standalone.preprocess(portable(white)), spec)
+    assert np.abs(spec["preprocess"](scan)[0] - found).max() < 1e-6
 
 
 def test_metadata_say_the_scale() -> None:
