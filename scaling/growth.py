@@ -22,7 +22,7 @@ from scaling.comparison import Difference, compare, paired_difference
 from scaling.rules import Shares, Uniform
 from scaling.targets import HIT, Measure, resolutions_near
 from space.architecture import Architecture, round_channels
-from space.evaluation import Budget, Epoch, Job, Measurement, Status
+from space.evaluation import Budget, Job, Measurement, Proposer, Status
 from space.validation import InvalidInput
 
 Floats = NDArray[np.float64]
@@ -166,7 +166,7 @@ def _answers(
     return tuple(answers)
 
 
-class LearnedGrowth:
+class LearnedGrowth(Proposer):
     """A `Proposer` of the training runs of a `search` over `networks`.
 
     In the end `grown` holds its answers and `runs` the number of training runs.
@@ -191,10 +191,6 @@ class LearnedGrowth:
         self._running[name] = request
         budget = replace(self._budget, seed=self._budget.seed + request.seed)
         return Job(name, self._networks[request.candidate], budget)
-
-    def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)
-        """Never stops a job."""
-        return False
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Keeps a result; the last of a round starts the next round."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -12,7 +12,7 @@ from scaling.coefficients import AllFailed
 from scaling.comparison import Difference, PairedComparison, compare, paired_difference
 from scaling.decision import Decision, decide
 from scaling.grid import GridCandidate
-from space.evaluation import Budget, Epoch, Job, Measurement, Status
+from space.evaluation import Budget, Job, Measurement, Proposer, Status
 
 #: The heat in which the chosen candidate and the guest are trained with seeds of their own.
 CONFIRMATION = "confirmation"
@@ -38,7 +38,7 @@ class Heat(NamedTuple):
     seeds: range
 
 
-class Heats(ABC):
+class Heats(Proposer):
     """A `Proposer` that trains candidates heat by heat and stops no job early.
 
     `finalists` are compared over paired seeds, and `tied` are those that cannot be told from the
@@ -94,10 +94,6 @@ class Heats(ABC):
     def ask(self) -> Job | None:
         """The next job of this heat; None until all its results are in, and at the end."""
         return self._waiting.pop(0) if self._waiting else None
-
-    def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)
-        """Never stops a job."""
-        return False
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Keeps a result; the last of a heat opens the next."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from space.evaluation import Epoch, Job, Measurement, Status
+from space.evaluation import Job, Measurement, Proposer, Status
 
 
-class InOrder:
+class InOrder(Proposer):
     """A `Proposer` that hands out the given jobs once each, in order, and stops none early.
 
     A job that comes `after` another waits until that one is complete, and is never handed out if it
@@ -35,10 +35,6 @@ class InOrder:
                 self._waiting.remove(job)
                 return job
         return None
-
-    def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002 (Proposer's)
-        """Never stops a job."""
-        return False
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Keeps the result of a job."""

@@ -164,9 +164,9 @@ class Proposer(Protocol):
         """The next job; None if there is none now (and, while no job runs, none ever)."""
         ...
 
-    def report(self, job: Job, epoch: Epoch) -> bool:
-        """Takes an epoch of a running job; answers whether to stop it now."""
-        ...
+    def report(self, job: Job, epoch: Epoch) -> bool:  # noqa: ARG002
+        """Takes an epoch of a running job; answers whether to stop it now, by default never."""
+        return False
 
     def tell(self, job: Job, measurement: Measurement) -> None:
         """Takes the result of a job."""
