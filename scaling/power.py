@@ -60,41 +60,37 @@ class PowerAnalysis:
         }
 
 
-def resolvable(
-    deviation: float, candidates: int, seeds: int, *, power: float = POWER, level: float = 0.95
-) -> float:
-    """The smallest difference from the best that `compare` finds with probability `power`.
+def resolvable(deviation: float, candidates: int, seeds: int, *, level: float = 0.95) -> float:
+    """The smallest difference from the best that `compare` finds with probability `POWER`.
 
     `deviation` is the standard deviation of a training run apart from the effect of its seed on
     all; the result has its unit. Infinite with one seed.
     """
     if seeds == 1 or candidates == 1:
         return math.inf
-    return deviation * _resolvable(candidates, seeds, power, level)
+    return deviation * _resolvable(candidates, seeds, level)
 
 
 @lru_cache(maxsize=64)
-def _resolvable(candidates: int, seeds: int, power: float, level: float) -> float:
+def _resolvable(candidates: int, seeds: int, level: float) -> float:
     """In deviations, by simulated tables of equal variances."""
     ahead, _ = critical_values(candidates, seeds, level)
     tables = np.random.default_rng(1).standard_normal((_DRAWS, candidates, seeds))
     variances, _ = moderated_variances(tables)
     gap = ahead * np.sqrt((variances[:, 0] + variances[:, 1]) / seeds)
     by_chance = tables[:, 0].mean(axis=1) - tables[:, 1].mean(axis=1)
-    return float(np.quantile(gap - by_chance, power))
+    return float(np.quantile(gap - by_chance, POWER))
 
 
-def seeds_for(
-    difference: float, deviation: float, *, power: float = POWER, level: float = 0.95
-) -> int:
+def seeds_for(difference: float, deviation: float) -> int:
     """The number of paired seeds that tells apart two candidates that differ by `difference`.
 
-    With probability `power`, by a one-sided paired t test at `level`, as in `compare`.
+    With probability `POWER`, by a one-sided paired t test at the level of `compare`.
     """
     from scipy.stats import t
 
     def finds(seeds: int) -> bool:
-        quantiles = float(t.ppf(level, seeds - 1) + t.ppf(power, seeds - 1))
+        quantiles = float(t.ppf(0.95, seeds - 1) + t.ppf(POWER, seeds - 1))
         return quantiles * deviation * math.sqrt(2 / seeds) <= difference
 
     most = 2
