@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from space.architecture import Architecture, Head, HeadScaling, ScalingRule, Stage, round_channels
+from space.architecture import Architecture, Head, HeadScaling, ScalingRule, round_channels
 
 
 def scale(
@@ -38,32 +38,22 @@ def scale(
             raise ValueError(f"`{name} > 0` must hold, but got {name}={factor}")
     if multiple < 1:
         raise ValueError(f"`multiple >= 1` must hold, but got multiple={multiple}")
-    rule, stages = architecture.scaling, architecture.stages
-    stem = architecture.stem
+    rule, stem, last = architecture.scaling, architecture.stem, len(architecture.stages) - 1
     if rule.stem:
         stem = replace(stem, channels=_wider(stem.channels, width, rule))
     return replace(
         architecture,
         stem=stem,
         stages=tuple(
-            _scale_stage(stage, 1.0 if not rule.ends and end else depth, width, rule)
-            for end, stage in _marked_ends(stages)
+            replace(
+                stage,
+                channels=_wider(stage.channels, width, rule),
+                repeats=_ceil((depth if rule.ends or 0 < place < last else 1.0) * stage.repeats),
+            )
+            for place, stage in enumerate(architecture.stages)
         ),
         head=_scale_head(architecture.head, width, rule),
         resolution=_finer(architecture.resolution, resolution, multiple),
-    )
-
-
-def _marked_ends(stages: tuple[Stage, ...]) -> list[tuple[bool, Stage]]:
-    last = len(stages) - 1
-    return [(index in (0, last), stage) for index, stage in enumerate(stages)]
-
-
-def _scale_stage(stage: Stage, depth: float, width: float, rule: ScalingRule) -> Stage:
-    return replace(
-        stage,
-        channels=_wider(stage.channels, width, rule),
-        repeats=_ceil(depth * stage.repeats),
     )
 
 
