@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import combinations
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,23 +39,22 @@ def seed_agreement(accuracies: NDArray[np.float64]) -> SeedAgreement | None:
     seeds, count = measured.shape
     if min(seeds, count) < 2 or (np.ptp(measured, axis=1) == 0).any():
         return None
-    signs = np.sign(measured[:, :, None] - measured[:, None, :])
-    tau = _mean_tau(signs)
+    tau = _mean_tau(measured)
     if count < _FEW_NETWORKS:
         return SeedAgreement(tau, None, count)
     from scipy.stats import t
 
-    without = [_mean_tau(np.delete(np.delete(signs, i, 1), i, 2)) for i in range(count)]
+    without = [_mean_tau(np.delete(measured, i, axis=1)) for i in range(count)]
     half = float(t.isf(0.025, count - 1) * np.std(without) * np.sqrt(count - 1))
     return SeedAgreement(tau, [max(-1.0, tau - half), min(1.0, tau + half)], count)
 
 
-def _mean_tau(signs: NDArray[np.float64]) -> float:
-    """The mean τ_b of two rows of `signs` (seeds × networks × networks)."""
-    flat = signs.reshape(len(signs), -1)
-    products = flat @ flat.T
-    scale = np.sqrt(np.maximum(np.diag(products), 1))  # of equal accuracies τ is 0
-    return float((products / np.outer(scale, scale))[np.triu_indices(len(signs), 1)].mean())
+def _mean_tau(accuracies: NDArray[np.float64]) -> float:
+    """The mean τ_b of two rows; of equal accuracies it is 0."""
+    from scipy.stats import kendalltau
+
+    pairs = combinations(accuracies, 2)
+    return fmean(float(np.nan_to_num(kendalltau(*pair).statistic)) for pair in pairs)
 
 
 @dataclass(frozen=True)
