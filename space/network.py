@@ -7,20 +7,12 @@ Parameters have plain names: `stem`, `stages.0.0.expand` … (stage, then block)
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.blocks import ACTIVATIONS, BLOCKS, ConvNorm, Dropout, MaxPool, Residual
-
-
-class FeatureMap(NamedTuple):
-    """One of the maps that `Network.features` gives: `stride` is in input pixels per map pixel."""
-
-    channels: int
-    stride: int
 
 
 class Hidden(nn.Sequential):
@@ -34,10 +26,7 @@ class Hidden(nn.Sequential):
 
 
 class Network(nn.Module):
-    """stem → stages → head → mean over space → hidden → dropout → classifier.
-
-    `feature_maps` lists what `features` gives.
-    """
+    """stem → stages → head → mean over space → hidden → dropout → classifier."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -69,7 +58,6 @@ class Network(nn.Module):
             residuals = [module for module in self.modules() if isinstance(module, Residual)]
             for index, residual in enumerate(residuals):
                 residual.drop.p = architecture.stochastic_depth * index / len(residuals)
-        self._levels, self.feature_maps = _feature_maps(architecture)
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,13 +70,13 @@ class Network(nn.Module):
         return logits
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The last map at each stride, finest first, before the head (see `feature_maps`)."""
-        maps = [self.stem(x)]
-        x = self.pool(maps[0])
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return [maps[level] for level in self._levels]
+        """The last map at each stride, finest first, before the head."""
+        last = self.stem(x)
+        maps = {self.architecture.stem.stride: last}
+        x = self.pool(last)
+        for stage, stride in zip(self.stages, self.architecture.strides[1:], strict=True):
+            x = maps[stride] = stage(x)
+        return list(maps.values())
 
 
 def build(architecture: Architecture) -> Network:
@@ -103,15 +91,6 @@ def build(architecture: Architecture) -> Network:
         torch.Size([2, 10])
     """
     return Network(architecture)
-
-
-def _feature_maps(architecture: Architecture) -> tuple[list[int], list[FeatureMap]]:
-    """Which maps are the last at their stride (0: the stem's, i: stage i's), and what they are."""
-    stem, (_, *strides) = architecture.stem, architecture.strides
-    channels = [stem.channels, *(stage.channels for stage in architecture.stages)]
-    maps = [*map(FeatureMap, channels, [stem.stride, *strides])]
-    last = {feature.stride: level for level, feature in enumerate(maps)}
-    return list(last.values()), [maps[level] for level in last.values()]
 
 
 @torch.no_grad()

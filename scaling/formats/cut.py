@@ -23,7 +23,7 @@ from space import blocks, network
 from space.architecture import Architecture, Block, Skip
 
 #: Names of a network that a model does not need: for training, and for its description.
-_LEFT_OUT = {"features", "extra_repr", "initialise", "architecture", "_feature_maps"}
+_LEFT_OUT = {"features", "extra_repr", "initialise", "architecture"}
 
 #: Parameters that are the same for all modules of a network.
 _SAME = {"architecture", "numerics"}
