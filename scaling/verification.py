@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.formats import (
@@ -30,6 +31,7 @@ from scaling.formats import (
     timm,
 )
 from scaling.saved_family import WEIGHTS, SavedFamily, SavedMember
+from space.module_cost import module_cost
 from space.validation import InvalidInput
 
 if TYPE_CHECKING:
@@ -185,71 +187,58 @@ def verify(family: SavedFamily, inputs: Inputs, *, trust: bool = False) -> Itera
     for member in family:
         count = len(member.record.files)
         yield Check(member.name, "files", f"{count} as hashed in family.json")
+        yield _count(member)
         images = inputs(member)
-        yield _count(member, images)
         expected = open_format(member, Format.SAFETENSORS)(images)
-        for format_, (name, *_) in FILES.items():
-            if name in member.record.files and name != WEIGHTS:
-                yield _compare(member, format_, images, expected, trust)
-        for format_, (name, *_) in INT8.items():
-            if name in member.record.files:
-                yield _eight_bits(member, format_, images, expected, trust)
+        kinds = ((FILES, open_format, _compare), (INT8, open_int8, _compare_eight_bits))
+        for files, open_, compare in kinds:
+            for format_, (name, *_) in files.items():
+                if name not in member.record.files or name == WEIGHTS:
+                    continue
+                what = f"{format_} int8" if files is INT8 else format_.value
+                try:
+                    if reason := not_installed(format_):
+                        raise NotRun(reason)
+                    found = open_(member, format_, trust=trust)(images)
+                except NotRun as error:
+                    yield Check(member.name, what, str(error), checked=False)
+                else:
+                    most = EIGHT_BITS if files is INT8 else TOLERANCES[format_]
+                    note = compare(member.folder / name, found, expected, most)
+                    yield Check(member.name, what, note)
 
 
 def _compare(
-    member: SavedMember,
-    format_: Format,
-    images: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    trust: bool,
-) -> Check:
-    """Compares the outputs of a format, where it can be run."""
+    path: Path, found: NDArray[np.float32], expected: NDArray[np.float32], most: float
+) -> str:
+    """Says how close the outputs of a file are; raises `Different` if they do not match."""
     import numpy as np
 
-    if reason := not_installed(format_):
-        return Check(member.name, format_, reason, checked=False)
-    try:
-        found = open_format(member, format_, trust=trust)(images)
-    except NotRun as error:
-        return Check(member.name, format_, str(error), checked=False)
     largest = max(float(np.abs(expected).max()), 1.0)
     difference = float(np.abs(found - expected).max()) / largest
-    if not difference <= TOLERANCES[format_]:
+    if not difference <= most:
         raise Different(
-            f"{member.folder / FILES[format_][0]}: outputs must match model.safetensors, but on "
-            f"{len(images)} images they differ by up to {difference:.2g} of the largest output"
+            f"{path}: outputs must match model.safetensors, but on {len(found)} images they "
+            f"differ by up to {difference:.2g} of the largest output"
         )
-    note = f"{len(images)} images, outputs within {difference:.1g}"
-    return Check(member.name, format_, note)
+    return f"{len(found)} images, outputs within {difference:.1g}"
 
 
-def _eight_bits(
-    member: SavedMember,
-    format_: Format,
-    images: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    trust: bool,
-) -> Check:
-    """Compares the outputs with 8 bits to those with 32, within a wide tolerance."""
+def _compare_eight_bits(
+    path: Path, found: NDArray[np.float32], expected: NDArray[np.float32], most: float
+) -> str:
+    """The same of a file with 8 bits, by the outputs' standard deviation."""
     import numpy as np
 
-    what = f"{format_} int8"
-    if reason := not_installed(format_):
-        return Check(member.name, what, reason, checked=False)
-    try:
-        found = open_int8(member, format_, trust=trust)(images)
-    except NotRun as error:
-        return Check(member.name, what, str(error), checked=False)
     difference = float(np.sqrt(np.mean((found - expected) ** 2) / max(np.var(expected), 1e-12)))
     agree = int((found.argmax(1) == expected.argmax(1)).sum())
-    if not difference <= EIGHT_BITS:
+    if not difference <= most:
         raise Different(
-            f"{member.folder / INT8[format_][0]}: outputs must be close to model.safetensors, but "
-            f"on {len(images)} images they differ by {difference:.2g} of the outputs' standard "
-            f"deviation (at most {EIGHT_BITS:g})"
+            f"{path}: outputs must be close to model.safetensors, but on {len(found)} images they "
+            f"differ by {difference:.2g} of the outputs' standard deviation (at most "
+            f"{most:g})"
         )
-    note = f"{agree} of {len(images)} images in the same class, outputs within {difference:.1g}"
-    return Check(member.name, what, note)
+    return f"{agree} of {len(found)} images in the same class, outputs within {difference:.1g}"
 
 
 def not_installed(format_: Format) -> str | None:
@@ -266,26 +255,15 @@ def not_installed(format_: Format) -> str | None:
     return None
 
 
-def _count(member: SavedMember, images: NDArray[np.float32]) -> Check:
-    """Compares the cost model with the network: multiply–adds and parameters."""
-    import torch
-    from torch import nn
-
-    network, macs = member.build().eval(), 0
-
-    def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
-        nonlocal macs
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            macs += layer.weight[0].numel() * out[0].numel()
-
-    for module in network.modules():
-        module.register_forward_hook(count)
-    with torch.inference_mode():
-        network(torch.from_numpy(images[:1]))
-    params = sum(parameter.numel() for parameter in network.parameters())
-    if (macs, params) != (member.cost.macs, member.cost.params):
+def _count(member: SavedMember) -> Check:
+    """Compares the cost model with the network as fvcore counts it."""
+    network, given = member.build(), member.architecture
+    found = module_cost(network, given.resolution, given.in_channels).total
+    if found != member.cost:
         raise Different(
             f"{member.folder}: must have {member.cost.macs} MACs and {member.cost.params} "
-            f"parameters by the cost model, but the network has {macs} and {params}"
+            f"parameters by the cost model, but the network has {found.macs} and {found.params}"
         )
-    return Check(member.name, "cost", f"{macs:,} MACs, {params:,} parameters, as counted")
+    return Check(
+        member.name, "cost", f"{found.macs:,} MACs, {found.params:,} parameters, as counted"
+    )
