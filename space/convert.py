@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from space import presets
@@ -192,9 +193,7 @@ def _squeeze(ours: str, reduce: str, expand: str) -> Names:
     return {f"{ours}.squeeze.reduce": reduce, f"{ours}.squeeze.expand": expand}
 
 
-def _torchvision(
-    architecture: Architecture, *, by_stage: bool, inside: str, classifier: str
-) -> Names:
+def _torchvision(architecture: Architecture, *, by_stage: bool, inside: str = "block") -> Names:
     """`features` is a Sequential of stem, stages or blocks, and head; `inside` is a block's branch.
 
     Part k of a branch is k, of a convolution (0) and its batch norm (1).
@@ -210,21 +209,14 @@ def _torchvision(
             else:
                 names |= _conv_norm(f"{ours}.{part}", f"{unit}.0", f"{unit}.1")
     names |= _conv_norm("head", f"features.{last + 1}.0", f"features.{last + 1}.1")
-    return names | {"classifier": classifier}
-
-
-def _torchvision_efficientnet(architecture: Architecture) -> Names:
-    return _torchvision(architecture, by_stage=True, inside="block", classifier="classifier.1")
-
-
-def _torchvision_mobilenet_v3(architecture: Architecture) -> Names:
-    names = _torchvision(architecture, by_stage=False, inside="block", classifier="classifier.3")
-    return names | {"hidden.linear": "classifier.0"}
+    if architecture.head.hidden:
+        return names | {"hidden.linear": "classifier.0", "classifier": "classifier.3"}
+    return names | {"classifier": "classifier.1"}
 
 
 def _torchvision_mobilenet_v2(architecture: Architecture) -> Names:
     """A branch's last convolution and batch norm stand side by side in it."""
-    names = _torchvision(architecture, by_stage=False, inside="conv", classifier="classifier.1")
+    names = _torchvision(architecture, by_stage=False, inside="conv")
     for ours, *_ in _blocks(architecture):
         branch, last, _ = names[f"{ours}.project.conv"].rsplit(".", 2)
         names |= _conv_norm(f"{ours}.project", f"{branch}.{last}", f"{branch}.{int(last) + 1}")
@@ -310,10 +302,10 @@ def _efficientnet_pytorch(architecture: Architecture) -> Names:
 
 #: The presets that torchvision has, and their layouts.
 _TORCHVISION: Mapping[str, Layout] = {
-    r"efficientnet_(b[0-7]|v2_[sml])": _torchvision_efficientnet,
+    r"efficientnet_(b[0-7]|v2_[sml])": partial(_torchvision, by_stage=True),
     r"mnasnet_b1_\d+": _torchvision_mnasnet,
     r"mobilenet_v2": _torchvision_mobilenet_v2,
-    r"mobilenet_v3_\w+": _torchvision_mobilenet_v3,
+    r"mobilenet_v3_\w+": partial(_torchvision, by_stage=False),
     r"resnet(18|34|50|101|152)|wide_resnet\w+": _resnet,
 }
 
