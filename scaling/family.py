@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import geometric_mean
-from typing import TYPE_CHECKING
 
 from scaling.coefficients import Coefficients
 from scaling.compound import scale
@@ -15,9 +14,6 @@ from space.architecture import Architecture
 from space.cost import Cost, cost
 from space.evaluation import Budget, Job
 from space.validation import InvalidInput
-
-if TYPE_CHECKING:
-    from space.network import Network
 
 #: Dropout rises linearly from 0.2 for B0 to 0.5 for B7 (EfficientNet, section 5.2), taken as seven
 #: steps of φ (assumed: the paper gives no φ for them), and the larger B8 and L2 keep 0.5 (official
@@ -56,12 +52,6 @@ class PlannedMember:
     def cost(self) -> Cost:
         """Exact cost at the member's own resolution."""
         return cost(self.architecture)
-
-    def build(self) -> Network:
-        """The untrained network."""
-        from space.network import build
-
-        return build(self.architecture)
 
 
 @dataclass(frozen=True, slots=True)

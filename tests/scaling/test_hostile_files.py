@@ -30,6 +30,7 @@ from scaling.formats import Format, onnx
 from scaling.saved_family import DataRecord, Origin, Preprocessing, load_family
 from scaling.verification import open_format
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
+from space.network import build
 from space.validation import InvalidInput
 from space.weights import import_weights, read_weights
 
@@ -77,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (member,) = family_at(BASELINE, PUBLISHED, (0,)).members
     torch.manual_seed(0)
     inputs = torch.randn(4, 3, 12, 12)
-    network = member.build()
+    network = build(member.architecture)
     trained = Trained(0.75, 20, 1.5, (1.0, 0.5, None))
     record = export_member(folder, member, network, trained, ABOUT, inputs, formats=FORMATS)
     write_family(folder, [record], PUBLISHED, ABOUT)

@@ -19,7 +19,7 @@ from scaling.family import PlannedMember, family_at
 from scaling.formats import Format
 from scaling.saved_family import Preprocessing, load_family
 from space.architecture import Architecture, Head, Operator, SqueezeExcite, Stage, Stem
-from space.network import Network
+from space.network import Network, build
 from space.validation import InvalidInput
 
 BASELINE = Architecture(
@@ -50,7 +50,7 @@ def images(member: PlannedMember) -> torch.Tensor:
 def trained(member: PlannedMember) -> Network:
     """Weights and batch statistics that no fresh network has: as if it had been trained."""
     torch.manual_seed(sum(member.name.encode()))
-    network = member.build()
+    network = build(member.architecture)
     network(images(member) * 2 + 1)
     return network
 

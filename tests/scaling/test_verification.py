@@ -81,7 +81,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, timm: object) -> Path:
     records = []
     for member in MEMBERS:
         torch.manual_seed(0)
-        network = member.build()
+        network = build(member.architecture)
         network(noise(member.resolution) * 2 + 1)
         records.append(
             export_member(folder, member, network, TRAINED, ABOUT, noise(member.resolution))

@@ -24,6 +24,7 @@ from scaling.family import family_at
 from scaling.formats import run_code
 from scaling.saved_family import Preprocessing, SavedMember, load_family
 from space.architecture import Architecture, Head, Operator, Stage, Stem
+from space.network import build
 from space.validation import InvalidInput
 from tests.deep_images import png, tiff
 
@@ -47,7 +48,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, timm: object) -> Path:
     folder = tmp_path_factory.mktemp("away") / "family"
     (member,) = family_at(BASELINE, PUBLISHED, (0,)).members
     torch.manual_seed(0)
-    network, images = member.build(), torch.randn(8, 3, 24, 24)
+    network, images = build(member.architecture), torch.randn(8, 3, 24, 24)
     network(images * 2)
     network.classifier.weight.data.mul_(20)
     record = export_member(folder, member, network, Trained(0.5, 8, 1.0), ABOUT, images)
