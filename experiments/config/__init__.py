@@ -7,20 +7,14 @@ from experiments.config.recipe_file import (
     R,
     dump,
     given,
-    keys,
     load,
     load_as,
     names,
     override,
     study_names,
 )
-from experiments.config.scaling import CoefficientsConfig, FamilyConfig
-from experiments.config.search import (
-    EvaluatorConfig,
-    ObjectiveConfig,
-    PrunerConfig,
-    SearchConfig,
-)
+from experiments.config.scaling import CoefficientsConfig
+from experiments.config.search import EvaluatorConfig, ObjectiveConfig, PrunerConfig
 from experiments.config.training import BudgetConfig, StartConfig, TrainConfig
 from experiments.config.value_types import Quantity, Section, quantity
 
@@ -32,7 +26,6 @@ __all__ = [
     "DataConfig",
     "EvaluatorConfig",
     "ExecutorConfig",
-    "FamilyConfig",
     "GlyphsConfig",
     "LoggingConfig",
     "ObjectiveConfig",
@@ -40,13 +33,11 @@ __all__ = [
     "Quantity",
     "R",
     "Recipe",
-    "SearchConfig",
     "Section",
     "StartConfig",
     "TrainConfig",
     "dump",
     "given",
-    "keys",
     "load",
     "load_as",
     "names",

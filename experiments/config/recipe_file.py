@@ -53,30 +53,31 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         >>> config.load("demo", ["search.trials=20"]).search.trials
         20
     """
-    given = keys(name_or_path)
-    if "baselines" in given:
+    data = given(name_or_path)
+    if "baselines" in data:
         raise InvalidInput(
             f"{name_or_path}: is the recipe of a scaling study; start it with: "
             f"phiscale study {name_or_path}"
         )
-    if "fine_tuning_rate" in given:
+    if "fine_tuning_rate" in data:
         raise InvalidInput(f"{name_or_path}: is the recipe of a transfer, not of a run")
     return load_as(Recipe, name_or_path, overrides)
-
-
-def keys(name_or_path: str) -> set[str]:
-    """The sections and keys that a recipe gives at its top level, of whatever kind it is.
-
-    Raises `InvalidInput` where it cannot be read.
-    """
-    return set(given(name_or_path))
 
 
 def given(
     name_or_path: str, overrides: Sequence[str] = (), known: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What a recipe of whatever kind says, not validated; an error names the `known` recipes."""
-    data = _load(name_or_path, known or names())
+    """What a recipe of whatever kind says, not validated.
+
+    Raises `InvalidInput`, which names the `known` recipes, where it cannot be read.
+    """
+    if name_or_path in _shipped():
+        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
+    else:
+        text = _read(Path(name_or_path), known or names())
+    data = parse_yaml(text, _Loader, source=name_or_path)
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{name_or_path}: must be a mapping of keys, but got {data!r:.80}")
     for change in overrides:
         override(data, change)
     return data
@@ -86,18 +87,6 @@ def load_as(kind: type[R], name_or_path: str, overrides: Sequence[str] = ()) -> 
     """Loads a recipe of any kind, as `load` does."""
     data = given(name_or_path, overrides, names() if kind is Recipe else study_names())
     return validate(kind, data, source=name_or_path)
-
-
-def _load(name_or_path: str, known: Sequence[str]) -> dict[str, Any]:
-    """The recipe's mapping; `known` are the shipped recipes that an error names."""
-    if name_or_path in _shipped():
-        text = (_SHIPPED / f"{name_or_path}.yaml").read_text("utf-8")
-    else:
-        text = _read(Path(name_or_path), known)
-    data = _parse(text, name_or_path)
-    if not isinstance(data, dict):
-        raise InvalidInput(f"{name_or_path}: must be a mapping of keys, but got {data!r:.80}")
-    return data
 
 
 def dump(recipe: BaseModel) -> str:
@@ -137,10 +126,6 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse(text: str, source: str) -> Any:
-    return parse_yaml(text, _Loader, source=source)
-
-
 def override(data: dict[str, Any], change: str) -> None:
     """Sets the key that `change` (key.key=value) names.
 
@@ -155,4 +140,4 @@ def override(data: dict[str, Any], change: str) -> None:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
             raise InvalidInput(f"--set {change}: {section} is a value and has no keys")
-    data[last] = _parse(text, f"--set {change}")
+    data[last] = parse_yaml(text, _Loader, source=f"--set {change}")

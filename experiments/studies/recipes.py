@@ -219,10 +219,10 @@ def table_recipe(target: str, overrides: Sequence[str] = ()) -> TableRecipe | No
 
 def read_recipe(path: Path) -> Common:
     """The recipe of a run, a scaling study or a transfer; raises `InvalidInput` for others."""
-    keys = config.keys(str(path))
-    if "baselines" in keys:
+    data = config.given(str(path))
+    if "baselines" in data:
         return config.load_as(StudyRecipe, str(path))
-    if "fine_tuning_rate" in keys:
+    if "fine_tuning_rate" in data:
         return config.load_as(TransferRecipe, str(path))
     return config.load(str(path))
 
