@@ -7,14 +7,16 @@ results are recorded, the lease without which nothing is written, and who looks 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
+from optuna.pruners import BasePruner
 
 from experiments.config import ExecutorConfig
 from experiments.config.value_types import Workers
@@ -34,38 +36,70 @@ from experiments.training.measure import Metric
 from search.executors.local import Local, Threads
 from search.executors.processes import Processes, cores
 from search.executors.ray import Ray
-from search.fence import Fence
 from search.lease import Lease, Leased, held
 from search.ledger import Value, checked
+from search.objective import Direction
 from search.pruning import Halving
 from search.recorded_jobs import Recorded, accuracy
 from search.search import Search
+from search.study import open_study
 from space.architecture import Architecture
-from space.evaluation import Epoch, Evaluate, Executor, Job, Measurement, Observer, Proposer
+from space.evaluation import (
+    Epoch,
+    Evaluate,
+    Executor,
+    Job,
+    Measurement,
+    Observer,
+    Proposer,
+    Status,
+)
 
 
 class StageFailed(Exception):
     """A stage cannot go on; the message says why, in a sentence."""
 
 
+def require_complete(stage: str, told: Mapping[str, Measurement]) -> None:
+    """Raises `StageFailed` where a training run, called by its name, is not complete."""
+    for name, measurement in told.items():
+        if measurement.status is not Status.COMPLETE:
+            raise StageFailed(f"{stage}: {name}: training did not finish: {measurement.reason}")
+
+
+class StudyName(NamedTuple):
+    """What a study is called in the storage, the stage it belongs to, and its title for people."""
+
+    name: str
+    stage: str
+    title: str
+
+
 @dataclass(frozen=True)
 class Conductor:
     """Carries out the jobs of the run, scaling study or transfer in the folder `run`.
 
-    `lease` is the right to do so; None only where nothing is trained. Where the recipe leaves the
-    division of a CPU open, it is measured with the network `typical`. A training run that ends no
-    epoch for `trial_timeout` seconds fails.
+    `lease` is the right to do so. Where the recipe leaves the division of a CPU open, it is
+    measured with the network `typical`. A training run that ends no epoch for `trial_timeout`
+    seconds fails.
     """
 
     run: RecipeFolder
-    lease: Lease | None
+    lease: Lease
     typical: Architecture
     trial_timeout: float | None = None
 
-    @property
-    def fence(self) -> Fence | None:
-        """What a study is opened with, so that its storage refuses writes without the lease."""
-        return None if self.lease is None else self.lease.fence
+    def open_study(
+        self,
+        study: StudyName,
+        pruner: BasePruner | None = None,
+        directions: Sequence[Direction] = ("maximize",),
+    ) -> optuna.Study:
+        """The study in the run's storage, which refuses writes once the lease has ended."""
+        fence, (name, stage, title) = self.lease.fence, study
+        return open_study(
+            self.run.storage, name, pruner, directions, stage=stage, title=title, fence=fence
+        )
 
     def evaluator(
         self,
@@ -113,7 +147,6 @@ class Conductor:
         part of every batch, so that there is one training run at a time. Raises `LeaseLost` where
         another driver has taken over.
         """
-        assert self.lease is not None
         name = study.study_name
         searches = isinstance(proposer, Search)  # it records its jobs itself
         self.run.plan(name, plan if isinstance(plan, int) else len(plan))

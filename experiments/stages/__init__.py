@@ -6,8 +6,7 @@ a stage that had ended only writes its result once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ from experiments.stages import coefficients, family, search
 from experiments.stages.context import StageContext
 from scaling.coefficients import AllFailed
 from scaling.export import ExportMismatch
-from search import lease
 from search.executors.ray import ClusterLost
 from search.fence import LeaseLost
 from search.search import SearchFailed
@@ -46,23 +44,19 @@ def run(opened: OpenRun, names: Iterable[str], *, take_over: bool = False) -> di
     """
     names = tuple(names)
     _refuse_records(opened, names)
-    if set(names) <= {"report"}:  # which only reads
-        drives: AbstractContextManager[lease.Lease | None] = nullcontext()
-    else:
-        drives = driving(opened, take_over=take_over)
-    with drives as held:
-        context = StageContext(opened, _conductor(opened, held))
+    if names == ("report",):  # which only reads
+        with opened.timed("report"):
+            return {"report": _report(opened)}
+    recipe = opened.recipe
+    typical = replace(choices.load(recipe.space).base, resolution=recipe.resolution)
+    with driving(opened, take_over=take_over) as lease:
+        conductor = Conductor(opened, lease, typical, recipe.search.trial_timeout)
+        context = StageContext(opened, conductor)
         found: dict[str, Any] = {}
         for name in names:
             with opened.timed(name):
                 found[name] = _STAGES[name](context)
         return found
-
-
-def _conductor(opened: OpenRun, held: lease.Lease | None) -> Conductor:
-    recipe = opened.recipe
-    typical = replace(choices.load(recipe.space).base, resolution=recipe.resolution)
-    return Conductor(opened, held, typical, recipe.search.trial_timeout)
 
 
 def _refuse_records(opened: OpenRun, names: tuple[str, ...]) -> None:
@@ -76,16 +70,16 @@ def _refuse_records(opened: OpenRun, names: tuple[str, ...]) -> None:
         )
 
 
-def _report(context: StageContext) -> str:
+def _report(opened: OpenRun) -> str:
     """The page, the figures and the tables; gives the page's path."""
     from reports.page import write
 
-    return str(write(context.run.folder, context.run.storage))
+    return str(write(opened.folder, opened.storage))
 
 
-_STAGES = {
+_STAGES: dict[str, Callable[[StageContext], Any]] = {
     "search": search.run,
     "coefficients": coefficients.run,
     "family": family.run,
-    "report": _report,
+    "report": lambda context: _report(context.run),
 }

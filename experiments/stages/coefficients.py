@@ -12,9 +12,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.conduct import StudyName
 from experiments.config import CoefficientsConfig
 from experiments.progress import log
-from experiments.stages.context import StageContext, StudyName
+from experiments.stages.context import StageContext
 from experiments.stages.elastic import measured, trained
 from scaling import full_grid, heat_result
 from scaling import grid as grids

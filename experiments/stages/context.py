@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
-from experiments.conduct import Conductor, load_data
+from experiments.conduct import Conductor, StudyName, load_data
 from experiments.config import Recipe
 from experiments.config.value_types import Workers
 from experiments.data.load import HEAVY_IMBALANCE, Data
@@ -18,19 +17,10 @@ from experiments.runs.folder import OpenRun
 from experiments.runs.start import Start
 from search.ledger import Value
 from search.recorded_jobs import accuracy
-from search.study import open_study
 from space import choices
 from space.architecture import Architecture
 from space.choices import Space
 from space.evaluation import Budget, Job, Proposer
-
-
-class StudyName(NamedTuple):
-    """What a study is called in the storage, the stage it belongs to, and its title for people."""
-
-    name: str
-    stage: str
-    title: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ class StageContext:
         processes: Workers = 1,
     ) -> None:
         """Carries out the jobs of `proposer`, recorded in the run's `study`."""
-        opened = open_study(self.run.storage, **study._asdict(), fence=self.conductor.fence)
+        opened = self.conductor.open_study(study)
         self.conductor.conduct(opened, proposer, evaluate, plan, value, processes=processes)
 
     def evaluator(self, *, final: bool = False, keeps_weights: bool = False) -> TrainingEvaluator:

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.conduct import StageFailed
+from experiments.conduct import StudyName, require_complete
 from experiments.evaluators.training import InitialWeights
-from experiments.stages.context import StageContext, StudyName
+from experiments.stages.context import StageContext
 from scaling.jobs import InOrder
 from space.architecture import Architecture
 from space.elastic import Elastic
-from space.evaluation import Budget, Job, Status
+from space.evaluation import Budget, Job
 
 #: Parts that further elastic networks of a search measure: enough for a standard error of 0.07 of τ
 #: between unrelated orders (Kendall 1938, "A new measure of rank correlation").
@@ -40,10 +40,8 @@ def trained(
     ]
     proposer, weights = InOrder(jobs), {}
     context.record(study, proposer, jobs, evaluate)
+    require_complete(study.name, proposer.told)
     for job in jobs:
-        result = proposer.told[job.name]
-        if result.status is not Status.COMPLETE:
-            raise StageFailed(f"{study.name}: the elastic network was not trained: {result.reason}")
         path = evaluate.restored(job.architecture, job.budget)
         name = f"elastic-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         weights[job.budget.seed] = InitialWeights(name, elastic.largest, path, elastic=elastic)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.conduct import StageFailed
+from experiments.conduct import StageFailed, StudyName, require_complete
 from experiments.config import Recipe
 from experiments.evaluators.training import TrainingEvaluator, training_id
 from experiments.families.export import quantised
@@ -21,7 +21,7 @@ from experiments.progress import log
 from experiments.runs.environment import environment
 from experiments.runs.start import Start
 from experiments.stages import growth, rivals
-from experiments.stages.context import StageContext, StudyName
+from experiments.stages.context import StageContext
 from experiments.training.augment import normalise, resize
 from experiments.training.failures import TrainingFailed
 from experiments.training.machine import choose_device
@@ -42,7 +42,7 @@ from scaling.targets import MEASURES, Measure
 from space.architecture import Architecture
 from space.cost import cost
 from space.device import device_memory, over_bounds
-from space.evaluation import Job, Measurement, Status
+from space.evaluation import Job, Measurement
 from space.network import Network
 from space.validation import InvalidInput
 
@@ -73,14 +73,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.record(
         StudyName("family", "family", "Family"), members, jobs, evaluate, processes=together
     )
-    failed = {
-        name: told.reason
-        for name, told in members.told.items()
-        if told.status is not Status.COMPLETE
-    }
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise StageFailed(f"family: {name}: training did not finish: {reason}")
+    require_complete("family", members.told)
     predictions = Predictions(
         context.run.folder / "predictions",
         context.data.test,

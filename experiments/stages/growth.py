@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.stages.context import StageContext, StudyName
+from experiments.conduct import StudyName
+from experiments.stages.context import StageContext
 from scaling.coefficients import Coefficients
 from scaling.family import PlannedFamily, PlannedMember, family_for, regularised, stage_means
 from scaling.growth import (

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.conduct import StudyName
 from experiments.evaluators.training import TrainingEvaluator, training_id
 from experiments.families.predictions import Predictions
 from experiments.progress import log
-from experiments.stages.context import StageContext, StudyName
+from experiments.stages.context import StageContext
 from experiments.stages.search_inputs import objective_of
 from scaling import rules
 from scaling.family import PlannedFamily, PlannedMember, family_for

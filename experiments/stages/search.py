@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from experiments.conduct import StageFailed
+from experiments.conduct import StageFailed, StudyName
 from experiments.config import Recipe
 from experiments.evaluators.training import InitialWeights, TrainingEvaluator
 from experiments.progress import log
 from experiments.runs.environment import environment
-from experiments.stages.context import StageContext, StudyName
+from experiments.stages.context import StageContext
 from experiments.stages.elastic import SEED_PARTS, measured, trained
 from experiments.stages.lookup import lookup
 from experiments.stages.search_inputs import objective_of, prior_of
@@ -52,15 +52,8 @@ def run(context: StageContext) -> dict[str, Any]:
         settings["kind"] = "none"
     epochs = max(1, budget.epochs)  # a part that trains for none is never judged
     pruner = pruning.create(epochs=epochs, **settings)
-    study = open_study(
-        context.run.storage,
-        "search",
-        pruner,
-        objective.directions,
-        stage="search",
-        title="Search",
-        fence=context.conductor.fence,
-    )
+    named = StudyName("search", "search", "Search")
+    study = context.conductor.open_study(named, pruner, objective.directions)
     search = Search(
         study,
         samplers.create(

@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from safetensors.torch import load
 
 from experiments import config
-from experiments.conduct import Conductor, StageFailed, driving, load_data
+from experiments.conduct import (
+    Conductor,
+    StudyName,
+    driving,
+    load_data,
+    require_complete,
+)
 from experiments.data.load import Data
 from experiments.evaluators.training import TrainingEvaluator
 from experiments.families.predictions import Predictions
@@ -31,10 +36,8 @@ from scaling import study_design
 from scaling.jobs import InOrder
 from scaling.study_design import StudyPoint
 from search.ledger import answer, measurement_of
-from search.study import open_study
 from space.cost import cost
 from space.evaluation import Budget, Job, Measurement, Status
-from space.network import build
 
 #: Keys that may change between two starts: they ask for more training runs or for fewer, and those
 #: that are recorded keep their meaning.
@@ -98,10 +101,8 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
         table = study_design.jobs(points, budget, recipe.seeds)
         in_turn = [job for jobs in zip(*table, strict=True) for job in jobs]
         trained = InOrder(in_turn)
-        study = open_study(
-            opened.storage, "study", stage="study", title="Scaling study", fence=held.fence
-        )
         conductor = Conductor(opened, held, typical=points[0].architecture)
+        study = conductor.open_study(StudyName("study", "study", "Scaling study"))
         evaluate = conductor.evaluator(
             data.full_train, None, recipe.metric, test=data.test, keeps_weights=True
         )
@@ -113,9 +114,7 @@ def run(opened: OpenStudy, *, take_over: bool = False) -> dict[str, Any]:
             found = _content(recipe, points, table, known)
             if any(known.values()):
                 opened.write("study.json", found)
-    for name, told in trained.told.items():
-        if told.status is not Status.COMPLETE:
-            raise StageFailed(f"study: {name}: training did not finish: {told.reason}")
+    require_complete("study", trained.told)
     _keep_maps(opened, data, points, table, evaluate)
     return found
 
@@ -148,9 +147,7 @@ def _keep_maps(
         path = evaluate.weights_path(job.architecture, job.budget)
         wanted = point.rule == study_design.UNSCALED or point.target == most
         if wanted and not beside and path.is_file():
-            network = build(job.architecture)
-            network.load_state_dict(load(path.read_bytes()))
-            kept.add(label, network)
+            kept.add(label, evaluate.network(job))
     kept.write_images()
 
 

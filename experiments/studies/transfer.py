@@ -11,11 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from experiments import config
-from experiments.conduct import Conductor, StageFailed, driving, load_data
+from experiments.conduct import (
+    Conductor,
+    StageFailed,
+    StudyName,
+    driving,
+    load_data,
+    require_complete,
+)
 from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.evaluators.training import InitialWeights
@@ -32,12 +40,12 @@ from search.ledger import job_of
 from search.objective import Bounds, Objective
 from search.search import Search
 from search.selection import select
-from search.study import open_study, ranked
+from search.study import ranked
 from space import choices
 from space.architecture import Architecture
 from space.around import space_around
 from space.cost import cost
-from space.evaluation import Budget, Job, Status
+from space.evaluation import Budget, Job
 from space.validation import InvalidInput, validate
 
 #: Keys that may change between two starts, as those of a scaling study.
@@ -177,13 +185,7 @@ def _searched(
     objective = Objective(target=macs, bounds=Bounds(macs=(macs // 2, macs)))
     space = space.adapted(num_classes=network.num_classes, in_channels=network.in_channels)
     candidates = Candidates(space, objective)
-    study = open_study(
-        conductor.run.storage,
-        title,
-        stage="transfer",
-        title=title.capitalize(),
-        fence=conductor.fence,
-    )
+    study = conductor.open_study(StudyName(title, "transfer", title.capitalize()))
     sampler = samplers.create("predictor", candidates, recipe.seed, None, recipe.search_trials)
     budget = Budget(
         recipe.search_epochs, recipe.data_fraction, seed=recipe.seed, start=initial.name
@@ -216,31 +218,23 @@ def _trained(
     evaluate = replace(evaluate, starts=tuple(initial.values()), config=train)
     budget = Budget(recipe.epochs, recipe.data_fraction)
     start_of = {name: weights.name for name, weights in initial.items()}
-    jobs = [
-        (
-            name,
+    jobs = {
+        name: [
             Job(
                 f"{name}, seed {seed}",
                 network,
                 replace(budget, seed=seed, start=start_of.get(name)),
-            ),
-        )
-        for seed in range(recipe.seed, recipe.seed + recipe.seeds)
+            )
+            for seed in range(recipe.seed, recipe.seed + recipe.seeds)
+        ]
         for name, network in networks.items()
-    ]
-    trained, run = InOrder(job for _, job in jobs), conductor.run
-    with run.timed(way):
-        study = open_study(
-            run.storage, way, stage="transfer", title=way.capitalize(), fence=conductor.fence
-        )
+    }
+    trained = InOrder(chain.from_iterable(zip(*jobs.values(), strict=True)))
+    with conductor.run.timed(way):
+        study = conductor.open_study(StudyName(way, "transfer", way.capitalize()))
         conductor.conduct(study, trained, evaluate, trained.jobs, processes=recipe.processes)
-    accuracies: dict[str, list[float | None]] = {name: [] for name in networks}
-    for name, job in jobs:
-        told = trained.told[job.name]
-        if told.status is not Status.COMPLETE:
-            raise StageFailed(f"transfer: {job.name}: training did not finish: {told.reason}")
-        accuracies[name].append(told.accuracy)
-    return accuracies
+    require_complete("transfer", trained.told)
+    return {name: [trained.told[job.name].accuracy for job in runs] for name, runs in jobs.items()}
 
 
 def _starts(
