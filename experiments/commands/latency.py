@@ -59,6 +59,7 @@ def latency(
     In float32, channels last. The latencies of a family are saved in its latency.csv, plotted
     against accuracy, and added to its cards.
     """
+    from experiments.data.load import bar
     from experiments.latency import tables, timing
 
     batches, backends = batch or [1], [timing.backend_of(name) for name in backend or ["eager"]]
@@ -73,14 +74,14 @@ def latency(
                 "--build-table: a table holds for one --batch and one --backend; give one of each"
             )
         space = _space(target, resolution)
-        with err.status("Timing parts") as status:
+        with bar() as progress:
             built = tables.measure(
                 space,
                 device=device,
                 batch=batches[0],
                 backend=backends[0],
                 threads=threads,
-                progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
+                progress=progress,
             )
         built.save(build_table)
         _print_table(built, build_table, f"{target} at {space.base.resolution} pixels", as_json)
@@ -114,16 +115,11 @@ def _space(name: str, resolution: int | None) -> Space:
 
 
 def _write_kit(space: Space, folder: Path, format_: str, batch: int, as_json: bool) -> None:
+    from experiments.data.load import bar
     from experiments.latency import kit
 
-    with err.status("Writing parts") as status:
-        count = kit.write(
-            space,
-            folder,
-            format_,
-            batch=batch,
-            progress=lambda doing, done, all_: status.update(f"{doing} {done:,} of {all_:,}"),
-        )
+    with bar() as progress:
+        count = kit.write(space, folder, format_, batch=batch, progress=progress)
     if as_json:
         print_json({"kit": str(folder), "files": count})
         return

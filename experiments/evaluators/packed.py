@@ -45,20 +45,14 @@ class MemoryPool:
     """
 
     def __init__(self, size: int) -> None:
-        self._size, self._taken = size, 0
+        self.size, self._taken = size, 0
         self._changed = threading.Condition()
-
-    @contextmanager
-    def all_taken(self) -> Iterator[None]:
-        """Reserves the whole pool for the block."""
-        with self.taken(self._size):
-            yield
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
         """Reserves `size` bytes for the block."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken + size <= self._size or not self._taken)
+            self._changed.wait_for(lambda: self._taken + size <= self.size or not self._taken)
             self._taken += size
         try:
             yield
@@ -91,7 +85,7 @@ class Packed:
                 "%s; other training runs share the GPU, so this one starts again when they end",
                 failure,
             )
-        with self.room.all_taken():
+        with self.room.taken(self.room.size):
             return replace(self.evaluate, split=True)(architecture, budget, report)
 
 

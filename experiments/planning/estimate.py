@@ -210,22 +210,25 @@ class Estimator:
     def _training(
         self, networks: Iterable[Architecture], epochs: int, fraction: float, *, final: bool = False
     ) -> list[float]:
-        """Seconds of a training run of each, interpolated by MACs between the measured networks."""
+        """Seconds of a training run of each."""
         data = self.data
         everything = final and self.recipe.data.return_held_out
         images = len(data.full_train if everything else data.train) * fraction
         validated = 0 if everything else len(data.held_out)
         tested = len(data.test) if final else 0
-        train = [(speed.macs, speed.train) for speed in self.speeds]
-        validation = [(speed.macs, speed.validation) for speed in self.speeds]
         start = fmean(speed.start for speed in self.speeds)
+        looks = epochs * validated + tested
+        return [self._seconds(each, epochs * images, looks) + start for each in networks]
 
-        def seconds(macs: int) -> float:
-            measured = epochs * validated + tested
-            learned = epochs * images * _interpolated(macs, train)
-            return learned + measured * _interpolated(macs, validation) + start
+    def _seconds(self, network: Architecture, trained: float, looks: float) -> float:
+        """Seconds in which a network trains on so many images and only looks at others.
 
-        return [seconds(cost(network).macs) for network in networks]
+        By its MACs, interpolated between the measured networks.
+        """
+        macs = cost(network).macs
+        training = [(speed.macs, speed.train) for speed in self.speeds]
+        validation = [(speed.macs, speed.validation) for speed in self.speeds]
+        return trained * _interpolated(macs, training) + looks * _interpolated(macs, validation)
 
     def _stages(
         self, networks: ExpectedNetworks, recipe: Recipe, machines: int
@@ -249,14 +252,9 @@ class Estimator:
             elastic, seeds = Elastic(networks.candidates.space), recipe.evaluator.seeds
             proxy = self._parts(networks.drawn, recipe, recipe.evaluator.refine, fraction)
             again = (seeds - 1) * min(SEED_PARTS, search.trials)
-            spent = (
-                seeds * self._elastic(elastic, recipe.evaluator.epochs, fraction),
-                again * fmean(proxy),
-            )
-            jobs = [
-                (count, Range(seconds, seconds, seconds))
-                for count, seconds in zip((seeds, again), spent, strict=True)
-            ]
+            whole = seeds * self._elastic(elastic, recipe.evaluator.epochs, fraction)
+            spent = [(seeds, whole), (again, again * fmean(proxy))]
+            jobs = [(count, Range(seconds, seconds, seconds)) for count, seconds in spent]
             written = cost(elastic.largest).params * _PARAM_BYTES * (_CHECKPOINT_COPIES + seeds)
             yield stage("elastic network", jobs, written + again * _TRIAL_BYTES)
         else:
@@ -307,11 +305,9 @@ class Estimator:
         """Seconds in which parts are refined, and see images for statistics and accuracy."""
         batches = STATISTICS_BATCHES * recipe.train.batch_size
         looks = min(batches, fraction * len(self.data.train)) + len(self.data.held_out)
-        known = [(speed.macs, speed.validation) for speed in self.speeds]
         refined = self._training(parts, epochs, fraction)
         return [
-            seconds + looks * _interpolated(cost(part).macs, known)
-            for seconds, part in zip(refined, parts, strict=True)
+            own + self._seconds(part, 0, looks) for own, part in zip(refined, parts, strict=True)
         ]
 
     def _member_jobs(
@@ -337,9 +333,7 @@ class Estimator:
         place = int(settings.teacher.removeprefix("b"))
         images = len(data.full_train if self.recipe.data.return_held_out else data.train)
         looks = settings.epochs * settings.data_fraction * images
-        known = [(speed.macs, speed.validation) for speed in self.speeds]
-        teachers = [cost(family[place]).macs for family in networks.families]
-        return [looks * _interpolated(macs, known) for macs in teachers]
+        return [self._seconds(family[place], 0, looks) for family in networks.families]
 
     def _coefficient_jobs(
         self, networks: ExpectedNetworks, recipe: Recipe

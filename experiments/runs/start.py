@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,6 @@ from space.weights import read_weights, recognise, to_bytes
 if TYPE_CHECKING:
     from torch import Tensor
     from upath import UPath
-
-    from experiments.evaluators.training import InitialWeights
 
 #: Where else than in files weights come from.
 _HUB, _TORCHVISION = "hf-hub:", "torchvision/"
@@ -335,14 +333,6 @@ def _copy_again(run: OpenRun, record: StartRecord, path: Path | UPath) -> None:
             f"{path}: not found, and {run.recipe.start.weights} holds other weights by now; {help_}"
         )
     copy(run, found.name, found.weights)
-
-
-def initial_weights(run: RecipeFolder, start: Start, classes: Sequence[str]) -> InitialWeights:
-    """What training runs on images of `classes` inherit from the run's start."""
-    from experiments.evaluators.training import InitialWeights
-
-    names = None if start.classes is None else (start.classes, tuple(classes))
-    return InitialWeights(start.name, start.architecture, copy_path(run, start.name), names)
 
 
 def copy(run: RecipeFolder, name: str, weights: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from experiments.conduct import Conductor, StudyName, load_data
 from experiments.config import Recipe
 from experiments.config.value_types import Workers
 from experiments.data.load import HEAVY_IMBALANCE, Data
-from experiments.evaluators.training import TrainingEvaluator
+from experiments.evaluators.training import InitialWeights, TrainingEvaluator
 from experiments.progress import log
 from experiments.runs import start as starts
 from experiments.runs.folder import OpenRun
@@ -107,7 +107,9 @@ class StageContext:
         )
         if keeps_weights:
             evaluate = replace(evaluate, weights=self.run.checkpoints / "search")
-        if self.start is None:
+        if (start := self.start) is None:
             return evaluate
-        initial = starts.initial_weights(self.run, self.start, data.classes)
+        path = starts.copy_path(self.run, start.name)
+        names = None if start.classes is None else (start.classes, tuple(data.classes))
+        initial = InitialWeights(start.name, start.architecture, path, names)
         return replace(evaluate, starts=(initial,))
