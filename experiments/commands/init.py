@@ -13,14 +13,14 @@ from rich.prompt import Prompt
 
 from experiments.commands.shared_options import AsJson, Set
 from experiments.commands.terminal import err, out, print_json, say, typed, wrote
-from experiments.config import DataConfig, StartConfig, override, quantity
+from experiments.config import DataConfig, StartConfig, override, quantity, written
 from experiments.progress import log
 from reports.formatting import duration
 from space.files import write_file
 from space.validation import InvalidInput, validate
 
 if TYPE_CHECKING:
-    from experiments.planning.draft import DraftStart
+    from experiments.planning.spaces import DraftStart
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -113,7 +113,7 @@ def init(
         took = {"seconds": seconds and seconds._asdict()}
         print_json(facts | made.network._asdict() | took | found.to_dict())
         return
-    at_most = budget if limits else drafts.written(made.budget)
+    at_most = budget if limits else written(made.budget)
     given = {"SRAM": sram, "flash": flash, "MACs": at_most}.items()
     most = ", ".join(f"{limit} {what}" for what, limit in given if limit)
     out.print(
@@ -136,7 +136,7 @@ def _draft_start(weights: str, architecture: str | None, recipe: Path, force: bo
     """The start of the recipe; its space is written beside the recipe."""
     import yaml
 
-    from experiments.planning.draft import DraftStart
+    from experiments.planning.spaces import DraftStart
     from experiments.runs.start import absolute, find
     from space.around import space_around
 
@@ -198,8 +198,6 @@ def _ask_device() -> Device:
 
 
 def _ask_budget(suggested: int) -> int | None:
-    from experiments.planning.draft import written
-
     while _asks():
         question = "How many multiply–adds may the baseline cost?"
         answer = Prompt.ask(question, default=written(suggested), console=err)

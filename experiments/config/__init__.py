@@ -16,7 +16,7 @@ from experiments.config.recipe_file import (
 from experiments.config.scaling import CoefficientsConfig
 from experiments.config.search import EvaluatorConfig, ObjectiveConfig, PrunerConfig
 from experiments.config.training import BudgetConfig, StartConfig, TrainConfig
-from experiments.config.value_types import Quantity, Section, quantity
+from experiments.config.value_types import Quantity, Section, quantity, written
 
 __all__ = [
     "RUN_NAME",
@@ -45,4 +45,5 @@ __all__ = [
     "quantity",
     "study_names",
     "value_keys",
+    "written",
 ]

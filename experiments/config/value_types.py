@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from reports.formatting import short
+
 
 class Section(BaseModel):
     """A section of a recipe. Unknown keys are refused, and values never change after loading."""
@@ -34,6 +36,12 @@ def quantity(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def written(count: int) -> str:
+    """A count as recipes and `--set` have it: 300M where that is exact."""
+    text = short(count)
+    return text if quantity(text) == count else str(count)
 
 
 def _amount(value: Any) -> Any:

@@ -7,57 +7,40 @@ estimate` then measures what they take.
 from __future__ import annotations
 
 import math
-import random
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import yaml
 
-from experiments.config import RUN_NAME, DataConfig, Recipe, quantity
+from experiments.config import RUN_NAME, DataConfig, Recipe, written
 from experiments.data.load import HEAVY_IMBALANCE
 from experiments.data.survey import Survey, most_bad
-from reports.formatting import short
+from experiments.planning.spaces import (
+    MIDDLE,
+    DraftStart,
+    SpaceOffer,
+    fitting,
+    least_macs,
+    nearest,
+    rounded,
+    space_offers,
+    typical,
+)
 from scaling.grid import realised
-from search.candidates import Candidates
 from search.executors.processes import cores
-from search.objective import Bounds, Objective
-from space import choices
+from search.objective import Bounds
 from space.architecture import Architecture
-from space.choices import Space
-from space.cost import cost
-from space.device import Precision
 from space.validation import InvalidInput, validate
-
-#: Shipped spaces by the pixels that they are made for: these halve an image three times …
-_SMALL = ("mnasnet_small", "efficientnet_small")
-_SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
-#: … and this one five times.
-_LARGE = ("efficientnet",)
-#: The same for a device: blocks that lose little in 8 bits.
-_SMALL_DEVICE, _LARGE_DEVICE = ("efficientnet_lite_small",), ("efficientnet_lite",)
-_LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
-
-#: How many times the pixels at which a space around a start has its middle within the bounds its
-#: networks may have; with more, only the narrowest and shallowest would meet the budget (assumed).
-_FINEST = 1.35
-
-#: The least MACs of the baseline, as a part of the budget.
-_LEAST = 0.5
 
 #: Training images below which training runs get more epochs and smaller batches.
 _FEW = 3_000
 
-#: Grids of coefficients to choose from, by step and tolerance; how many candidates are enough; and
-#: around how many networks they are counted (assumed).
+#: Grids of coefficients to choose from, by step and tolerance; and how many candidates are enough
+#: (assumed).
 _GRIDS = ((0.2, 0.1), (0.1, 0.1), (0.1, 0.2), (0.05, 0.1), (0.1, 0.3), (0.05, 0.2), (0.05, 0.3))
-_ENOUGH, _TYPICAL = 9, 3
-
-#: Networks drawn to learn what those of a space cost, at the middle.
-_DRAWS = 100
+_ENOUGH = 9
 
 
 class _TrainingScale(NamedTuple):
@@ -74,38 +57,11 @@ class _TrainingScale(NamedTuple):
     ease: float
 
 
-@dataclass(frozen=True)
-class DraftStart:
-    """A published network to search around: its name for people, its keys in the recipe.
-
-    `space` is the file of the space.
-    """
-
-    name: str
-    weights: str
-    architecture: str | None
-    space: Path
-
-
 _CPU = _TrainingScale(10_000, 40, 10, 300_000, (10, 100), 3, 64, 64, 0.5)
 _GPU = _TrainingScale(50_000, 200, 30, 8_000_000, (30, 300), 4, 256, 224, 1.0)
 #: From a published network, less is left to learn (assumed).
 _CPU_FINE_TUNING = _TrainingScale(10_000, 16, 4, 30_000, (8, 20), 2, 32, 224, 0.5)
 _GPU_FINE_TUNING = _TrainingScale(50_000, 100, 10, 800_000, (10, 50), 4, 64, 224, 1.0)
-
-
-class SpaceOffer(NamedTuple):
-    """Where to search: a space at a resolution in pixels, and the MACs of its networks.
-
-    Around a start, networks have this resolution at most. `low`, `macs` and `high` are the
-    quantiles of 2, 50 and 98 %.
-    """
-
-    space: str
-    resolution: int
-    low: int
-    macs: int
-    high: int
 
 
 @dataclass(frozen=True)
@@ -140,35 +96,16 @@ def draft(
     """
     scale, candidates = _scale(gpu, start), 0
     if limits is not None:
-        network = _fitting(survey, limits, start)
-        budget, parts = _rounded(network.macs), _device_parts(limits)
+        network = fitting(survey, limits, start)
+        budget, parts = rounded(network.macs), _device_parts(limits)
     else:
-        network = _nearest(survey, budget, start)
-        grid = _coefficient_grid(_typical(survey, network, budget))
+        network = nearest(survey, budget, start)
+        grid = _coefficient_grid(typical(survey, network, budget))
         parts = _budget_parts(survey, budget, scale, grid, start)
         candidates = grid.candidates
     executor = _executor_text(device, gpu=gpu)
     text = _text(survey, network, budget, scale, parts, executor=executor, name=name, start=start)
     return Draft(text, network, budget, candidates)
-
-
-def _nearest(survey: Survey, budget: int, start: DraftStart | None) -> SpaceOffer:
-    """The space and resolution whose middle is nearest to that of the bounds.
-
-    Raises `InvalidInput` where no space has a network within them.
-    """
-    offers = list(_offers(survey, start))
-    near = [each for each in offers if each.low <= budget and _least(budget) <= each.high]
-    if start is None:
-        finest = max((each.resolution for each in near), default=0)
-        near = [each for each in near if each.resolution == finest]
-    network = min(near or offers, key=lambda each: _distance(each, budget))
-    if start is not None:  # whose space has the resolution as a choice
-        limit = _FINEST * network.resolution
-        finest = max(each.resolution for each in offers if each.resolution <= limit)
-        network = network._replace(resolution=finest)
-    _check_reach(network, offers, budget, survey, start)
-    return network
 
 
 class _Parts(NamedTuple):
@@ -187,7 +124,7 @@ def _budget_parts(
     start: DraftStart | None,
 ) -> _Parts:
     members = ", ".join(written(budget * 2**step) for step in range(scale.members))
-    macs = f"macs: [{written(_least(budget))}, {written(budget)}]"
+    macs = f"macs: [{written(least_macs(budget))}, {written(budget)}]"
     return _Parts(
         f"{macs}  # networks outside are never trained",
         _COEFFICIENTS.format(
@@ -212,28 +149,6 @@ def _device_parts(limits: Bounds) -> _Parts:
         "phi: [0, -1]  # the baseline, and a member of about half its MACs\n"
         "  int8: true  # every member is quantised, and measured again",
     )
-
-
-def _fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> SpaceOffer:
-    """Of spaces and resolutions, that with the most MACs on average among the networks that fit.
-
-    Source of the rule: TinyNAS (Lin et al. 2020, section 3.1).
-    """
-    objective = Objective(target=1, bounds=limits, precision=Precision.INT8)
-    found: dict[SpaceOffer, float] = {}
-    for name, resolution in _places(survey, start, _LARGE_DEVICE, _SMALL_DEVICE):
-        candidates = Candidates(_adapted(name, survey, resolution), objective)
-        rows = candidates.sample(_DRAWS, np.random.default_rng(0))
-        if len(rows):
-            macs = candidates.table(rows)[:, 0]
-            quantiles = np.quantile(macs, (0.02, 0.5, 0.98)).astype(int).tolist()
-            found[SpaceOffer(name, resolution, *quantiles)] = float(macs.mean())
-    if not found:
-        try:  # says which bytes are nearest, at the fewest pixels
-            candidates.unseen(set(), np.zeros_like(candidates.sizes), np.random.default_rng(0))
-        except InvalidInput as error:
-            raise InvalidInput(f"--sram, --flash: {str(error).partition(': ')[2]}") from None
-    return max(found, key=found.__getitem__)
 
 
 def _scale(gpu: bool, start: DraftStart | None) -> _TrainingScale:
@@ -271,14 +186,6 @@ def _candidates(baseline: Architecture, step: float, tolerance: float) -> int:
         return 0
 
 
-def _typical(survey: Survey, network: SpaceOffer, budget: int) -> list[Architecture]:
-    """Networks that may become the baseline: those drawn that cost nearest the budget's middle."""
-    drawn = _drawn(_adapted(network.space, survey, network.resolution))
-    middle = math.sqrt(_LEAST) * budget
-    drawn.sort(key=lambda each: abs(math.log(cost(each).macs / middle)))
-    return drawn[:_TYPICAL]
-
-
 def run_name(path: Path) -> str:
     """A run's name made of a file's or folder's."""
     stem = path.stem if path.suffix in (".parquet", ".npz") else path.name
@@ -289,102 +196,9 @@ def run_name(path: Path) -> str:
 def suggested_budget(survey: Survey, *, gpu: bool, start: DraftStart | None = None) -> int:
     """The MACs that suit images and machine: the middle of a space, for a CPU half of that."""
     scale = _scale(gpu, start)
-    offers = (each for each in _offers(survey, start) if each.resolution <= scale.pixels)
+    offers = (each for each in space_offers(survey, start) if each.resolution <= scale.pixels)
     network = max(offers, key=lambda each: (each.resolution, -each.macs))
-    return _rounded(scale.ease * network.macs / math.sqrt(_LEAST))
-
-
-def _offers(survey: Survey, start: DraftStart | None = None) -> Iterator[SpaceOffer]:
-    """Spaces at resolutions, with what their networks cost."""
-    networks: dict[str, list[Architecture]] = {}
-    for name, resolution in _places(survey, start, _LARGE, _SMALL):
-        if name not in networks:
-            networks[name] = _drawn(_adapted(name, survey, resolution))
-        yield SpaceOffer(name, resolution, *_quantiles(networks[name], resolution))
-
-
-def _places(
-    survey: Survey, start: DraftStart | None, large: Sequence[str], small: Sequence[str]
-) -> Iterator[tuple[str, int]]:
-    """Spaces, with resolutions in pixels that do not enlarge most images, the finest first.
-
-    Around a `start`, from its own resolution down.
-    """
-    side = max(survey.sides.median, _SMALL_PIXELS[0])
-    if start is not None:
-        resolutions = _adapted(str(start.space), survey, side).resolutions
-        yield from ((str(start.space), each) for each in sorted(resolutions, reverse=True))
-        return
-    for spaces, offered in ((large, _LARGE_PIXELS), (small, _SMALL_PIXELS)):
-        pixels = {each for each in offered if each <= side}
-        pixels |= {side} if offered[0] <= side <= offered[-1] else set()
-        yield from ((name, each) for name in spaces for each in sorted(pixels, reverse=True))
-
-
-def _adapted(name: str, survey: Survey, resolution: int | None = None) -> Space:
-    return choices.load(name).adapted(
-        num_classes=len(survey.classes),
-        resolution=resolution,
-        in_channels=1 if survey.grey else 3,
-    )
-
-
-def _drawn(space: Space) -> list[Architecture]:
-    """Networks of a space, each combination of choices as likely as any."""
-    draw = random.Random(0)
-    return [
-        space.decode({name: draw.choice(values) for name, values in space.choices.items()})
-        for _ in range(_DRAWS)
-    ]
-
-
-def _quantiles(networks: list[Architecture], resolution: int) -> tuple[int, int, int]:
-    """The MACs of 2, 50 and 98 % of the networks at most."""
-    macs = sorted(cost(network, resolution).macs for network in networks)
-    return macs[round(0.02 * _DRAWS)], macs[_DRAWS // 2], macs[round(0.98 * _DRAWS)]
-
-
-def _distance(network: SpaceOffer, budget: int) -> float:
-    """How far a space's middle is from the middle of the bounds, as a ratio's logarithm."""
-    return abs(math.log(network.macs / (math.sqrt(_LEAST) * budget)))
-
-
-def _check_reach(
-    network: SpaceOffer,
-    offers: list[SpaceOffer],
-    budget: int,
-    survey: Survey,
-    start: DraftStart | None,
-) -> None:
-    """Raises `InvalidInput` where the space has no network within the bounds."""
-    bounds = Bounds(macs=(_least(budget), budget))
-    space = _adapted(network.space, survey, network.resolution)
-    candidates = Candidates(space, Objective(target=budget, bounds=bounds))
-    if len(candidates.sample(1, np.random.default_rng(0))) == 0:
-        least, most = min(each.low for each in offers), max(each.high for each in offers)
-        lacking = f"the space around {start.name} has no" if start else "no shipped space has a"
-        raise InvalidInput(
-            f"--budget {written(budget)}: {lacking} network of "
-            f"{written(_least(budget))} to {written(budget)} MACs for images of "
-            f"{survey.sides.median} pixels; choose a budget between about "
-            f"{short(_rounded(least))} and {short(_rounded(most))}"
-        )
-
-
-def _least(budget: int) -> int:
-    """The least MACs of a baseline within a budget."""
-    return max(1, round(_LEAST * budget))
-
-
-def written(count: int) -> str:
-    """A count as a recipe has it: 300M where that is exact."""
-    text = short(count)
-    return text if quantity(text) == count else str(count)
-
-
-def _rounded(macs: float) -> int:
-    """Two digits, as people say a budget."""
-    return int(float(f"{macs:.1e}"))
+    return rounded(scale.ease * network.macs / MIDDLE)
 
 
 def _text(

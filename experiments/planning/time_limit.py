@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from experiments.config import Recipe, value_keys
-from experiments.planning.draft import Draft, written
+from experiments.config import Recipe, value_keys, written
+from experiments.planning.draft import Draft
 from experiments.planning.estimate import Estimate, Estimator
+from experiments.planning.spaces import rounded
 from experiments.runs.recipe_changes import changed
 from space.validation import InvalidInput, validate
 
@@ -100,7 +101,7 @@ def fitted_draft(
         return validate(Recipe, yaml.safe_load(draft_of(budget).text), source="the drafted recipe")
 
     def baselines(recipe: Recipe) -> Iterator[Recipe]:
-        smaller = [] if keep_budget else [_rounded(factor * budget) for factor in _BASELINES]
+        smaller = [] if keep_budget else [rounded(factor * budget) for factor in _BASELINES]
         for macs in smaller:
             if macs >= recipe.objective.target:
                 continue
@@ -174,11 +175,11 @@ def smaller_baselines(recipe: Recipe) -> Iterator[Recipe]:
         return
     for factor in _BASELINES:
         changes: dict[str, Any] = {
-            "objective.target": _rounded(factor * recipe.objective.target),
-            "objective.bounds.macs": tuple(_rounded(factor * end) for end in bounds),
+            "objective.target": rounded(factor * recipe.objective.target),
+            "objective.bounds.macs": tuple(rounded(factor * end) for end in bounds),
         }
         if recipe.family.targets and recipe.family.cost == "macs":
-            targets = tuple(_rounded(factor * target) for target in recipe.family.targets)
+            targets = tuple(rounded(factor * target) for target in recipe.family.targets)
             changes["family.targets"] = targets
         yield changed(recipe, changes)
 
@@ -204,8 +205,3 @@ def _fewer_epochs(recipe: Recipe) -> Iterator[Recipe]:
         if fewer < left[key] and key not in pinned:
             left[key] = fewer
             yield changed(recipe, left)
-
-
-def _rounded(macs: float) -> int:
-    """Rounded to two digits, as people write a budget."""
-    return int(float(f"{macs:.1e}"))

@@ -1,0 +1,203 @@
+"""Where to search: spaces at resolutions that suit the images, by what their networks cost."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.config import written
+from experiments.data.survey import Survey
+from reports.formatting import short
+from search.candidates import Candidates
+from search.objective import Bounds, Objective
+from space import choices
+from space.architecture import Architecture
+from space.choices import Space
+from space.cost import cost
+from space.device import Precision
+from space.validation import InvalidInput
+
+#: Shipped spaces by the pixels that they are made for: these halve an image three times …
+_SMALL = ("mnasnet_small", "efficientnet_small")
+_SMALL_PIXELS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80)
+#: … and this one five times.
+_LARGE = ("efficientnet",)
+#: The same for a device: blocks that lose little in 8 bits.
+_SMALL_DEVICE, _LARGE_DEVICE = ("efficientnet_lite_small",), ("efficientnet_lite",)
+_LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
+
+#: How many times the pixels at which a space around a start has its middle within the bounds its
+#: networks may have; with more, only the narrowest and shallowest would meet the budget (assumed).
+_FINEST = 1.35
+
+#: The least MACs of the baseline, as a part of the budget.
+_LEAST = 0.5
+
+#: The middle of the bounds, by ratios, as a part of the budget.
+MIDDLE = math.sqrt(_LEAST)
+
+#: Networks drawn to learn what those of a space cost: at the least, the middle and the most.
+_DRAWS, _QUANTILES = 100, (0.02, 0.5, 0.98)
+
+#: Networks of which each may become the baseline (assumed).
+_TYPICAL = 3
+
+
+@dataclass(frozen=True)
+class DraftStart:
+    """A published network to search around: its name for people, its keys in the recipe.
+
+    `space` is the file of the space.
+    """
+
+    name: str
+    weights: str
+    architecture: str | None
+    space: Path
+
+
+class SpaceOffer(NamedTuple):
+    """Where to search: a space at a resolution in pixels, and the MACs of its networks.
+
+    Around a start, networks have this resolution at most. `low`, `macs` and `high` are the
+    quantiles of 2, 50 and 98 %.
+    """
+
+    space: str
+    resolution: int
+    low: int
+    macs: int
+    high: int
+
+
+def nearest(survey: Survey, budget: int, start: DraftStart | None) -> SpaceOffer:
+    """The space and resolution whose middle is nearest to that of the bounds.
+
+    Raises `InvalidInput` where no space has a network within them.
+    """
+    offers = list(space_offers(survey, start))
+    near = [each for each in offers if each.low <= budget and least_macs(budget) <= each.high]
+    if start is None:
+        finest = max((each.resolution for each in near), default=0)
+        near = [each for each in near if each.resolution == finest]
+    middle = MIDDLE * budget
+    network = min(near or offers, key=lambda each: abs(math.log(each.macs / middle)))
+    if start is not None:  # whose space has the resolution as a choice
+        limit = _FINEST * network.resolution
+        finest = max(each.resolution for each in offers if each.resolution <= limit)
+        network = network._replace(resolution=finest)
+    _check_reach(network, offers, budget, survey, start)
+    return network
+
+
+def _check_reach(
+    network: SpaceOffer,
+    offers: list[SpaceOffer],
+    budget: int,
+    survey: Survey,
+    start: DraftStart | None,
+) -> None:
+    """Raises `InvalidInput` where the space has no network within the bounds."""
+    bounds = Bounds(macs=(least_macs(budget), budget))
+    space = _adapted(network.space, survey, network.resolution)
+    candidates = Candidates(space, Objective(target=budget, bounds=bounds))
+    if len(candidates.sample(1, np.random.default_rng(0))) == 0:
+        least, most = min(each.low for each in offers), max(each.high for each in offers)
+        lacking = f"the space around {start.name} has no" if start else "no shipped space has a"
+        raise InvalidInput(
+            f"--budget {written(budget)}: {lacking} network of "
+            f"{written(least_macs(budget))} to {written(budget)} MACs for images of "
+            f"{survey.sides.median} pixels; choose a budget between about "
+            f"{short(rounded(least))} and {short(rounded(most))}"
+        )
+
+
+def fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> SpaceOffer:
+    """Of spaces and resolutions, that with the most MACs on average among the networks that fit.
+
+    Source of the rule: TinyNAS (Lin et al. 2020, section 3.1).
+    """
+    objective = Objective(target=1, bounds=limits, precision=Precision.INT8)
+    found: dict[SpaceOffer, float] = {}
+    for name, resolution in _places(survey, start, _LARGE_DEVICE, _SMALL_DEVICE):
+        candidates = Candidates(_adapted(name, survey, resolution), objective)
+        rows = candidates.sample(_DRAWS, np.random.default_rng(0))
+        if len(rows):
+            macs = candidates.table(rows)[:, 0]
+            quantiles = np.quantile(macs, _QUANTILES).astype(int).tolist()
+            found[SpaceOffer(name, resolution, *quantiles)] = float(macs.mean())
+    if not found:
+        try:  # says which bytes are nearest, at the fewest pixels
+            candidates.unseen(set(), np.zeros_like(candidates.sizes), np.random.default_rng(0))
+        except InvalidInput as error:
+            raise InvalidInput(f"--sram, --flash: {str(error).partition(': ')[2]}") from None
+    return max(found, key=found.__getitem__)
+
+
+def space_offers(survey: Survey, start: DraftStart | None) -> Iterator[SpaceOffer]:
+    """Spaces at resolutions, with what their networks cost."""
+    networks: dict[str, list[Architecture]] = {}
+    for name, resolution in _places(survey, start, _LARGE, _SMALL):
+        if name not in networks:
+            networks[name] = _drawn(_adapted(name, survey, resolution))
+        macs = sorted(cost(network, resolution).macs for network in networks[name])
+        yield SpaceOffer(name, resolution, *(macs[round(part * _DRAWS)] for part in _QUANTILES))
+
+
+def _places(
+    survey: Survey, start: DraftStart | None, large: Sequence[str], small: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Spaces, with resolutions in pixels that do not enlarge most images, the finest first.
+
+    Around a `start`, from its own resolution down.
+    """
+    side = max(survey.sides.median, _SMALL_PIXELS[0])
+    if start is not None:
+        resolutions = _adapted(str(start.space), survey, side).resolutions
+        yield from ((str(start.space), each) for each in sorted(resolutions, reverse=True))
+        return
+    for spaces, offered in ((large, _LARGE_PIXELS), (small, _SMALL_PIXELS)):
+        pixels = {each for each in offered if each <= side}
+        pixels |= {side} if offered[0] <= side <= offered[-1] else set()
+        yield from ((name, each) for name in spaces for each in sorted(pixels, reverse=True))
+
+
+def typical(survey: Survey, network: SpaceOffer, budget: int) -> list[Architecture]:
+    """Networks that may become the baseline: those drawn that cost nearest the budget's middle."""
+    drawn = _drawn(_adapted(network.space, survey, network.resolution))
+    middle = MIDDLE * budget
+    drawn.sort(key=lambda each: abs(math.log(cost(each).macs / middle)))
+    return drawn[:_TYPICAL]
+
+
+def _adapted(name: str, survey: Survey, resolution: int) -> Space:
+    return choices.load(name).adapted(
+        num_classes=len(survey.classes),
+        resolution=resolution,
+        in_channels=1 if survey.grey else 3,
+    )
+
+
+def _drawn(space: Space) -> list[Architecture]:
+    """Networks of a space, each combination of choices as likely as any."""
+    draw = random.Random(0)
+    return [
+        space.decode({name: draw.choice(values) for name, values in space.choices.items()})
+        for _ in range(_DRAWS)
+    ]
+
+
+def least_macs(budget: int) -> int:
+    """The least MACs of a baseline within a budget."""
+    return max(1, round(_LEAST * budget))
+
+
+def rounded(macs: float) -> int:
+    """MACs to two digits, as people write a budget."""
+    return int(float(f"{macs:.1e}"))
