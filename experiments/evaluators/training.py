@@ -157,7 +157,7 @@ class TrainingEvaluator:
                 raise OutOfMemory(trained.measurement.reason)
             smaller = self.config.batch_size // (2 * pieces)
             if not trained.out_of_memory or smaller < LEAST_PIECE or self.replica.size > 1:
-                break
+                return trained
             _logger.warning(
                 "%s; the training run starts again with %d images at a time; batch norm sees fewer "
                 "images at a time, so its accuracy compares less well with others'",
@@ -167,10 +167,6 @@ class TrainingEvaluator:
             pieces *= 2
             del trained  # and with it, what it holds of the device's memory
             gc.collect()
-        if pieces == 1:
-            return trained
-        details = trained.measurement.details | {"pieces of a batch": float(pieces)}
-        return replace(trained, measurement=replace(trained.measurement, details=details))
 
     def _train(
         self,
@@ -210,9 +206,11 @@ class TrainingEvaluator:
             alone=self.alone,
             pieces=pieces,
         )
-        if inherited is None:
-            return trained
-        details = trained.measurement.details | {"inherited share": inherited.share}
+        details = dict(trained.measurement.details)
+        if inherited is not None:
+            details["inherited share"] = inherited.share
+        if pieces > 1:
+            details["pieces of a batch"] = float(pieces)
         return replace(trained, measurement=replace(trained.measurement, details=details))
 
     def _initial(self, name: str | None) -> InitialWeights | None:
