@@ -25,6 +25,7 @@ from scaling.saved_family import SavedFamily
 from space.architecture import Architecture
 from space.files import write_file
 from space.network import build
+from space.optional import needed
 from space.validation import InvalidInput, one_of
 
 #: What runs the network: eager torch, `torch.compile`, a captured CUDA graph, or onnxruntime.
@@ -194,13 +195,7 @@ def _captured(network: nn.Module, images: Tensor) -> Runner:
 
 def _session(network: nn.Module, images: Tensor) -> Runner:
     """A session of onnxruntime with torch's number of threads; data stay on the device."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InvalidInput(
-            "backend onnxruntime: install the packages onnx, onnxscript and onnxruntime "
-            "(on a GPU onnxruntime-gpu) with pip"
-        ) from None
+    onnxruntime = needed("onnxruntime", "onnx", "backend onnxruntime")
     device = images.device.type
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
