@@ -10,6 +10,7 @@ from experiments.config.recipe_file import (
     load,
     load_as,
     names,
+    not_a_run,
     override,
     study_names,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "load",
     "load_as",
     "names",
+    "not_a_run",
     "override",
     "quantity",
     "study_names",

@@ -96,15 +96,20 @@ def dump(recipe: BaseModel) -> str:
 
 def _read(path: Path, names: Sequence[str]) -> str:
     if path.is_dir():
-        raise InvalidInput(
-            f"{path}: not a run, because it contains no recipe.yaml; list the runs in a folder "
-            "with: phiscale runs FOLDER"
-        )
+        raise not_a_run(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise one_of("recipe", str(path), names)
     if not path.is_file():
         raise InvalidInput(f"{path}: not found; shipped recipes: {', '.join(names)}")
     return read_text(path)
+
+
+def not_a_run(folder: Path) -> InvalidInput:
+    """The error for a folder that is no run's."""
+    return InvalidInput(
+        f"{folder}: not a run, because it contains no recipe.yaml; list the runs in a folder with: "
+        "phiscale runs FOLDER"
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from experiments.config.training import BudgetConfig
 from experiments.config.value_types import Amount, CostKind, Epochs, Scale, Section, Workers
 from scaling import rules
+from scaling.coefficients import Coefficients
 from space import presets
 from space.validation import one_of
 
@@ -76,9 +77,11 @@ class CoefficientsConfig(Section):
         return self
 
     @property
-    def pinned(self) -> bool:
-        """Whether the recipe fixes α, β and γ, so that there is nothing to search."""
-        return self.alpha is not None
+    def pinned(self) -> Coefficients | None:
+        """α, β and γ where the recipe fixes them, so that there is nothing to search."""
+        if self.alpha is None or self.beta is None or self.gamma is None:
+            return None
+        return Coefficients(self.alpha, self.beta, self.gamma)
 
 
 class FamilyConfig(BudgetConfig):

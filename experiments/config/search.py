@@ -103,10 +103,14 @@ class ObjectiveConfig(Section):
     """Latency table that `phiscale latency SPACE --build-table FILE` measured, or the latency.csv
     that a kit (`--kit`) wrote on a device. Required where `latency` is a cost."""
 
+    @property
+    def uses_latency(self) -> bool:
+        """Whether latency is a cost, an objective, or bounded."""
+        return "latency" in (self.cost, *self.pareto) or self.bounds.latency is not None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        latency = "latency" in (self.cost, *self.pareto) or self.bounds.latency is not None
-        if latency and self.latency_table is None:
+        if self.uses_latency and self.latency_table is None:
             raise ValueError(
                 "latency_table: required where latency is a cost; measure a table with: "
                 "phiscale latency SPACE --resolution N --build-table FILE"

@@ -13,13 +13,13 @@ from experiments.config import Recipe
 from experiments.data.load import Data
 from experiments.runs.folder import OpenRun
 from experiments.stages.coefficients import candidates_of
-from experiments.stages.search_inputs import objective_of
-from scaling.coefficients import PUBLISHED, Coefficients
+from experiments.stages.search_inputs import objective_of, space_of
+from scaling.coefficients import PUBLISHED
 from scaling.family import family_at, family_for
 from scaling.rules import load as load_rule
 from scaling.targets import MEASURES
 from search.candidates import Candidates
-from space import choices, moves
+from space import moves
 from space.architecture import Architecture
 from space.cost import cost
 from space.validation import InvalidInput
@@ -84,14 +84,9 @@ def expected_networks(recipe: Recipe, data: Data) -> ExpectedNetworks:
     Raises:
         InvalidInput: if no network of the space lies within the bounds.
     """
-    space = choices.load(recipe.space).adapted(
-        num_classes=len(data.classes),
-        resolution=recipe.resolution,
-        in_channels=recipe.data.channels,
-    )
     with tempfile.TemporaryDirectory() as folder:
         objective = objective_of(OpenRun(Path(folder), recipe))
-    candidates = Candidates(space, objective)
+    candidates = Candidates(space_of(recipe, data), objective)
     rng = np.random.default_rng(recipe.seed)
     rows = [candidates.sample(_DRAWS, rng)]
     for end in objective.bounds.sums.get("macs", (1, 2**62)):
@@ -120,11 +115,9 @@ def _members(recipe: Recipe, baseline: Architecture) -> tuple[Architecture, ...]
             "family.cost: members sized by latency cannot be estimated, because it is measured "
             "during the run; try a cost in macs: --set family.cost=macs --set family.targets=[…]"
         )
-    if grid.alpha and grid.beta and grid.gamma:
-        coefficients = Coefficients(grid.alpha, grid.beta, grid.gamma)
-    else:
-        growth = PUBLISHED.alpha * PUBLISHED.beta**2
-        coefficients = replace(PUBLISHED, gamma=max(1.0, grid.factor / growth) ** 0.5)
+    growth = PUBLISHED.alpha * PUBLISHED.beta**2
+    expected = replace(PUBLISHED, gamma=max(1.0, grid.factor / growth) ** 0.5)
+    coefficients = grid.pinned or expected
     if settings.targets:
         family = family_for(
             baseline,

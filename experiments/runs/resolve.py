@@ -63,10 +63,7 @@ def _find(folder: Path) -> Path | None:
 
 def _not_a_run(folder: Path) -> InvalidInput:
     if folder.is_dir():
-        return InvalidInput(
-            f"{folder}: not a run, because it contains no recipe.yaml; list the runs in a folder "
-            "with: phiscale runs FOLDER"
-        )
+        return config.not_a_run(folder)
     parent = folder.parent if folder.parent != Path() else RUNS
     names = [each.name for each in runs_in(parent)]
     if not names:

@@ -20,7 +20,7 @@ from experiments.stages.elastic import measured, trained
 from scaling import full_grid, heat_result
 from scaling import grid as grids
 from scaling.coefficient_result import CoefficientResult, pinned
-from scaling.coefficients import PUBLISHED, Coefficients
+from scaling.coefficients import PUBLISHED
 from scaling.elastic_order import ElasticOrder
 from scaling.grid import GridCandidate, equal_cost, realised
 from scaling.heats import Heats
@@ -46,9 +46,8 @@ def run(context: StageContext) -> dict[str, Any]:
 def _result(context: StageContext, baseline: Architecture) -> dict[str, Any]:
     settings = context.recipe.coefficients
     phi, factor = settings.phi, settings.factor
-    if settings.alpha and settings.beta and settings.gamma:
-        given = Coefficients(settings.alpha, settings.beta, settings.gamma)
-        return pinned(baseline, given, phi=phi, factor=factor).to_dict()
+    if settings.pinned:
+        return pinned(baseline, settings.pinned, phi=phi, factor=factor).to_dict()
     candidates = candidates_of(settings, baseline)
     if settings.method != "grid":
         budget = context.budget(settings.epochs, settings.data_fraction)

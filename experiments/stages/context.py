@@ -15,9 +15,9 @@ from experiments.progress import log
 from experiments.runs import start as starts
 from experiments.runs.folder import OpenRun
 from experiments.runs.start import Start
+from experiments.stages.search_inputs import space_of
 from search.ledger import Value
 from search.recorded_jobs import accuracy
-from space import choices
 from space.architecture import Architecture
 from space.choices import Space
 from space.evaluation import Budget, Job, Proposer
@@ -49,11 +49,7 @@ class StageContext:
     @cached_property
     def space(self) -> Space:
         """The recipe's space, for the images."""
-        return choices.load(self.recipe.space).adapted(
-            num_classes=len(self.data.classes),
-            resolution=self.recipe.resolution,
-            in_channels=self.recipe.data.channels,
-        )
+        return space_of(self.recipe, self.data)
 
     @property
     def baseline(self) -> Architecture:

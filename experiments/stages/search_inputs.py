@@ -1,4 +1,4 @@
-"""What a search begins with: its objective, and what earlier searches measured."""
+"""What a search begins with: its space, its objective, and what earlier searches measured."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from experiments import config
-from experiments.config import ObjectiveConfig
+from experiments.config import Recipe
+from experiments.data.load import Data
 from experiments.evaluators.records import read
 from experiments.runs.folder import KEPT_LATENCIES, KEPT_PRIOR, OpenRun
+from experiments.runs.resolve import existing_run
 from search.candidates import Candidates
 from search.objective import Bounds, Objective
 from search.samplers.observations import Observations, combined, from_study
 from search.storage import storage_url, without_password
 from search.study import find_study
+from space import choices
+from space.choices import Space
 from space.validation import InvalidInput
+
+
+def space_of(recipe: Recipe, data: Data) -> Space:
+    """The recipe's space, for the images."""
+    return choices.load(recipe.space).adapted(
+        num_classes=len(data.classes),
+        resolution=recipe.resolution,
+        in_channels=recipe.data.channels,
+    )
 
 
 def objective_of(run: OpenRun) -> Objective:
@@ -32,13 +44,8 @@ def objective_of(run: OpenRun) -> Objective:
         bounds=Bounds(**settings.bounds.model_dump()),
         pareto=settings.pareto,
         precision=settings.precision,
-        seconds=table.predict if table and _asks_latency(settings) else None,
+        seconds=table.predict if table and settings.uses_latency else None,
     )
-
-
-def _asks_latency(settings: ObjectiveConfig) -> bool:
-    asked = (settings.cost, *settings.pareto)
-    return "latency" in asked or settings.bounds.latency is not None
 
 
 def _table(run: OpenRun, path: Path) -> Any:
@@ -73,28 +80,21 @@ def prior_of(run: OpenRun, candidates: Candidates) -> Observations | None:
 
 
 def _source(run: OpenRun, source: str, candidates: Candidates) -> Observations:
-    where = f"search.warm_start: {without_password(source) if '://' in source else source}"
-    if "://" not in source and not Path(source).is_dir():
+    is_url = "://" in source
+    if not is_url and not Path(source).is_dir():
         records = read(Path(source), candidates.space)
         return Observations(records.rows, records.accuracy, np.zeros(len(records)))
-    storage = storage_url(run.folder, source) if "://" in source else _storage_of(Path(source))
-    if storage == run.storage:
-        raise InvalidInput(f"{where}: is this run's own storage; give those of earlier runs")
+    where = without_password(source) if is_url else source
     try:
+        storage = storage_url(run.folder, source) if is_url else existing_run(Path(source)).storage
+        if storage == run.storage:
+            raise InvalidInput(f"{where}: is this run's own storage; give those of earlier runs")
         found = from_study(find_study(storage, "search"), candidates)
+        if len(found) < 2:
+            raise InvalidInput(
+                f"{where}: contains fewer than two complete trials of networks in the space "
+                f"{candidates.space.name}; remove it"
+            )
     except InvalidInput as error:
         raise InvalidInput(f"search.warm_start: {error}") from None
-    if len(found) < 2:
-        raise InvalidInput(
-            f"{where}: contains fewer than two complete trials of networks in the space "
-            f"{candidates.space.name}; remove it"
-        )
     return found
-
-
-def _storage_of(folder: Path) -> str:
-    """The storage of the run in `folder`."""
-    recipe = folder / "recipe.yaml"
-    if not recipe.is_file():
-        raise InvalidInput(f"search.warm_start: {folder}: not a run; it contains no recipe.yaml")
-    return OpenRun(folder, config.load(str(recipe))).storage

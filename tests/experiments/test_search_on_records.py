@@ -286,7 +286,7 @@ def test_prior_is_kept_as_it_was_at_the_start(archive: Path, tmp_path: Path) -> 
     [
         ("absent", "cannot be read as records"),
         ("sqlite:///absent.db", "file not found"),
-        (".", "not a run; it contains no recipe.yaml"),
+        (".", "not a run, because it contains no recipe.yaml"),
     ],
 )
 def test_warm_start_that_is_nothing_is_refused(
