@@ -125,7 +125,7 @@ def _from_file(file: Path, architecture: str | None, published: str | None = Non
             architecture = str(folder / ARCHITECTURE)
     state = read_weights(file)
     source = published or _named_source(architecture)
-    if source is None and _is_own(state):
+    if source is None and "stem.conv.weight" in state:  # phiscale's name
         if architecture is None:
             return _own(file, state)
         described = Path(architecture)
@@ -134,11 +134,6 @@ def _from_file(file: Path, architecture: str | None, published: str | None = Non
     source = source or _recognised(file, architecture)
     network, state = convert.from_source(source, state)
     return _loaded(file.name, source, network, state, pixels=convert.pixel_statistics(source))
-
-
-def _is_own(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are phiscale's."""
-    return "stem.conv.weight" in state
 
 
 def _named_source(architecture: str | None) -> str | None:
