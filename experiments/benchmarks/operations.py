@@ -5,7 +5,8 @@ bfloat16 autocast with the layers that a GPU gets, leaves out what launches no k
 memory), prints the counts and writes `experiments/results/operations.json`. An operation over many
 tensors (`_foreach`) counts as one, as a GPU launches it in one kernel or a few; so these are counts
 of operations, and not of kernels that were measured. They are with each of the changes taken back,
-with all of them taken back, and with none.
+with all of them taken back, with none, and with Triton's kernels in all layers that can have them:
+how many of those a GPU uses, its measurements decide.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.runs.environment import environment
 from experiments.training import acceleration, augment, batches, learner
-from experiments.training.acceleration import norms, squeeze
+from experiments.training.acceleration import norms, squeeze, triton_calls
 from experiments.training.readers import Kept
 from space import presets
-from space.convert import IMAGENET
+from space.convert import PixelStatistics
 from space.files import write_file
 from space.network import build
 
@@ -75,11 +76,11 @@ def _no_half_weights(_: torch.nn.Module) -> None:
     return None
 
 
-def _new_line(x: torch.Tensor) -> torch.Tensor:
+def _new_line(x: torch.Tensor, statistics: PixelStatistics) -> torch.Tensor:
     """Normalises with constants that the step fills on the device."""
     mean, std = (
         torch.stack([x.new_full((), value, dtype=torch.float32) for value in values])
-        for values in IMAGENET.of(x.shape[1])
+        for values in statistics.of(x.shape[1])
     )
     scale, shift = 1 / (255 * std), -mean / std
     x = x.to(torch.float32, memory_format=torch.channels_last, copy=True)
@@ -110,14 +111,34 @@ def _as_on_a_gpu() -> Iterator[None]:
     with (
         patch.object(learner, "mixes_precision", lambda _: True),
         patch.object(learner, "accelerate", accelerate),
+        patch.object(triton_calls, "why_not", lambda: ""),
     ):
         yield
 
 
-def operations(preset: str, without: tuple[str, ...] = ()) -> int:
-    """Operations of the second step of `preset`, without some of the changes."""
+@contextmanager
+def _triton_everywhere(counter: _Counter) -> Iterator[None]:
+    """Inside, layers call Triton's kernels, which are counted, but not run."""
+
+    def launch(*_: Any, **__: Any) -> None:
+        counter.count += 1
+
+    with (
+        patch.object(triton_calls, "fits", lambda _: True),
+        patch.object(triton_calls, "are_better", lambda *_: True),
+        patch.object(triton_calls, "launch", launch),
+    ):
+        yield
+
+
+def operations(preset: str, without: tuple[str, ...] = (), triton: bool = False) -> int:
+    """Operations of the second step of `preset`, without some of the changes, and with `triton`'s
+    kernels or torch's."""
+    counter = _Counter()  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
         stack.enter_context(_as_on_a_gpu())
+        if triton:
+            stack.enter_context(_triton_everywhere(counter))
         for name in without:
             stack.enter_context(patch.object(*_CHANGES[name]))
         torch.manual_seed(0)
@@ -131,7 +152,7 @@ def operations(preset: str, without: tuple[str, ...] = ()) -> int:
         (batch,) = opened.epoch(torch.Generator().manual_seed(0))
         learns.turn_to(0.01)
         learns.step(*opened.inputs(batch))
-        counter = _Counter()  # type: ignore[no-untyped-call]
+        counter.count = 0
         with counter:
             learns.step(*opened.inputs(batch))
     return int(counter.count)
@@ -143,7 +164,8 @@ def main() -> None:
     for preset in PRESETS:
         counts = {"none of the changes": operations(preset, tuple(_CHANGES))}
         counts |= {f"all but {name}": operations(preset, (name,)) for name in _CHANGES}
-        rows[preset] = counts | {"all changes": operations(preset)}
+        counts["all changes"] = operations(preset)
+        rows[preset] = counts | {"all changes, all by Triton": operations(preset, triton=True)}
     found = {
         "command": "python -m experiments.benchmarks.operations",
         "hardware": environment(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ class ElasticLearner(Learner):
         return [self._elastic.draw(rng) for _ in range(RANDOM_PARTS)]
 
     def _part(self, architecture: Architecture) -> Part:
-        return Part(self._elastic, architecture, self._device, accelerate)
+        # Every step has parts of other shapes, which all would have to be measured.
+        fast = partial(accelerate, may_measure=False)
+        return Part(self._elastic, architecture, self._device, fast)
 
     def _seen_by(self, part: Part, images: Tensor) -> Tensor:
         """The images at the resolution of a part, in proportion to the largest's."""

@@ -29,6 +29,7 @@ from experiments.config import TrainConfig
 from experiments.evaluators.packed import packed
 from experiments.latency import timing
 from experiments.training import cuda_context, machine
+from experiments.training.acceleration import triton_calls
 from experiments.training.cuda_graphs import CapturedStep, CudaGraph
 from scaling.jobs import InOrder
 from search.executors.local import Threads
@@ -72,7 +73,13 @@ def steps(device: str) -> Found:
     gain = max(
         row["replayed_images_per_second"] / row["eager_images_per_second"] for row in rows.values()
     )
-    return f"up to {best:,.0f} images/s replayed, up to {gain:.1f} times eager", rows
+    won, trials = triton_calls.chosen()
+    rows["triton"] = {"won": won, "trials": trials}
+    return (
+        f"up to {best:,.0f} images/s replayed, up to {gain:.1f} times eager; Triton's kernels in "
+        f"{won} of {trials} trials",
+        rows,
+    )
 
 
 def packing(device: str) -> Found:
