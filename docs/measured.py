@@ -163,16 +163,18 @@ def _speedup(found: dict[str, Any]) -> str:
 
 def _operations(found: dict[str, Any]) -> str:
     setting, counts = found["setting"], found["operations"]
-    ways = list(next(iter(counts.values())))
-    rows = [[f"`{name}`", *(f"{own[way]:,}" for way in ways)] for name, own in counts.items()]
+    ways = next(iter(counts.values()))
+    rows = [[way, *(f"{own[way]:,}" for own in counts.values())] for way in ways]
+    names = (f"`{name}`" for name in counts)
     return (
-        f"{_table(('operations of a step', *ways), rows)}\n\n"
+        f"{_table(('operations of a step', *names), rows)}\n\n"
         "Those that launch a kernel, counted on a CPU under autocast with the layers of a GPU "
         f"({setting['batch']} images of {setting['resolution']} pixels, "
         f"{setting['optimizer'].upper()}). An operation on many tensors counts as one. The "
         "changes: weights in bfloat16 at once, no counts of batches, constants of normalisation "
         "once, squeeze as linear layers. *All by Triton*: if every norm with its activation, and "
-        "every depthwise convolution, were by Triton's kernels; a GPU uses those that are faster."
+        "every depthwise convolution, were by Triton's kernels; a GPU uses those that are faster. "
+        "*In one pass*: several seeds of one network, as below."
     )
 
 

@@ -6,7 +6,8 @@ memory), prints the counts and writes `experiments/results/operations.json`. An 
 tensors (`_foreach`) counts as one, as a GPU launches it in one kernel or a few; so these are counts
 of operations, and not of kernels that were measured. They are with each of the changes taken back,
 with all of them taken back, with none, and with Triton's kernels in all layers that can have them:
-how many of those a GPU uses, its measurements decide.
+how many of those a GPU uses, its measurements decide. Several seeds are counted too, each alone and
+all in one pass (`stacked`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from experiments.benchmarks import stacked
 from experiments.config import TrainConfig
 from experiments.data.images import DecodedImages
 from experiments.runs.environment import environment
@@ -34,7 +36,7 @@ from space.files import write_file
 from space.network import build
 
 PRESETS = ("mnasnet_small", "mobilenet_v3_small", "efficientnet_b0", "resnet18")
-RESOLUTION, BATCH, CLASSES = 32, 16, 10
+RESOLUTION, BATCH, CLASSES, SEEDS = 32, 16, 10, 4
 RESULT = Path(__file__).parents[1] / "results" / "operations.json"
 
 #: Operations that launch nothing: memory, and other views of it.
@@ -112,6 +114,7 @@ def _as_on_a_gpu() -> Iterator[None]:
         patch.object(learner, "mixes_precision", lambda _: True),
         patch.object(learner, "accelerate", accelerate),
         patch.object(triton_calls, "why_not", lambda: ""),
+        patch.object(triton_calls, "fits", lambda _: False),
     ):
         yield
 
@@ -131,9 +134,11 @@ def _triton_everywhere(counter: _Counter) -> Iterator[None]:
         yield
 
 
-def operations(preset: str, without: tuple[str, ...] = (), triton: bool = False) -> int:
-    """Operations of the second step of `preset`, without some of the changes, and with `triton`'s
-    kernels or torch's."""
+def operations(
+    preset: str, without: tuple[str, ...] = (), triton: bool = False, seeds: int = 1
+) -> int:
+    """Operations of the second step of `preset`, without some of the changes, with `triton`'s
+    kernels or torch's, and of several seeds in one pass."""
     counter = _Counter()  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
         stack.enter_context(_as_on_a_gpu())
@@ -143,18 +148,31 @@ def operations(preset: str, without: tuple[str, ...] = (), triton: bool = False)
             stack.enter_context(patch.object(*_CHANGES[name]))
         torch.manual_seed(0)
         cpu = torch.device("cpu")
-        network = build(presets.load(preset, num_classes=CLASSES)).train()
+        architecture = presets.load(preset, num_classes=CLASSES)
+        networks = [build(architecture).train() for _ in range(seeds)]
         config = TrainConfig(batch_size=BATCH)
-        learns = learner.Learner(network, config, cpu)
+        learns = (
+            learner.Learner(networks[0], config, cpu)
+            if seeds == 1
+            else stacked.StackedLearner(networks, config, cpu)
+        )
         pixels = np.zeros((BATCH, RESOLUTION, RESOLUTION, 3), np.uint8)
         images = DecodedImages(pixels, np.arange(BATCH), np.arange(BATCH) % CLASSES)
         opened = batches.Batches(images, CLASSES, config, RESOLUTION, cpu, Kept())
         (batch,) = opened.epoch(torch.Generator().manual_seed(0))
+
+        def step() -> None:
+            if seeds == 1:
+                learns.step(*opened.inputs(batch))
+                return
+            inputs, targets = zip(*(opened.inputs(batch) for _ in range(seeds)), strict=True)
+            learns.step(torch.cat(inputs, 1), torch.stack(targets, 1))
+
         learns.turn_to(0.01)
-        learns.step(*opened.inputs(batch))
+        step()
         counter.count = 0
         with counter:
-            learns.step(*opened.inputs(batch))
+            step()
     return int(counter.count)
 
 
@@ -165,7 +183,9 @@ def main() -> None:
         counts = {"none of the changes": operations(preset, tuple(_CHANGES))}
         counts |= {f"all but {name}": operations(preset, (name,)) for name in _CHANGES}
         counts["all changes"] = operations(preset)
-        rows[preset] = counts | {"all changes, all by Triton": operations(preset, triton=True)}
+        counts["all changes, all by Triton"] = operations(preset, triton=True)
+        counts[f"{SEEDS} seeds, each alone"] = SEEDS * counts["all changes"]
+        rows[preset] = counts | {f"{SEEDS} seeds in one pass": operations(preset, seeds=SEEDS)}
     found = {
         "command": "python -m experiments.benchmarks.operations",
         "hardware": environment(),

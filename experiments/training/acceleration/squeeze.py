@@ -20,7 +20,11 @@ from space.blocks import SqueezeExcitation
 
 def accelerate(network: nn.Module) -> int:
     """Changes the squeeze-and-excite of `network`; returns how many."""
-    found = [module for module in network.modules() if type(module) is SqueezeExcitation]
+    found = [
+        module
+        for module in network.modules()
+        if type(module) is SqueezeExcitation and module.reduce.groups == 1
+    ]
     for module in found:
         module.__class__ = _Squeeze
     return len(found)
