@@ -114,7 +114,6 @@ def _as_on_a_gpu() -> Iterator[None]:
         patch.object(learner, "mixes_precision", lambda _: True),
         patch.object(learner, "accelerate", accelerate),
         patch.object(triton_calls, "why_not", lambda: ""),
-        patch.object(triton_calls, "fits", lambda _: False),
     ):
         yield
 

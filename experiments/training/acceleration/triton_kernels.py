@@ -253,7 +253,3 @@ def differentiate_weight(
         total += tl.sum(x * gradient, 0)
     at = ((part * channels + channel) * kernel + tap // kernel) * kernel + tap % kernel
     tl.store(parts_at + at, total, mask=inside)
-
-
-#: Whether Triton interprets the kernels (`TRITON_INTERPRET=1`), so that they need no GPU.
-INTERPRETED = not isinstance(normalise, triton.JITFunction)
