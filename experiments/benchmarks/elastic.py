@@ -8,8 +8,8 @@ one thread; seconds are of the processor.
 
 - `order`: the networks of `fidelity.json` (three long training runs each) as parts of an elastic
   network, a unit for each number of its epochs and each seed. Printed are Kendall's τ with the
-  networks' mean accuracy, its 95 % interval over random choices of the networks, and the τ of two
-  elastic seeds with each other.
+  networks' mean accuracy, its 95 % interval over random choices of the networks, that of the
+  networks' short training runs, and the τ of two elastic seeds with each other.
 - `search`: what a search finds within so many minutes, a unit for each way, time and seed: the
   `elastic` network, in two thirds of the time, then its parts; or `proxies`, short training runs.
   Either way the predictor proposes, and the best is trained by itself, beyond the time.
@@ -86,7 +86,10 @@ def order(
         for length, seed in product(lengths, draws)
     }
     units = measured(work, result)
-    truth = accuracies()
+    truth = accuracies().mean(axis=1)
+    for seed, found in enumerate(accuracies("proxy").T):
+        low, high = interval(found, truth)
+        print(f"short runs, seed {seed}: τ {tau(found, truth):.2f} ({low:.2f} – {high:.2f})")
     for length in lengths:
         every = [
             np.array(units[f"order, {length} epochs, seed {seed}"]["accuracies"]) for seed in draws
@@ -148,11 +151,10 @@ def known() -> list[dict[str, Any]]:
     return networks
 
 
-def accuracies() -> Floats:
-    """Their mean accuracies after long training runs (24)."""
-    runs = [[run["long"][-1] for run in network["training_runs"]] for network in known()]
-    means: Floats = np.array([[end["accuracy"] for end in each] for each in runs]).mean(axis=1)
-    return means
+def accuracies(budget: str = "long") -> Floats:
+    """Their accuracies after training runs of a `budget`, long or proxy (24 × 3 seeds)."""
+    runs = [[run[budget][-1] for run in network["training_runs"]] for network in known()]
+    return np.array([[end["accuracy"] for end in each] for each in runs])
 
 
 def measured(work: Mapping[str, tuple[Any, ...]], result: Path) -> dict[str, dict[str, Any]]:

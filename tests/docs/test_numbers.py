@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
+from experiments.benchmarks import elastic
 from scaling.coefficients import PUBLISHED
 from scaling.grid import candidates
 from scaling.power import POWER, seeds_for
@@ -111,6 +114,48 @@ def pretrained() -> Iterator[str]:
     yield f"the chosen network from fresh weights {accuracy['fresh']}"
 
 
+def device() -> Iterator[str]:
+    units = result("int8")["units"]
+    lost = {
+        space: [
+            100 * (unit["float32_accuracy"] - unit["int8_accuracy"])
+            for unit in units
+            if unit["space"] == space
+        ]
+        for space in ("efficientnet_lite_small", "efficientnet_small")
+    }
+    lite, gated = lost.values()
+    yield f"epochs, lost {interval(lite)} points of accuracy in 8 bits"
+    yield f"squeeze-and-excite {interval(gated)} (`efficientnet_small`)"
+    difference = [after - before for before, after in zip(lite, gated, strict=True)]
+    yield f"difference is {interval(difference)} (95 %, {len(lite)} seeds"
+    assert np.mean(lite) + half_width(lite) < 1
+
+
+def half_width(values: list[float]) -> float:
+    """Of a mean's 95 % interval (Student's t)."""
+    return float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+
+
+def interval(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ± {half_width(values):.2f}".replace("-", "−")
+
+
+def searching() -> Iterator[str]:
+    unit = result("elastic")["units"]["order, 30 epochs, seed 0"]
+    truth, short = elastic.accuracies().mean(axis=1), elastic.accuracies("proxy").T
+    runs = [run["proxy"] for each in elastic.known() for run in each["training_runs"]]
+    seconds = np.mean([sum(epoch["seconds"] for epoch in run) for run in runs])
+    found = np.array(unit["accuracies"])
+    low, high = elastic.interval(found, truth)
+    yield f"took {unit['training']:.0f} processor seconds"
+    yield f"as long as {unit['training'] / seconds:.0f} short training runs"
+    yield f"the {len(found)} networks above by Kendall's τ {elastic.tau(found, truth):.2f} with"
+    yield f"(95 % interval {low:.2f} to {high:.2f}, one elastic seed)"
+    taus = sorted(elastic.tau(each, truth) for each in short)
+    yield "by {:.2f}, {:.2f} and {:.2f} (three seeds)".format(*taus)
+
+
 def report() -> Iterator[str]:
     found = result("decision")
     cases, rising = found["cases"], "rising by 1 point"
@@ -199,6 +244,8 @@ SAID: dict[str, Callable[[], Iterator[str]]] = {
     "docs/operations.md": lambda: iter((f"after {EXPIRY:.0f} seconds elsewhere",)),
     "docs/report.md": report,
     "docs/scaling.md": scaling,
+    "docs/searching.md": searching,
+    "docs/howto/device.md": device,
     "docs/howto/pretrained.md": pretrained,
     "docs/howto/resume.md": lambda: iter((f"after {EXPIRY:.0f} seconds on other machines",)),
 }
