@@ -274,7 +274,7 @@ def _keep(executor: str, storage: str, outcome: KillOutcome) -> None:
     from experiments.benchmarks.cost import hardware  # torch, which no driver of the search needs
 
     result = json.loads(RESULT.read_text("utf-8")) if RESULT.is_file() else {"found": {}}
-    packages = ("optuna", "ray", "sqlalchemy", "psycopg")
+    packages = ("optuna", "ray", "sqlalchemy", "psycopg", "pymysql")
     result |= {
         "command": "python -m experiments.benchmarks.faults",
         "hardware": hardware(),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from experiments.config import DataConfig
 from experiments.data.decode import SUFFIXES
 from experiments.data.messages import left_out, plural, printable, readable
-from experiments.data.source import ImageSource, OpenedSource, Skipped, numbered
+from experiments.data.source import ImageSource, OpenedSource, Skipped, numbered, plain_labels
 from experiments.data.split_names import GivenSplits, splits_of_tables
 from experiments.data.tree import File, Tree, file_items, stamp_of, walk
 from space.validation import InvalidInput
@@ -94,13 +94,13 @@ def _found(names: pd.Series[str], files: list[File]) -> pd.Series[float]:
     return found.astype(float)
 
 
-def _labels(path: Path, labels: pd.Series[str]) -> NDArray[np.int64] | NDArray[np.str_]:
+def _labels(path: Path, labels: pd.Series[str]) -> NDArray[np.int64 | np.str_]:
     """The labels as integers where all are, so that 10 comes after 9."""
     if empty := int((labels == "").sum()):
         raise InvalidInput(f"{path}: {plural(empty, 'row')} without a label; add it")
     if labels.str.fullmatch(r"-?\d{1,15}").all():
         return labels.to_numpy(np.int64)
-    return labels.to_numpy(np.str_)
+    return plain_labels(path, "label", labels.to_numpy(object))
 
 
 def _is_listing(path: Path) -> bool:

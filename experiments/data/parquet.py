@@ -37,6 +37,16 @@ from space.validation import InvalidInput
 #: Rows that are read from a file at a time, and the bytes that they may have together.
 _BATCH, _BATCH_BYTES = 64, 64_000_000
 
+#: Bytes of a file that are fetched at a time.
+_BUFFER = 1 << 20
+
+#: How much a row group of more than `_BATCH_BYTES` may expand: encoded images hardly do (assumed).
+_MOST_TIMES = 50
+
+#: Rows for each byte of a file, above which it only repeats itself (assumed: numbered paths take
+#: about a byte each where they are compressed).
+_MOST_ROWS = 8
+
 #: Characters of a row's path that are shown.
 _SHOWN = 100
 
@@ -88,7 +98,7 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
             )
 
     def split_names(file: Path) -> list[str] | None:
-        return _values(file, columns.split).to_pylist() if columns.split else None
+        return _values(file, columns.split).tolist() if columns.split else None
 
     splits, notes = splits_of_tables(path, files, split_names, config.splits)
     raw = {file: _labels(file, columns.label) for file in splits}
@@ -109,21 +119,58 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[Any]:
+def _reading(file: Path, strings: str | None = None) -> Iterator[Any]:
+    """The file, of which a page at a time is in memory (its default is all of a row group).
+
+    A page is there compressed, expanded and as a batch. A column `strings` is read as categories.
+    """
     import pyarrow.parquet
 
-    with readable(file, "Parquet", "fetch it again"), pyarrow.parquet.ParquetFile(file) as opened:
+    columns = [strings] if strings else None
+    with (
+        readable(file, "Parquet", "fetch it again"),
+        pyarrow.parquet.ParquetFile(
+            file, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=columns
+        ) as opened,
+    ):
         yield opened
 
 
+def _check_size(file: Path, opened: Any, columns: _Columns) -> None:
+    """Raises `InvalidInput` where a small file would fill the memory."""
+    rows, size = opened.metadata.num_rows, file.stat().st_size
+    if rows > _MOST_ROWS * size:
+        raise InvalidInput(
+            f"{file}: {rows:,} rows in {size:,} bytes cannot be images; leave it out"
+        )
+    for column in filter(None, (columns.image, columns.label, columns.split)):
+        for chunk in _chunks(opened, column):
+            expanded, stored = chunk.total_uncompressed_size, chunk.total_compressed_size
+            if expanded > max(_BATCH_BYTES, _MOST_TIMES * stored):
+                raise InvalidInput(
+                    f"{file}: {stored:,} bytes of column {column!r} expand to {expanded:,}; write "
+                    "fewer rows in a row group, or images as PNG"
+                )
+
+
 def _columns(file: Path) -> _Columns:
-    """The columns of a file. Raises `InvalidInput` where images or labels are missing.
+    """The columns of a file.
+
+    Raises `InvalidInput` where images or labels are missing, or would fill the memory.
+    """
+    with _reading(file) as opened:
+        schema = opened.schema_arrow
+        columns = _named_columns(file, schema)
+        _check_size(file, opened, columns)
+    return columns
+
+
+def _named_columns(file: Path, schema: Any) -> _Columns:
+    """The columns by their names and types.
 
     Where the schema names several ClassLabel columns, `label` counts, or else the one with the
     most classes (CIFAR-100's fine labels).
     """
-    with _reading(file) as opened:
-        schema = opened.schema_arrow
     names = list(schema.names)
     features = _features(schema)
     structs = [field.name for field in schema if _is_image_struct(field.type)]
@@ -198,34 +245,35 @@ def _class_names(feature: dict[str, Any]) -> tuple[str, ...]:
     return tuple(printable(str(name)) for name in names) if isinstance(names, list) else ()
 
 
-def _values(file: Path, column: str) -> Any:
-    """A column of plain values, categories looked up. Raises `InvalidInput` where some are null."""
-    import pyarrow as pa
+def _values(file: Path, column: str) -> NDArray[Any]:
+    """A column of integers, or of strings or booleans as objects: (rows,).
 
-    with _reading(file) as opened:
-        values = opened.read(columns=[column]).column(0)
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
+    A string is in memory once, however many rows repeat it. Raises `InvalidInput` where values are
+    missing or of another kind.
+    """
+    from pyarrow import types
+
+    with _reading(file, column) as opened:
+        values = opened.read(columns=[column]).column(0).unify_dictionaries().combine_chunks()
     if values.null_count:
         raise InvalidInput(
             f"{file}: column {column!r} has no value in {plural(values.null_count, 'row')}"
         )
-    return values
+    places: Any = slice(None)
+    if types.is_dictionary(values.type):
+        values, places = values.dictionary, values.indices.to_numpy()
+    if types.is_integer(values.type):
+        return np.asarray(values.to_numpy()[places])
+    if types.is_boolean(values.type) or _is_text(values.type):
+        return np.asarray(np.array(values.to_pylist(), object)[places])
+    raise InvalidInput(
+        f"{file}: column {column!r} must hold integers, strings or booleans, but is {values.type}"
+    )
 
 
 def _labels(file: Path, column: str) -> NDArray[np.int64 | np.str_]:
     """The labels of a file: int64 or strings, (rows,)."""
-    import pyarrow as pa
-
-    values = _values(file, column)
-    kind = values.type
-    if pa.types.is_integer(kind):
-        return plain_labels(file, column, values.to_numpy())
-    if pa.types.is_boolean(kind) or _is_text(kind):
-        return np.array([str(value) for value in values.to_pylist()], np.str_)
-    raise InvalidInput(
-        f"{file}: labels must be integers, strings or booleans, but column {column!r} is {kind}"
-    )
+    return plain_labels(file, column, _values(file, column))
 
 
 def _items(files: list[Path], column: str, border: str) -> Iterator[Item]:
@@ -233,9 +281,11 @@ def _items(files: list[Path], column: str, border: str) -> Iterator[Item]:
         with _reading(file) as opened:
             row = 0
             for batch in opened.iter_batches(_rows_at_once(opened, column), columns=[column]):
-                for value in batch.column(0):
-                    yield _item(file, row, value.as_py(), border)
+                values = batch.column(0)
+                for at in range(len(values)):
+                    yield _item(file, row, values[at].as_py(), border)
                     row += 1
+                del batch, values  # before the next ones are read
 
 
 def _rows_at_once(opened: Any, column: str) -> int:

@@ -22,6 +22,9 @@ Splits = NDArray[np.uint8]
 #: White of 16 bits.
 WHITE = 65_535
 
+#: Characters of a label, as many as a folder's name may have on most disks.
+_LONGEST_LABEL = 255
+
 
 class Split(IntEnum):
     """The splits that a source may come in; where it has none, everything is TRAIN."""
@@ -132,10 +135,20 @@ class OpenedSource:
 
 
 def plain_labels(where: Path, name: str, found: NDArray[Any]) -> NDArray[np.int64 | np.str_]:
-    """The labels of a column or an array: integers of any type as int64, strings as they are.
+    """The labels of a column or an array: integers of any type as int64, all else as strings.
 
-    Raises `InvalidInput` if an integer does not fit.
+    Raises `InvalidInput` if an integer does not fit or a string is too long.
     """
+    if found.dtype.kind == "O":
+        names = list(map(str, found))
+        # An array of strings takes as much for each as for the longest.
+        longest = max(map(len, names), default=0)
+        if longest > _LONGEST_LABEL:
+            raise InvalidInput(
+                f"{where}: labels must have at most {_LONGEST_LABEL} characters, but {name!r} has "
+                f"one of {longest:,}"
+            )
+        return np.array(names, np.str_)
     if found.dtype.kind == "u" and found.size and found.max() >= 2**63:
         raise InvalidInput(f"{where}: labels must be below 2^63, but {name!r} has larger ones")
     return found.astype(np.int64, copy=False) if found.dtype.kind in "iu" else found

@@ -89,6 +89,7 @@ def test_a_list_never_leads_out_of_its_folder(photos, loaded, tmp_path, png) -> 
         (b"file,label\n0.png,\n1.png,a", r"1 row without a label"),
         (b"file,label\n0.png,a\n1.png", r"1 row without a label"),
         ("file,label\n0.png,é".encode("latin-1"), r"cannot be read .* save it again as UTF-8"),
+        (b"file,label\n0.png,a\n1.png," + b"b" * 256, r"at most 255 characters, .* one of 256"),
         (b"", r"this CSV file cannot be read"),
         (b"file,label\n0.png,a\n\x00\x001.png,b,c", r"this CSV file cannot be read"),
         (b'file,label\n"0.png,a\n1.png,b', r"this CSV file cannot be read"),

@@ -363,7 +363,7 @@ def test_a_row_without_bytes_is_reported_by_name(tmp_path, loaded, png) -> None:
         (
             [0.5, 1.0, 2.0, 3.0],
             None,
-            r"labels must be integers, strings .* is double",
+            r"column 'label' must hold integers, strings .* is double",
         ),
     ],
 )

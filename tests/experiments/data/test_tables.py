@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def test_splits_that_could_name_nothing_are_refused(tmp_path, loaded, table, arr
         (pa.array(["dog", "cat"] * 6, pa.large_string()), ("cat", "dog")),
         (pa.array([False, True] * 6), ("False", "True")),
         (pa.array([1, 2] * 6, pa.uint8()), ("1", "2")),
+        (pa.array([10, 9] * 6).dictionary_encode(), ("9", "10")),
     ],
 )
 def test_labels_of_any_kind_are_read(tmp_path, loaded, table, labels, classes) -> None:
@@ -211,6 +213,66 @@ def test_rows_are_read_by_their_bytes(tmp_path, table, monkeypatch) -> None:
     monkeypatch.setattr(parquet, "_BATCH_BYTES", 10)
     items: list[Item] = list(parquet._items([file], "image", str(tmp_path)))
     assert [item.size for item in items] == [1_000_000] * 12
+
+
+def test_a_large_row_group_is_never_whole_in_memory(tmp_path, monkeypatch) -> None:
+    cells = pa.array([random.Random(n).randbytes(10_000) for n in range(1_000)], pa.binary())
+    table = pa.table({"image": cells, "label": [0, 1] * 500})
+    options = {"row_group_size": 1_000, "write_batch_size": 10, "data_page_size": 100_000}
+    file = write(table, tmp_path / "set.parquet", use_dictionary=False, **options)
+    del table, cells
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 100_000)
+    monkeypatch.setattr(parquet, "_BUFFER", 100_000)
+    pool = pa.default_memory_pool()
+    before, held, read = pool.bytes_allocated(), 0, 0
+    for item in parquet._items([file], "image", str(tmp_path)):
+        read += item.size
+        held = max(held, pool.bytes_allocated() - before)
+    assert read == 10_000_000
+    assert 100_000 < held < 500_000  # pages of 100 kB: compressed, expanded, a batch
+
+
+@pytest.mark.parametrize("column", ["image", "label", "split"])
+def test_a_row_group_that_expands_to_gigabytes_is_refused(
+    tmp_path, loaded, table, monkeypatch, column: str
+) -> None:
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1_000_000)
+    cells = {
+        column: pa.array([b"\0" * 200_000] * 12 if column == "image" else ["x" * 200_000] * 12)
+    }
+    columns = {"split": ["train"] * 12} | cells
+    file = write(
+        table(**columns), tmp_path / "set.parquet", use_dictionary=False, compression="zstd"
+    )
+    with pytest.raises(InvalidInput, match=rf"bytes of column '{column}' expand to 2,4"):
+        loaded(file)
+
+
+def test_rows_that_take_no_bytes_are_refused(tmp_path, loaded) -> None:
+    columns = {"image": pa.array([b""] * 200_000), "label": np.zeros(200_000, np.int8)}
+    file = write(pa.table(columns), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=r"200,000 rows in [\d,]+ bytes cannot be images"):
+        loaded(file)
+
+
+def test_a_label_as_long_as_a_book_is_refused(tmp_path, loaded, table) -> None:
+    """Each row of an array of strings would be as long."""
+    message = r"at most 255 characters, but 'label' has one of 100,000"
+    long = pa.array(["x" * 100_000, "y"] * 6)
+    for labels in (long, long.dictionary_encode()):
+        with pytest.raises(InvalidInput, match=message):
+            loaded(write(table(label=labels), tmp_path / "set.parquet"))
+
+
+WORDS = pa.array(["train", None] * 6)
+
+
+@pytest.mark.parametrize("column", ["label", "split"])
+@pytest.mark.parametrize("words", [WORDS, WORDS.cast(pa.string_view()), WORDS.dictionary_encode()])
+def test_missing_words_are_counted(tmp_path, loaded, table, column: str, words: pa.Array) -> None:
+    file = write(table(**{column: words}), tmp_path / "set.parquet")
+    with pytest.raises(InvalidInput, match=rf"column '{column}' has no value in 6 rows"):
+        loaded(file)
 
 
 # ------------------------------------------------------------------------------------------ .npz
