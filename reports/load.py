@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -192,24 +194,40 @@ def refuse_lost_storage(run_dir: Path, storage: str | None) -> None:
         )
 
 
+#: What an archive that is empty or damaged, encrypted or of an odd compression raises.
+_DAMAGED = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
 @contextmanager
 def readable(path: Path, what: str, advice: str) -> Iterator[None]:
     """Raises `InvalidInput` with `advice` if the block cannot read `what` from `path`."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path}: cannot read {what} ({error}); {advice}") from None
+    except (OSError, ValueError, TypeError, KeyError, *_DAMAGED) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InvalidInput(f"{path}: cannot read {what} ({reason}); {advice}") from None
 
 
 def _text(path: Path) -> str:
     return read_text(path) if path.is_file() else ""
 
 
+class _Facts(dict[str, Any]):
+    """An object of a JSON file, which names the file where a key is missing."""
+
+    def __init__(self, path: Path, facts: Iterable[tuple[str, Any]]) -> None:
+        super().__init__(facts)
+        self._path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise InvalidInput(f"{self._path}: {key!r} is missing, so the file was changed; restore it")
+
+
 def _json(path: Path) -> Mapping[str, Any] | None:
     text = _text(path)
     try:
-        data = json.loads(text) if text else None
-    except ValueError as error:
+        data = json.loads(text, object_pairs_hook=partial(_Facts, path)) if text else None
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: is not valid JSON: {error}") from None
     return _mapping(data, path)
 

@@ -54,6 +54,8 @@ def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
             continue
         with readable(path, "predictions", _AGAIN):
             table = pd.read_parquet(path, columns=_ANSWERS[1:])
+            if not table["image"].is_unique:
+                raise ValueError("an image stands there twice")
             for name in ("label", "predicted"):
                 table[name] = pd.Categorical.from_codes(table[name].to_numpy(), classes)
         tables.append(table.assign(member=member)[_ANSWERS])

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from reports import figure_style, page_facts, scaling_study_figures, templating
 from reports.formatting import number, percent, short
@@ -23,6 +25,7 @@ from reports.statistics import LEVEL, mean_interval
 from scaling.comparison import compare, half_widths
 from scaling.study_design import UNSCALED
 from space.files import write_file
+from space.validation import validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +57,39 @@ def load(folder: Path) -> ScalingStudy:
     """The study in a folder; raises `InvalidInput` if it cannot be read."""
     path = folder / "study.json"
     with readable(path, "the study", "write it again with `phiscale study`"):
-        return ScalingStudy(**json.loads(path.read_text("utf-8")))
+        data = json.loads(path.read_text("utf-8"))
+    study = validate(ScalingStudy, data, source=str(path))
+    validate(tuple[_Point, ...], data["points"], source=f"{path}: points")
+    return study
+
+
+#: The bound is assumed: above it, floating-point numbers overflow.
+_Number = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class _TrainingRun:
+    """A training run in study.json; None if it has not finished."""
+
+    seed: int
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None
+    seconds: _Number | None
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A network in study.json."""
+
+    baseline: str
+    rule: str
+    factor: _Number
+    target: _Number
+    macs: _Number
+    params: _Number
+    activations: _Number
+    resolution: _Number
+    key: str
+    training_runs: tuple[_TrainingRun, ...]
 
 
 # --------------------------------------------------------------------------------------- tables

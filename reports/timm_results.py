@@ -28,6 +28,8 @@ _UNNAMED = re.compile(r"in\d+k|dist_in1k")
 #: The columns of a benchmark, and what they are here. Counts have two decimals of a unit.
 _COSTS = {"param_count": "params", "infer_gmacs": "macs", "infer_macts": "activations"}
 _TEXTS = ("name", "network")
+#: The largest number of a table (assumed: images a second, the others are far below).
+_MOST = 1_000_000_000
 _UNITS = {"params": 1e6, "macs": 1e9, "activations": 1e6}
 
 
@@ -78,7 +80,13 @@ def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     with readable(path, "timm's results", "copy it from timm's repository again"):
         table = pd.read_csv(path, thousands=",", usecols=list(columns)).rename(columns=columns)
         numbers = dict.fromkeys(columns.values(), "float64") | {"resolution": "int64"}
-        return table.astype({key: kind for key, kind in numbers.items() if key not in _TEXTS})
+        table = table.astype({key: kind for key, kind in numbers.items() if key not in _TEXTS})
+        if table.empty:
+            raise ValueError("it has no rows")
+        found = table.select_dtypes("number").to_numpy()
+        if not ((found >= 0) & (found <= _MOST)).all():
+            raise ValueError(f"its numbers must all be there, from 0 to {_MOST:,}")
+        return table
 
 
 def _accuracies(path: Path) -> pd.DataFrame:

@@ -172,7 +172,7 @@ def _open(url: URL, fence: Fence | None) -> BaseStorage:
     if kind == "journal":
         if not url.database:
             raise ValueError("it does not name a file")
-        return JournalStorage(JournalFile(url.database, fence))
+        return _replayed(JournalFile(url.database, fence))
     if any("pass" in name.lower() for name in url.query):
         raise ValueError("the password is in the query; write USER:PASSWORD@HOST, or leave it out")
     if kind == "sqlite":
@@ -190,6 +190,14 @@ def _open(url: URL, fence: Fence | None) -> BaseStorage:
     if fence is not None:
         fence_engine(storage.engine, fence)
     return TrialCache(storage)
+
+
+def _replayed(file: JournalFileBackend) -> JournalStorage:
+    """The storage of a journal; raises `ValueError` where its lines do not fit together."""
+    try:
+        return JournalStorage(file)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+        raise ValueError(f"its lines do not fit together ({error!r}); restore the file") from None
 
 
 @contextmanager
@@ -213,7 +221,7 @@ def _open_to_read(url: URL, stack: ExitStack) -> BaseStorage | None:
     """The storage, or None for a server's database without tables; `stack` closes it."""
     match url.get_backend_name():
         case "journal":
-            return JournalStorage(JournalFileBackend(str(url.database)))
+            return _replayed(JournalFileBackend(str(url.database)))
         case "sqlite":
             _refuse_query(url)
             opened, settings = _readable(Path(str(url.database)), stack), {}

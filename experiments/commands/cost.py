@@ -44,6 +44,7 @@ def cost(
         int | None,
         typer.Option(
             min=1,
+            max=10**6,
             help=f"Side of the square input in pixels (default: the network's own, {_PIXELS} for "
             "FILE.py:CLASS).",
         ),

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 def estimate(
     recipe: Target,
     hours: Annotated[
-        float | None, typer.Option(min=0.001, help="Show how to make it fit into this many hours.")
+        float | None,
+        typer.Option(min=0.001, max=1e6, help="Show how to make it fit into this many hours."),
     ] = None,
     machines: Annotated[
-        int, typer.Option(min=1, help="Estimate also for this many machines like this one.")
+        int,
+        typer.Option(min=1, max=10_000, help="Estimate also for this many machines like this one."),
     ] = 2,
     changes: Set = None,
     as_json: AsJson = False,

@@ -134,7 +134,9 @@ def predict(
     format_: Annotated[
         str, typer.Option("--format", help="What to run: safetensors, torch, onnx, litert …")
     ] = "safetensors",
-    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 3,
+    top: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Classes to print for each image.")
+    ] = 3,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:

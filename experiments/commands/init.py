@@ -34,7 +34,9 @@ def init(
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Write a recipe that takes at most this many hours here."),
+        typer.Option(
+            min=0.01, max=1e6, help="Write a recipe that takes at most this many hours here."
+        ),
     ] = None,
     sram: Annotated[
         str | None,

@@ -31,13 +31,14 @@ def latency(
     ],
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images at a time; may be repeated (1).")
+        list[int] | None,
+        typer.Option(min=1, max=10**6, help="Images at a time; may be repeated (1)."),
     ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="eager, compile, graph or onnxruntime; may be repeated (eager)."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=10_000, help="CPU threads.")] = None,
     resolution: Resolution = None,
     table: Annotated[
         Path | None, typer.Option(help="A latency table; shows its prediction as well.")

@@ -34,7 +34,7 @@ Network = Annotated[
         autocompletion=completed(presets.names),
     ),
 ]
-Resolution = Annotated[int | None, typer.Option(min=1, help="Square input in pixels.")]
+Resolution = Annotated[int | None, typer.Option(min=1, max=65_536, help="Square input in pixels.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run (default: runs/NAME).")]
 Set = Annotated[
     list[str] | None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def best(
     run: RunFolder,
-    most: Annotated[int, typer.Option("--top", min=1, help="How many trials.")] = 5,
+    most: Annotated[int, typer.Option("--top", min=1, max=10**9, help="How many trials.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show which member to take, and the best networks of a run."""
@@ -108,7 +108,9 @@ def trials(
         str, typer.Option(help="Only this study: search, finalists, coefficients, family …")
     ] = "",
     state: Annotated[_State | None, typer.Option(help="Only trials in this state.")] = None,
-    most: Annotated[int | None, typer.Option("--top", min=1, help="Only so many.")] = None,
+    most: Annotated[
+        int | None, typer.Option("--top", min=1, max=10**9, help="Only so many.")
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="All columns, as CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:

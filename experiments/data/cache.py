@@ -99,7 +99,7 @@ def store(
             with quiet_pillow():
                 folder = _ingest(source, config, resolution, cache / "images", progress)
             recalled = folder, source.notes
-            if source.stamped:
+            if source.stamped():
                 known = {"store": folder.name, "notes": source.notes}
                 write_file(remembered, json.dumps(known))
         except OSError as error:

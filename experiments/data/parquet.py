@@ -40,7 +40,8 @@ _BATCH, _BATCH_BYTES = 64, 64_000_000
 #: Bytes of a file that are fetched at a time.
 _BUFFER = 1 << 20
 
-#: How much a row group of more than `_BATCH_BYTES` may expand: encoded images hardly do (assumed).
+#: How many times the size of its file a row group of more than `_BATCH_BYTES` may have (assumed:
+#: encoded images hardly expand).
 _MOST_TIMES = 50
 
 #: Rows for each byte of a file, above which it only repeats itself (assumed: numbered paths take
@@ -107,14 +108,15 @@ def _scan(path: Path, files: list[Path], config: DataConfig) -> ImageSource:
         raw = {file: raw[file] for file in splits if file not in tests}
         notes.append("The test files are not used: they have no labels (all are -1).")
     classes, labels = numbered(path, np.concatenate([*raw.values()]), columns.classes)
-    border = path if path.is_dir() else path.parent
+    border = "/" if config.follow_links else str(path if path.is_dir() else path.parent)
+    outside: set[Path] = set()
     return ImageSource(
         classes=classes,
         labels=labels,
         splits=np.concatenate([np.full(len(raw[file]), splits[file], np.uint8) for file in raw]),
-        items=partial(_items, [*raw], columns.image, "/" if config.follow_links else str(border)),
+        items=partial(_items, [*raw], columns.image, border, outside),
         notes=tuple(notes),
-        stamped=not any(_names_files(file, columns.image) for file in raw),
+        stamped=lambda: not outside,
     )
 
 
@@ -136,21 +138,27 @@ def _reading(file: Path, strings: str | None = None) -> Iterator[Any]:
         yield opened
 
 
-def _check_size(file: Path, opened: Any, columns: _Columns) -> None:
+def _check_size(file: Path, opened: Any) -> None:
     """Raises `InvalidInput` where a small file would fill the memory."""
-    rows, size = opened.metadata.num_rows, file.stat().st_size
-    if rows > _MOST_ROWS * size:
+    rows, stored, expanded = opened.metadata.num_rows, file.stat().st_size, _largest(opened)
+    if rows > _MOST_ROWS * stored:
         raise InvalidInput(
-            f"{file}: {rows:,} rows in {size:,} bytes cannot be images; leave it out"
+            f"{file}: {rows:,} rows in {stored:,} bytes cannot be images; leave it out"
         )
-    for column in filter(None, (columns.image, columns.label, columns.split)):
-        for chunk in _chunks(opened, column):
-            expanded, stored = chunk.total_uncompressed_size, chunk.total_compressed_size
-            if expanded > max(_BATCH_BYTES, _MOST_TIMES * stored):
-                raise InvalidInput(
-                    f"{file}: {stored:,} bytes of column {column!r} expand to {expanded:,}; write "
-                    "fewer rows in a row group, or images as PNG"
-                )
+    if expanded > max(_BATCH_BYTES, _MOST_TIMES * stored):
+        raise InvalidInput(
+            f"{file}: {stored:,} bytes expand to {expanded:,} in a row group; write fewer rows in "
+            "a row group, or images as PNG"
+        )
+
+
+def _largest(opened: Any) -> int:
+    """The bytes that the largest row group has when it is expanded.
+
+    Of single columns nothing is asked: where their metadata are damaged, pyarrow 26 aborts.
+    """
+    groups = map(opened.metadata.row_group, range(opened.num_row_groups))
+    return max((group.total_byte_size for group in groups), default=0)
 
 
 def _columns(file: Path) -> _Columns:
@@ -160,9 +168,8 @@ def _columns(file: Path) -> _Columns:
     """
     with _reading(file) as opened:
         schema = opened.schema_arrow
-        columns = _named_columns(file, schema)
-        _check_size(file, opened, columns)
-    return columns
+        _check_size(file, opened)
+    return _named_columns(file, schema)
 
 
 def _named_columns(file: Path, schema: Any) -> _Columns:
@@ -190,23 +197,6 @@ def _named_columns(file: Path, schema: Any) -> _Columns:
         )
     split = "split" if "split" in names else None
     return _Columns(images[0], labels[0], split, known.get(labels[0]) or None)
-
-
-def _names_files(file: Path, column: str) -> bool:
-    """Whether some images of a file are in other files, which its stamp does not cover."""
-    with _reading(file) as opened:
-        if _is_text(opened.schema_arrow.field(column).type):
-            return True
-        known = [chunk.statistics for chunk in _chunks(opened, f"{column}.bytes")]
-        return any(each is not None and each.null_count for each in known)
-
-
-def _chunks(opened: Any, column: str) -> Iterator[Any]:
-    """What the metadata of a file say of each piece of a column (or of the fields of a struct)."""
-    for group in range(opened.num_row_groups):
-        row_group = opened.metadata.row_group(group)
-        chunks = map(row_group.column, range(row_group.num_columns))
-        yield from (c for c in chunks if f"{c.path_in_schema}.".startswith(f"{column}."))
 
 
 def _is_binary(kind: Any) -> bool:
@@ -276,34 +266,35 @@ def _labels(file: Path, column: str) -> NDArray[np.int64 | np.str_]:
     return plain_labels(file, column, _values(file, column))
 
 
-def _items(files: list[Path], column: str, border: str) -> Iterator[Item]:
+def _items(files: list[Path], column: str, border: str, outside: set[Path]) -> Iterator[Item]:
+    """The images of all rows; `outside` gets the files that name other files."""
     for file in files:
         with _reading(file) as opened:
             row = 0
-            for batch in opened.iter_batches(_rows_at_once(opened, column), columns=[column]):
+            for batch in opened.iter_batches(_rows_at_once(opened), columns=[column]):
                 values = batch.column(0)
                 for at in range(len(values)):
-                    yield _item(file, row, values[at].as_py(), border)
+                    yield _item(file, row, values[at].as_py(), border, outside)
                     row += 1
                 del batch, values  # before the next ones are read
 
 
-def _rows_at_once(opened: Any, column: str) -> int:
+def _rows_at_once(opened: Any) -> int:
     """Rows that have `_BATCH_BYTES` at most: none is larger than what is stored of its row group.
 
     A dictionary may repeat a long cell in every row, so a mean over the rows would say nothing.
     """
-    largest: int = max((c.total_uncompressed_size for c in _chunks(opened, column)), default=1)
-    return max(1, min(_BATCH, _BATCH_BYTES // max(1, largest)))
+    return max(1, min(_BATCH, _BATCH_BYTES // max(1, _largest(opened))))
 
 
-def _item(file: Path, row: int, value: Any, border: str) -> Item:
+def _item(file: Path, row: int, value: Any, border: str, outside: set[Path]) -> Item:
     """A row's image: its bytes, or the file that its path names, below the folder `border`."""
     if not isinstance(value, dict):
         value = {"path" if isinstance(value, str) else "bytes": value}
     encoded, path = value.get("bytes"), value.get("path")
     name = f"{file.name} row {row}" + (f" ({printable(path[:_SHOWN])})" if path else "")
     if encoded is None and path:
+        outside.add(file)
         return Item(name, partial(_named_file, file.parent, path, border))
     return Item(name, partial(bytes, encoded or b""), len(encoded or b""))
 

@@ -74,8 +74,8 @@ class ImageSource:
     """Images as a reader finds them.
 
     `labels` index `classes`; `splits` holds a `Split` for each image; `items()` gives the images
-    in the same order, and may be called again. `stamped` is false if some images lie in files
-    that the stamp does not cover.
+    in the same order, and may be called again. `stamped`, asked when the items were read, is
+    false if some lie in files that the stamp does not cover.
     """
 
     classes: tuple[str, ...]
@@ -85,7 +85,7 @@ class ImageSource:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     known: KnownContent | None = None
-    stamped: bool = True
+    stamped: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ from functools import partial
 from itertools import chain, product
 from operator import getitem
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.stats import kendalltau
 from torch import nn
 
+from experiments.data.messages import reason_of
 from experiments.data.parallel import Progress
 from experiments.latency import timing
 from experiments.runs.environment import environment
@@ -44,6 +46,12 @@ _ROUNDS = 3
 _AND = " + "
 #: Seconds for which a part is timed in a round, at least.
 _PIECE_SECONDS = 0.005
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+#: How long a part takes for a batch (the bound is assumed).
+Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 @strict_keys
@@ -80,10 +88,10 @@ class LatencyTable:
     """The seconds of each part of a space's networks; a network takes `scale` · sum + `offset`."""
 
     setting: TableSetting
-    scale: float
-    offset: float
+    scale: Finite
+    offset: Finite
     judged: PredictionErrors
-    seconds: dict[str, float]
+    seconds: dict[str, Seconds]
 
     def predict(self, architecture: Architecture) -> float:
         """The seconds that `architecture` takes for a batch.
@@ -106,10 +114,12 @@ def load(path: Path) -> LatencyTable:
         if path.suffix == ".csv":
             return _from_csv(path)
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
         raise InvalidInput(
-            f"{path}: not a latency table ({error}); build one with phiscale latency SPACE "
-            "--build-table FILE, or on a device with --kit"
+            f"{path}: not a latency table ({reason_of(error)}); build one with phiscale latency "
+            "SPACE --build-table FILE, or on a device with --kit"
         ) from None
     return validate(LatencyTable, data, source=str(path))
 
@@ -121,6 +131,7 @@ def _from_csv(path: Path) -> LatencyTable:
     if not rows:
         raise ValueError("it has no rows")
     seconds = {row["name"]: float(row["seconds"]) for row in rows}
+    seconds = validate(dict[str, Seconds], seconds, source=str(path))
     facts = {key: rows[0][key] for key in TableSetting.__dataclass_fields__}
     for key in ("resolution", "batch", "threads"):
         facts[key] = int(facts[key])

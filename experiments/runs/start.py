@@ -216,18 +216,31 @@ def _from_hub(name: str) -> Start:
         except Exception as error:  # a dozen kinds: no network, no such repository, no access
             reason = str(error).partition("\n")[0]
             raise InvalidInput(f"{_HUB}{name}: cannot be fetched: {reason}") from None
-    config = json.loads(files["config.json"].read_text("utf-8"))
-    if "architecture" not in config:
+    network, pixels, licence = hub_config(files["config.json"], name)
+    found = _from_file(files["model.safetensors"], None, f"timm/{network}")
+    record = replace(found.record, file=f"{_HUB}{name}", licence=licence)
+    return replace(found, record=record, pixels=pixels or found.pixels)
+
+
+def hub_config(path: Path, name: str) -> tuple[str, PixelStatistics | None, str | None]:
+    """What the config.json of timm's repository `name` says: network, pixels and licence.
+
+    Raises `InvalidInput` if it is not one.
+    """
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        network, given = config["architecture"], config.get("pretrained_cfg") or {}
+        licence, pixels = given.get("license"), None
+        if "mean" in given and "std" in given:
+            pixels = PixelStatistics(*(tuple(map(float, given[key])) for key in ("mean", "std")))
+        if not (isinstance(network, str) and isinstance(licence, str | None)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InvalidInput(
             f"{_HUB}{name}: is not a repository of timm's, because its config.json names no "
-            f"`architecture`; give {_HUB}timm/NAME"
-        )
-    found = _from_file(files["model.safetensors"], None, f"timm/{config['architecture']}")
-    given = config.get("pretrained_cfg", {})
-    known = "mean" in given and "std" in given
-    pixels = PixelStatistics(tuple(given["mean"]), tuple(given["std"])) if known else None
-    record = replace(found.record, file=f"{_HUB}{name}", licence=given.get("license"))
-    return replace(found, record=record, pixels=pixels or found.pixels)
+            f"`architecture` or is damaged; give {_HUB}timm/NAME"
+        ) from None
+    return network, pixels, licence
 
 
 def _from_torchvision(name: str) -> Start:

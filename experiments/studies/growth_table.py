@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments import config
+from experiments.data.messages import reason_of
 from experiments.progress import log
 from experiments.stages.growth import growth_model
 from experiments.studies.recipes import TableRecipe
@@ -167,16 +168,21 @@ def _frame(path: Path) -> pd.DataFrame:
         if path.suffix.lower() == ".csv":
             found = pd.read_csv(io.StringIO(read_text(path)), skipinitialspace=True)
         else:
-            data = json.loads(read_text(path))
+            data = json.loads(read_text(path), parse_int=_integer)
             found = pd.DataFrame([dict(_flat(row)) for row in data])
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(
-            f"{path}: cannot be read as a table: {error}; give a CSV with a header, or a JSON list "
-            "of objects"
+            f"{path}: cannot be read as a table: {reason_of(error)}; give a CSV with a header, or "
+            "a JSON list of objects"
         ) from None
     if not len(found):
         raise InvalidInput(f"{path}: contains no rows")
     return found
+
+
+def _integer(digits: str) -> int | float:
+    """An integer; one that may not fit 64 bits as a floating-point number, maybe infinite."""
+    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def _flat(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

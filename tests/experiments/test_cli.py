@@ -33,6 +33,28 @@ def words(text: str) -> str:
     return " ".join(text.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("number", ["1" + 400 * "0", "-1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cost", "mnasnet_small", "--resolution"],
+        ["show", "mnasnet_small", "--resolution"],
+        ["latency", "mnasnet_small", "--batch"],
+        ["latency", "mnasnet_small", "--threads"],
+        ["estimate", "demo", "--hours"],
+        ["estimate", "demo", "--machines"],
+        ["init", ".", "--hours"],
+        ["trials", "run", "--top"],
+        ["best", "run", "--top"],
+        ["predict", "run", "image.png", "--top"],
+        ["watch", "run", "--port"],
+    ],
+)
+def test_every_number_of_the_command_line_has_limits(monkeypatch, capsys, words, number) -> None:
+    assert phiscale(monkeypatch, *words, number) == 2
+    assert f"Invalid value for '{words[-1]}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     assert phiscale(monkeypatch, command, "--help") == 0

@@ -99,6 +99,23 @@ def test_what_is_missing_is_refused_by_name(tmp_path, rows, message):
         growth_table.read(written(tmp_path, rows), "macs")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("table.json", json.dumps([ROWS[0] | {"width1": 10**400}])),
+        ("table.json", "[" * 100_000),
+        ("table.csv", "width1,accuracy,macs\n1,1,1\n1,1,1,1,1\n"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_a_line(tmp_path, name: str, text: str):
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(
+        InvalidInput, match=r"cannot be read as a table|must be a positive"
+    ) as found:
+        growth_table.read(tmp_path / name, "macs")
+    assert "\n" not in str(found.value)
+
+
 def test_a_target_without_rows_is_refused_with_the_nearest_costs(tmp_path):
     table = growth_table.read(written(tmp_path, ROWS), "macs")
     with pytest.raises(InvalidInput, match=r"800: no row of the table .* cost 500 and 1,000"):

@@ -340,8 +340,20 @@ def test_a_hub_that_cannot_be_reached_is_said_in_a_sentence(monkeypatch):
         starts.find(StartConfig(weights="hf-hub:timm/efficientnet_b0"))
 
 
-def test_another_librarys_repository_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "config.json").write_text('{"architectures": ["ViTModel"]}', "utf-8")
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"architectures": ["ViTModel"]}',
+        "{",
+        "[]",
+        '{"architecture": 3}',
+        '{"architecture": "resnet18", "pretrained_cfg": "x"}',
+        '{"architecture": "resnet18", "pretrained_cfg": {"mean": 1, "std": 1}}',
+        '{"architecture": "resnet18", "pretrained_cfg": {"license": []}}',
+    ],
+)
+def test_another_librarys_repository_is_refused(monkeypatch, tmp_path, content: str):
+    (tmp_path / "config.json").write_text(content, "utf-8")
 
     class Hub:
         @staticmethod

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from reports import trial_tables
+from reports import page, trial_tables
 from reports.load import load
 from search import lease
 from search.study import open_study
@@ -136,6 +136,16 @@ def test_a_damaged_file_is_named(tmp_path, name, content, sentence):
     with pytest.raises(InvalidInput, match=sentence):
         load(tmp_path)
     assert (tmp_path / name).read_bytes() == data
+
+
+def test_a_missing_key_is_named_with_its_file(copied_run):
+    found = json.loads((copied_run / "baseline.json").read_text("utf-8"))
+    del found["cost"]["macs"]
+    (copied_run / "baseline.json").write_text(json.dumps(found), "utf-8")
+    with pytest.raises(
+        InvalidInput, match=r"baseline\.json: 'macs' is missing, so the file was ch"
+    ):
+        page.write(copied_run)
 
 
 def test_a_missing_directory_is_named(tmp_path):

@@ -112,8 +112,17 @@ def test_damaged_predictions_are_refused_by_name(copied_run):
         tables.collect(load(copied_run))
 
 
-def test_damaged_pictures_are_refused_by_name(copied_run):
-    (copied_run / "predictions" / "images.npz").write_bytes(b"no archive")
+def test_an_image_that_is_answered_twice_is_refused(copied_run):
+    path = copied_run / "predictions" / "b1.parquet"
+    table = pd.read_parquet(path)
+    pd.concat([table, table.head(1)]).to_parquet(path)
+    with pytest.raises(InvalidInput, match=r"b1.parquet: .* \(an image stands there twice\)"):
+        tables.collect(load(copied_run))
+
+
+@pytest.mark.parametrize("content", [b"no archive", b""])
+def test_damaged_pictures_are_refused_by_name(copied_run, content: bytes):
+    (copied_run / "predictions" / "images.npz").write_bytes(content)
     with pytest.raises(InvalidInput, match=r"images.npz: cannot read arrays"):
         tables.collect(load(copied_run))
 

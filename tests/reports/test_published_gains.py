@@ -129,7 +129,15 @@ def test_a_folder_may_lack_accuracies_but_not_costs(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "model,img_size\na,224\n", "model,img_size,top1\na.b,224,high\n"]
+    "text",
+    [
+        "",
+        "model,img_size\na,224\n",
+        "model,img_size,top1\na.b,224,high\n",
+        "model,img_size,top1\n",
+        "model,img_size,top1\na.b,224,\n",
+        "model,img_size,top1\na.b,224,inf\n",
+    ],
 )
 def test_a_damaged_table_is_named(folder, text):
     (folder / "results-imagenet.csv").write_text(text, "utf-8")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -164,6 +164,19 @@ def test_one_seed_tells_nothing_apart():
 
 def test_a_folder_without_a_study_is_said_to_have_none(tmp_path):
     with pytest.raises(InvalidInput, match=r"cannot read the study .*; write it again"):
+        scaling_study.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("macs", 10**400), ("key", None), ("training_runs", [{"seed": 0}])]
+)
+def test_a_changed_study_is_refused_by_its_key(tmp_path, key: str, value: object):
+    content = asdict(study(HOLDS))
+    (tmp_path / "study.json").write_text(json.dumps(content), "utf-8")
+    assert scaling_study.load(tmp_path).points == content["points"]
+    content["points"][1][key] = value
+    (tmp_path / "study.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(InvalidInput, match=rf"study\.json: points: 1\.{key}"):
         scaling_study.load(tmp_path)
 
 

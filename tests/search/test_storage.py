@@ -56,6 +56,21 @@ def test_processes_may_open_a_fresh_storage_at_once(storage: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ['{"op_code": 0, "worker_id": "a"}', '{"op_code": 4, "worker_id": "a"}', "{}", "[]"]
+)
+def test_a_journal_whose_lines_do_not_fit_together_is_refused(tmp_path, line: str) -> None:
+    (tmp_path / "study.journal").write_text(f"{line}\n", "utf-8")
+    url = f"journal:///{tmp_path / 'study.journal'}"
+    with pytest.raises(InvalidInput, match=r"cannot be opened: its lines do not fit together"):
+        open_storage(url)
+    with (
+        pytest.raises(InvalidInput, match=r"cannot be opened: its lines do not fit together"),
+        reading(url),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
     ("url", "part"),
     [
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),

@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -209,9 +211,9 @@ def test_rows_are_read_by_their_bytes(tmp_path, table, monkeypatch) -> None:
     file = write(table(image=pa.array([cell] * 12)), tmp_path / "set.parquet")
     monkeypatch.setattr(parquet, "_BATCH_BYTES", 2_100_000)
     with parquet._reading(file) as opened:
-        assert parquet._rows_at_once(opened, "image") == 2
+        assert parquet._rows_at_once(opened) == 2
     monkeypatch.setattr(parquet, "_BATCH_BYTES", 10)
-    items: list[Item] = list(parquet._items([file], "image", str(tmp_path)))
+    items: list[Item] = list(parquet._items([file], "image", str(tmp_path), set()))
     assert [item.size for item in items] == [1_000_000] * 12
 
 
@@ -225,7 +227,7 @@ def test_a_large_row_group_is_never_whole_in_memory(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(parquet, "_BUFFER", 100_000)
     pool = pa.default_memory_pool()
     before, held, read = pool.bytes_allocated(), 0, 0
-    for item in parquet._items([file], "image", str(tmp_path)):
+    for item in parquet._items([file], "image", str(tmp_path), set()):
         read += item.size
         held = max(held, pool.bytes_allocated() - before)
     assert read == 10_000_000
@@ -244,8 +246,33 @@ def test_a_row_group_that_expands_to_gigabytes_is_refused(
     file = write(
         table(**columns), tmp_path / "set.parquet", use_dictionary=False, compression="zstd"
     )
-    with pytest.raises(InvalidInput, match=rf"bytes of column '{column}' expand to 2,4"):
+    with pytest.raises(InvalidInput, match=r"bytes expand to 2,4[\d,]+ in a row group"):
         loaded(file)
+
+
+def test_damaged_metadata_of_a_column_end_in_a_sentence(tmp_path, table) -> None:
+    """pyarrow raises where they are read, and ends the process where they are looked at."""
+    file = write(table(), tmp_path / "set.parquet")
+    content = bytearray(file.read_bytes())
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from experiments.config import DataConfig\n"
+        "from experiments.data.parquet import open_parquet\n"
+        "from space.validation import InvalidInput\n"
+        "for path in Path(sys.argv[1]).iterdir():\n"
+        "    try:\n"
+        "        found = open_parquet(path, DataConfig(source=str(path))).read()\n"
+        "        sum(item.size for item in found.items())\n"
+        "    except InvalidInput:\n"
+        "        pass\n"
+    )
+    for at in range(start, len(content) - 8, 3):
+        changed = content.copy()
+        changed[at] ^= 0x19
+        (tmp_path / f"{at}.parquet").write_bytes(changed)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
 def test_rows_that_take_no_bytes_are_refused(tmp_path, loaded) -> None:

@@ -244,9 +244,26 @@ def test_what_a_kit_measures_with_the_devices_runtime_alone_is_a_table(
             table.scale * sum(table.seconds[name] for name in tables.whole(network).split(" + "))
             + table.offset
         )
-    (folder / "latency.csv").write_text("name,seconds\nhead,1\n")
-    with pytest.raises(InvalidInput, match=r"latency\.csv: not a latency table"):
-        tables.load(folder / "latency.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("latency.csv", "name,seconds\nhead,1\n", r"latency\.csv: not a latency table"),
+        ("latency.csv", "name,seconds\nhead\n", r"latency\.csv: not a latency table"),
+        (
+            "latency.csv",
+            "name,seconds\nhead,nan\n",
+            r"latency\.csv: head: input should be a finite",
+        ),
+        ("latency.json", "[" * 100_000, r"latency\.json: not a latency table"),
+        ("latency.json", '{"scale": Infinity}', r"latency\.json: scale: input should be a finite"),
+    ],
+)
+def test_odd_numbers_in_a_table_are_refused(tmp_path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(InvalidInput, match=message):
+        tables.load(tmp_path / name)
 
 
 def test_a_kit_of_litert_names_its_extra(tmp_path) -> None:
