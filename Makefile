@@ -26,7 +26,7 @@ check: .venv/installed-dev
 test: .venv/installed-dev
 	$(PYTEST)
 
-# Damaged files for every reader; FUZZ is how many each gets: 1,000 take some ten minutes.
+# Damaged files for every reader; FUZZ is how many each gets: 150 take some three minutes.
 FUZZ ?= 1000
 
 fuzz: .venv/installed-dev
