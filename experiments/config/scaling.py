@@ -113,7 +113,8 @@ class FamilyConfig(BudgetConfig):
     train for all `epochs`."""
     int8: bool = False
     """Whether every member is quantised to 8 bits after training, with ranges from held-out images,
-    and measured on the test images again. Needs the extra `onnx`."""
+    and measured on the test images again. Needs the extra `onnx`; with the extra `litert`, it is
+    also written as model.int8.tflite."""
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     """Round resolutions to multiples of this many pixels."""
     rivals: tuple[str, ...] = ()

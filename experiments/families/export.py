@@ -85,8 +85,6 @@ def export_family(
             if int8:
                 assert data
                 record = quantised(replace(member, record=record), formats, data)
-                for clause in _over_bounds(replace(member, record=record)):
-                    log.remark(f"{member.name}: its {litert.INT8[0]} takes {clause}")
         records.append(record)
     written = export.write_cards(folder, replace(family.record, members=tuple(records)))
     return replace(written, members=tuple(m for m in written.members if only in (None, m.name)))
@@ -103,11 +101,17 @@ def _over_bounds(member: SavedMember) -> list[str]:
 
 
 def quantised(member: SavedMember, formats: Collection[Format], data: Data) -> MemberRecord:
-    """Ranges are taken from held-out images of all classes, accuracies from all test images."""
+    """Ranges are taken from held-out images of all classes, accuracies from all test images.
+
+    Says where the LiteRT file needs more memory than the run's bounds allow.
+    """
     chosen = calibrating(data.held_out)
     calibration = some_inputs(member, chosen, len(chosen))
     images = some_inputs(member, data.test, len(data.test))
-    return export.quantise(member, formats, calibration, images, data.test.labels)
+    record = export.quantise(member, formats, calibration, images, data.test.labels)
+    for clause in _over_bounds(replace(member, record=record)):
+        log.remark(f"{member.name}: its {litert.INT8[0]} takes {clause}")
+    return record
 
 
 def export_architecture(

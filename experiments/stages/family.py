@@ -39,6 +39,7 @@ from scaling.saved_family import (
     load_record,
 )
 from scaling.targets import MEASURES, Measure
+from scaling.verification import not_installed
 from space.architecture import Architecture
 from space.cost import cost
 from space.device import device_memory, over_bounds
@@ -195,7 +196,8 @@ def _export(
         pixels = resize(torch.from_numpy(images), member.resolution)
         inputs = normalise(pixels.permute(0, 3, 1, 2), context.recipe.data.normalisation)
         record = export.export_member(folder, member, network, result, about, inputs)
-        if context.recipe.family.int8 and Format.ONNX not in record.int8:
+        formats = _quantised_formats(context.recipe) - record.int8.keys()
+        if formats:
             portable = Portable(
                 full_name(about.name, member.name),
                 member.architecture,
@@ -203,7 +205,7 @@ def _export(
                 about.preprocessing,
             )
             saved = SavedMember(folder / member.name, record, portable)
-            record = quantised(saved, {Format.ONNX}, context.data)
+            record = quantised(saved, formats, context.data)
         records.append(record)
     predictions.write_images()
     family = replace(family, members=tuple(members))
@@ -212,6 +214,13 @@ def _export(
     _measure_latency(context, family, records, known)
     export.write_family(folder, records, family.coefficients, about)
     return family, context.run.read("family/family.json")
+
+
+def _quantised_formats(recipe: Recipe) -> set[Format]:
+    """The formats with 8 bits that members are written in: LiteRT's, too, where it is installed."""
+    if not recipe.family.int8:
+        return set()
+    return {Format.ONNX} | ({Format.LITERT} if not_installed(Format.LITERT) is None else set())
 
 
 def _resolution_test(context: StageContext, evaluate: TrainingEvaluator) -> ResolutionTest | None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from experiments import config
 from experiments.cli import app
 from experiments.data import decode
 from experiments.families.preprocess import prepare, read
@@ -22,7 +24,7 @@ from scaling.coefficients import PUBLISHED
 from scaling.export import About, Trained, export_member, write_family
 from scaling.family import family_at
 from scaling.formats import run_code
-from scaling.saved_family import Preprocessing, SavedMember, load_family
+from scaling.saved_family import Preprocessing, Quantised, SavedMember, load_family
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 from space.network import build
 from space.validation import InvalidInput
@@ -283,3 +285,24 @@ def test_what_cannot_be_exported_is_said(arguments, message, tmp_path, monkeypat
 def test_a_family_away_from_its_run_cannot_be_quantised(family):
     done = CliRunner().invoke(app, ["export", str(family), "--int8"])
     assert "is not in a run" in str(done.exception)
+
+
+def test_a_microcontroller_file_beyond_the_bounds_of_its_run_is_named(member, tmp_path):
+    from experiments.families.export import _over_bounds
+
+    run = tmp_path / "run"
+    shutil.copytree(member.folder.parent, run / "family")
+    recipe = config.load("demo", ["objective.bounds={sram: 100K, flash: 1M}"])
+    (run / "recipe.yaml").write_text(config.dump(recipe))
+    (run / "family" / "b0" / "model.int8.tflite").write_bytes(bytes(2_000_000))
+
+    def said(arena: int | None) -> list[str]:
+        found = {"litert": Quantised(0.5, 0.5, 8, arena)}
+        record = replace(member.record, int8=found)
+        return _over_bounds(replace(member, folder=run / "family" / "b0", record=record))
+
+    (sram, flash) = said(100_001)
+    assert sram == "100,001 bytes of SRAM, more than the 100,000 of objective.bounds"
+    assert flash.startswith("2,000,000 bytes of flash")
+    assert said(100_000) == [flash]
+    assert said(None) == []
