@@ -34,6 +34,11 @@ _STEPS = 16
 #: The largest miss, as a fraction, that rounding explains at the end of a rule (assumed).
 _FAR = 0.1
 
+#: A network this close to the rule, in doublings, that misses by this fraction at most comes before
+#: a hit that is farther (assumed: a hit may otherwise cost a member all pixels that γ gave it). Of
+#: several, a miss of a doubling counts as so many doublings of strain.
+_CLOSE, _NEARLY, _MISS = 0.5, 0.05, 8.0
+
 #: How far pixels may deviate from the rule's, as a fraction (assumed).
 _PIXELS = 0.25
 
@@ -88,9 +93,10 @@ def reach(
 ) -> Reached:
     """The network nearest `target` as `rule` grows `architecture`.
 
-    Of the networks within 1 %, this is the one with the least strain; if there are none, the
-    nearest. Its resolution is a multiple of `multiple` pixels. With `pixels`, it may deviate from
-    the rule's to hit the target, but a network that costs more than `architecture` never has fewer
+    Of the networks within 1 %, this is the one with the least strain, but one within 5 % that keeps
+    much closer to the rule comes first; if there are none, the nearest. Its resolution is a
+    multiple of `multiple` pixels. With `pixels`, it may deviate from the rule's to come nearer to
+    the target, but a network that costs more than `architecture` never has fewer
     pixels. Raises `InvalidInput` if the rule does not change the measure, or not enough.
     """
     span = _span(rule, architecture, measure)
@@ -98,7 +104,7 @@ def reach(
     floor = architecture.resolution if target > measure(architecture) else 1
     best: Reached | None = None
     for rounding in _roundings(rule, architecture, solved):
-        if best is not None and abs(best.miss) <= HIT and best.strain <= rounding.strain:
+        if best is not None and _is_final(best, rounding.strain):
             break
         options = resolutions_near(rounding.network, target, measure, multiple, floor)
         for network in options if pixels else (rounding.network,):
@@ -165,9 +171,20 @@ _MEASUREMENTS = 8
 _SLOPES = (0.4, 2.0)
 
 
-def _rank(reached: Reached) -> tuple[bool, float, float]:
-    hit, miss = abs(reached.miss) <= HIT, abs(reached.miss)
-    return (False, reached.strain, miss) if hit else (True, miss, reached.strain)
+def _rank(reached: Reached) -> tuple[int, float, float]:
+    strain, miss = reached.strain, abs(reached.miss)
+    hit, close = miss <= HIT, strain <= _CLOSE
+    if hit:
+        return (0 if close else 2, strain, miss)
+    if close and miss <= _NEARLY:
+        return 1, strain + _MISS * math.log2(1 + miss), miss
+    return 3, miss, strain
+
+
+def _is_final(best: Reached, strain: float) -> bool:
+    """Whether no network of as much strain, or more, can rank before `best`."""
+    tier, *_ = _rank(best)
+    return (tier in (0, 2) and best.strain <= strain) or (tier == 1 and strain > _CLOSE)
 
 
 class _Span(NamedTuple):
