@@ -48,7 +48,9 @@ def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
     if len(classes) == 0:
         return frame([], _ANSWERS)
     tables = []
-    for member in (trial.job for trial in run.study("rivals")) if rivals else named:
+    if rivals:
+        named = [*dict.fromkeys(trial.job for trial in run.study("rivals"))]
+    for member in named:
         path = _file(run.path, f"{member}.parquet")
         if path is None:
             continue

@@ -238,9 +238,10 @@ def rivals(
     import pandas as pd
 
     by_name = {row["name"]: row for row in rows(members) if row["accuracy"] is not None}
-    made = [
+    complete = trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]
+    made = [  # of a family that was planned anew, the last network of each name
         row | dict(zip(("rule", "member"), row["job"].rsplit(" ", 1), strict=True))
-        for row in rows(trials[(trials["study"] == "rivals") & (trials["state"] == "complete")])
+        for row in rows(complete.drop_duplicates("job", keep="last"))
     ]
     beside = Counter(row["member"] for row in made)
     every = pd.concat([answers, predictions.answers(run, rivals=True)], ignore_index=True)

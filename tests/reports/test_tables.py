@@ -271,3 +271,15 @@ def test_rivals_with_answers_are_compared_image_by_image(run, found):
     assert row["difference"] == pytest.approx(better.mean() - worse.mean())
     exact = binomtest(int(better.sum()), int(better.sum() + worse.sum())).pvalue
     assert row["p_value"] == pytest.approx(exact)
+
+
+def test_of_rivals_that_were_planned_anew_the_last_counts(run, found):
+    *others, last = run.study("rivals")
+    again = replace(last, number=last.number + 1, measurement={**last.measurement, "accuracy": 0.5})
+    changed = replace(run, trials={**run.trials, "rivals": (*others, last, again)})
+    rivals = tables.collect(changed).rivals
+    assert len(rivals) == len(found.rivals)
+    assert 0.5 in rivals["accuracy"].tolist()
+    with_answers = next(trial for trial in run.study("rivals") if "mobilenet" in trial.job)
+    twice = replace(run, trials={**run.trials, "rivals": (*others, last, with_answers)})
+    assert len(tables.collect(twice).rivals) == len(found.rivals)
