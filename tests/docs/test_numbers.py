@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,15 @@ def device() -> Iterator[str]:
         ]
         for space in ("efficientnet_lite_small", "efficientnet_small")
     }
+    arenas = result("arena")["units"]
+    for space in ("efficientnet_lite_small", "efficientnet_small", "mnasnet_small"):
+        own = [unit for unit in arenas if unit["space"] == space]
+        heads = [unit["head"] / unit["sram"] for unit in own]
+        totals = [(unit["head"] + unit["tail"]) / unit["sram"] for unit in own]
+        head, total = (
+            f"{median(each):.2f} {{}}{min(each):.2f} to {max(each):.2f}" for each in (heads, totals)
+        )
+        yield f"| `{space}` | {len(own)} | {head.format('| ')} | {total.format('(')}) |"
     lite, gated = lost.values()
     yield f"epochs, lost {interval(lite)} points of accuracy in 8 bits"
     yield f"squeeze-and-excite {interval(gated)} (`efficientnet_small`)"
