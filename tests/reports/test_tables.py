@@ -283,3 +283,11 @@ def test_of_rivals_that_were_planned_anew_the_last_counts(run, found):
     with_answers = next(trial for trial in run.study("rivals") if "mobilenet" in trial.job)
     twice = replace(run, trials={**run.trials, "rivals": (*others, last, with_answers)})
     assert len(tables.collect(twice).rivals) == len(found.rivals)
+
+
+def test_rivals_that_failed_are_named_with_their_reason(run):
+    *others, last = run.study("rivals")
+    failed = replace(last, state="failed", measurement={"reason": "out of memory"})
+    changed = replace(run, trials={**run.trials, "rivals": (*others, failed)})
+    said = summarise(changed, tables.collect(changed))["rivals"]
+    assert f"Not compared: {last.job}, which failed (out of memory)." in said
