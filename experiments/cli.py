@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from experiments.commands import (
     catalog,
@@ -40,8 +41,21 @@ _HELP_COLUMNS = 80
 
 _ENDS = "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted."
 
+
+class _Commands(TyperGroup):
+    """The commands, which Ctrl-C ends with status 130 wherever it falls."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            log.trouble("interrupted")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="phiscale",
+    cls=_Commands,
     epilog=f"Start with: phiscale run demo. {_ENDS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

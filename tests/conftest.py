@@ -18,8 +18,13 @@ from typing import Any
 
 import hypothesis
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Triton, which torch's optimisers import, reads it once: its kernels are interpreted without a GPU.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A deadline would be a timed assertion: on a busy machine it fails for nothing.
 hypothesis.settings.register_profile("phiscale", deadline=None, print_blob=True)

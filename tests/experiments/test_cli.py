@@ -245,6 +245,15 @@ def test_output_that_cannot_be_written_is_a_sentence():
     assert ended.stderr.count("\n") == 1
 
 
+def test_ctrl_c_is_status_130_wherever_it_falls(monkeypatch, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(presets, "names", interrupted)
+    assert phiscale(monkeypatch, "presets") == 130
+    assert capsys.readouterr().err == "phiscale: interrupted\n"
+
+
 def test_wrong_use_is_status_2(monkeypatch, capsys):
     assert phiscale(monkeypatch, "cost") == 2
     assert "NETWORK" in capsys.readouterr().err

@@ -177,7 +177,7 @@ def test_ctrl_c_twice_stops_at_once(phiscale: Command, tmp_path: Path) -> None:
     process = phiscale.start("search.epochs=100000", "search.final_epochs=100000")
     stop_while(process, both_train(tmp_path))
     status, errors = end(process, signal.SIGINT, signal.SIGINT)
-    assert status == 130
+    assert status == 130, errors
     assert "continue with: phiscale run" in errors
 
 

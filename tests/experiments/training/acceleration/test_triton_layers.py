@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-import os
 from functools import partial
 
 import pytest
@@ -18,8 +17,6 @@ from space.architecture import Numerics
 from space.blocks import ConvNorm
 
 _DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-if _DEVICE.type == "cpu":  # before Triton is imported
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="Triton is not installed (Linux on x86-64 only)")
 
 _ACTIVATIONS = (nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish)
