@@ -45,7 +45,7 @@ _ENDS = "Exit status: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupte
 class _Commands(TyperGroup):
     """The commands, which Ctrl-C ends with status 130 wherever it falls."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
