@@ -115,7 +115,8 @@ def main(
     torch.set_num_threads(1)
     found = json.loads(result.read_text("utf-8")) if result.is_file() else {"units": []}
     units = found["units"]
-    done = {(unit["budget"], unit["fold"]) for unit in units}
+    # Folds of another learning rate stay in the file, and are not compared with these.
+    done = {(unit["budget"], unit["fold"]) for unit in units if unit["own_rate"] == RATE}
     for budget, number in product(macs or BUDGETS, range(folds)):
         if (budget, number) not in done:
             units.append(
@@ -126,8 +127,9 @@ def main(
             found |= {"finalists": FINALISTS, "final_epochs": FINAL_EPOCHS}
             write_file(result, json.dumps(found, indent=1) + "\n")
             print(budget, number, units[-1]["accuracy"], flush=True)
-    for budget in sorted({unit["budget"] for unit in units}):
-        compare(budget, [unit["accuracy"] for unit in units if unit["budget"] == budget])
+    same = [unit for unit in units if unit["own_rate"] == RATE]
+    for budget in sorted({unit["budget"] for unit in same}):
+        compare(budget, [unit["accuracy"] for unit in same if unit["budget"] == budget])
 
 
 def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[str, Any]:
@@ -159,7 +161,8 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
             "seconds": {way: seconds for way, (_, seconds) in ways.items()},
             "seconds_of_choice": {"searched": round(searching, 1), "coarse": round(tuning, 1)},
             "images": len(fold.test),
-            "rate": rate,
+            "rate": rate,  # of `coarse`
+            "own_rate": RATE,  # of the others
             "networks": {way: _described(network) for way, network in networks.items()},
         }
 
