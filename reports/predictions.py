@@ -57,7 +57,7 @@ def answers(run: Run, *, rivals: bool = False) -> pd.DataFrame:
         with readable(path, "predictions", _AGAIN):
             table = pd.read_parquet(path, columns=_ANSWERS[1:])
             if not table["image"].is_unique:
-                raise ValueError("an image stands there twice")
+                raise ValueError("an image is listed twice")
             for name in ("label", "predicted"):
                 table[name] = pd.Categorical.from_codes(table[name].to_numpy(), classes)
         tables.append(table.assign(member=member)[_ANSWERS])

@@ -85,7 +85,7 @@ def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
             raise ValueError("it has no rows")
         found = table.select_dtypes("number").to_numpy()
         if not ((found >= 0) & (found <= _MOST)).all():
-            raise ValueError(f"its numbers must all be there, from 0 to {_MOST:,}")
+            raise ValueError(f"every number must be given and lie between 0 and {_MOST:,}")
         return table
 
 

@@ -193,11 +193,11 @@ def _open(url: URL, fence: Fence | None) -> BaseStorage:
 
 
 def _replayed(file: JournalFileBackend) -> JournalStorage:
-    """The storage of a journal; raises `ValueError` where its lines do not fit together."""
+    """The storage of a journal; raises `ValueError` where its lines contradict each other."""
     try:
         return JournalStorage(file)
     except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
-        raise ValueError(f"its lines do not fit together ({error!r}); restore the file") from None
+        raise ValueError(f"its lines contradict each other ({error!r}); restore the file") from None
 
 
 @contextmanager

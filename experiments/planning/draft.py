@@ -343,7 +343,8 @@ start:  # every training run inherits from {name}
 #: Fine-tuning (measured once: Lite0 at 48 pixels, 4 epochs on 3,068 photos, one seed, 372 test
 #: images: 80.6 % with AdamW, 76.1 and 73.9 % with SGD at two rates). The learning rate: 8 epochs at
 #: 25M MACs, two times 302 held-out photos: 88.0 and 88.4 % with Lite0, 88.7 and 87.7 % with it
-#: narrowed to 0.75; half the rate gave 86.4, 85.1, 86.1 and 87.1 %, twice the rate 85.1 % (Lite0).
+#: narrowed to 0.75; half the rate gave 86.4, 85.1, 86.1 and 87.1 %, twice the rate 85.1 % (Lite0;
+#: `experiments.benchmarks.start --rates`).
 _FINE_TUNING = """
   optimizer: adamw
   learning_rate: 0.016  # per 256 images

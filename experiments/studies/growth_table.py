@@ -104,7 +104,7 @@ def read(path: Path, cost: str) -> GrowthTable:
     """The table in a CSV or JSON file, with its column `cost`.
 
     Raises `InvalidInput`, naming the column or the row, for what is missing, is no number, or
-    stands there twice.
+    is listed twice.
     """
     import pandas as pd
 
@@ -145,7 +145,7 @@ def read(path: Path, cost: str) -> GrowthTable:
     if (repeated := numbers.duplicated(columns)).any():
         row = int(repeated.to_numpy().argmax())
         raise InvalidInput(
-            f"{path}: row {row + 1} ({_named(numbers[columns].iloc[row])}) stands there twice; "
+            f"{path}: row {row + 1} ({_named(numbers[columns].iloc[row])}) is listed twice; "
             "give accuracies of several seeds in columns accuracy1, accuracy2 …, or a column seed"
         )
     accuracy = numbers[seeds].to_numpy(float)
@@ -219,7 +219,7 @@ def _wide(
     if (repeated := rows.duplicated([*columns, "seed"])).any():
         row = int(repeated.to_numpy().argmax())
         raise InvalidInput(
-            f"{path}: row {row + 1} ({_named(rows[columns].iloc[row])}) stands there twice with "
+            f"{path}: row {row + 1} ({_named(rows[columns].iloc[row])}) is listed twice with "
             f"seed {rows['seed'].iloc[row]}"
         )
     found = rows.pivot_table(index=columns, columns="seed", values=accuracy)

@@ -70,6 +70,8 @@ def clothes() -> tuple[list[dict[str, str]], str]:
     texts = [(folder / f"{name}.csv").read_text("utf-8") for name in ("family", "rivals")]
     family, rivals = ([*csv.DictReader(text.splitlines())] for text in texts)
     every = [*family, *sorted(rivals, key=lambda row: row["member"])]
+    members = csv.DictReader((folder / "member_comparisons.csv").read_text("utf-8").splitlines())
+    assert [row["told_apart"] for row in members] == ["False"]
     assert [row["told_apart"] for row in rivals] == ["False", "False"]
     return every, re.findall(r"(\d+) minutes", (folder / "README.md").read_text("utf-8"))[0]
 
@@ -114,6 +116,20 @@ def pretrained() -> Iterator[str]:
     yield f"on held-out images, {accuracy['coarse']}; Lite0 narrowed uniformly reached "
     yield accuracy["narrowed"]
     yield f"the chosen network from fresh weights {accuracy['fresh']}"
+    of = {
+        (each["network"], each["fold"], each["rate"]): each["accuracy"]
+        for each in result("start")["learning_rates"]
+    }
+
+    def ahead(*networks: str) -> list[float]:
+        pairs = [(name, fold) for name in networks for fold in (0, 1)]
+        return [100 * (of[*pair, 0.016] - of[*pair, 0.008]) for pair in pairs]
+
+    four, two = ahead("coarse at 25M", "narrowed at 25M"), ahead("coarse at 10M")
+    assert min(four) > 0
+    yield f"in all four pairs, by {np.mean(four):.1f} points in the mean"
+    assert [value > 0 for value in two].count(True) == 1
+    yield f"at 10M, by {np.mean(two):.1f} points, ahead in one pair of two"
 
 
 def device() -> Iterator[str]:

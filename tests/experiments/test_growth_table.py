@@ -86,7 +86,7 @@ def without(row: int, column: str):
     [
         (without(1, "accuracy2"), r"row 2 \(width1=0\.5, width2=1\): accuracy2: must be a number"),
         (without(2, "macs"), r"row 3 \(width1=1, width2=0\.5\): macs: must be a positive number"),
-        ([*ROWS, ROWS[1]], r"row 5 \(width1=0\.5, width2=1\) stands there twice"),
+        ([*ROWS, ROWS[1]], r"row 5 \(width1=0\.5, width2=1\) is listed twice"),
         ([{"width1": 1, "accuracy": 0.9}], "no column macs was found"),
         ([{"macs": 1, "accuracy": 0.9}], "no column width1 was found"),
         ([{"macs": 1, "w1": 1, "width_1": 1, "acc": 0.9}], "two columns mean width1"),

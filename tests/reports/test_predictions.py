@@ -116,7 +116,7 @@ def test_an_image_that_is_answered_twice_is_refused(copied_run):
     path = copied_run / "predictions" / "b1.parquet"
     table = pd.read_parquet(path)
     pd.concat([table, table.head(1)]).to_parquet(path)
-    with pytest.raises(InvalidInput, match=r"b1.parquet: .* \(an image stands there twice\)"):
+    with pytest.raises(InvalidInput, match=r"b1.parquet: .* \(an image is listed twice\)"):
         tables.collect(load(copied_run))
 
 

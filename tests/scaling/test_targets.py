@@ -37,7 +37,8 @@ def test_targets_are_hit_within_one_percent(baseline: Architecture, ratio: float
     found = reach(RULE, baseline, target)
     assert found.found == cost(found.architecture).macs
     assert found.miss == found.found / target - 1
-    assert abs(found.miss) <= (HIT if found.strain > 0.5 or ratio != 0.4 else 0.05)
+    far = baseline is SMALL and ratio == 0.4  # a hit is more than half a doubling from the rule
+    assert abs(found.miss) <= (0.013 if far else HIT)
 
 
 @settings(max_examples=40)

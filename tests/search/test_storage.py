@@ -61,10 +61,10 @@ def test_processes_may_open_a_fresh_storage_at_once(storage: str) -> None:
 def test_a_journal_whose_lines_do_not_fit_together_is_refused(tmp_path, line: str) -> None:
     (tmp_path / "study.journal").write_text(f"{line}\n", "utf-8")
     url = f"journal:///{tmp_path / 'study.journal'}"
-    with pytest.raises(InvalidInput, match=r"cannot be opened: its lines do not fit together"):
+    with pytest.raises(InvalidInput, match=r"cannot be opened: its lines contradict each other"):
         open_storage(url)
     with (
-        pytest.raises(InvalidInput, match=r"cannot be opened: its lines do not fit together"),
+        pytest.raises(InvalidInput, match=r"cannot be opened: its lines contradict each other"),
         reading(url),
     ):
         pass

@@ -2,7 +2,7 @@
 
 What they compute is torch's to rounding. For each kind of layer, shape and type, the first call in
 a process runs both on random numbers. The kernels are used if their results agree with torch's and
-their time on the device is shorter; otherwise, and where they fail, torch's own layer is.
+their time on the device is shorter. Otherwise, and where they fail, torch's own layer is used.
 """
 
 from __future__ import annotations
@@ -108,8 +108,10 @@ def _measured(x: Tensor, trial: Trial) -> bool:
 
 @cache
 def _warn_of(problem: str) -> None:
-    """Warns once a problem."""
-    _logger.warning("Triton's kernels cannot be used (%s); torch's own layers are", problem)
+    """Warns of each problem once."""
+    _logger.warning(
+        "Triton's kernels cannot be used (%s); torch's own layers are used instead", problem
+    )
 
 
 def seconds(compute: Compute, device: torch.device) -> float:
