@@ -57,15 +57,20 @@ def main(
             print(f"{space or 'all'}: {name} / {exact} {quantiles} (0 to 100 %, {len(own)})")
 
 
-def measured(number: int) -> dict[str, Any]:
-    """Random network `number`: its exact bytes, and those of its file and its arena."""
-    rng = np.random.default_rng(number)
+def drawn(number: int, rng: np.random.Generator) -> tuple[str, Architecture]:
+    """A space's name, and random network `number`, of that space."""
     name, resolution = list(SPACES.items())[number % len(SPACES)]
     space = choices.load(name).adapted(num_classes=10, resolution=resolution)
     sizes = np.array([len(values) for values in space.choices.values()])
     (row,) = moves.uniform(sizes, 1, rng)
     offers = zip(space.choices.items(), row.tolist(), strict=True)
-    network = space.decode({choice: values[index] for (choice, values), index in offers})
+    return name, space.decode({choice: values[index] for (choice, values), index in offers})
+
+
+def measured(number: int) -> dict[str, Any]:
+    """Random network `number`: its exact bytes, and those of its file and its arena."""
+    rng = np.random.default_rng(number)
+    name, network = drawn(number, rng)
     exact = device_memory(network, Precision.INT8)
     data = _converted(network, rng)
     arena = litert.arena(data)

@@ -19,6 +19,7 @@ from experiments.config.value_types import (
     Seconds,
     Section,
 )
+from search.objective import Bounds
 from space.device import Precision
 
 Exponent = Annotated[float, Field(le=0, ge=-1_000)]
@@ -77,6 +78,15 @@ class BoundsConfig(Section):
         return self
 
 
+class OverheadConfig(Section):
+    """Bytes of `bounds` that networks leave to what else is on the device."""
+
+    sram: Quantity | None = None
+    """A runtime's own structures and the gaps of its allocator, or an application's memory."""
+    flash: Quantity | None = None
+    """The graph's description in a model file, a runtime's code, or an application's."""
+
+
 class ObjectiveConfig(Section):
     """The reward: accuracy · (cost / target)^w (MnasNet, section 3.1); or several objectives."""
 
@@ -92,6 +102,9 @@ class ObjectiveConfig(Section):
     """w where cost > target."""
     bounds: BoundsConfig = BoundsConfig()
     """Candidates outside these bounds are rejected before training."""
+    overhead: OverheadConfig = OverheadConfig()
+    """Bytes of `bounds.sram` and `bounds.flash` that networks leave free. `phiscale init --sram`
+    writes what LiteRT for Microcontrollers takes."""
     precision: Precision = Precision.FLOAT32
     """Type of weights and tensors on the device, float32 or int8: `bounds.sram` and `bounds.flash`
     count its bytes, and the finalists' accuracy is that after quantisation to it. int8 needs the
@@ -102,6 +115,13 @@ class ObjectiveConfig(Section):
     latency_table: Path | None = None
     """Latency table that `phiscale latency SPACE --build-table FILE` measured, or the latency.csv
     that a kit (`--kit`) wrote on a device. Required where `latency` is a cost."""
+
+    @property
+    def network_bounds(self) -> Bounds:
+        """The bounds, less the overhead."""
+        taken, bounds = self.overhead.model_dump(), self.bounds.model_dump()
+        less = {name: bounds[name] - each for name, each in taken.items() if each is not None}
+        return Bounds(**bounds | less)
 
     @property
     def uses_latency(self) -> bool:
@@ -115,6 +135,13 @@ class ObjectiveConfig(Section):
                 "latency_table: required where latency is a cost; measure a table with: "
                 "phiscale latency SPACE --resolution N --build-table FILE"
             )
+        for name, taken in self.overhead.model_dump().items():
+            most = getattr(self.bounds, name)
+            if taken is not None and (most is None or taken >= most):
+                raise ValueError(
+                    f"overhead.{name}: must be less than bounds.{name}, but got {taken:,} of "
+                    f"{'no bound' if most is None else format(most, ',')}"
+                )
         if "latency" in self.pareto and self.bounds.latency is None:
             raise ValueError(
                 "bounds.latency: required where `pareto` contains latency, because a hypervolume "

@@ -32,6 +32,7 @@ from scaling.grid import realised
 from search.executors.processes import cores
 from search.objective import Bounds
 from space.architecture import Architecture
+from space.device import RuntimeMemory
 from space.validation import InvalidInput, validate
 
 #: Training images below which training runs get more epochs and smaller batches.
@@ -96,8 +97,8 @@ def draft(
     """
     scale, candidates = _scale(gpu, start), 0
     if limits is not None:
-        network = fitting(survey, limits, start)
-        budget, parts = rounded(network.macs), _device_parts(limits)
+        network, overhead = fitting(survey, limits, start)
+        budget, parts = rounded(network.macs), _device_parts(limits, overhead)
     else:
         network = nearest(survey, budget, start)
         grid = _coefficient_grid(typical(survey, network, budget))
@@ -137,14 +138,20 @@ def _budget_parts(
     )
 
 
-def _device_parts(limits: Bounds) -> _Parts:
+def _device_parts(limits: Bounds, overhead: RuntimeMemory) -> _Parts:
     sizes = {"sram": limits.sram, "flash": limits.flash}
-    lines = [f"{name}: {written(most)}" for name, most in sizes.items() if most is not None]
+    given = {name: most for name, most in sizes.items() if most is not None}
+    lines = [f"{name}: {written(most)}" for name, most in given.items()]
     if limits.macs:
         lines.append(f"macs: [{limits.macs[0]}, {written(limits.macs[1])}]")
     lines[0] += "  # networks outside are never trained"
+    room = [f"    {name}: {written(getattr(overhead, name))}" for name in given]
+    room[0] += "  # what LiteRT for Microcontrollers may take of it"
     return _Parts(
-        "\n    ".join(lines) + "\n  precision: int8  # of these bytes, and of the finalists",
+        "\n    ".join(lines)
+        + "\n  overhead:\n"
+        + "\n".join(room)
+        + "\n  precision: int8  # of these bytes, and of the finalists",
         _FIXED_COEFFICIENTS,
         "phi: [0, -1]  # the baseline, and a member of about half its MACs\n"
         "  int8: true  # every member is quantised, and measured again",

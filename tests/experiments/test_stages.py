@@ -120,8 +120,8 @@ def test_members_above_the_bounds_of_a_device_are_named_before_they_train():
     remarks = [*family_stage._remarks(family, 1_000, config.load("demo", [objective]))]
     grown = device_memory(family.members[1].architecture, Precision.INT8).sram
     assert remarks == [
-        f"b1 needs {grown:,} bytes of SRAM, more than the {least:,} of objective.bounds, which "
-        "hold for the search"
+        f"b1 needs {grown:,} bytes of SRAM, more than the {least:,} that objective.bounds "
+        "allow, which hold for the search"
     ]
 
 

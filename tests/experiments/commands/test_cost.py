@@ -103,7 +103,7 @@ def test_a_member_above_the_bounds_of_its_run_is_said(phiscale, tiny_run, tmp_pa
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
     asked = ("cost", f"{run}:b0", "--json", "--memory")
     found = json.loads(phiscale(*asked, "int8").out)["device_memory_bytes"]
-    clause = f"{found['sram']:,} bytes of SRAM, more than the 1,000 of objective.bounds"
+    clause = f"{found['sram']:,} bytes of SRAM, more than the 1,000 that objective.bounds allow"
     assert found["over_bounds"] == [clause]
     assert not json.loads(phiscale(*asked, "float32").out)["device_memory_bytes"]["over_bounds"]
     said = phiscale("cost", f"{run}:b0", "--memory", "int8").out

@@ -302,7 +302,7 @@ def test_a_microcontroller_file_beyond_the_bounds_of_its_run_is_named(member, tm
         return _over_bounds(replace(member, folder=run / "family" / "b0", record=record))
 
     (sram, flash) = said(100_001)
-    assert sram == "100,001 bytes of SRAM, more than the 100,000 of objective.bounds"
+    assert sram == "100,001 bytes of SRAM, more than the 100,000 that objective.bounds allow"
     assert flash.startswith("2,000,000 bytes of flash")
     assert said(100_000) == [flash]
     assert said(None) == []
