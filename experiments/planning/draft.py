@@ -152,7 +152,9 @@ def _device_parts(limits: Bounds, overhead: RuntimeMemory) -> _Parts:
         "\n    ".join(lines)
         + "\n  overhead:\n"
         + "\n".join(room)
-        + "\n  precision: int8  # of these bytes, and of the finalists",
+        + "\n  precision: int8  # of these bytes, and of the finalists"
+        + "\n  exponent_below: 0  # no reward for fewer MACs: the best accuracy that fits"
+        + "\n  exponent_above: 0",
         _FIXED_COEFFICIENTS,
         "phi: [0, -1]  # the baseline, and a member of about half its MACs\n"
         "  int8: true  # every member is quantised, and measured again",

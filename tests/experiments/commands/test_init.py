@@ -127,6 +127,7 @@ def test_a_recipe_for_a_device_runs_within_its_memory_in_int8(sources, phiscale,
     assert "up to 40K SRAM, 200K flash" in said.out
     loaded = config.load(str(recipe))
     assert (loaded.space, loaded.resolution) == ("efficientnet_lite_small", 20)
+    assert (loaded.objective.exponent_below, loaded.objective.exponent_above) == (0, 0)
     changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
     ran = phiscale("run", recipe, "--out", run, "--json", "--quiet", *changes)
     assert ran.status == 0, ran.err
