@@ -97,17 +97,23 @@ class Candidates:
         """Rows of networks that one need not search for, each moved into the bounds if need be.
 
         The first is the space's base network. Where the resolution is a choice, it is followed by
-        the base network in each other width, the same in all stages. Empty if no choices make the
-        base network.
+        the base network in each other width, the same in all stages, and by these with a layer less
+        in each stage. Empty if no choices make the base network.
         """
         choices = Encoder(self.space)(self.space.base)
         if choices is None:
             return ()
         networks = [choices]
-        names = [stage["width"] for stage in self.space.by_stage if "width" in stage]
-        if names and RESOLUTION in self.space.choices:
-            shared = set.intersection(*(set(self.space.choices[name]) for name in names))
-            networks += [{**choices, **dict.fromkeys(names, width)} for width in sorted(shared)]
+        if RESOLUTION in self.space.choices:
+            offered = self.space.choices
+            widths, layers = (
+                [stage[kind] for stage in self.space.by_stage if kind in stage]
+                for kind in ("width", "layers")
+            )
+            shared = set.intersection(*(set(offered[name]) for name in widths)) if widths else ()
+            uniform = [dict.fromkeys(widths, width) for width in sorted(shared)] or [{}]
+            less = {name: -1 for name in layers if -1 in offered[name]}
+            networks += [{**choices, **d, **w} for d, w in product(({}, less), uniform)]
         base, *others = map(self._moved_inside, self.rows(networks))
         rows = [base, *(row for row in others if self.within(row[None])[0])]
         return tuple({self.at_row(row).key: row for row in rows}.values())

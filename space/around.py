@@ -12,10 +12,11 @@ from typing import Any
 from space import presets
 from space.architecture import Architecture, Operator, Stage
 
-#: Pixels, each up to a quarter more than the one before (assumed).
+#: Pixels, most of them an eighth more than the one before at most, so that bounds of MACs can be
+#: met nearly (assumed).
 _RESOLUTIONS = (
-    *(16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 144, 160, 192, 224),
-    *(256, 288, 320, 384, 448, 512, 600),
+    *(16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 88, 96, 104, 112, 120, 128),
+    *(144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448, 480, 512, 576, 600),
 )
 _KERNELS, _EXPANSIONS = (3, 5, 7), (3, 4, 6)
 _WIDTHS, _LAYERS = (0.5, 0.75, 1.0, 1.25), (-2, -1, 0, 1)

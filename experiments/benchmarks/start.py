@@ -72,7 +72,7 @@ from space.weights import read_weights, to_bytes
 SOURCE = "efficientnet_pytorch/efficientnet-lite0"
 RESULT = Path(__file__).parents[1] / "results" / "start.json"
 FOLDS, SEED = 5, 0
-TRIALS, PROXY_EPOCHS = 12, 2
+TRIALS, PROXY_EPOCHS = 16, 2
 FINALISTS, FINAL_EPOCHS = 3, 4
 EPOCHS = 8
 BUDGETS = (10_000_000, 25_000_000, 60_000_000)
@@ -295,12 +295,12 @@ def ignore(_: Epoch) -> bool:
 
 def _resolution(budget: int) -> int:
     """The most pixels that `phiscale init` lets networks of the budget have."""
-    return {10: 40, 25: 72, 60: 128}[budget // 1_000_000]
+    return {10: 64, 25: 96, 60: 160}[budget // 1_000_000]
 
 
 def fold_of(folder: Path, number: int, limit: int | None, place: Path) -> Fold:
     """Fold `number` of the images in `folder`, or of `limit` of them; it writes into `place`."""
-    data = load(DataConfig(source=str(folder)), resolution=128, seed=SEED)
+    data = load(DataConfig(source=str(folder)), resolution=160, seed=SEED)
     every = data.full_train
     assert isinstance(every, DecodedImages)
     assert isinstance(data.test, DecodedImages)

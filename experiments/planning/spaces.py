@@ -32,10 +32,6 @@ _LARGE = ("efficientnet",)
 _SMALL_DEVICE, _LARGE_DEVICE = ("efficientnet_lite_small",), ("efficientnet_lite",)
 _LARGE_PIXELS = (96, 112, 128, 160, 192, 224)
 
-#: How many times the pixels at which a space around a start has its middle within the bounds its
-#: networks may have; with more, only the narrowest and shallowest would meet the budget (assumed).
-_FINEST = 1.35
-
 #: The least MACs of the baseline, as a part of the budget.
 _LEAST = 0.5
 
@@ -72,12 +68,13 @@ class DraftStart:
 class SpaceOffer(NamedTuple):
     """Where to search: a space at a resolution in pixels, and the MACs of its networks.
 
-    Around a start, networks have this resolution at most. `low`, `macs` and `high` are the
-    quantiles of 2, 50 and 98 %.
+    Around a start, networks have this resolution at most. `least` is of those drawn; `low`, `macs`
+    and `high` are the quantiles of 2, 50 and 98 %.
     """
 
     space: str
     resolution: int
+    least: int
     low: int
     macs: int
     high: int
@@ -96,8 +93,7 @@ def nearest(survey: Survey, budget: int, start: DraftStart | None) -> SpaceOffer
     middle = MIDDLE * budget
     network = min(near or offers, key=lambda each: abs(math.log(each.macs / middle)))
     if start is not None:  # whose space has the resolution as a choice
-        limit = _FINEST * network.resolution
-        finest = max(each.resolution for each in offers if each.resolution <= limit)
+        finest = max(each.resolution for each in offers if each.least <= max(budget, network.least))
         network = network._replace(resolution=finest)
     _check_reach(network, offers, budget, survey, start)
     return network
@@ -146,7 +142,7 @@ def fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> DeviceO
         if networks:
             macs = [cost(network).macs for network in networks]
             quantiles = np.quantile(macs, _QUANTILES).astype(int).tolist()
-            offer = SpaceOffer(name, resolution, *quantiles)
+            offer = SpaceOffer(name, resolution, min(macs), *quantiles)
             found[DeviceOffer(offer, overhead)] = float(np.mean(macs))
     if not found:
         try:  # says which bytes are nearest, at the fewest pixels
@@ -219,7 +215,8 @@ def space_offers(survey: Survey, start: DraftStart | None) -> Iterator[SpaceOffe
         if name not in networks:
             networks[name] = _drawn(_adapted(name, survey, resolution))
         macs = sorted(cost(network, resolution).macs for network in networks[name])
-        yield SpaceOffer(name, resolution, *(macs[round(part * _DRAWS)] for part in _QUANTILES))
+        quantiles = (macs[round(part * _DRAWS)] for part in _QUANTILES)
+        yield SpaceOffer(name, resolution, macs[0], *quantiles)
 
 
 def _places(
