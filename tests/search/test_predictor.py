@@ -137,7 +137,7 @@ def test_sampler_that_cannot_learn_from_a_prior_refuses_it(candidates: Candidate
         samplers.create("tpe", candidates, 0, prior)
 
 
-def test_a_space_around_a_network_is_begun_with_its_widths_at_the_pixels_that_fit() -> None:
+def test_a_space_around_a_network_begins_with_uniform_widths_and_depths_at_pixels_that_fit():
     lite0 = presets.load("efficientnet_lite0")
     space = parse("around", space_around(lite0, ""), source="around").adapted(
         num_classes=10, resolution=72
@@ -145,9 +145,11 @@ def test_a_space_around_a_network_is_begun_with_its_widths_at_the_pixels_that_fi
     bounds = Bounds(macs=(12_500_000, 25_000_000))
     candidates = Candidates(space, Objective(target=25_000_000, bounds=bounds))
     sampler = samplers.create("predictor", candidates, 0, trials=10)
-    begun = [sampler.propose([], number).candidate for number in range(3)]
-    assert [each.architecture.resolution for each in begun] == [48, 72, 64]
-    for each, width in zip(begun, (1.0, 0.5, 0.75), strict=True):
+    begun = [sampler.propose([], number).candidate for number in range(6)]
+    assert [each.architecture.resolution for each in begun] == [48, 72, 64, 72, 64, 64]
+    depths = [[stage.repeats for stage in each.architecture.stages] for each in begun]
+    assert depths == 3 * [[1, 2, 2, 3, 3, 4, 1]] + 3 * [[1, 1, 1, 2, 2, 3, 1]]
+    for each, width in zip(begun, (1.0, 0.5, 0.75, 0.5, 0.75, 1.0), strict=True):
         networks = [
             space.decode({**each.choices, "resolution": pixels}) for pixels in space.resolutions
         ]
