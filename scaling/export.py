@@ -28,6 +28,7 @@ from scaling.formats import (
     litert,
     onnx,
     predictor,
+    preprocess,
     program,
     standalone,
     timm,
@@ -256,7 +257,7 @@ def _write(
         # One entry of metadata: the order of two, and with it the hash, would be random.
         WEIGHTS: save(weights, metadata={"format": "pt"}),
         timm.CONFIG: _json(timm.config(portable)),
-        standalone.PREPROCESS: standalone.preprocess(portable).encode(),
+        preprocess.FILE: preprocess.source(portable).encode(),
     }
     wanted = set(formats) - left_out(portable, formats).keys()
     if Format.TORCH in wanted:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def require(runtime: Runtime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How an image file becomes a network's input; `scaling.formats.standalone` writes it as code.
+    """How an image file becomes a network's input; `scaling.formats.preprocess` writes it as code.
 
     The image is turned upright (EXIF), laid over white where it is transparent, and converted to
     RGB or grey. Its centre square is resized to `stored` pixels with the filter `square`, then to
@@ -148,6 +149,18 @@ def render(template: str, /, **values: object) -> str:
     environment.filters |= {"number": format, "json": json.dumps}
     environment.filters |= {name: value for name, value in values.items() if callable(value)}
     return environment.get_template(template).render(values)
+
+
+#: A space at which `filled` breaks no line.
+HELD = "\0"
+
+
+def filled(text: str, indent: str = "    ") -> str:
+    """The text on lines of at most 96 characters, the later ones indented."""
+    lines = textwrap.wrap(
+        text, 96, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace(HELD, " ")
 
 
 @contextmanager

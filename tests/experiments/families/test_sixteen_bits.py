@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.families.preprocess import read
-from scaling.formats import Portable, Preprocessing, standalone
+from scaling.formats import Portable, Preprocessing, preprocess
 from space.architecture import Architecture, Head, Operator, Stage, Stem
 
 NETWORK = Architecture(
@@ -41,7 +41,7 @@ def test_predict_and_exported_code_read_an_image_by_the_familys_scale(
     found = read(scan, portable(white))
     assert found.max() == pytest.approx(round(4095 * 255 / white) / 255)
     spec: dict[str, Any] = {}
-    exec(standalone.preprocess(portable(white)), spec)
+    exec(preprocess.source(portable(white)), spec)
     assert np.abs(spec["preprocess"](scan)[0] - found).max() < 1e-6
 
 

@@ -14,8 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaling.formats import Portable
-from scaling.formats.standalone import preprocess, source
+from scaling.formats import Portable, preprocess
+from scaling.formats.standalone import source
 from space import choices, presets
 from space.architecture import (
     Activation,
@@ -171,15 +171,16 @@ def test_every_model_is_formatted_typed_and_clean(portable, sampled, tmp_path):
         text = source(portable(architecture, stored=None if "lite" in name else 53))
         (tmp_path / f"{name}.py").write_text(text)
     many = replace(portable(presets.load("resnet18", 40)), classes=names)
-    (tmp_path / "preprocess.py").write_text(preprocess(many))
+    (tmp_path / "preprocess.py").write_text(preprocess.source(many))
     assert list(names) == loaded(tmp_path / "preprocess.py").CLASSES
     bin_ = Path(sys.executable).parent
     lines = ["--isolated", "--line-length", "100"]
+    typed = ("efficientnet_b0", "mobilenet_v1", "motley", "resnet50")
     for command in (
         [bin_ / "ruff", "format", *lines, "--check", "--diff", tmp_path],
         [bin_ / "ruff", "check", *lines, "--select", "E,F,W,I,B,UP,SIM,PT,RET,ARG", tmp_path],
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "c"]
-        + [tmp_path / f"{name}.py" for name in ("efficientnet_b0", "motley", "resnet50")],
+        + [tmp_path / f"{name}.py" for name in typed],
     ):
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False
