@@ -22,6 +22,7 @@ import numpy as np
 from experiments import config
 from experiments.data.messages import reason_of
 from experiments.progress import log
+from experiments.runs.recipe_changes import changed
 from experiments.stages.growth import growth_model
 from experiments.studies.recipes import TableRecipe
 from reports import figure_style
@@ -289,17 +290,12 @@ def run(folder: Path, recipe: TableRecipe) -> dict[str, Any]:
         "runs": len(lookups),
         "targets": targets,
     }
-    write_file(folder / "recipe.yaml", config.dump(_with_absolute_path(recipe)))
+    written = changed(recipe, {"evaluator.records": recipe.evaluator.records.resolve()})
+    write_file(folder / "recipe.yaml", config.dump(written))
     write_file(folder / "growth.json", json.dumps(found, indent=2) + "\n")
     write_file(folder / "lookups.csv", _lookups(table, lookups, family.cost))
     figure_style.save(growth_figure(found), folder / "growth.png")
     return found
-
-
-def _with_absolute_path(recipe: TableRecipe) -> TableRecipe:
-    assert recipe.evaluator.records is not None
-    records = {"records": recipe.evaluator.records.resolve()}
-    return recipe.model_copy(update={"evaluator": recipe.evaluator.model_copy(update=records)})
 
 
 def _lookups(table: GrowthTable, lookups: Sequence[Request], cost: str) -> str:
