@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -174,10 +175,8 @@ def latency_lines(
     return found
 
 
-def _latency(*, throughput: bool) -> Callable[[Run, Tables], Figure]:
-    return lambda _, tables: latency(
-        rows(tables.latency), rows(tables.family), throughput=throughput
-    )
+def _latency(_: Run, tables: Tables, *, throughput: bool) -> Figure:
+    return latency(rows(tables.latency), rows(tables.family), throughput=throughput)
 
 
 def growth(found: Mapping[str, Any]) -> Figure:
@@ -240,10 +239,6 @@ def _training_time(_: Run, tables: Tables) -> Figure:
     return family_accuracy("training time", {"": line} if line else {}, "seconds of training")
 
 
-def _accuracy(cost: str) -> Callable[[Run, Tables], Figure]:
-    return lambda run, tables: accuracy(run, tables, cost)
-
-
 class FigureKind(NamedTuple):
     """A figure, and the table without which it has nothing to show ("": it always has)."""
 
@@ -253,9 +248,9 @@ class FigureKind(NamedTuple):
 
 #: Every kind of figure, by the name of its file.
 KINDS: Mapping[str, FigureKind] = {
-    **{f"accuracy_{cost}": FigureKind(_accuracy(cost)) for cost in COSTS},
-    "accuracy_latency": FigureKind(_latency(throughput=False), "latency"),
-    "accuracy_throughput": FigureKind(_latency(throughput=True), "latency"),
+    **{f"accuracy_{cost}": FigureKind(partial(accuracy, cost=cost)) for cost in COSTS},
+    "accuracy_latency": FigureKind(partial(_latency, throughput=False), "latency"),
+    "accuracy_throughput": FigureKind(partial(_latency, throughput=True), "latency"),
     "accuracy_seconds": FigureKind(_training_time, "family"),
     "growth": FigureKind(lambda run, _: growth(run.growth or {"targets": ()}), "growth"),
     "test_resolutions": FigureKind(
