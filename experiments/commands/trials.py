@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -87,13 +86,7 @@ def _described(found: Any) -> str:
     return f"{percent(accuracy)}, {count(cost['macs'])} MACs, {count(cost['params'])} parameters"
 
 
-class _State(StrEnum):
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    FAILED = "failed"
-    RUNNING = "running"
-    WAITING = "waiting"
-
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 #: Columns in which more is better, so that the largest comes first.
 _MORE_IS_BETTER = ("reward", "accuracy")
@@ -107,7 +100,7 @@ def trials(
     study: Annotated[
         str, typer.Option(help="Only this study: search, finalists, coefficients, family …")
     ] = "",
-    state: Annotated[_State | None, typer.Option(help="Only trials in this state.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only trials in this state.")] = None,
     most: Annotated[
         int | None, typer.Option("--top", min=1, max=10**9, help="Only so many.")
     ] = None,
@@ -127,7 +120,7 @@ def trials(
     if sort and sort not in table.columns:
         raise one_of("--sort", sort, table.columns)
     table = table[table["study"] == study] if study else table
-    table = table[table["state"] == state.value] if state else table
+    table = table[table["state"] == state] if state else table
     if sort:
         table = table.sort_values(sort, ascending=sort not in _MORE_IS_BETTER, kind="stable")
     table = table if most is None else table.head(most)
