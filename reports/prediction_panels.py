@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reports.formatting import count, percent, shortened
 from reports.load import Run
 from reports.predictions import PredictionImages, picture, pictures
 from reports.schema import rows
 from reports.tables import Tables
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 #: Classes of the drawn matrix; if there are more, those that are most often confused.
 MOST_CLASSES = 20
@@ -53,7 +48,7 @@ def _panel(member: str, found: Tables, kept: PredictionImages) -> dict[str, Any]
         "classes": sorted(classes, key=lambda row: row["accuracy"])[:_HARDEST],
         "all_classes": len(classes),
         "confused": [
-            row | {"picture": _embedded(kept.pixels[row["image"]])}
+            row | {"picture": picture(kept.pixels[row["image"]])}
             for row in wrong
             if row["image"] in kept.pixels
         ],
@@ -122,10 +117,6 @@ def _most_mistaken(pairs: list[dict[str, Any]], classes: list[str]) -> list[str]
     return [name for name in classes if name in most]
 
 
-def _embedded(pixels: NDArray[np.uint8], evidence: NDArray[np.float32] | None = None) -> str:
-    return base64.b64encode(picture(pixels, evidence)).decode()
-
-
 def activation_rows(run: Run, found: Tables) -> Iterator[dict[str, Any]]:
     """Some test images with the class activation maps and the answers of all members."""
     kept = pictures(run.path)
@@ -135,12 +126,12 @@ def activation_rows(run: Run, found: Tables) -> Iterator[dict[str, Any]]:
         yield {
             "image": index,
             "label": asked[0]["label"],
-            "picture": _embedded(kept.pixels[index]),
+            "picture": picture(kept.pixels[index]),
             "members": [
                 answer
                 | {
                     "right": answer["label"] == answer["predicted"],
-                    "picture": _embedded(kept.pixels[index], kept.maps[answer["member"]][index]),
+                    "picture": picture(kept.pixels[index], kept.maps[answer["member"]][index]),
                 }
                 for answer in asked
             ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -55,7 +54,7 @@ def write(results: TimmResults, found: Mapping[str, Any], out: Path) -> Path:
         figures = ("accuracy.png", "accuracy.svg")
         style.save(figure, *(out / name for name in figures))
         files += figures
-        picture = base64.b64encode(style.encode(figure, "png")).decode()
+        picture = style.encode(figure, "png")
     page = templating.page(
         "published.html",
         title="Published networks",

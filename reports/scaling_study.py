@@ -6,7 +6,6 @@ MACs multiply–adds.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -314,10 +313,7 @@ def render(
         told=told,
         comparisons=standings(study),
         points=rows(points(study)),
-        pictures={
-            name: base64.b64encode(figure_style.encode(figure, "png")).decode()
-            for name, figure in pictures.items()
-        },
+        pictures={name: figure_style.encode(each, "png") for name, each in pictures.items()},
         provenance=list(page_facts.provenance(_manifest(folder))),
         recipe_text=recipe.read_text("utf-8") if recipe.is_file() else "",
         sections=[("result", "Result"), ("networks", "Networks"), ("provenance", "Provenance")],

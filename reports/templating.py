@@ -54,6 +54,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["base64"] = _base64
     for name in ("count", "percent", "half_width", "duration", "plural"):
         environment.globals[name] = getattr(formatting, name)
     return environment
@@ -70,4 +71,8 @@ def _file(name: str) -> str:
 
 
 def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return "sha256-" + _base64(hashlib.sha256(content.encode()).digest())
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
