@@ -6,8 +6,6 @@ how long an operation takes. `experiments.latency.tables` predicts the latencies
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -142,10 +141,7 @@ def members(family: SavedFamily) -> list[Subject]:
 
 def write(path: Path, rows: Sequence[LatencyRow]) -> None:
     """Writes `rows` as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([LatencyRow._fields, *rows])
-    write_file(path, text.getvalue())
+    write_file(path, pd.DataFrame(rows, columns=LatencyRow._fields).to_csv(index=False))
 
 
 def ready(network: nn.Module, device: torch.device) -> nn.Module:
