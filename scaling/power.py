@@ -93,7 +93,10 @@ def seeds_for(difference: float, deviation: float) -> int:
         quantiles = float(t.ppf(0.95, seeds - 1) + t.ppf(POWER, seeds - 1))
         return quantiles * deviation * math.sqrt(2 / seeds) <= difference
 
-    most = 2
-    while not finds(most):
-        most *= 2
-    return next(seeds for seeds in range(max(2, most // 2), most + 1) if finds(seeds))
+    few, enough = 1, 2
+    while not finds(enough):
+        few, enough = enough, 2 * enough
+    while enough - few > 1:  # more seeds never find less
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if finds(middle) else (middle, enough)
+    return enough
