@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
 import pytest
+
+from scaling import export
+from scaling.formats import Format
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +27,17 @@ def tiny() -> tuple[str, ...]:
         "family.epochs=1",
         "executor.threads=1",
     )
+
+
+@pytest.fixture(scope="session")
+def weights_and_code() -> Callable[[], AbstractContextManager[None]]:
+    """Inside, families are written without programs and ONNX: most of the time of a tiny run."""
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        formats = {Format.SAFETENSORS, Format.TORCH}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_member", partial(export.export_member, formats=formats))
+            yield
+
+    return inside

@@ -1,8 +1,10 @@
 """Training runs that start from published weights, from another run's, or from each other."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +41,9 @@ def lite0() -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]):
+def opened(
+    tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...], weights_and_code: Any
+) -> Iterator[Callable[..., OpenRun]]:
     """Opens a tiny run of a name, with changes."""
     folder = tmp_path_factory.mktemp("starts")
 
@@ -48,7 +52,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]):
             "demo", folder / name, (*tiny, *STAGES, f"data.cache={folder / 'cache'}", *changes)
         )
 
-    return run
+    with weights_and_code():
+        yield run
 
 
 @pytest.fixture(scope="module")

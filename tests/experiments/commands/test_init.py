@@ -89,7 +89,7 @@ def test_what_it_writes_runs(format_, sources, phiscale, tmp_path):
             assert member["cost"]["macs"] == pytest.approx(target, rel=0.15)
 
 
-def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
+def test_a_recipe_around_a_published_network_runs(sources, phiscale, weights_and_code, tmp_path):
     network = presets.load("mnasnet_small")
     folder = tmp_path / "cats: 1 # dogs"  # which YAML takes for something else without quotes
     weights, recipe = tmp_path / "small.safetensors", folder / "pets.yaml"
@@ -103,7 +103,8 @@ def test_a_recipe_around_a_published_network_runs(sources, phiscale, tmp_path):
     assert (loaded.train.optimizer, loaded.family.grow) == ("adamw", False)
     assert choices.load(loaded.space).base == network
     changes = [f"--set={change}" for change in (*REDUCED, f"data.cache={tmp_path / 'cache'}")]
-    ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
+    with weights_and_code():
+        ran = phiscale("run", recipe, "--out", tmp_path / "run", "--json", "--quiet", *changes)
     assert ran.status == 0, ran.err
     family = json.loads(ran.out)["family"]
     assert family["origin"]["start"]["source"] == "mnasnet_small"
