@@ -26,6 +26,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Ray gives its workers the least share of a busy core: tests beside them made each start a minute.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # A deadline would be a timed assertion: on a busy machine it fails for nothing.
 hypothesis.settings.register_profile("phiscale", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("phiscale")

@@ -46,8 +46,8 @@ _LOOK_SECONDS = 2.0
 _LOST_SECONDS = 30.0
 
 #: A cluster started here listens on the loopback interface, which Ray does only on other systems
-#: than Linux.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+#: than Linux; and starts no process for each core ahead, since jobs run in processes of their own.
+_HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_prestart_worker_first_driver": "0"}
 
 #: What Tune takes from the environment alone: it writes no logs of trials and one snapshot of its
 #: state at the end (the study is the only state), leaves Ctrl-C to us, and stays in its folder.
@@ -92,7 +92,7 @@ class Ray:
         Raises `InvalidInput` if there is no such cluster, or no room on its machines, and
         `ClusterLost` if its head node stops answering, or its processes on this machine die.
         """
-        with variables(_TUNE | ({} if self.address else _LOOPBACK)):  # which workers inherit
+        with variables(_TUNE | ({} if self.address else _HERE)):  # which workers inherit
             self._connect()  # before `stopping`: Ray sets a handler of SIGTERM, too
         with stopping() as stop, redirect_stdout(io.StringIO()):
             try:
