@@ -1,5 +1,6 @@
 """Stages on small real training runs: every way to choose coefficients and to size a family."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) ->
     run = open_run("demo", folder / "run", (*tiny, *TINY, f"data.cache={folder / 'cache'}"))
     stages.run(run, ["search"])
     return run
+
+
+@pytest.fixture
+def briefly(weights_and_code: Any) -> Iterator[None]:
+    """The test asks for what a family holds, and not for the formats it is written in."""
+    with weights_and_code():
+        yield
 
 
 def again(searched: OpenRun, *overrides: str) -> OpenRun:
@@ -125,6 +133,7 @@ def test_members_above_the_bounds_of_a_device_are_named_before_they_train():
     ]
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_family_is_sized_by_latency_once(searched, monkeypatch):
     measure = timing.measure
 
@@ -153,6 +162,7 @@ def test_the_cards_of_a_run_say_how_long_a_member_takes_and_measure_that_once(se
     assert (family / "latency.csv").read_text("utf-8") == measured
 
 
+@pytest.mark.usefixtures("briefly")
 def test_learned_growth_shares_its_training_runs_and_stands_beside_compound_scaling(searched):
     macs = searched.read("baseline.json")["cost"]["macs"]
     targets = [int(0.6 * macs), int(2 * macs)]
@@ -202,6 +212,7 @@ def test_a_member_is_tested_at_several_resolutions_with_the_same_weights(searche
     again(searched, "family.test_resolutions=[]")
 
 
+@pytest.mark.usefixtures("briefly")
 def test_lost_weights_are_trained_again_to_the_same_numbers(searched):
     run = again(searched, "family.phi=[0]", "family.targets=[]", "family.rule=compound")
     stages.run(run, ["family"])
@@ -225,6 +236,7 @@ def test_a_rule_without_phi_needs_targets():
         config.load("demo", ["family.rule=depth"])
 
 
+@pytest.mark.usefixtures("briefly")
 def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
     pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
     rivals = "family.rivals=[width, mobilenet_v3_small, random, base]"
@@ -257,6 +269,7 @@ def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
     assert {row["p_value"] is None for row in compared} == {False}
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_patient_family_measures_held_out_images(searched, tiny, tmp_path):
     pinned = ("coefficients.alpha=1.1", "coefficients.beta=1.1", "coefficients.gamma=1.1")
     patient = ("family.phi=[0]", "family.patience=1", "data.return_held_out=false")

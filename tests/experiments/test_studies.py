@@ -159,7 +159,7 @@ def test_designs_that_cannot_be_compared_are_refused(tmp_path, change, message):
         tiny(tmp_path, change)
 
 
-def test_a_family_is_carried_to_other_images(tmp_path):
+def test_a_family_is_carried_to_other_images(weights_and_code, tmp_path):
     cache = f"data.cache={tmp_path / 'cache'}"
     sizes = ("data.glyphs.classes=3", "data.glyphs.train_images=90", "data.glyphs.test_images=30")
     run = open_run(
@@ -175,7 +175,8 @@ def test_a_family_is_carried_to_other_images(tmp_path):
             "family={phi: [0, 1], epochs: 1}",
         ),
     )
-    stages.run(run, ["search", "coefficients", "family"])
+    with weights_and_code():
+        stages.run(run, ["search", "coefficients", "family"])
     others = ("data.glyphs.classes=4", "data.glyphs.train_images=40", "data.glyphs.test_images=21")
     opened = transfer.open_transfer(
         run.folder, "glyphs", overrides=(*others, cache, "seeds=2", "search_trials=2")
