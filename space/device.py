@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from space.architecture import Activation, Architecture, Block, Stage, resolve
 from space.cost import input_side, parts
@@ -62,6 +62,12 @@ class RuntimeMemory(NamedTuple):
 
     sram: int
     flash: int
+
+
+def left_by(overhead: Mapping[str, int | None], bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds less an overhead, in bytes, by name; None is none."""
+    less = {name: bounds[name] - taken for name, taken in overhead.items() if taken is not None}
+    return {**bounds, **less}
 
 
 def over_bounds(needs: Mapping[str, int], bounds: Mapping[str, int | None]) -> list[str]:

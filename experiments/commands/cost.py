@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -78,7 +77,7 @@ def cost(
     if device and (named := find_in_run(architecture)):
         objective = named[0].recipe.objective
         if objective.precision is memory:
-            over = over_bounds(device._asdict(), asdict(objective.network_bounds))
+            over = over_bounds(device._asdict(), objective.network_bounds)
     stages = parts(network, pixels)
     if as_json:
         data = {

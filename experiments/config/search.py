@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,8 +19,7 @@ from experiments.config.value_types import (
     Seconds,
     Section,
 )
-from search.objective import Bounds
-from space.device import Precision
+from space.device import Precision, left_by
 
 Exponent = Annotated[float, Field(le=0, ge=-1_000)]
 
@@ -117,11 +116,9 @@ class ObjectiveConfig(Section):
     that a kit (`--kit`) wrote on a device. Required where `latency` is a cost."""
 
     @property
-    def network_bounds(self) -> Bounds:
-        """The bounds, less the overhead."""
-        taken, bounds = self.overhead.model_dump(), self.bounds.model_dump()
-        less = {name: bounds[name] - each for name, each in taken.items() if each is not None}
-        return Bounds(**bounds | less)
+    def network_bounds(self) -> dict[str, Any]:
+        """The bounds by name, less the overhead."""
+        return left_by(self.overhead.model_dump(), self.bounds.model_dump())
 
     @property
     def uses_latency(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +342,7 @@ def _remarks(family: PlannedFamily, stored: int, recipe: Recipe) -> Iterator[str
         yield f"{name} is the same network as {earlier} after rounding"
     for member in family.members:
         needs = device_memory(member.architecture, objective.precision)._asdict()
-        for clause in over_bounds(needs, asdict(objective.network_bounds)):
+        for clause in over_bounds(needs, objective.network_bounds):
             yield f"{member.name} needs {clause}, which hold for the search"
         if member.resolution > stored:
             yield f"{member.name} takes {member.resolution} pixels, upscaled from {stored}"

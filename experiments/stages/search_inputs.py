@@ -13,7 +13,7 @@ from experiments.evaluators.records import read
 from experiments.runs.folder import KEPT_LATENCIES, KEPT_PRIOR, OpenRun
 from experiments.runs.resolve import existing_run
 from search.candidates import Candidates
-from search.objective import Objective
+from search.objective import Bounds, Objective
 from search.samplers.observations import Observations, combined, from_study
 from search.storage import storage_url, without_password
 from search.study import find_study
@@ -41,7 +41,7 @@ def objective_of(run: OpenRun) -> Objective:
         cost=settings.cost,
         exponent_below=settings.exponent_below,
         exponent_above=settings.exponent_above,
-        bounds=settings.network_bounds,
+        bounds=Bounds(**settings.network_bounds),
         pareto=settings.pareto,
         precision=settings.precision,
         seconds=table.predict if table and settings.uses_latency else None,

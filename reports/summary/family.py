@@ -29,8 +29,10 @@ def over_bounds(run: Run, family: pd.DataFrame) -> Iterator[str]:
     """The members that need more of the device than the search allowed the baseline."""
     if not run.device:
         return
+    objective = run.recipe["objective"]
+    left = device.left_by(objective["overhead"], objective["bounds"])
     for member in rows(family.dropna(subset=["sram", "flash"])):
-        for clause in device.over_bounds(member, run.recipe["objective"]["bounds"]):
+        for clause in device.over_bounds(member, left):
             yield f"In {run.device}, {member['name'].upper()} needs {clause}."
 
 
