@@ -6,6 +6,8 @@ how long an operation takes. `experiments.latency.tables` predicts the latencies
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -141,7 +142,10 @@ def members(family: SavedFamily) -> list[Subject]:
 
 def write(path: Path, rows: Sequence[LatencyRow]) -> None:
     """Writes `rows` as CSV."""
-    write_file(path, pd.DataFrame(rows, columns=LatencyRow._fields).to_csv(index=False))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([LatencyRow._fields, *rows])
+    write_file(path, text.getvalue())
 
 
 def ready(network: nn.Module, device: torch.device) -> nn.Module:
