@@ -110,7 +110,8 @@ def as_table(table: Mapping[str, Floats]) -> GrowthTable:
     multipliers, accuracy = (
         np.column_stack([table[name] for name in names]) for names in (columns, seeds)
     )
-    return GrowthTable(columns, multipliers, seeds, accuracy, table["macs"])
+    rows = tuple(range(1, len(accuracy) + 1))
+    return GrowthTable(columns, multipliers, seeds, accuracy, table["macs"], rows)
 
 
 @app.command()

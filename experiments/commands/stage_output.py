@@ -127,12 +127,12 @@ def show_growth(found: dict[str, Any]) -> None:
     headers = ("target", found["cost"], "accuracy", "compound", "accuracy", "difference", "shipped")
     cells = [
         [
-            f"{each['target']:,.6g}",
+            f"{each['target']:,.12g}",
             *(
                 cell
                 for name in ("learned", "compound")
                 for cell in (
-                    f"{each[name][found['cost']]:,.6g}",
+                    f"{each[name][found['cost']]:,.12g}",
                     percent(fmean(each[name]["accuracies"])) if each[name]["accuracies"] else "–",
                 )
             ),

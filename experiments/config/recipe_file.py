@@ -7,7 +7,7 @@ valid name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,7 +61,21 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         )
     if "fine_tuning_rate" in data:
         raise InvalidInput(f"{name_or_path}: is the recipe of a transfer, not of a run")
+    if is_of_table(data):
+        path = Path(name_or_path)
+        target = path.parent if path.name == "recipe.yaml" else path
+        raise InvalidInput(
+            f"{name_or_path}: is the recipe of learned growth on a table, which trains nothing and "
+            f"writes growth.json, lookups.csv and growth.png alone: phiscale family {target}"
+        )
     return load_as(Recipe, name_or_path, overrides)
+
+
+def is_of_table(data: Mapping[str, Any]) -> bool:
+    """Whether a recipe's records are a table of measured networks, from which growth is learned."""
+    evaluator = data.get("evaluator")
+    records = evaluator.get("records") if isinstance(evaluator, dict) else None
+    return str(records).lower().endswith((".csv", ".json"))
 
 
 def given(

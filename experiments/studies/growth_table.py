@@ -8,6 +8,7 @@ refused: nothing is interpolated.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -56,13 +57,17 @@ _BELOW = 0.1
 
 @dataclass(frozen=True)
 class GrowthTable:
-    """N measured networks: `multipliers` of K `columns`, `accuracy` with S `seeds`, and `cost`."""
+    """N measured networks: `multipliers` of K `columns`, `accuracy` with S `seeds`, and `cost`.
+
+    `rows` are their rows in the file, from 1; where each seed has one, the first.
+    """
 
     columns: tuple[str, ...]
     multipliers: Floats
     seeds: tuple[str, ...]
     accuracy: Floats
     cost: Floats
+    rows: tuple[int, ...]
 
     @property
     def combinations(self) -> int:
@@ -90,10 +95,10 @@ class GrowthTable:
             pool = np.flatnonzero((self.cost <= target) & (self.cost >= (1 - _BELOW) * target))
             if not len(pool):
                 below, above = self.cost[self.cost < target], self.cost[self.cost > target]
-                near = [f"{max(below):,.6g}" if len(below) else "none below"]
-                near += [f"{min(above):,.6g}" if len(above) else "none above"]
+                near = [f"{max(below):,.12g}" if len(below) else "none below"]
+                near += [f"{min(above):,.12g}" if len(above) else "none above"]
                 raise InvalidInput(
-                    f"family.targets: {target:,.6g}: no row of the table costs from "
+                    f"family.targets: {target:,.12g}: no row of the table costs from "
                     f"{1 - _BELOW:.0%} to 100 % of it; the nearest cost {' and '.join(near)}"
                 )
             distance = off[pool] + np.log(target / self.cost[pool])
@@ -113,7 +118,8 @@ def read(path: Path, cost: str) -> GrowthTable:
     frame.columns = [str(name).strip().lower() for name in frame.columns]
     names = {name: _meaning(name) for name in frame.columns if name != "seed"}
     frame = frame.rename(columns={name: new for name, new in names.items() if new})
-    if twice := sorted(frame.columns[frame.columns.duplicated()]):
+    meanings = {*filter(None, names.values()), cost, "seed"}
+    if twice := sorted(meanings & {*frame.columns[frame.columns.duplicated()]}):
         raise InvalidInput(f"{path}: two columns mean {twice[0]}; rename or remove one")
     columns = sorted(
         (name for name in frame.columns if re.fullmatch(r"(depth|width)\d+|resolution", name)),
@@ -139,26 +145,42 @@ def read(path: Path, cost: str) -> GrowthTable:
         raise InvalidInput(
             f"{path}: row {row + 1} ({_named(numbers[columns].iloc[row])}): {used[column]}: must "
             f"be a{' positive' if column not in range(len(columns), len(used) - 1) else ''} "
-            f"number, but got {frame[used[column]].iloc[row]!r}; measure it, or remove the row"
+            f"number, but got {_shown(frame[used[column]].iloc[row])}; measure it, or remove the "
+            "row"
         )
+    rows = [*range(1, len(numbers) + 1)]
     if "seed" in frame.columns:
+        if len(seeds) > 1:
+            raise InvalidInput(
+                f"{path}: has a column seed and several of accuracies ({', '.join(seeds)}); give "
+                "one accuracy in each row, or remove the column seed"
+            )
         numbers, seeds = _wide(path, numbers.assign(seed=frame["seed"]), columns, seeds[0], cost)
+        rows = [int(place) + 1 for place in numbers.index]
     if (repeated := numbers.duplicated(columns)).any():
         row = int(repeated.to_numpy().argmax())
         raise InvalidInput(
-            f"{path}: row {row + 1} ({_named(numbers[columns].iloc[row])}) is listed twice; "
+            f"{path}: row {rows[row]} ({_named(numbers[columns].iloc[row])}) is listed twice; "
             "give accuracies of several seeds in columns accuracy1, accuracy2 …, or a column seed"
         )
     accuracy = numbers[seeds].to_numpy(float)
     scale = 100.0 if accuracy.max() > 1 else 1.0
     if accuracy.min() < 0 or accuracy.max() > scale:
         raise InvalidInput(f"{path}: accuracies must be fractions, or percent, from 0 to 100")
+    if scale > 1 and len(fractions := np.argwhere((accuracy > 0) & (accuracy <= 1))):
+        row, seed = fractions[0]
+        raise InvalidInput(
+            f"{path}: row {rows[row]} ({_named(numbers[columns].iloc[row])}): {seeds[seed]}: is "
+            f"{accuracy[row, seed]:g}, but others are above 1; give all accuracies in percent, or "
+            "all as fractions"
+        )
     return GrowthTable(
         tuple(columns),
         numbers[columns].to_numpy(float),
         tuple(seeds),
         accuracy / scale,
         numbers[cost].to_numpy(float),
+        tuple(rows),
     )
 
 
@@ -167,7 +189,12 @@ def _frame(path: Path) -> pd.DataFrame:
 
     try:
         if path.suffix.lower() == ".csv":
-            found = pd.read_csv(io.StringIO(read_text(path)), skipinitialspace=True)
+            text = read_text(path)
+            found = pd.read_csv(io.StringIO(text), skipinitialspace=True)
+            if not isinstance(found.index, pd.RangeIndex):
+                raise ValueError("its rows have more values than its header has names")
+            header = filter(None, csv.reader(io.StringIO(text), skipinitialspace=True))
+            found.columns = next(header)  # pandas renames a column that stands there twice
         else:
             data = json.loads(read_text(path), parse_int=_integer)
             found = pd.DataFrame([dict(_flat(row)) for row in data])
@@ -213,27 +240,47 @@ def _named(setting: pd.Series[Any]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in setting.items())
 
 
+def _shown(cell: object) -> str:
+    """What a cell holds, for people."""
+    return "nothing" if cell is None or cell != cell else str(cell)
+
+
 def _wide(
     path: Path, rows: pd.DataFrame, columns: list[str], accuracy: str, cost: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of one seed each as rows of one network each."""
+    """Rows of one seed each as rows of one network each, with the index of its first."""
+
+    def named(row: int) -> str:
+        return f"{path}: row {row + 1} ({_named(rows[columns].iloc[row])})"
+
+    if (missing := rows["seed"].isna()).any():
+        raise InvalidInput(f"{named(int(missing.to_numpy().argmax()))}: seed: must be given")
     if (repeated := rows.duplicated([*columns, "seed"])).any():
         row = int(repeated.to_numpy().argmax())
         raise InvalidInput(
-            f"{path}: row {row + 1} ({_named(rows[columns].iloc[row])}) is listed twice with "
-            f"seed {rows['seed'].iloc[row]}"
+            f"{named(row)} is listed twice with seed {_shown(rows['seed'].iloc[row])}"
         )
-    found = rows.pivot_table(index=columns, columns="seed", values=accuracy)
+    networks = rows.groupby(columns, sort=False)
+    price = networks[cost].transform("first")
+    if (other := rows[cost] != price).any():
+        row = int(other.to_numpy().argmax())
+        raise InvalidInput(
+            f"{named(row)}: {cost}: must be the same with each seed, but got "
+            f"{rows[cost].iloc[row]:,.12g} and, above, {price.iloc[row]:,.12g}"
+        )
+    found = rows.assign(network=networks.ngroup()).pivot(
+        index="network", columns="seed", values=accuracy
+    )
+    first = rows.drop_duplicates(columns)
     if (gaps := found.isna()).to_numpy().any():
         row, column = np.argwhere(gaps.to_numpy())[0]
-        setting = found.reset_index()[columns].iloc[row]
         raise InvalidInput(
-            f"{path}: no row has {_named(setting)} with seed {found.columns[column]}; measure it, "
-            "or remove the other rows of this network"
+            f"{path}: no row has {_named(first[columns].iloc[row])} with seed "
+            f"{found.columns[column]}; measure it, or remove the other rows of this network"
         )
     found.columns = [f"accuracy{seed}" for seed in found.columns]
-    price = rows.groupby(columns)[cost].first()
-    return found.assign(**{cost: price}).reset_index(), list(found.columns)
+    found.index = first.index
+    return first[[*columns, cost]].join(found), list(found.columns)
 
 
 def grow(
@@ -274,7 +321,7 @@ def run(folder: Path, recipe: TableRecipe) -> dict[str, Any]:
         {"name": f"b{number}", "target": target}
         | answer.to_dict(
             *(
-                {"row": each + 1, **table.setting(each), family.cost: table.cost[each]}
+                {"row": table.rows[each], **table.setting(each), family.cost: table.cost[each]}
                 for each in answer[:2]
             )
         )
@@ -302,7 +349,7 @@ def _lookups(table: GrowthTable, lookups: Sequence[Request], cost: str) -> str:
     import pandas as pd
 
     rows = [
-        {"row": each.candidate + 1, **table.setting(each.candidate)}
+        {"row": table.rows[each.candidate], **table.setting(each.candidate)}
         | {cost: table.cost[each.candidate], "seed": table.seeds[each.seed]}
         | {"accuracy": table.accuracy[each]}
         for each in lookups

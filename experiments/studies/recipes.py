@@ -210,9 +210,7 @@ def table_recipe(target: str, overrides: Sequence[str] = ()) -> TableRecipe | No
     saved = Path(target) / "recipe.yaml"
     source = str(saved) if saved.is_file() else target
     data = config.given(source, overrides)
-    evaluator = data.get("evaluator")
-    records = evaluator.get("records") if isinstance(evaluator, dict) else None
-    if not str(records).lower().endswith((".csv", ".json")):
+    if not config.is_of_table(data):
         return None
     return validate(TableRecipe, data, source=source)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.formatting import points
+from reports.formatting import plural, points
 from reports.load import Run
 from reports.schema import rows
 from reports.summary.wording import LETTERS
@@ -62,14 +62,16 @@ def growth(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     table = "table" in found
-    unit = "look-ups" if table else "training runs on held-out images"
+    runs = f"{found['runs']:,} {plural(found['runs'], 'look-up' if table else 'training run')}"
+    where = "" if table else " on held-out images"
     better = [each for each in found["targets"] if each["shipped"] == "learned"]
     names = ", ".join(str(each["name"]).upper() for each in better) or "no member"
+    rest = f"; compound scaling makes {'the others' if better else 'all of them'}"
     told = ", ".join(f"{str(each['name']).upper()} {interval(each)}" for each in found["targets"])
     yield (
-        f"Learned growth took {found['runs']} {unit}. In points of accuracy over compound scaling "
-        f"(paired seeds, 95 %): {told}. It is told to be better at {names}"
-        f"{'.' if len(better) == len(found['targets']) else '; compound scaling makes the others.'}"
+        f"Learned growth took {runs}{where}. In points of accuracy over compound scaling (paired "
+        f"seeds, 95 %): {told}. It is told to be better at {names}"
+        f"{'' if len(better) == len(found['targets']) else rest}."
     )
     smaller = [
         each

@@ -81,6 +81,11 @@ def without(row: int, column: str):
     ]
 
 
+def seeded(row: int, change: dict[str, object]):
+    rows = SPELLINGS["a row for each seed"][1]
+    return [*rows[:row], rows[row] | change, *rows[row + 1 :]]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -92,6 +97,12 @@ def without(row: int, column: str):
         ([{"macs": 1, "w1": 1, "width_1": 1, "acc": 0.9}], "two columns mean width1"),
         (SPELLINGS["a row for each seed"][1][:-1], r"no row has width1=1, width2=1 with seed 2"),
         ([ROWS[0] | {"accuracy1": -0.1}], "accuracies must be fractions, or percent"),
+        ([*ROWS[1:], ROWS[0] | {"accuracy1": 0.9}], r"row 4 .*: accuracy1: is 0\.9, but others"),
+        (seeded(3, {"seed": None}), r"row 4 \(width1=0\.5, width2=1\): seed: must be given"),
+        (seeded(3, {"macs": 1}), r"row 4 .*: macs: must be the same .* got 1 and, above, 500"),
+        ([row | {"seed": 1} for row in ROWS], "a column seed and several of accuracies"),
+        (without(1, "accuracy2"), "but got nothing; measure it"),
+        ([ROWS[0] | {"macs": -2}], "but got -2; measure it"),
     ],
 )
 def test_what_is_missing_is_refused_by_name(tmp_path, rows, message):
@@ -105,6 +116,7 @@ def test_what_is_missing_is_refused_by_name(tmp_path, rows, message):
         ("table.json", json.dumps([ROWS[0] | {"width1": 10**400}])),
         ("table.json", "[" * 100_000),
         ("table.csv", "width1,accuracy,macs\n1,1,1\n1,1,1,1,1\n"),
+        ("table.csv", "width1,accuracy,macs\n1,1,1,\n2,1,1,\n"),
     ],
 )
 def test_a_damaged_table_is_refused_in_a_line(tmp_path, name: str, text: str):
@@ -114,6 +126,20 @@ def test_a_damaged_table_is_refused_in_a_line(tmp_path, name: str, text: str):
     ) as found:
         growth_table.read(tmp_path / name, "macs")
     assert "\n" not in str(found.value)
+
+
+def test_a_name_that_heads_two_columns_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("width1,accuracy,accuracy,macs\n1,90,91,1\n", "utf-8")
+    with pytest.raises(InvalidInput, match="two columns mean accuracy"):
+        growth_table.read(path, "macs")
+
+
+def test_a_network_is_named_by_its_row_in_the_file(tmp_path):
+    rows = list(reversed(SPELLINGS["a row for each seed"][1]))
+    table = growth_table.read(written(tmp_path, rows), "macs")
+    for number, setting in zip(table.rows, table.multipliers.tolist(), strict=True):
+        assert setting == [rows[number - 1]["s1"], rows[number - 1]["s2"]]
 
 
 def test_a_target_without_rows_is_refused_with_the_nearest_costs(tmp_path):
@@ -171,5 +197,10 @@ def test_the_command_takes_a_table_and_says_the_same_again(tmp_path):
     assert json.loads(first.stdout) == json.loads(second.stdout)
     assert json.loads(first.stdout)["targets"][0]["shipped"] == "compound"
     assert (tmp_path / "run" / "growth.png").is_file()
+    said = CliRunner().invoke(app, [*command[:-3], "--out", str(tmp_path / "run")]).stdout
+    assert "better at no member; compound scaling makes all of them." in said
+    for other in ("status", "report", "trials", "coefficients", "estimate"):
+        refused = CliRunner().invoke(app, [other, str(tmp_path / "run")])
+        assert "is the recipe of learned growth on a table" in str(refused.exception)
     refused = CliRunner().invoke(app, [*command, "--set", "family.epochs=3"])
     assert "family.epochs: unknown key" in str(refused.exception)
