@@ -6,6 +6,7 @@ the page every few seconds until the family is complete.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def serve(
     """Serves the report of a run to this machine until interrupted.
 
     `ready` is called with the page's address; port 0 takes a free port. Raises
-    `space.validation.InvalidInput` if the run cannot be read.
+    `space.validation.InvalidInput` if the run cannot be read or the port is in use.
     """
     with server(run_dir, storage, port) as made:
         ready(f"http://127.0.0.1:{made.server_address[1]}/")
@@ -82,7 +83,12 @@ def server(run_dir: Path | str, storage: str | None = None, port: int = 0) -> Th
         def log_message(self, *_: object) -> None:
             """Prints nothing."""
 
-    return _BoundedServer(("127.0.0.1", port), Handler)
+    try:
+        return _BoundedServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise InvalidInput(
+            f"--port {port}: not available ({error.strerror}); choose another, or 0 for a free one"
+        ) from None
 
 
 class _BoundedServer(ThreadingHTTPServer):
@@ -95,6 +101,11 @@ class _BoundedServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         self._free.acquire()
         super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints nothing where a browser has left before its answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

@@ -105,6 +105,24 @@ def test_a_broken_run_is_refused_at_once(tmp_path):
         server.server(tmp_path / "nowhere")
 
 
+def test_a_port_that_is_in_use_is_refused_by_number(finished_run, ask):
+    port = ask.address[1]
+    with pytest.raises(InvalidInput, match=rf"--port {port}: not available .* choose another"):
+        server.server(finished_run, port=port)
+
+
+@pytest.mark.parametrize(("error", "printed"), [(BrokenPipeError, False), (KeyError, True)])
+def test_a_browser_that_leaves_before_its_answer_prints_nothing(
+    finished_run, capsys, error, printed
+):
+    with server.server(finished_run) as made:
+        try:
+            raise error
+        except error:
+            made.handle_error(None, ("127.0.0.1", 1))
+    assert bool(capsys.readouterr().err) is printed
+
+
 def test_connections_that_say_nothing_are_few_and_are_closed(finished_run, monkeypatch):
     monkeypatch.setattr(server, "_SILENCE", 0.5)
     before = threading.active_count()
