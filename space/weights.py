@@ -31,8 +31,9 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "mod
 #: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
-#: Counters that thop leaves in a network that it has counted.
-_COUNTERS = ("total_ops", "total_params")
+#: Counters that thop leaves in a network that it has counted, and that torch's AveragedModel keeps
+#: (torchvision's `model_ema`).
+_COUNTERS = ("total_ops", "total_params", "n_averaged")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

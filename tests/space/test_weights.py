@@ -74,11 +74,16 @@ def test_weights_are_found_where_training_scripts_keep_them(tmp_path):
     state = {"conv.weight": torch.ones(2, 1, 3, 3), "norm.num_batches_tracked": torch.tensor(3)}
     averaged = {name: tensor * 2 for name, tensor in state.items()}
     arguments = argparse.Namespace(model="efficientnet_b0", lr=0.1)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
+    swa = torch.optim.swa_utils.AveragedModel(network)
+    convolution = {f"conv.{name}": tensor for name, tensor in network[0].state_dict().items()}
+    swa_state = {name.replace("0.", "conv."): tensor for name, tensor in swa.state_dict().items()}
     for content, expected in {
         "plain": (state, state),
         "timm": ({"epoch": 3, "args": arguments, "state_dict": state, "optimizer": {}}, state),
         "timm_ema": ({"state_dict": state, "state_dict_ema": averaged}, averaged),
         "reference": ({"model": state, "model_ema": averaged, "args": None}, averaged),
+        "AveragedModel": ({"model": state, "model_ema": swa_state}, convolution),
         "parallel": ({f"module.{name}": tensor for name, tensor in state.items()}, state),
         "compiled": ({f"_orig_mod.module.{n}": t for n, t in state.items()}, state),
         "lightning": ({"state_dict": {f"model.{n}": t for n, t in state.items()}}, state),
