@@ -55,6 +55,8 @@ def open_run(
     if fork is not None:
         recipe, start, folder = _forked(recipe, folder, fork)
     folder, recipe, before = prepared(folder, recipe)
+    if before is None:
+        recipe = _without_outgrown_resolution(recipe, Path(target) / "recipe.yaml")
     if recipe.family.int8 or recipe.objective.precision is Precision.INT8:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             needed(package, "onnx", "quantisation to int8")
@@ -142,6 +144,20 @@ def with_resolution(recipe: R, before: R | None, largest: Callable[[R], int]) ->
         return recipe
     known = before.data.resolution if before else None
     return changed(recipe, {"data.resolution": known or largest(recipe)})
+
+
+def _without_outgrown_resolution(recipe: Recipe, saved: Path) -> Recipe:
+    """The recipe, whose images are stored anew where it asks for more pixels than that in `saved`.
+
+    A run writes into its recipe the resolution of its stored images, which others start from.
+    """
+    if recipe.data.resolution is None or not saved.is_file():
+        return recipe
+    earlier = config.load(str(saved))
+    grew = largest_resolution(recipe) > largest_resolution(earlier)
+    if grew and recipe.data.resolution == earlier.data.resolution:
+        return changed(recipe, {"data.resolution": None})
+    return recipe
 
 
 def _forked(recipe: Recipe, folder: Path, name: str) -> tuple[Recipe, Start | None, Path]:

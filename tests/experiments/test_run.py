@@ -163,6 +163,23 @@ def test_a_fork_may_change_anything_and_begins_with_what_was_measured(started):
     assert open_run(str(fork.folder)).recipe == fork.recipe
 
 
+def test_images_are_stored_as_large_as_a_fork_sees_them(started):
+    pixels = started.recipe.data.resolution
+    larger = (f"resolution={2 * pixels}",)
+    fork = open_run(str(started.folder), overrides=larger, fork="larger").recipe
+    assert fork.data.resolution == largest_resolution(fork) > 2 * pixels
+    given = (*larger, "data.resolution=50")
+    assert open_run(str(started.folder), None, given, fork="given").recipe.data.resolution == 50
+    smaller = open_run(str(started.folder), overrides=("resolution=8",), fork="smaller").recipe
+    assert smaller.data.resolution == pixels
+
+
+def test_images_are_stored_as_large_as_a_run_without_results_sees_them(tmp_path):
+    run = open_run("demo", tmp_path / "run")
+    again = open_run(str(run.folder), overrides=("resolution=96",)).recipe
+    assert again.data.resolution == largest_resolution(again) > 96
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("../other", "a run's name must match"), ("run", "already exists; choose another name")],
