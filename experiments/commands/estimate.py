@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,7 +50,7 @@ def estimate(
         return
     _print_estimate(found)
     if hours is not None:
-        _print_fit(recipe, found, hours, fit, enough)
+        _print_fit(recipe, changes or (), found, hours, fit, enough)
 
 
 def _print_estimate(found: Estimate) -> None:
@@ -93,7 +94,12 @@ def _print_estimate(found: Estimate) -> None:
 
 
 def _print_fit(
-    recipe: str, found: Estimate, hours: float, fit: Fit | None, enough: int | None
+    recipe: str,
+    changes: Sequence[str],
+    found: Estimate,
+    hours: float,
+    fit: Fit | None,
+    enough: int | None,
 ) -> None:
     from experiments.planning.time_limit import shown
 
@@ -106,7 +112,8 @@ def _print_fit(
     if fit:
         low, middle, high = map(duration, fit.estimate.seconds)
         out.print(f"to fit into {limit} ({middle}, between {low} and {high}):")
-        sets = [shlex.quote(f"{key}={shown(value)}") for key, value in fit.changes.items()]
+        less = [f"{key}={shown(value)}" for key, value in fit.changes.items()]
+        sets = map(shlex.quote, [*changes, *less])
         say("  " + " --set ".join([f"phiscale run {shlex.quote(recipe)}", *sets]))
     if enough is not None:
         prefix = "or " if fit else ""

@@ -277,8 +277,8 @@ def test_the_command_prints_what_it_measured(phiscale, recipe, estimator, monkey
     assert "nothing makes it fit into 3.6 s" in said.out
     assert max(map(len, said.out.splitlines())) <= 80
     hours = f"{0.7 * slow.estimate().seconds.middle / 3600 / 0.9}"
-    said = phiscale("estimate", path, "--hours", hours)
-    assert "'family.phi=[0.0, 1.0" in said.out
+    said = phiscale("estimate", path, "--hours", hours, "--set", "train.flip=false")
+    assert f"phiscale run {path} --set train.flip=false --set 'family.phi=[0.0, 1.0" in said.out
     found = json.loads(phiscale("estimate", path, "--hours", hours, "--json").out)
     assert found["fit"]["set"].keys() == {"family.phi"}
     assert [stage["name"] for stage in found["stages"]] == [
