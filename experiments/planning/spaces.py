@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from experiments.config import written
 from experiments.data.survey import Survey
 from reports.formatting import short
 from search.candidates import Candidates
-from search.objective import Bounds, Objective
+from search.objective import UNITS, Bounds, Objective
 from space import choices
 from space.architecture import Architecture
 from space.choices import Space
@@ -45,8 +45,8 @@ _DRAWS, _QUANTILES = 100, (0.02, 0.5, 0.98)
 #: 34 networks of `efficientnet_lite_small`), and a margin on what the runtime takes (measured:
 #: EfficientNet-Lite0 at 48 pixels has 4.8 % more structures than the estimate).
 _GAPS, _MARGIN = 1 / 16, 1.05
-#: How often networks are drawn to find some that fit a device together with the runtime.
-_ROUNDS = 4
+#: How often networks are drawn to find some that fit a device together with the runtime (assumed).
+_ROUNDS = 12
 
 #: Networks of which each may become the baseline (assumed).
 _TYPICAL = 3
@@ -136,9 +136,7 @@ def fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> DeviceO
     """
     found: dict[DeviceOffer, float] = {}
     for name, resolution in _places(survey, start, _LARGE_DEVICE, _SMALL_DEVICE):
-        space = _adapted(name, survey, resolution)
-        overhead = _overhead(space, limits)
-        candidates, networks = _within(space, _less(limits, overhead))
+        overhead, candidates, networks = _fitting_of(_adapted(name, survey, resolution), limits)
         if networks:
             macs = [cost(network).macs for network in networks]
             quantiles = np.quantile(macs, _QUANTILES).astype(int).tolist()
@@ -148,8 +146,21 @@ def fitting(survey: Survey, limits: Bounds, start: DraftStart | None) -> DeviceO
         try:  # says which bytes are nearest, at the fewest pixels
             candidates.unseen(set(), np.zeros_like(candidates.sizes), np.random.default_rng(0))
         except InvalidInput as error:
-            raise InvalidInput(f"--sram, --flash: {str(error).partition(': ')[2]}") from None
+            given = limits.given
+            wanted = _amounts({name: most for name, (_, most) in given.items()})
+            taken = _amounts({k: most for k, most in overhead._asdict().items() if k in given})
+            runtime = f", of which LiteRT for Microcontrollers takes {taken}" if taken else ""
+            nearest = str(error).partition("; ")[2]
+            raise InvalidInput(
+                f"--sram, --flash: no network of the space {name} has at most {wanted} at "
+                f"{resolution} pixels{runtime}; {nearest}"
+            ) from None
     return max(found, key=found.__getitem__)
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    """`64,000 bytes of SRAM and 30,000 bytes of flash`, without those that are 0."""
+    return " and ".join(f"{most:,} {UNITS[name]}" for name, most in amounts.items() if most)
 
 
 def _within(space: Space, limits: Bounds) -> tuple[Candidates, list[Architecture]]:
@@ -160,13 +171,18 @@ def _within(space: Space, limits: Bounds) -> tuple[Candidates, list[Architecture
     return candidates, [candidates.at_row(row).architecture for row in rows]
 
 
-def _overhead(space: Space, limits: Bounds) -> RuntimeMemory:
-    """What to leave of `limits`: the most that the runtime takes beside one of the networks drawn.
+def _fitting_of(
+    space: Space, limits: Bounds
+) -> tuple[RuntimeMemory, Candidates, list[Architecture]]:
+    """What to leave of `limits` to the runtime, the candidates within the rest, and some of them.
 
-    Those that do not fit together with it are not looked at, but where none does the next are drawn
-    from those with room for the least that it took.
+    The overhead is the most that the runtime takes beside one of the networks drawn that fit
+    together with it. Where none does, smaller ones are drawn, by bisection between an overhead
+    that leaves networks and one that leaves none: the runtime takes less beside smaller networks.
+    Without any that fit, it is what the runtime takes beside the smallest found.
     """
-    least = RuntimeMemory(0, 0)
+    low = least = near = RuntimeMemory(0, 0)
+    high: RuntimeMemory | None = None
     for _ in range(_ROUNDS):
         _, networks = _within(space, _less(limits, least))
         taken = [_taken(network, limits) for network in networks]
@@ -175,13 +191,22 @@ def _overhead(space: Space, limits: Bounds) -> RuntimeMemory:
             for network, each in zip(networks, taken, strict=True)
             if _fits(network, _less(limits, each))
         ]
-        if not taken:
-            break
-        pairs = list(zip(*(fitting or taken), strict=True))
         if fitting:
-            return RuntimeMemory(*(_rounded_up(max(each)) for each in pairs))
-        least = RuntimeMemory(*(min(each) for each in pairs))
-    return least
+            most = RuntimeMemory(*(_rounded_up(max(each)) for each in zip(*fitting, strict=True)))
+            found = _within(space, _less(limits, most))
+            if found[1]:
+                return most, *found
+            near = min(fitting)  # of a network that does fit
+            break
+        if networks:
+            low, near = least, RuntimeMemory(*map(min, zip(*taken, strict=True)))
+        else:
+            high = least
+        pairs = zip(low, high or near, strict=True)
+        least = RuntimeMemory(*(sum(pair) // 2 if high else max(pair) for pair in pairs))
+        if least in (low, high):
+            break
+    return near, *_within(space, _less(limits, near))
 
 
 def _taken(network: Architecture, limits: Bounds) -> RuntimeMemory:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from experiments import config
 from experiments.data.survey import Sides, Survey
-from experiments.planning import draft, time_limit
+from experiments.planning import draft, spaces, time_limit
 from experiments.planning.estimate import Range
+from search.objective import Bounds
 from space import choices, presets
 from space.architecture import Architecture
 from space.device import Precision, device_memory
@@ -161,7 +162,26 @@ def test_a_device_that_no_network_fits_is_refused(sources, phiscale, tmp_path):
     recipe = tmp_path / "pets.yaml"
     said = phiscale("init", sources["folder"], "--sram=1K", "--device=cpu", "--out", recipe)
     assert (said.status, recipe.exists()) == (2, False)
-    assert "--sram, --flash: no network of the space efficientnet_lite_small has 1 to" in said.err
+    assert (
+        "--sram, --flash: no network of the space efficientnet_lite_small has at most 1,000 bytes"
+        in said.err
+    )
+
+
+def test_a_refusal_for_a_device_says_what_the_runtime_takes(sources, phiscale, tmp_path):
+    command = ("init", sources["folder"], "--flash=40K", "--device=cpu")
+    said = phiscale(*command, "--out", tmp_path / "pets.yaml")
+    assert said.status == 2
+    assert "has at most 40,000 bytes of flash at 16 pixels, of which LiteRT for" in said.err
+
+
+def test_a_device_with_room_for_the_smallest_network_and_its_runtime_is_enough():
+    survey = SimpleNamespace(sides=Sides(16, 16, 16), classes=("a", "b", "c"), grey=False)
+    network, overhead = spaces.fitting(survey, Bounds(flash=59_300), None)
+    # 30,050 bytes, and 29,220 that the runtime takes; larger networks do not fit.
+    assert (network.low, overhead.flash) == (network.macs, 29_220)
+    with pytest.raises(InvalidInput, match=r"takes 29,220 bytes of flash; the nearest .* 30,050"):
+        spaces.fitting(survey, Bounds(flash=59_000), None)
 
 
 def test_what_it_refuses_leaves_no_file(sources, phiscale, tmp_path):
