@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 
 #: Keys under which training scripts keep a state dict, the averaged weights first: timm,
-#: torchvision's references, PyTorch Lightning.
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model")
+#: torchvision's references, PyTorch Lightning, PyTorch's tutorial; and how deep they may lie.
+_WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict"),
+    *("model", "net"),
+)
+_DEPTH = 3
 
 #: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -41,15 +45,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Weights are found where training scripts keep them, averaged ones (EMA) first, and without what
     wrappers of modules put before their names. Raises `InvalidInput` for a file without weights,
-    or with anything pickled that is not plain data; nothing in it is run.
+    with weights that are not finite, or with anything pickled that is not plain data; nothing in it
+    is run.
     """
     import torch
 
     state = _checkpoint(path)
-    for key in _WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
+    for _ in range(_DEPTH):
+        if isinstance(state, Mapping):
+            inner = (state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping))
+            state = next(inner, state)
     if not isinstance(state, Mapping):
         raise InvalidInput(f"{path}: a state dict is needed, but it holds a {type(state).__name__}")
     state = {key: value for key, value in state.items() if not str(key).endswith(_COUNTERS)}
@@ -57,6 +62,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
             raise InvalidInput(f"{path}: a state dict is needed, but {key!r} is a {kind}")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InvalidInput(
+                f"{path}: {key} holds values that are infinite or not numbers, so its training run "
+                "diverged; give an earlier checkpoint"
+            )
     if not state:
         raise InvalidInput(f"{path}: it holds no weights")
     while any(all(key.startswith(prefix) for key in state) for prefix in _PREFIXES):

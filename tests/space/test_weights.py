@@ -83,6 +83,8 @@ def test_weights_are_found_where_training_scripts_keep_them(tmp_path):
         "timm": ({"epoch": 3, "args": arguments, "state_dict": state, "optimizer": {}}, state),
         "timm_ema": ({"state_dict": state, "state_dict_ema": averaged}, averaged),
         "reference": ({"model": state, "model_ema": averaged, "args": None}, averaged),
+        "tutorial": ({"epoch": 3, "model_state_dict": state, "loss": 0.1}, state),
+        "nested": ({"net": {"state_dict": state}, "acc": 94.0}, state),
         "AveragedModel": ({"model": state, "model_ema": swa_state}, convolution),
         "parallel": ({f"module.{name}": tensor for name, tensor in state.items()}, state),
         "compiled": ({f"_orig_mod.module.{n}": t for n, t in state.items()}, state),
@@ -95,6 +97,14 @@ def test_weights_are_found_where_training_scripts_keep_them(tmp_path):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
         assert found["conv.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_diverged_are_refused_by_name(tmp_path, value):
+    state = {"conv.weight": torch.ones(2), "norm.weight": torch.tensor([1.0, value])}
+    torch.save(state, tmp_path / "given.pth")
+    with pytest.raises(InvalidInput, match=r"norm\.weight holds values that are infinite or not"):
+        read_weights(tmp_path / "given.pth")
 
 
 def test_a_pickled_module_is_refused_by_the_name_of_its_class(tmp_path):
