@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,8 @@ def convert(
         if others:
             log.remark(
                 f"{', '.join(others)} have the same tensors but other numerics; to choose one, "
-                f"name it: phiscale convert {others[0]} {weights} --out {target}"
+                f"name it: phiscale convert {others[0]} {shlex.quote(str(weights))} --out "
+                f"{shlex.quote(str(target))}"
             )
     if back:
         export_weights(source, weights, target)

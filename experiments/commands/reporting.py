@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,10 +152,10 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
     if len(loaded) == 1:
         found = tables.collect(loaded[0])
         if kind not in figures.drawable(found):
+            typed = shlex.quote(str(runs[0]))
             raise InvalidInput(
                 f"{kind}: the run {runs[0]} has no data for this figure yet; see its progress "
-                f"with phiscale status {runs[0]}, or measure latencies with phiscale latency "
-                f"{runs[0]}"
+                f"with phiscale status {typed}, or measure latencies with phiscale latency {typed}"
             )
         return figures.draw(kind, loaded[0], found)
     groups: dict[str, list[pd.DataFrame]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ def best(
     if not ranked:
         raise InvalidInput(
             f"{loaded.path}: no training run has finished yet; see its progress with: "
-            f"phiscale status {run}"
+            f"phiscale status {shlex.quote(str(run))}"
         )
     members = list((loaded.family or {}).get("members", ()))
     family = tables.family(loaded)
@@ -67,7 +68,9 @@ def best(
     ]
     print_rows(("trial", "accuracy", "reward", "MACs", "parameters", "epochs"), cells)
     if loaded.baseline:
-        out.print(f"\nbaseline: {_described(loaded.baseline)}; phiscale show {run}")
+        out.print(
+            f"\nbaseline: {_described(loaded.baseline)}; phiscale show {shlex.quote(str(run))}"
+        )
     for member in members:
         out.print(f"{member['name']}: {_described(member)}")
 

@@ -7,6 +7,7 @@ valid name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -57,7 +58,7 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     if "baselines" in data:
         raise InvalidInput(
             f"{name_or_path}: is the recipe of a scaling study; start it with: "
-            f"phiscale study {name_or_path}"
+            f"phiscale study {shlex.quote(name_or_path)}"
         )
     if "fine_tuning_rate" in data:
         raise InvalidInput(f"{name_or_path}: is the recipe of a transfer, not of a run")
@@ -66,7 +67,8 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         target = path.parent if path.name == "recipe.yaml" else path
         raise InvalidInput(
             f"{name_or_path}: is the recipe of learned growth on a table, which trains nothing and "
-            f"writes growth.json, lookups.csv and growth.png alone: phiscale family {target}"
+            f"writes growth.json, lookups.csv and growth.png alone: "
+            f"phiscale family {shlex.quote(str(target))}"
         )
     return load_as(Recipe, name_or_path, overrides)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -97,7 +98,7 @@ class RecipeFolder:
         if not path.is_file():
             raise InvalidInput(
                 f"{self.folder}: {name} not found; run the stage that writes it: "
-                f"phiscale {_STAGE_OF[name]} {self.folder}"
+                f"phiscale {_STAGE_OF[name]} {shlex.quote(str(self.folder))}"
             )
         return _json(path)
 

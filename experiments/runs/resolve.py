@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -125,7 +126,7 @@ def existing_family(name: str) -> FamilyTarget:
         raise one_of(f"members of {parent}", Path(name).name, _members(parent))
     if find_run(Path(name)):
         raise InvalidInput(
-            f"{name}: the run has no family yet; train it with: phiscale family {name}"
+            f"{name}: the run has no family yet; train it with: phiscale family {shlex.quote(name)}"
         )
     raise InvalidInput(
         f"{name}: must be a run with a family, RUN:MEMBER, or the folder of a family or a member"
@@ -162,7 +163,8 @@ def _of_run(run: OpenRun, name: str, part: str) -> Architecture:
         return found[part]
     if part == "baseline":
         raise InvalidInput(
-            f"{name}: the run has no baseline yet; find it with: phiscale search {run.folder}"
+            f"{name}: the run has no baseline yet; find it with: "
+            f"phiscale search {shlex.quote(str(run.folder))}"
         )
     jobs = {t.job: t.architecture for t in loaded.all_trials if t.job}
     if part not in jobs:

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,14 @@ def started(tmp_path: Path) -> OpenRun:
 
 def test_a_run_keeps_its_recipe_whole(started):
     assert config.load(str(started.folder / "recipe.yaml")) == started.recipe
+
+
+def test_what_is_to_be_typed_next_is_quoted(tmp_path):
+    folder = tmp_path / "my 'own' run"
+    run = open_run("demo", folder)
+    with pytest.raises(InvalidInput) as refused:
+        run.read("baseline.json")
+    assert shlex.split(str(refused.value).partition(": phiscale ")[2]) == ["search", str(folder)]
 
 
 def test_a_run_is_opened_again_by_its_folder(started):
