@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports import published
-from reports.formatting import number, printable
+from reports.formatting import number, plural, printable
 from reports.load import Run, Trial
 from reports.schema import frame, rows
 from reports.search_tables import TESTED
@@ -148,7 +148,7 @@ def _trial_points(tables: Tables) -> Iterable[dict[str, Any]]:
         yield row | {
             "layer": row["state"] if searched else row["study"],
             "name": f"trial {row['trial']}" if searched else row["job"],
-            "note": f"held-out images, {made}{row['epochs']} epochs",
+            "note": f"held-out images, {made}{row['epochs']} {plural(row['epochs'], 'epoch')}",
         }
 
 
@@ -186,7 +186,7 @@ def _family_points(tables: Tables) -> Iterable[dict[str, Any]]:
 def _rival_points(tables: Tables) -> Iterable[dict[str, Any]]:
     for row in rows(tables.rivals):
         name = f"{row['rule']} {row['member'].upper()}"
-        note = f"test images, {row['epochs']} epochs"
+        note = f"test images, {row['epochs']} {plural(row['epochs'], 'epoch')}"
         yield row | {"layer": "rivals", "name": name, "note": note}
 
 

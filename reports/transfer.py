@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from reports import figure_style as style
-from reports.formatting import to_csv
+from reports.formatting import plural, to_csv
 from reports.load import readable
 from reports.schema import frame, names, rows
 from reports.statistics import LEVEL, mean_interval
@@ -63,8 +63,8 @@ def sentences(found: dict[str, Any]) -> list[str]:
     """
     better, numbers = _ahead(found, "fine-tuned", "from scratch")
     told = [
-        f"After {found['epochs']} epochs either way, fine-tuning is ahead of training from scratch "
-        f"for {better} members (points of accuracy): {numbers}."
+        f"After {found['epochs']} {plural(found['epochs'], 'epoch')} either way, fine-tuning is "
+        f"ahead of training from scratch for {better} members (points of accuracy): {numbers}."
     ]
     if trials := found["search_trials"]:
         better, numbers = _ahead(found, "searched", "fine-tuned")
