@@ -167,8 +167,11 @@ def read(path: Path, cost: str) -> GrowthTable:
     scale = 100.0 if accuracy.max() > 1 else 1.0
     if accuracy.min() < 0 or accuracy.max() > scale:
         raise InvalidInput(f"{path}: accuracies must be fractions, or percent, from 0 to 100")
-    if scale > 1 and len(fractions := np.argwhere((accuracy > 0) & (accuracy <= 1))):
-        row, seed = fractions[0]
+    percents, hundredfold = accuracy[accuracy > 1], 100 * accuracy
+    # An accuracy by chance may be below 1 %; a fraction of the table's percents is one by mistake.
+    mixed = (accuracy <= 1) & (hundredfold >= min(percents, default=math.inf))
+    if (mixed := mixed & (hundredfold <= max(percents, default=0))).any():
+        row, seed = np.argwhere(mixed)[0]
         raise InvalidInput(
             f"{path}: row {rows[row]} ({_named(numbers[columns].iloc[row])}): {seeds[seed]}: is "
             f"{accuracy[row, seed]:g}, but others are above 1; give all accuracies in percent, or "

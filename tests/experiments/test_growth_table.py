@@ -86,6 +86,11 @@ def seeded(row: int, change: dict[str, object]):
     return [*rows[:row], rows[row] | change, *rows[row + 1 :]]
 
 
+def test_a_network_at_chance_may_be_below_one_percent(tmp_path):
+    rows = [*ROWS[1:], ROWS[0] | {"accuracy1": 0.5}]
+    assert growth_table.read(written(tmp_path, rows), "macs").accuracy.min() == 0.005
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -97,7 +102,10 @@ def seeded(row: int, change: dict[str, object]):
         ([{"macs": 1, "w1": 1, "width_1": 1, "acc": 0.9}], "two columns mean width1"),
         (SPELLINGS["a row for each seed"][1][:-1], r"no row has width1=1, width2=1 with seed 2"),
         ([ROWS[0] | {"accuracy1": -0.1}], "accuracies must be fractions, or percent"),
-        ([*ROWS[1:], ROWS[0] | {"accuracy1": 0.9}], r"row 4 .*: accuracy1: is 0\.9, but others"),
+        (
+            [*ROWS[1:], ROWS[0] | {"accuracy1": 0.905}],
+            r"row 4 .*: accuracy1: is 0\.905, but others",
+        ),
         (seeded(3, {"seed": None}), r"row 4 \(width1=0\.5, width2=1\): seed: must be given"),
         (seeded(3, {"macs": 1}), r"row 4 .*: macs: must be the same .* got 1 and, above, 500"),
         ([row | {"seed": 1} for row in ROWS], "a column seed and several of accuracies"),
