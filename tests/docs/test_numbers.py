@@ -157,11 +157,15 @@ def device() -> Iterator[str]:
         yield f"| `{space}` | {len(own)} | {head.format('| ')} | {total.format('(')}) |"
     yield f"are 678 + 222 a tensor + 8 a channel, within {100 * structures_miss(arenas):.1f} %"
     runtimes = result("kit")["runtimes"]
-    errors = (
-        f"{100 * runtimes[f'{name} mnasnet_small 32']['median_error']:.1f} %"
-        for name in ("torch", "onnx")
+    torch, onnx, torch_lite, litert = (
+        f"{100 * runtimes[name]['median_error']:.1f} %"
+        for name in (
+            *("torch mnasnet_small 32", "onnx mnasnet_small 32"),
+            *("torch efficientnet_lite_small 48", "litert efficientnet_lite_small 48"),
+        )
     )
-    yield f"off by {' and '.join(errors)} in the median"
+    yield f"off by {torch} and {onnx} in the median"
+    yield f"for LiteRT by {torch_lite} and {litert}"
     lite, gated = lost.values()
     yield f"epochs, lost {interval(lite)} points of accuracy in 8 bits"
     yield f"squeeze-and-excite {interval(gated)} (`efficientnet_small`)"
