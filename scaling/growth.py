@@ -79,7 +79,7 @@ class Grown(NamedTuple):
 
     @property
     def shipped(self) -> int:
-        """What was found, if it is told to be better; otherwise compound scaling's."""
+        """What was found, if its interval is above 0; otherwise compound scaling's."""
         better = self.difference.told_apart and self.difference.difference > 0
         return self.found if better else self.compound
 

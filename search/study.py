@@ -106,13 +106,13 @@ def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials, best first; of equals the earlier one first."""
+    """The complete trials, best first, and ties in the order of their numbers."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(complete, key=lambda trial: (-value_of(trial), trial.number))
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the greatest value, the earliest of equals; None if there is none."""
+    """The complete trial with the greatest value, the earliest of a tie; None if there is none."""
     return next(iter(ranked(study)), None)
 
 

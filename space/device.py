@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from space.architecture import Activation, Architecture, Block, Stage, resolve
 from space.cost import input_side, parts
@@ -64,19 +64,23 @@ class RuntimeMemory(NamedTuple):
     flash: int
 
 
-def left_by(overhead: Mapping[str, int | None], bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """The bounds less an overhead, in bytes, by name; None is none."""
-    less = {name: bounds[name] - taken for name, taken in overhead.items() if taken is not None}
-    return {**bounds, **less}
+def over_bounds(
+    needs: Mapping[str, int],
+    bounds: Mapping[str, int | None],
+    overhead: Mapping[str, int | None] | None = None,
+) -> list[str]:
+    """A clause on each of `sram` and `flash`, in bytes, that is above its bound; None is none.
 
-
-def over_bounds(needs: Mapping[str, int], bounds: Mapping[str, int | None]) -> list[str]:
-    """A clause on each of `sram` and `flash`, in bytes, that is above its bound; None is none."""
-    return [
-        f"{needs[name]:,} bytes of {title}, more than the {most:,} that objective.bounds allow"
-        for name, title in (("sram", "SRAM"), ("flash", "flash"))
-        if (most := bounds.get(name)) is not None and needs[name] > most
-    ]
+    An `overhead` is taken off the bounds, and named.
+    """
+    found = []
+    for name, title in (("sram", "SRAM"), ("flash", "flash")):
+        most, taken = bounds.get(name), (overhead or {}).get(name) or 0
+        if most is not None and needs[name] > most - taken:
+            clause = f"{needs[name]:,} bytes of {title}, more than the {most - taken:,} that "
+            beside = f" with an overhead of {taken:,}" if taken else ""
+            found.append(f"{clause}objective.bounds allow{beside}")
+    return found
 
 
 class Footprint(NamedTuple):

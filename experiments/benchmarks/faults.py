@@ -184,7 +184,7 @@ def _driver(
 
 
 def _wait_for_training(driver: ForkServerProcess, evaluate: FakeEvaluate) -> None:
-    """Until a training has begun since: before that, there is nothing to lose."""
+    """Waits until another training run starts: before that, there is nothing to lose."""
     before = len(evaluate.begun())
     while driver.is_alive() and len(evaluate.begun()) == before:
         time.sleep(0.01)

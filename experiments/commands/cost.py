@@ -77,7 +77,9 @@ def cost(
     if device and (named := find_in_run(architecture)):
         objective = named[0].recipe.objective
         if objective.precision is memory:
-            over = over_bounds(device._asdict(), objective.network_bounds)
+            over = over_bounds(
+                device._asdict(), objective.bounds.model_dump(), objective.overhead.model_dump()
+            )
     stages = parts(network, pixels)
     if as_json:
         data = {

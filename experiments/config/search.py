@@ -19,7 +19,7 @@ from experiments.config.value_types import (
     Seconds,
     Section,
 )
-from space.device import Precision, left_by
+from space.device import Precision
 
 Exponent = Annotated[float, Field(le=0, ge=-1_000)]
 
@@ -118,7 +118,8 @@ class ObjectiveConfig(Section):
     @property
     def network_bounds(self) -> dict[str, Any]:
         """The bounds by name, less the overhead."""
-        return left_by(self.overhead.model_dump(), self.bounds.model_dump())
+        taken, bounds = self.overhead.model_dump(exclude_none=True), self.bounds.model_dump()
+        return bounds | {name: bounds[name] - each for name, each in taken.items()}
 
     @property
     def uses_latency(self) -> bool:

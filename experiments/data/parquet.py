@@ -155,7 +155,7 @@ def _check_size(file: Path, opened: Any) -> None:
 def _largest(opened: Any) -> int:
     """The bytes that the largest row group has when it is expanded.
 
-    Of single columns nothing is asked: where their metadata are damaged, pyarrow 26 aborts.
+    Metadata of single columns are not read: where they are damaged, pyarrow 26 aborts.
     """
     groups = map(opened.metadata.row_group, range(opened.num_row_groups))
     return max((group.total_byte_size for group in groups), default=0)

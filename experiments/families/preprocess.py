@@ -39,7 +39,7 @@ def image_files(given: Iterable[Path]) -> Iterator[Path]:
 def read(path: Path, portable: Portable) -> NDArray[np.float32]:
     """The input of an image file: channels × resolution × resolution.
 
-    Raises `InvalidInput`, naming the file, for one that is no image.
+    Raises `InvalidInput`, naming the file, for one that is not an image.
     """
     try:
         channels, white = portable.architecture.in_channels, portable.preprocessing.white

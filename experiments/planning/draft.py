@@ -131,7 +131,7 @@ def _budget_parts(
         _COEFFICIENTS.format(
             **grid._asdict(),
             seeds=2 if start else 3,
-            # Two took 14 of the 32 minutes of a run (measured once: 3,068 photos, 25M MACs).
+            # One takes 12 of the 26 minutes of a run (experiments/results/clothing/).
             epochs=1 if start else _proxy_epochs(survey, start),
             fraction=_fraction(scale.proxy_images, survey.trained),
         ),

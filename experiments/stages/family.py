@@ -342,7 +342,9 @@ def _remarks(family: PlannedFamily, stored: int, recipe: Recipe) -> Iterator[str
         yield f"{name} is the same network as {earlier} after rounding"
     for member in family.members:
         needs = device_memory(member.architecture, objective.precision)._asdict()
-        for clause in over_bounds(needs, objective.network_bounds):
+        for clause in over_bounds(
+            needs, objective.bounds.model_dump(), objective.overhead.model_dump()
+        ):
             yield f"{member.name} needs {clause}, which hold for the search"
         if member.resolution > stored:
             yield f"{member.name} takes {member.resolution} pixels, upscaled from {stored}"

@@ -109,7 +109,7 @@ class GrowthTable:
 def read(path: Path, cost: str) -> GrowthTable:
     """The table in a CSV or JSON file, with its column `cost`.
 
-    Raises `InvalidInput`, naming the column or the row, for what is missing, is no number, or
+    Raises `InvalidInput`, naming the column or the row, for what is missing, is not a number, or
     is listed twice.
     """
     import pandas as pd
@@ -197,7 +197,7 @@ def _frame(path: Path) -> pd.DataFrame:
             if not isinstance(found.index, pd.RangeIndex):
                 raise ValueError("its rows have more values than its header has names")
             header = filter(None, csv.reader(io.StringIO(text), skipinitialspace=True))
-            found.columns = next(header)  # pandas renames a column that stands there twice
+            found.columns = next(header)  # pandas renames a column that is listed twice
         else:
             data = json.loads(read_text(path), parse_int=_integer)
             found = pd.DataFrame([dict(_flat(row)) for row in data])

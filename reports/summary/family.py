@@ -30,9 +30,8 @@ def over_bounds(run: Run, family: pd.DataFrame) -> Iterator[str]:
     if not run.device:
         return
     objective = run.recipe["objective"]
-    left = device.left_by(objective["overhead"], objective["bounds"])
     for member in rows(family.dropna(subset=["sram", "flash"])):
-        for clause in device.over_bounds(member, left):
+        for clause in device.over_bounds(member, objective["bounds"], objective["overhead"]):
             yield f"In {run.device}, {member['name'].upper()} needs {clause}."
 
 
@@ -70,7 +69,7 @@ def growth(found: Mapping[str, Any] | None) -> Iterator[str]:
     told = ", ".join(f"{str(each['name']).upper()} {interval(each)}" for each in found["targets"])
     yield (
         f"Learned growth took {runs}{where}. In points of accuracy over compound scaling (paired "
-        f"seeds, 95 %): {told}. It is told to be better at {names}"
+        f"seeds, 95 %): {told}. It is shown to be better at {names}"
         f"{'' if len(better) == len(found['targets']) else rest}."
     )
     smaller = [

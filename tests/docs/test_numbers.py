@@ -29,7 +29,7 @@ MEASURE = re.compile(
     r"\d[\d.,]*(?: (?:to|and|–) \d[\d.,]*)*\s?(?:%|times|points?|ms|µs|s|(?:processor )?seconds?"
     r"|minutes?|hours?|MB|GB|MiB|training runs)(?!\w)"
 )
-#: What is tested elsewhere, or is no prose: code, what is included, tables of
+#: What is tested elsewhere, or is not prose: code, what is included, tables of
 #: `experiments.benchmarks.search_page`, targets of links.
 OTHER = re.compile(
     r"```.*?```|`[^`]*`|<!-- ([\w ]+) -->.*?<!-- /\1 -->|(?<=\])\([^)]*\)", re.DOTALL
@@ -113,6 +113,19 @@ def pretrained() -> Iterator[str]:
     b0, b1, start_b0, start_b1 = (percent(float(row["accuracy"])) for row in clothes()[0])
     yield f"B0 reached {b0} and EfficientNet-Lite0 {start_b0} at 25M MACs"
     yield f"and B1 {b1} and Lite0 {start_b1} at 50M"
+    shapes = result("start")["shapes"]
+
+    def shaped(budget: int, fold: int) -> tuple[str, str, int]:
+        """Lite0's accuracy, the best of the other shapes', and how many these are."""
+        own, *others = (e for e in shapes if (e["budget"], e["fold"]) == (budget, fold))
+        assert (own["width"], own["depth"], own["images"]) == (1, 1, 756)
+        return percent(own["accuracy"]), percent(max(e["accuracy"] for e in others)), len(others)
+
+    one, two, larger = shaped(10**7, 1), shaped(10**7, 2), shaped(25 * 10**6, 2)
+    yield f"reached {one[0].removesuffix(' %')} and {two[0]} of 756 photos in two folds"
+    yield f"the other reached {one[1]} and {two[1]}."
+    yield f"Lite0 at 48 pixels reached {larger[0]} and the best of three others {larger[1]}"
+    assert (one[2], two[2], larger[2]) == (5, 3, 3)
     (fold,) = (unit for unit in result("start")["units"] if unit["budget"] == 10_000_000)
     accuracy = {way: percent(value) for way, value in fold["accuracy"].items()}
     assert fold["networks"]["searched"] == fold["networks"]["coarse"]

@@ -79,7 +79,7 @@ def test_the_page_names_the_members_above_the_bounds_of_the_device(run, found):
     bounded = replace(run, recipe={**run.recipe, "objective": run.recipe["objective"] | device})
     assert summarise(bounded, tables.collect(bounded))["over_bounds"] == tuple(
         f"In int8, {name.upper()} needs {each.sram:,} bytes of SRAM, more than the {most:,} that "
-        "objective.bounds allow."
+        "objective.bounds allow with an overhead of 1,000."
         for name, each in needs.items()
         if each.sram > most
     )

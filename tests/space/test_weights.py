@@ -1,4 +1,4 @@
-"""Files of weights: there and back, and what is no file of weights."""
+"""Files of weights: there and back, and what is not a file of weights."""
 
 import argparse
 import json
