@@ -114,7 +114,8 @@ def _read(path: Path, names: Sequence[str]) -> str:
     if path.is_dir():
         raise not_a_run(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise one_of("recipe", str(path), names)
+        files = [f"{path}.yaml"] if Path(f"{path}.yaml").is_file() else []
+        raise one_of("recipe", str(path), [*names, *files])
     if not path.is_file():
         raise InvalidInput(f"{path}: not found; shipped recipes: {', '.join(names)}")
     return read_text(path)

@@ -175,6 +175,13 @@ def test_a_misspelt_shipped_recipe_is_told_the_nearest():
         config.load("dmo")
 
 
+def test_a_recipe_named_without_its_ending_is_told_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.yaml").write_text("name: photos\n")
+    with pytest.raises(InvalidInput, match=r"no 'photos'; did you mean 'photos.yaml'\?"):
+        config.load("photos")
+
+
 def test_a_missing_file_is_told_the_shipped_recipes():
     with pytest.raises(InvalidInput, match=r"nowhere\.yaml: not found; shipped recipes:.*demo"):
         config.load("nowhere.yaml")

@@ -45,3 +45,16 @@ def test_an_interval_covers_the_agreement_and_shrinks_with_the_number_of_network
         assert low < elastic.tau(one, other) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize("between", [0.0, 0.5, 2.0])
+def test_an_interval_covers_how_far_winners_are_ahead(between):
+    """`between`: the deviation of elastic seeds' winners over that of a training run."""
+    rng = np.random.default_rng(2)
+    covered = []
+    for _ in range(400):
+        chosen = rng.normal(0.01, 0.01 * between, size=(10, 1))
+        winners = chosen + rng.normal(0, 0.01, size=(10, 5))
+        mean, half = elastic.ahead(winners, rng.normal(0, 0.01, size=5))
+        covered.append(abs(mean - 1.0) <= half)
+    assert np.mean(covered) >= 0.93
