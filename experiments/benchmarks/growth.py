@@ -12,10 +12,10 @@ the truth judge.
 `accel-nasbench` does so within Accel-NASBench's space: depths of the seven stages of networks that
 a surrogate predicts. A surrogate of one half of the records chooses, one of the other half judges.
 
-`clothing` trains: EfficientNet-Lite0 with ImageNet's weights, at twice and four times the MACs. A
-fold of a cross-validation over all images is a unit of work; a second start goes on after the last.
-Networks found and uniformly scaled ones are trained with five seeds on what the fold leaves, and
-tested on the fold.
+`clothing` trains: EfficientNet-Lite0 with ImageNet's weights at 24 pixels, grown to twice and four
+times the MACs. A fold of a cross-validation over all images is a unit of work, some 20 minutes of
+one core; a second start goes on after the last. Networks found and uniformly scaled ones are
+trained with a seed of the fold's own on what the fold leaves, and tested on the fold.
 
 Each writes its part of `experiments/results/growth.json`.
 """
@@ -70,9 +70,9 @@ WEIGHT, UNEVEN, SATURATION = 0.3, 0.15, (1.0, 3.0)
 #: Of Accel-NASBench: networks whose stages grow, and targets over the MACs of one layer each.
 NETWORKS, FACTORS = 10, (1.3, 1.6, 2.0)
 
-#: On photos: pixels of the baseline, targets over its MACs, epochs of a candidate and of a final
-#: training run, and seeds of these.
-PIXELS, GROWTH, PROXY_EPOCHS, EPOCHS, SEEDS = 48, (2.0, 4.0), 2, 8, 5
+#: On photos: pixels of the baseline, targets over its MACs, training runs of the search, epochs of
+#: these and of a final training run, and seeds of the latter in a fold.
+PIXELS, GROWTH, PHOTO_RUNS, PROXY_EPOCHS, EPOCHS, SEEDS = 24, (2.0, 4.0), 20, 1, 4, 1
 
 app = typer.Typer(add_completion=False)
 
@@ -215,8 +215,8 @@ def clothing(
     folder: Annotated[Path, typer.Argument(help="Photos: train, validation and test folders.")],
     folds: Annotated[int, typer.Option(help="Folds to measure, of five.")] = start.FOLDS,
     limit: Annotated[int | None, typer.Option(help="Images in all, for a trial run.")] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds of final training runs.")] = SEEDS,
-    runs: Annotated[int, typer.Option(help="Training runs of the search.")] = RUNS,
+    seeds: Annotated[int, typer.Option(help="Final training runs of a network.")] = SEEDS,
+    runs: Annotated[int, typer.Option(help="Training runs of the search.")] = PHOTO_RUNS,
     result: Annotated[Path, typer.Option(help="The JSON file.")] = RESULT,
 ) -> None:
     """Trains what is missing, fold by fold, and prints the paired differences."""
@@ -244,7 +244,7 @@ def _grown_on(fold: start.Fold, number: int, seeds: int, runs: int) -> list[dict
     source = fold.start.architecture
     baseline = replace(source, num_classes=fold.classes, resolution=PIXELS)
     targets = [factor * macs(baseline) for factor in GROWTH]
-    spent = Budget(PROXY_EPOCHS, seed=SEED, start=fold.start.name)
+    spent = Budget(PROXY_EPOCHS, seed=number, start=fold.start.name)
     compound = family_for(baseline, PUBLISHED, targets)
     growth, networks = learned_growth(baseline, compound, spent, runs=runs, seeds=3)
     evaluate = fold.evaluator(start.RATE)
@@ -262,7 +262,7 @@ def _grown_on(fold: start.Fold, number: int, seeds: int, runs: int) -> list[dict
         for rule, network in ways.items():
             told = [
                 final(network, Budget(EPOCHS, seed=each, start=fold.start.name), start.ignore)
-                for each in range(seeds)
+                for each in range(number * seeds, (number + 1) * seeds)
             ]
             unit[rule] = {
                 "macs": macs(network),
