@@ -234,6 +234,12 @@ def report() -> Iterator[str]:
     )
 
 
+def watching() -> Iterator[str]:
+    seconds = result("hours")["seconds"]
+    low, high = (seconds / 60 for seconds in seconds["foretold"])
+    yield f"{low:.0f} to {high:.0f} minutes, and the run took {seconds['run'] / 60:.0f} minutes"
+
+
 def growth_of_b0() -> str:
     b0 = presets.load("efficientnet_b0")
     (scaled,) = candidates(b0, [PUBLISHED])
@@ -312,6 +318,7 @@ SAID: dict[str, Callable[[], Iterator[str]]] = {
     "docs/searching.md": searching,
     "docs/howto/device.md": device,
     "docs/howto/pretrained.md": pretrained,
+    "docs/howto/watching.md": watching,
     "docs/howto/resume.md": lambda: iter((f"after {EXPIRY:.0f} seconds on other machines",)),
 }
 #: Settings, levels, examples and definitions, by page.

@@ -72,7 +72,7 @@ def test_driver_killed_at_random_moments_loses_and_repeats_nothing(
     url = f"{kind}:///{tmp_path}/study.{kind}"
     if kind in ("postgresql", "mysql"):
         url = request.getfixturevalue(kind).database(f"killed-{executor}")
-    outcome = torment(tmp_path, executor, url, kills=5, trials=60, seed=0)
+    outcome = torment(tmp_path, executor, url, kills=3, trials=40, seed=0)
     assert outcome.mistakes == []
     assert outcome.retried > 0, "no kill hit a training"
 

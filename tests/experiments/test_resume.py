@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def trials(folder: Path, study: str) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(storage=storage, study_name=study).get_trials(deepcopy=False)
 
 
+def ends(folder: Path, studies: Sequence[str]) -> dict[tuple[str, int], Any]:
+    """When each finished trial ended, by its study and number."""
+    return {
+        (study, trial.number): trial.datetime_complete
+        for study in studies
+        for trial in trials(folder, study)
+        if trial.state.is_finished()
+    }
+
+
 def is_in(folder: Path, stage: str) -> bool:
     """Whether the stage is at work: its second trial has reported an epoch and not ended."""
     if stage == "report":
@@ -111,29 +122,22 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path
     return folder
 
 
-@pytest.mark.parametrize("stage", [*STUDIES, "report"])
-def test_a_killed_run_continues_to_the_same_result(stage, uninterrupted, cache, tmp_path):
-    process = start(tmp_path, cache)
-    while process.poll() is None and not is_in(tmp_path, stage):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    before = {
-        (study, trial.number): trial.datetime_complete
-        for study in STUDIES[: STUDIES.index(stage) + 1 if stage in STUDIES else None]
-        for trial in trials(tmp_path, study)
-        if trial.state.is_finished()
-    }
+def test_a_run_killed_in_every_stage_continues_to_the_same_result(uninterrupted, cache, tmp_path):
+    ended: dict[tuple[str, int], Any] = {}
+    for stage in (*STUDIES, "report"):
+        process = start(tmp_path, cache)
+        while process.poll() is None and not is_in(tmp_path, stage):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"ended before it was killed in {stage}"
+        begun = STUDIES[: STUDIES.index(stage) + 1] if stage in STUDIES else STUDIES
+        before, ended = ended, ends(tmp_path, begun)
+        assert before.items() <= ended.items(), f"trained again before {stage}"
 
     finish(start(tmp_path, cache))
 
-    after = {
-        (study, trial.number): trial.datetime_complete
-        for study in STUDIES
-        for trial in trials(tmp_path, study)
-    }
-    assert before.items() <= after.items(), "a finished trial was trained again"
+    assert ended.items() <= ends(tmp_path, STUDIES).items(), "trained again at the end"
     assert outcome(tmp_path) == outcome(uninterrupted)
 
 

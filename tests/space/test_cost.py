@@ -83,7 +83,7 @@ def _count_stages(architecture, count):
 def test_random_architectures_of_a_space_cost_what_hooks_count(name, count):
     space = choices.load(name).adapted(num_classes=7, resolution=33)
     table = tabulate(space)
-    indices = np.random.default_rng(0).integers(0, table.sizes, (1_000, len(table.names)))
+    indices = np.random.default_rng(0).integers(0, table.sizes, (300, len(table.names)))
     for number, (row, found) in enumerate(zip(indices, table(indices).tolist(), strict=True)):
         chosen = zip(space.choices.items(), row, strict=True)
         architecture = space.decode({key: values[index] for (key, values), index in chosen})
@@ -113,7 +113,7 @@ def test_a_table_of_a_sum_over_stages_gives_what_each_network_has(name, resoluti
     if resolutions:
         space = replace(space, choices={"resolution": resolutions, **space.choices})
     table = tabulate(space)
-    rows = np.random.default_rng(0).integers(0, table.sizes, (1_000, len(table.names)))
+    rows = np.random.default_rng(0).integers(0, table.sizes, (300, len(table.names)))
     for place in range(3):
         of_rows = SumTable(space, table, lambda network, place=place: cost(network)[place])(rows)
         assert of_rows.tolist() == table(rows)[:, place].tolist()
