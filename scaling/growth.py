@@ -27,9 +27,9 @@ from space.validation import InvalidInput
 
 Floats = NDArray[np.float64]
 
-#: Candidates measured for each target before the model chooses, beside compound scaling's, and the
-#: mean of the exponential distribution from which the weight of one standard deviation is drawn
-#: (both measured: `experiments.benchmarks.growth`).
+#: Random candidates measured for each target before the model chooses, beside compound scaling's,
+#: and the mean of the exponential distribution from which the weight of one standard deviation is
+#: drawn (both measured: `experiments.benchmarks.growth`).
 _STARTS = 2
 _BOLDNESS = 2.0
 
@@ -40,11 +40,13 @@ class Candidates:
 
     `settings` are natural logarithms of multipliers of the baseline, N × K, and `costs` what they
     cost, N. A pool holds a target's candidates, by number; the first is compound scaling's.
+    `starts` are measured next in each pool; without them, two random ones are.
     """
 
     settings: Floats
     costs: Floats
     pools: tuple[tuple[int, ...], ...]
+    starts: tuple[tuple[int, ...], ...] = ()
 
 
 class Request(NamedTuple):
@@ -107,12 +109,12 @@ def search(candidates: Candidates, model: Model, *, runs: int, seeds: int, seed:
     nothing to search with.
     """
     pools, rng = candidates.pools, np.random.default_rng(seed)
-    compared = 2 * seeds * len(pools)
-    least = compared + (1 + _STARTS) * len(pools)
-    if runs < least:
+    starts = candidates.starts or [rng.permutation(each[1:])[:_STARTS].tolist() for each in pools]
+    compared, begun = 2 * seeds * len(pools), len(pools) + sum(map(len, starts))
+    if runs < compared + begun:
         raise InvalidInput(
-            f"family.runs: must be at least {least} for {len(pools)} targets ({2 * seeds} to "
-            f"compare and {1 + _STARTS} to begin each), but got {runs}"
+            f"family.runs: must be at least {compared + begun} for {len(pools)} targets ({begun} "
+            f"to begin and {compared} to compare), but got {runs}"
         )
     known: dict[int, float] = {}
     asked: set[int] = set()
@@ -126,7 +128,6 @@ def search(candidates: Candidates, model: Model, *, runs: int, seeds: int, seed:
     def expected() -> Expectation:
         return model(tuple(known), np.array(tuple(known.values())))
 
-    starts = [rng.permutation(pool[1:])[:_STARTS].tolist() for pool in pools]
     chosen = [*(pool[0] for pool in pools), *(each for some in starts for each in some)]
     while requests := round_of(chosen):
         told = yield requests
@@ -275,6 +276,17 @@ def _changed(base: Architecture, rng: np.random.Generator) -> Architecture:
             repeats = max(1, stage.repeats + int(rng.choice(_REPEATS)))
             stages[place] = replace(stage, repeats=repeats)
     return replace(base, stages=tuple(stages))
+
+
+def extremes(growth: Floats, pool: Sequence[int]) -> tuple[int, ...]:
+    """The candidates of a pool with the most layers, channels and pixels, without its first.
+
+    From them a model learns which dimension pays. `growth` are the `settings` of networks.
+    """
+    stages = growth.shape[1] // 2
+    means = (growth[:, :stages].mean(1), growth[:, stages:-1].mean(1), growth[:, -1])
+    found = dict.fromkeys(max(pool, key=mean.__getitem__) for mean in means)
+    return tuple(each for each in found if each != pool[0])
 
 
 def settings(baseline: Architecture, networks: Sequence[Architecture]) -> Floats:

@@ -70,9 +70,11 @@ WEIGHT, UNEVEN, SATURATION = 0.3, 0.15, (1.0, 3.0)
 #: Of Accel-NASBench: networks whose stages grow, and targets over the MACs of one layer each.
 NETWORKS, FACTORS = 10, (1.3, 1.6, 2.0)
 
-#: On photos: pixels of the baseline, targets over its MACs, training runs of the search, epochs of
-#: these and of a final training run, and seeds of the latter in a fold.
-PIXELS, GROWTH, PHOTO_RUNS, PROXY_EPOCHS, EPOCHS, SEEDS = 24, (2.0, 4.0), 20, 1, 4, 1
+#: On photos: pixels of the baseline and targets over its MACs; training runs of the search, their
+#: epochs, and seeds with which it compares; epochs of a final training run, and seeds of a fold's.
+PIXELS, GROWTH = 24, (2.0, 4.0)
+PHOTO_RUNS, PROXY_EPOCHS, COMPARED = 24, 1, 2
+EPOCHS, SEEDS = 4, 1
 
 app = typer.Typer(add_completion=False)
 
@@ -213,7 +215,7 @@ def _layers(space: Space, stage: int, offsets: Sequence[Any]) -> Floats:
 @app.command()
 def clothing(
     folder: Annotated[Path, typer.Argument(help="Photos: train, validation and test folders.")],
-    folds: Annotated[int, typer.Option(help="Folds to measure, of five.")] = start.FOLDS,
+    folds: Annotated[list[int] | None, typer.Option(help="Folds to measure (0 to 4).")] = None,
     limit: Annotated[int | None, typer.Option(help="Images in all, for a trial run.")] = None,
     seeds: Annotated[int, typer.Option(help="Final training runs of a network.")] = SEEDS,
     runs: Annotated[int, typer.Option(help="Training runs of the search.")] = PHOTO_RUNS,
@@ -224,7 +226,7 @@ def clothing(
     before = json.loads(result.read_text("utf-8")) if result.is_file() else {}
     units = before.get("clothing", {}).get("units", [])
     done = {unit["fold"] for unit in units}
-    for number in (each for each in range(folds) if each not in done):
+    for number in (each for each in folds or range(start.FOLDS) if each not in done):
         with tempfile.TemporaryDirectory() as temporary:
             fold = start.fold_of(folder, number, limit, Path(temporary))
             units += _grown_on(fold, number, seeds, runs)
@@ -246,7 +248,7 @@ def _grown_on(fold: start.Fold, number: int, seeds: int, runs: int) -> list[dict
     targets = [factor * macs(baseline) for factor in GROWTH]
     spent = Budget(PROXY_EPOCHS, seed=number, start=fold.start.name)
     compound = family_for(baseline, PUBLISHED, targets)
-    growth, networks = learned_growth(baseline, compound, spent, runs=runs, seeds=3)
+    growth, networks = learned_growth(baseline, compound, spent, runs=runs, seeds=COMPARED)
     evaluate = fold.evaluator(start.RATE)
     Local().run(growth, evaluate)
     final = fold.evaluator(start.RATE, final=True)

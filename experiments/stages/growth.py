@@ -20,6 +20,7 @@ from scaling.growth import (
     Floats,
     LearnedGrowth,
     Model,
+    extremes,
     pool,
     search,
     settings,
@@ -96,9 +97,9 @@ def learned_growth(
         )
         pools.append(tuple(range(len(networks), len(networks) + len(some))))
         networks += some
-    candidates = Candidates(
-        settings(baseline, networks), np.array([measure(each) for each in networks]), tuple(pools)
-    )
+    growth, costs = settings(baseline, networks), [measure(each) for each in networks]
+    starts = tuple(extremes(growth, each) for each in pools)
+    candidates = Candidates(growth, np.array(costs), tuple(pools), starts)
     model = growth_model(candidates)
     rounds = search(candidates, model, runs=runs, seeds=seeds, seed=budget.seed)
     return LearnedGrowth(rounds, networks, budget), networks

@@ -14,6 +14,7 @@ from scaling.growth import (
     Grown,
     LearnedGrowth,
     Request,
+    extremes,
     pool,
     search,
     settings,
@@ -89,6 +90,20 @@ def test_compound_scaling_is_shipped_where_nothing_is_told_apart():
         grown, _ = grow(np.zeros(4), noise=0.01, seed=seed)
         wrong += sum(answer.shipped != answer.compound for answer in grown)
     assert wrong <= 6  # of 80; 2.5 % would be told better by chance
+
+
+def test_a_search_begins_with_the_most_layers_channels_and_pixels():
+    # Two stages: depths, widths, then pixels.
+    growth = np.log([[1, 1, 2, 2, 1], [3, 3, 1, 1, 1], [1, 1, 1, 1, 2], [2, 2, 1, 2, 1.0]])
+    starts = extremes(growth, (3, 0, 1, 2))
+    assert starts == (1, 0, 2)
+    assert extremes(growth, (1, 3)) == (3,)  # compound scaling's is measured anyway
+    candidates = Candidates(growth, np.ones(4), ((3, 0, 1, 2),), (starts,))
+    assert next(search(candidates, linear, runs=20, seeds=2, seed=0)) == tuple(
+        map(Request, (3, 1, 0, 2))
+    )
+    with pytest.raises(InvalidInput, match=r"at least 8 for 1 targets \(4 to begin and 4 to"):
+        next(search(candidates, linear, runs=7, seeds=2, seed=0))
 
 
 def test_too_few_runs_are_refused():
