@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from scipy import stats
+
 from reports.published_gains import COSTS
 from reports.published_page import interval
 from space.files import write_file
@@ -436,6 +438,37 @@ def _growth_accel_nasbench(found: dict[str, Any]) -> str:
     return _table(headers, rows)
 
 
+def _growth_clothing(found: dict[str, Any]) -> str:
+    rows = []
+    for factor in sorted({unit["factor"] for unit in found["units"]}):
+        own = [unit for unit in found["units"] if unit["factor"] == factor]
+        for rule in ("learned", "compound", "width", "depth", "resolution"):
+            accuracies = [fmean(unit[rule]["accuracies"]) for unit in own]
+            ahead = [
+                100 * (fmean(unit["learned"]["accuracies"]) - each)
+                for unit, each in zip(own, accuracies, strict=True)
+            ]
+            half = float(stats.sem(ahead) * stats.t.isf(0.025, len(ahead) - 1))
+            pixels = [unit[rule]["resolution"] for unit in own]
+            rows.append(
+                [
+                    f"{factor:g} × the MACs, {rule}",
+                    f"{fmean(unit[rule]['macs'] for unit in own) / 1e6:.1f}M",
+                    f"{min(pixels)}" + f" – {max(pixels)}" * (min(pixels) < max(pixels)),
+                    f"{fmean(accuracies):.1%}",
+                    "" if rule == "learned" else f"{fmean(ahead):+.1f} ± {half:.1f}",
+                ]
+            )
+    headers = ("growth", "MACs", "pixels", "test accuracy", "learned is ahead by, points (95 %)")
+    folds = sorted({unit["fold"] for unit in found["units"]})
+    return (
+        f"{_table(headers, rows)}\n\nMeans over {len(folds)} folds with a seed each, paired by "
+        f"fold; {found['epochs']} epochs. For both targets learned growth took "
+        f"{max(unit['runs'] for unit in found['units'])} training runs of "
+        f"{found['proxy_epochs']} epoch."
+    )
+
+
 _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "training": _training,
     "profile": _profile,
@@ -454,4 +487,5 @@ _PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "formats": _formats,
     "growth/growth_tables": _growth_tables,
     "growth/growth_accel_nasbench": _growth_accel_nasbench,
+    "growth/growth_clothing": _growth_clothing,
 }

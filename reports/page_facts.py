@@ -77,7 +77,9 @@ def _named(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in flat(facts, " · "):
         if isinstance(value, list):
             more = f" and {len(value) - _MOST_LISTED:,} more" if len(value) > _MOST_LISTED else ""
-            yield name, ", ".join(map(str, value[:_MOST_LISTED])) + more
+            listed = [*map(str, value[:_MOST_LISTED])]
+            sentences = any(each.endswith(".") for each in listed)
+            yield name, (" " if sentences else ", ").join(listed) + more
         elif value is not None:
             yield name, str(value)
 

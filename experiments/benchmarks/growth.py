@@ -224,13 +224,14 @@ def clothing(
     """Trains what is missing, fold by fold, and prints the paired differences."""
     torch.set_num_threads(1)
     before = json.loads(result.read_text("utf-8")) if result.is_file() else {}
-    units = before.get("clothing", {}).get("units", [])
+    units = before.get("growth_clothing", {}).get("units", [])
     done = {unit["fold"] for unit in units}
     for number in (each for each in folds or range(start.FOLDS) if each not in done):
         with tempfile.TemporaryDirectory() as temporary:
             fold = start.fold_of(folder, number, limit, Path(temporary))
             units += _grown_on(fold, number, seeds, runs)
-        _write(result, clothing={"units": units, "epochs": EPOCHS, "proxy_epochs": PROXY_EPOCHS})
+        setting = {"epochs": EPOCHS, "runs": runs, "proxy_epochs": PROXY_EPOCHS}
+        _write(result, growth_clothing={"units": units, **setting})
     for factor in GROWTH:
         for rule in ("compound", "width", "depth", "resolution"):
             own = [unit for unit in units if unit["factor"] == factor]

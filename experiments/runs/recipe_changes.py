@@ -117,6 +117,12 @@ def write_recipe(
         from search.lease import refuse_if_driven
 
         refuse_if_driven(run.storage)  # which also finds out whether it can be reached
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"{run.folder}: cannot be created ({error.strerror}); give another folder with --out"
+        ) from None
     write_file(saved, text)
     identity = run.manifest.get("identity", uuid.uuid4().hex)
     run.note(name=run.recipe.name, seed=run.recipe.seed, identity=identity)

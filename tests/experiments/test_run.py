@@ -155,6 +155,12 @@ def test_a_storage_that_cannot_be_reached_leaves_no_recipe_behind(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_cannot_be_created_is_named_with_the_option(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=r"file/run: cannot be created .*folder with --out"):
+        open_run("demo", tmp_path / "file" / "run")
+
+
 def test_all_keys_that_may_not_change_are_named(started):
     with pytest.raises(InvalidInput) as error:
         open_run(str(started.folder), overrides=("seed=1", "search.epochs=4", "search.trials=9"))

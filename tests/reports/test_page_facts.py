@@ -34,6 +34,15 @@ def _shown(html, pattern):
     ]
 
 
+def test_sentences_of_the_manifest_follow_each_other_without_a_comma():
+    facts = {"warnings": ["One image is bad.", "Two are grey."], "classes": ["cat", "dog"]}
+    assert dict(page_facts.provenance(facts)) | {"start 1": ""} == {
+        "warnings": "One image is bad. Two are grey.",
+        "classes": "cat, dog",
+        "start 1": "",
+    }
+
+
 def test_every_sentence_of_the_page_is_in_a_table(run, found):
     html = page.render(run, found)
     told = [" ".join(row["statement"].split()) for row in rows(page_facts.statements(run, found))]
