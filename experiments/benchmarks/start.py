@@ -268,7 +268,8 @@ def candidates(fold: Fold, budget: int) -> Candidates:
 
 
 def _drawn(networks: Candidates, number: int) -> Architecture:
-    (row,) = networks.sample(1, np.random.default_rng(number))
+    # As the rivals of a run: apart from what a sampler draws, which is seeded by seed and trial.
+    (row,) = networks.sample(1, np.random.default_rng((SEED, number, 1)))
     return networks.at_row(row).architecture
 
 
