@@ -142,12 +142,16 @@ class Run:
         return self.stages.get(study, study)
 
 
-def load(run_dir: Path | str, storage: str | None = None) -> Run:
+def load(
+    run_dir: Path | str, storage: str | None = None, recipe: Mapping[str, Any] | None = None
+) -> Run:
     """Reads a run, finished or not.
 
     `storage` is the URL of its Optuna storage; None for the one that its recipe names, or else
-    `study.db` in the directory. Raises `space.validation.InvalidInput` if the directory does not
-    exist, a file of it cannot be read, or its storage was lost.
+    `study.db` in the directory. `recipe` has every key in its long form; None for what recipe.yaml
+    says, which somebody may have written by hand: `target: 40M`. Raises
+    `space.validation.InvalidInput` if the directory does not exist, a file of it cannot be read, or
+    its storage was lost.
     """
     from search.lease import driver_of
     from search.storage import storage_url
@@ -157,7 +161,8 @@ def load(run_dir: Path | str, storage: str | None = None) -> Run:
         raise InvalidInput(f"{path}: run directory not found")
     file = path / "recipe.yaml"
     recipe_text = _text(file)
-    recipe = _mapping(parse_yaml(recipe_text, yaml.SafeLoader, source=str(file)), file) or {}
+    if recipe is None:
+        recipe = _mapping(parse_yaml(recipe_text, yaml.SafeLoader, source=str(file)), file) or {}
     url = storage or storage_url(path, recipe.get("storage"))
     studies = _studies(url)
     if not any(studies["trials"].values()):

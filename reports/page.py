@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports import (
     figure_style,
@@ -40,15 +40,21 @@ _MORE_TABLES: Mapping[str, Callable[[Run, Tables], pd.DataFrame]] = {
 }
 
 
-def write(run_dir: Path | str, storage: str | None = None, folder: Path | None = None) -> Path:
+def write(
+    run_dir: Path | str,
+    storage: str | None = None,
+    folder: Path | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes the report of a run, finished or not, and returns the path of its page.
 
-    `storage` is the URL of the run's Optuna storage; None for the one that its recipe names.
+    `storage` is the URL of the run's Optuna storage; None for the one that its recipe names, and
+    `recipe` is as `reports.load.load` takes it.
     `folder`, by default the run's `report/`, gets `index.html`, a CSV of every table, and the
     figures as PNG, SVG and PDF; each file is written atomically and replaces an earlier one. Raises
     `space.validation.InvalidInput` if the run cannot be read.
     """
-    run = load(run_dir, storage)
+    run = load(run_dir, storage, recipe)
     found = tables.collect(run)
     folder = folder or run.path / "report"
     for kind in figures.drawable(found):

@@ -14,7 +14,7 @@ from experiments.commands.shared_options import AsJson, RunFolder, Set
 from experiments.commands.terminal import err, out, print_json, say, wrote
 from experiments.progress import log
 from experiments.runs.opening import open_run
-from experiments.runs.resolve import existing_run, find_run
+from experiments.runs.resolve import existing_run, find_run, recipe_of
 from reports import figure_style, figures, search_figures, trial_tables
 from reports.load import load
 from space.validation import InvalidInput, one_of
@@ -47,7 +47,8 @@ def report(
     if len(runs) > 1:
         written = run_comparison.write(runs, folder or Path("comparison"))
     elif page is not None:
-        written = write(existing_run(folder or run).folder, folder=page)
+        place = existing_run(folder or run).folder
+        written = write(place, folder=page, recipe=recipe_of(place))
     elif (run / "study.json").is_file():
         scaling_study.write(run)
         written = run / "report" / "index.html"
@@ -148,7 +149,8 @@ def _figure(kind: str, runs: list[Path]) -> Figure:
     if kind == "scaling":
         study = scaling_study.load(runs[0])
         return scaling_study_figures.accuracy(study, scaling_study.points(study))
-    loaded = [load(existing_run(run).folder) for run in runs]
+    places = [existing_run(run).folder for run in runs]
+    loaded = [load(place, recipe=recipe_of(place)) for place in places]
     if len(loaded) == 1:
         found = tables.collect(loaded[0])
         if kind not in figures.drawable(found):

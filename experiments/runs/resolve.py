@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments import config
 from experiments.runs.folder import OpenRun, RecipeFolder
@@ -73,6 +73,14 @@ def _not_a_run(folder: Path) -> InvalidInput:
             "with: phiscale run RECIPE"
         )
     return one_of(f"runs in {parent}", folder.name, names)
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """The recipe in a run's folder with every key in its long form, which reports read.
+
+    A run writes it so, but somebody may have written `target: 40M` into it by hand.
+    """
+    return config.load(str(folder / "recipe.yaml")).model_dump(mode="json")
 
 
 class FamilyTarget(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.conduct import Conductor, StageFailed, driving
 from experiments.runs.folder import OpenRun
+from experiments.runs.resolve import recipe_of
 from experiments.stages import coefficients, family, search
 from experiments.stages.context import StageContext
 from scaling.coefficients import AllFailed
@@ -74,7 +75,7 @@ def _report(opened: OpenRun) -> str:
     """The page, the figures and the tables; gives the page's path."""
     from reports.page import write
 
-    return str(write(opened.folder, opened.storage))
+    return str(write(opened.folder, opened.storage, recipe=recipe_of(opened.folder)))
 
 
 _STAGES: dict[str, Callable[[StageContext], Any]] = {

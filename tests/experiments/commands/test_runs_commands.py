@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState, create_trial
 
 from experiments.commands import running
@@ -267,6 +268,16 @@ def test_the_page_of_a_run_that_cannot_be_written_to_goes_elsewhere(
     assert written == {"report": str(page / "index.html")}
     assert (page / "index.html").is_file()
     assert sorted(path.name for path in copied.iterdir()) == before
+
+
+def test_a_recipe_that_was_written_by_hand_is_reported(phiscale, copied, tmp_path):
+    file = copied / "recipe.yaml"
+    recipe = yaml.safe_load(file.read_text("utf-8"))
+    recipe["objective"] |= {"target": f"{recipe['objective']['target'] // 1000}K"}
+    file.write_text(yaml.safe_dump(recipe | {"evaluator": "train"}), "utf-8")
+    for page in ([], ["--page", tmp_path / "page"]):
+        assert phiscale("report", copied, *page).status == 0
+    assert phiscale("plot", "search_progress", copied, "--out", tmp_path / "a.svg").status == 0
 
 
 def test_one_rule_on_the_command_line_leaves_the_recipes_rivals(phiscale, copied, monkeypatch):
