@@ -30,6 +30,10 @@ from space.validation import InvalidInput
 #: map.
 _LEAST_PIXELS = 32
 
+#: Sets the draws of `random` apart from those of the search. A sampler seeds trial N by the seed
+#: and N alone, so without this the rival of the member bN is what the search drew for trial N.
+_OWN_DRAWS = 1
+
 
 def train(
     context: StageContext,
@@ -128,7 +132,8 @@ def _of_space(name: str, number: int, context: StageContext) -> Architecture:
     if name == "base":
         return space.base
     candidates = Candidates(space, objective_of(context.run))
-    rows = candidates.sample(1, np.random.default_rng((context.recipe.seed, number)))
+    rng = np.random.default_rng((context.recipe.seed, number, _OWN_DRAWS))
+    rows = candidates.sample(1, rng)
     if not len(rows):
         raise InvalidInput("no network of the space was drawn within the bounds")
     return candidates.at_row(rows[0]).architecture

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from experiments.latency import timing
 from experiments.runs.folder import OpenRun
 from experiments.runs.opening import open_run
 from experiments.stages import family as family_stage
+from experiments.stages import rivals as rivals_stage
+from experiments.stages.search_inputs import objective_of
 from experiments.training.augment import normalise
 from reports import tables
 from reports.load import load
@@ -21,8 +24,10 @@ from reports.schema import rows
 from scaling.coefficients import Coefficients
 from scaling.family import family_at
 from scaling.saved_family import load_family
+from search import samplers
+from search.candidates import Candidates
 from search.study import finished, open_study
-from space import presets
+from space import choices, presets
 from space.architecture import Architecture
 from space.cost import cost
 from space.device import Precision, device_memory
@@ -267,6 +272,18 @@ def test_rivals_are_trained_beside_the_family_on_the_same_budget(searched):
         assert {epoch["accuracy"] for epoch in trial["measurement"]["epochs"]} == {None}
     compared = rows(tables.collect(load(run.folder)).rivals)
     assert {row["p_value"] is None for row in compared} == {False}
+
+
+def test_random_rivals_are_not_what_the_search_drew(searched):
+    space = choices.load(searched.recipe.space).adapted(
+        num_classes=3, resolution=searched.recipe.resolution
+    )
+    context = SimpleNamespace(run=searched, recipe=searched.recipe, space=space)
+    rivals = {rivals_stage._of_space("random", number, context).key for number in range(3)}
+    candidates = Candidates(space, objective_of(searched))
+    sampler = samplers.create("random", candidates, searched.recipe.seed)
+    drawn = {sampler.propose((), number).candidate.key for number in range(3)}
+    assert (len(rivals), rivals & drawn) == (3, set())
 
 
 @pytest.mark.usefixtures("briefly")
