@@ -46,7 +46,7 @@ def load_module(name: str) -> nn.Module:
         )
     try:
         module = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"{name}: failed with {_described(error)}") from None
     if not isinstance(module, nn.Module):
         raise InvalidInput(f"{name}: must give a torch.nn.Module, but gives {module!r:.80}")
@@ -69,7 +69,7 @@ def _imported(path: Path) -> Any:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without `if __name__ == "__main__"` exits
         raise InvalidInput(f"{path}: cannot be imported: {_described(error)}") from None
     finally:
         sys.path.pop(0)
@@ -102,5 +102,7 @@ def _arguments(make: Any) -> list[str]:
     ]
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it ends the program with sys.exit({error.code!r})"
     return f"{type(error).__name__}: {error}"

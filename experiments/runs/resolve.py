@@ -149,7 +149,18 @@ def load_architecture(name: str) -> Architecture:
     """
     if found := find_in_run(name):
         return _of_run(*found)
-    return read_architecture(Path(name)) if is_json(name) else presets.load(name)
+    if is_json(name):
+        return read_architecture(Path(name))
+    if name in presets.names():
+        return presets.load(name)
+    if Path(name).is_dir():
+        raise config.not_a_run(Path(name))
+    if Path(name).is_file():
+        raise InvalidInput(
+            f"{name}: is a file, but a network is a preset (phiscale presets), RUN, RUN:MEMBER, or "
+            "an architecture.json; `phiscale cost` also takes FILE.py:CLASS"
+        )
+    return presets.load(name)  # which names the nearest
 
 
 def find_in_run(name: str) -> tuple[OpenRun, str, str] | None:

@@ -130,10 +130,15 @@ def test_what_fvcore_does_not_count_is_said(phiscale, own):
         ("own.py:Net --memory int8", "--memory: needs a network of phiscale"),
         ("beside.py:Net", "beside.py: defines no subclass of torch.nn.Module"),
         ("bad.py:Net", "bad.py: cannot be imported: ModuleNotFoundError: No module named 'nope'"),
+        ("script.py:Net", "script.py: cannot be imported: it ends the program with sys.exit(0)"),
+        ("script.py", "script.py: is a file, but a network is a preset"),
+        ("folder", "folder: not a run, because it contains no recipe.yaml"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_status_2(phiscale, own, name, message, monkeypatch):
     (own.parent / "bad.py").write_text("import nope\n", "utf-8")
+    (own.parent / "script.py").write_text("import sys\nsys.exit(0)\n", "utf-8")
+    (own.parent / "folder").mkdir()
     monkeypatch.chdir(own.parent)
     said = phiscale("cost", *name.split())
     assert said.status == 2
