@@ -99,7 +99,8 @@ class GrowthTable:
                 near += [f"{min(above):,.12g}" if len(above) else "none above"]
                 raise InvalidInput(
                     f"family.targets: {target:,.12g}: no row of the table costs from "
-                    f"{1 - _BELOW:.0%} to 100 % of it; the nearest cost {' and '.join(near)}"
+                    f"{100 * (1 - _BELOW):.0f} % to 100 % of it; the nearest cost "
+                    f"{' and '.join(near)}"
                 )
             distance = off[pool] + np.log(target / self.cost[pool])
             pools.append(tuple(pool[np.argsort(distance, kind="stable")].tolist()))
@@ -165,8 +166,12 @@ def read(path: Path, cost: str) -> GrowthTable:
         )
     accuracy = numbers[seeds].to_numpy(float)
     scale = 100.0 if accuracy.max() > 1 else 1.0
-    if accuracy.min() < 0 or accuracy.max() > scale:
-        raise InvalidInput(f"{path}: accuracies must be fractions, or percent, from 0 to 100")
+    if (outside := (accuracy < 0) | (accuracy > scale)).any():
+        row, seed = np.argwhere(outside)[0]
+        raise InvalidInput(
+            f"{path}: row {rows[row]} ({_named(numbers[columns].iloc[row])}): {seeds[seed]}: must "
+            f"be a fraction, or percent, from 0 to 100, but got {accuracy[row, seed]:g}"
+        )
     percents, hundredfold = accuracy[accuracy > 1], 100 * accuracy
     # An accuracy by chance may be below 1 %; a fraction of the table's percents is one by mistake.
     mixed = (accuracy <= 1) & (hundredfold >= min(percents, default=math.inf))
@@ -200,8 +205,10 @@ def _frame(path: Path) -> pd.DataFrame:
             found.columns = next(header)  # pandas renames a column that is listed twice
         else:
             data = json.loads(read_text(path), parse_int=_integer)
+            if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+                raise ValueError("it is not a list of objects")
             found = pd.DataFrame([dict(_flat(row)) for row in data])
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInput(
             f"{path}: cannot be read as a table: {reason_of(error)}; give a CSV with a header, or "
             "a JSON list of objects"

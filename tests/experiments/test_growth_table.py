@@ -101,7 +101,11 @@ def test_a_network_at_chance_may_be_below_one_percent(tmp_path):
         ([{"macs": 1, "accuracy": 0.9}], "no column width1 was found"),
         ([{"macs": 1, "w1": 1, "width_1": 1, "acc": 0.9}], "two columns mean width1"),
         (SPELLINGS["a row for each seed"][1][:-1], r"no row has width1=1, width2=1 with seed 2"),
-        ([ROWS[0] | {"accuracy1": -0.1}], "accuracies must be fractions, or percent"),
+        (
+            [ROWS[1], ROWS[0] | {"accuracy2": -0.1}],
+            r"row 2 \(width1=0\.5, width2=0\.5\): accuracy2: must be a fraction, or percent, from "
+            r"0 to 100, but got -0\.1",
+        ),
         (
             [*ROWS[1:], ROWS[0] | {"accuracy1": 0.905}],
             r"row 4 .*: accuracy1: is 0\.905, but others",
@@ -123,6 +127,8 @@ def test_what_is_missing_is_refused_by_name(tmp_path, rows, message):
     [
         ("table.json", json.dumps([ROWS[0] | {"width1": 10**400}])),
         ("table.json", "[" * 100_000),
+        ("table.json", '{"width1": 1}'),
+        ("table.json", "[1, 2]"),
         ("table.csv", "width1,accuracy,macs\n1,1,1\n1,1,1,1,1\n"),
         ("table.csv", "width1,accuracy,macs\n1,1,1,\n2,1,1,\n"),
     ],
@@ -134,6 +140,7 @@ def test_a_damaged_table_is_refused_in_a_line(tmp_path, name: str, text: str):
     ) as found:
         growth_table.read(tmp_path / name, "macs")
     assert "\n" not in str(found.value)
+    assert "attribute" not in str(found.value)  # what Python says of its own objects
 
 
 def test_a_name_that_heads_two_columns_is_refused(tmp_path):
