@@ -50,7 +50,10 @@ def _amount(value: Any) -> Any:
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|ms|us|µs)\s*", value)
         if match:
             return float(match[1]) * _SECONDS[match[2]]
-    return quantity(value)
+    found = quantity(value)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise ValueError(f"must be a count, such as 40M, or a time, such as 5ms, but got {value!r}")
+    return found
 
 
 def _share(value: float) -> float:

@@ -113,6 +113,11 @@ def test_an_override_reaches_sections_that_the_recipe_leaves_out(tmp_path):
             "search: final_epochs: `epochs <= final_epochs` must hold, because finalists are "
             "trained longer, but got (epochs=9, final_epochs=2)",
         ),
+        (
+            "family.targets=[9N]",
+            "mine.yaml: family.targets.0: must be a count, such as 40M, or a time, such as 5ms, "
+            "but got '9N'",
+        ),
         ("family.phi=[]", "family: needs at least one value in `phi` or in `targets`"),
         (
             "family={targets: [9M], rule: resolution, cost: params, epochs: 1}",
