@@ -54,8 +54,9 @@ def seeds_agree(found: Mapping[str, Any]) -> str:
     if found["interval"]:
         low, high = (minus(f"{end:.2f}") for end in found["interval"])
         doubt = f"95 % interval {low} to {high}"
+    agree = "disagree" if found["tau"] < 0 else "agree"
     return (
-        f"Two elastic seeds agree on the order of {number(found['networks'], 'part')} with "
+        f"Two elastic seeds {agree} on the order of {number(found['networks'], 'part')} with "
         f"Kendall's τ = {minus(format(found['tau'], '.2f'))} ({doubt})."
     )
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from reports import page, tables, ternary
 from reports.schema import rows
+from reports.summary.wording import seeds_agree
 
 shares = st.tuples(*[st.floats(0, 1)] * 3).filter(lambda shares: sum(shares) > 1e-3)
 
@@ -162,3 +163,9 @@ def test_a_failed_candidate_stands_last_and_without_accuracy(run):
     html_run, found = _with(run, failed)
     assert rows(found.coefficients)[-1]["key"] == first["key"]
     page.render(html_run, found)
+
+
+@pytest.mark.parametrize(("tau", "verb"), [(0.8, "agree"), (-0.8, "disagree")])
+def test_elastic_seeds_with_reversed_orders_disagree(tau, verb):
+    said = seeds_agree({"tau": tau, "networks": 4, "interval": None})
+    assert said.startswith(f"Two elastic seeds {verb} on the order of four parts")
