@@ -61,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
-            raise InvalidInput(f"{path}: a state dict is needed, but {key!r} is a {kind}")
+            raise InvalidInput(f"{path}: a state dict is needed, but {key!r} is of type {kind}")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise InvalidInput(
                 f"{path}: {key} holds values that are infinite or not numbers, so its training run "
