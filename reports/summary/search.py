@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reports.formatting import count, minus, number, percent, word
+from reports.formatting import count, minus, number, percent, plural, word
 from reports.load import Run
 from reports.schema import rows
 from reports.search_tables import best_count, elastic_agreement, epoch_agreement, kendall_tau
@@ -51,11 +51,11 @@ def search(run: Run, tables: Tables) -> str:
 
 def measured(run: Run) -> str:
     """How the search's networks came to their accuracy."""
-    own = f"after {trained_for(run, 'search')}"
     if not run.elastic:
-        return own
+        return f"after {trained_for(run, 'search')}"
     told = f"as parts of one elastic network that trained for {trained_for(run, 'elastic')}"
-    return f"{told}, {own} more each" if run.recipe["evaluator"].get("refine") else told
+    refine = run.recipe["evaluator"].get("refine")
+    return f"{told}, after {refine} {plural(refine, 'epoch')} more each" if refine else told
 
 
 def _counts(tables: Tables) -> dict[str, Any]:

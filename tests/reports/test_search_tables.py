@@ -10,6 +10,7 @@ from scipy.stats import kendalltau
 from reports import search_tables
 from reports.load import Trial
 from reports.schema import rows
+from reports.summary.search import measured
 
 
 def test_every_epoch_on_held_out_images_is_a_row_and_none_on_test_images(run):
@@ -138,3 +139,9 @@ def test_epochs_agree_with_the_last_as_far_as_they_order_alike(run):
 def test_few_learning_curves_agree_on_nothing(run):
     curves = search_tables.learning_curves(_curves(run, [(n / 10, n / 10) for n in range(4)]))
     assert search_tables.epoch_agreement(curves) == {}
+
+
+def test_refined_parts_are_said_to_train_as_the_recipe_has_it(run):
+    recipe = dict(run.recipe) | {"evaluator": {"kind": "elastic", "refine": 1}}
+    begun = replace(run, recipe=recipe, trials={})  # no part is measured yet
+    assert measured(begun).endswith(", after 1 epoch more each")
