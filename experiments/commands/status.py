@@ -49,7 +49,8 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
 
     opened = existing_folder(run)
     loaded, driver = load(opened.folder), driver_of(opened.storage)
-    stages = [_stage(opened, loaded, name) for name in _names(opened, loaded)]
+    names = _names(opened, loaded)
+    stages = [_stage(opened, loaded, name, driven=driver is not None) for name in names]
     failures = Counter(
         str(trial.measurement.get("reason") or "no reason was given")
         for trial in loaded.all_trials
@@ -67,10 +68,11 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         out.print(text, style="red", overflow="ellipsis", no_wrap=True)
 
 
-def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Progress:
+def _stage(opened: RecipeFolder, loaded: Loaded, name: str, *, driven: bool) -> _Progress:
     trials, planned = loaded.study(name), _planned(opened, loaded, name)
     states = Counter(trial.state for trial in trials)
     done, running = states["complete"] + states["pruned"], states["running"]
+    begun = "running" if driven else "stopped"
     over = _is_over(loaded, name) or (not running and done >= (planned or done + 1))
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     own = [trial.seconds for trial in trials if trial.finished and trial.seconds]
@@ -79,7 +81,7 @@ def _stage(opened: RecipeFolder, loaded: Loaded, name: str) -> _Progress:
     pace = [Done(1.0, seconds) for seconds in own]
     return _Progress(
         name=name,
-        state="done" if over else "running" if running else "started" if trials else "",
+        state="done" if over else begun if running else "started" if trials else "",
         done=done,
         planned=planned,
         pruned=states["pruned"],
@@ -154,7 +156,7 @@ def _print_status(
     rows = [
         [
             stage.name,
-            stage.state if driver or stage.state != "running" else "stopped",
+            stage.state,
             f"{stage.done}{shown(stage.planned, '/{}'.format)}",
             *(str(number or "") for number in (stage.pruned, stage.failed, stage.running)),
             shown(stage.best, lambda best: percent(best.measurement.get("accuracy") or 0.0)),

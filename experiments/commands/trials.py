@@ -35,7 +35,7 @@ def best(
     ranked = _ranked(loaded)[:most]
     if not ranked:
         raise InvalidInput(
-            f"{loaded.path}: no training run has finished yet; see its progress with: "
+            f"{loaded.path}: the search has measured no network yet; see its progress with: "
             f"phiscale status {shlex.quote(str(run))}"
         )
     members = list((loaded.family or {}).get("members", ()))

@@ -123,7 +123,8 @@ def test_status_of_a_stopped_run_says_how_to_continue(phiscale, copied):
     assert f"stopped; continue with: phiscale run {folder}" in said
     assert "family stopped" in said
     assert "interrupted MACs" in said
-    assert json.loads(phiscale("status", folder, "--json").out)["driver"] is None
+    data = json.loads(phiscale("status", folder, "--json").out)
+    assert (data["driver"], data["stages"][3]["state"]) == (None, "stopped")
 
 
 def test_a_transfer_finds_its_run_by_name_and_says_how_to_continue(phiscale, copied, monkeypatch):
@@ -173,6 +174,15 @@ def test_best_ranks_by_reward_and_names_the_baseline(phiscale, tiny_run):
     assert shown.count("finalist of") == 1
     assert "baseline:" in shown
     assert "b1:" in shown
+
+
+def test_best_of_a_run_whose_search_has_measured_nothing_says_where_to_look(phiscale, copied):
+    bare = copied.parent / "bare"
+    bare.mkdir()
+    shutil.copy(copied / "recipe.yaml", bare)
+    said = phiscale("best", bare)
+    assert said.status == 2
+    assert "the search has measured no network yet; see its progress with" in said.err
 
 
 def test_trials_are_sorted_filtered_and_written_as_csv(phiscale, tiny_run):
