@@ -54,21 +54,21 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         >>> config.load("demo", ["search.trials=20"]).search.trials
         20
     """
-    data = given(name_or_path)
+    data, path = given(name_or_path), Path(name_or_path)
+    # The recipe in a folder is continued there; as a file it would start anew elsewhere.
+    target = shlex.quote(str(path.parent if path.name == "recipe.yaml" else path))
     if "baselines" in data:
         raise InvalidInput(
-            f"{name_or_path}: is the recipe of a scaling study; start it with: "
-            f"phiscale study {shlex.quote(name_or_path)}"
+            f"{name_or_path}: is the recipe of a scaling study; start or continue it with: "
+            f"phiscale study {target}"
         )
     if "fine_tuning_rate" in data:
         raise InvalidInput(f"{name_or_path}: is the recipe of a transfer, not of a run")
     if is_of_table(data):
-        path = Path(name_or_path)
-        target = path.parent if path.name == "recipe.yaml" else path
         raise InvalidInput(
             f"{name_or_path}: is the recipe of learned growth on a table, which trains nothing and "
             f"writes growth.json, lookups.csv and growth.png alone: "
-            f"phiscale family {shlex.quote(str(target))}"
+            f"phiscale family {target}"
         )
     return load_as(Recipe, name_or_path, overrides)
 

@@ -99,6 +99,7 @@ def test_a_scaling_study_is_looked_at_as_runs_are(phiscale, tmp_path, monkeypatc
     assert refused.status == 2
     assert refused.err.count("\n") == 1
     assert "is the recipe of a scaling study" in refused.err
+    assert refused.err.split()[-1] == str(folder)  # and not its recipe, which starts another study
 
 
 def test_status_while_it_works_shows_what_runs_and_what_failed(phiscale, copied):
