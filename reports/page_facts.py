@@ -64,7 +64,8 @@ def provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The manifest as names and values: each start's command, the last start's machine."""
     facts = dict(manifest)
     starts = facts.pop("starts", None) or [{}]
-    facts.pop("seconds", None)  # a table of its own
+    for table in ("seconds", "rivals"):  # tables of their own
+        facts.pop(table, None)
     yield from _named(facts)
     for place, start in enumerate(starts, start=1):
         told = " · ".join(str(start[name]) for name in ("time", "command") if name in start)

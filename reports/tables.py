@@ -239,10 +239,13 @@ def rivals(
 
     by_name = {row["name"]: row for row in rows(members) if row["accuracy"] is not None}
     complete = trials[(trials["study"] == "rivals") & (trials["state"] == "complete")]
-    made = [  # of a family that was planned anew, the last network of each name
+    planned = run.manifest.get("rivals")  # of a family that was planned anew, those of this plan
+    made = [
         row | dict(zip(("rule", "member"), row["job"].rsplit(" ", 1), strict=True))
-        for row in rows(complete.drop_duplicates("job", keep="last"))
+        for row in rows(complete.drop_duplicates(["job", "key"], keep="last"))
+        if planned is None or planned.get(row["job"]) == row["key"]
     ]
+    made = [*{row["job"]: row for row in made}.values()]
     beside = Counter(row["member"] for row in made)
     every = pd.concat([answers, predictions.answers(run, rivals=True)], ignore_index=True)
     found = []

@@ -50,6 +50,8 @@ def train(
     """
     jobs = tuple(_jobs(context, family, budget))
     trained = InOrder(jobs)
+    # The study also has those of families that were planned before.
+    context.run.note(rivals={job.name: job.architecture.key for job in jobs})
     if jobs:
         context.record(StudyName("rivals", "family", "Rivals"), trained, jobs, evaluate)
     for job in jobs:

@@ -102,8 +102,9 @@ def rivals(run: Run, rivals: pd.DataFrame) -> Iterator[str]:
         told = ", ".join(map(_beside, rows(own[own["difference"].notna()])))
         if told:
             yield f"{_BY.get(str(rule), str(rule))}: {told}, in points of accuracy."
+    planned = run.manifest.get("rivals")
     for job, trial in {trial.job: trial for trial in run.study("rivals")}.items():
-        if trial.state == "failed":
+        if trial.state == "failed" and (planned is None or job in planned):
             yield f"Not compared: {job}, which failed ({trial.measurement.get('reason')})."
     if len(rivals) and run.recipe.get("family", {}).get("grow"):
         yield "Members grow from each other; rivals all begin where the smallest member does."

@@ -285,6 +285,18 @@ def test_of_rivals_that_were_planned_anew_the_last_counts(run, found):
     assert len(tables.collect(twice).rivals) == len(found.rivals)
 
 
+def test_rivals_of_an_earlier_plan_of_the_family_are_not_compared(run, found):
+    *others, last = run.study("rivals")
+    now = {row["job"]: row["key"] for row in rows(found.trials) if row["study"] == "rivals"}
+    other = replace(last, key="of another plan", cost={**last.cost, "macs": 1})
+    planned = {**run.manifest, "rivals": now}
+    both = {**run.trials, "rivals": (*others, last, other)}
+    compared = rows(tables.collect(replace(run, manifest=planned, trials=both)).rivals)
+    assert [row["macs"] for row in compared] == [row["macs"] for row in rows(found.rivals)]
+    gone = replace(run, manifest={**run.manifest, "rivals": {}})
+    assert not len(tables.collect(gone).rivals)
+
+
 def test_rivals_that_failed_are_named_with_their_reason(run):
     *others, last = run.study("rivals")
     failed = replace(last, state="failed", measurement={"reason": "out of memory"})
