@@ -209,7 +209,7 @@ def readable(path: Path, what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, *_DAMAGED) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
         raise InvalidInput(f"{path}: cannot read {what} ({reason}); {advice}") from None
 
 

@@ -77,7 +77,8 @@ def is_of_table(data: Mapping[str, Any]) -> bool:
     """Whether a recipe's records are a table of measured networks, from which growth is learned."""
     evaluator = data.get("evaluator")
     records = evaluator.get("records") if isinstance(evaluator, dict) else None
-    return str(records).lower().endswith((".csv", ".json"))
+    # A table in another format is refused by its reader, which says what it must be.
+    return str(records).lower().endswith((".csv", ".json", ".tsv", ".txt", ".xlsx"))
 
 
 def given(

@@ -99,8 +99,9 @@ def _found(weights: str, architecture: str | None) -> Start:
         # The largest member has learned the most, and the others are parts of it.
         name = family.member or max(members, key=lambda member: member.cost.macs).name
         return _from_member(members[name], members.classes)
+    found = "is a folder without a family" if file.is_dir() else "not found"
     raise InvalidInput(
-        f"{weights}: not found; give a file of weights, a run with a family (RUN or RUN:MEMBER), "
+        f"{weights}: {found}; give a file of weights, a run with a family (RUN or RUN:MEMBER), "
         f"{_HUB}timm/NAME, or {_TORCHVISION}NAME"
     )
 

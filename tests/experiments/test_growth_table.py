@@ -183,6 +183,14 @@ def recipe_of(folder: Path, table: Path, targets: list[int], **family: object) -
     return path
 
 
+def test_a_table_with_tabs_is_told_what_it_must_be(tmp_path):
+    written(tmp_path, [{"width1": 1, "accuracy1": 0.5, "macs": 100}]).rename(tmp_path / "a.tsv")
+    recipe = table_recipe(str(recipe_of(tmp_path, tmp_path / "a.tsv", [100])))
+    assert recipe is not None
+    with pytest.raises(InvalidInput, match=r"a\.tsv: cannot be read as a table: .* give a CSV"):
+        growth_table.run(tmp_path / "run", recipe)
+
+
 def test_few_look_ups_find_uniform_widths_accuracy_at_two_thirds_of_its_cost(tmp_path):
     table, truth = synthetic(0)
     large, small = (uniform_row(table, width) for width in (1.0, 0.75))

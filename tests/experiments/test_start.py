@@ -103,6 +103,7 @@ def test_own_weights_are_recognised_or_said_to_be_of_an_architecture(tmp_path):
     ("weights", "reason"),
     [
         ("nowhere.pth", "start.weights: nowhere.pth: not found; give a file of weights, a run"),
+        ("/", "start.weights: /: is a folder without a family; give a file"),
         ("x" * 300, "start.weights: x{80}: File name too long"),
         ("torchvision/resnet9", "start.weights: .*resnet9"),
     ],
