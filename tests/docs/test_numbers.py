@@ -95,6 +95,7 @@ def readme() -> Iterator[str]:
     assert (pair["member"], pair["other"], pair["told_apart"]) == ("b0", "b1", "True")
     low, high = (100 * float(pair[end]) for end in ("low", "high"))
     yield f"B1 is ahead of B0 by {low:.1f} to {high:.1f} points"
+    yield f"is {points_ahead(photos_at_four_times(), 'compound')} points ahead of compound scaling"
     seconds = result("cost")["seconds"]
     yield f"{1e3 * seconds['cost, efficientnet_b0, nothing remembered']:.2f} ms"
     yield f"{1e6 * seconds['cost, efficientnet_b0']:.0f} µs"
@@ -261,6 +262,28 @@ def scaling() -> Iterator[str]:
     yield f"draws {len({unit['seed'] for unit in tables['units']})} tables with a known truth"
     yield f"three noisy accuracies ({100 * tables['noise']:.1f} points)"
     yield f"at most {max(unit['lookups'] for unit in tables['units'])} rows for both targets"
+    photos = photos_at_four_times()
+    yield f"learned growth is {points_ahead(photos, 'compound')} points ahead of compound scaling"
+    yield f"It is {points_ahead(photos, 'resolution')} points from resolution alone"
+    shipped = sum(unit["shipped"] == "learned" for unit in photos)
+    yield f"shipped learned growth in {shipped} of the {len(photos)} folds"
+    before = result("growth")["growth_clothing_random_starts"]["units"][1]
+    behind = before["resolution"]["accuracies"][0] - before["learned"]["accuracies"][0]
+    yield f"it was {100 * behind:.1f} points behind resolution alone without them"
+    others = [unit for unit in photos if unit["fold"]]
+    yield f"On the other four folds it is {points_ahead(others, 'compound')} points ahead"
+
+
+def photos_at_four_times() -> list[dict[str, Any]]:
+    units: list[dict[str, Any]] = result("growth")["growth_clothing"]["units"]
+    return [unit for unit in units if unit["factor"] == 4]
+
+
+def points_ahead(units: list[dict[str, Any]], rule: str) -> str:
+    """How far learned growth is ahead of a rule, paired by fold."""
+    means = [[np.mean(unit[each]["accuracies"]) for each in ("learned", rule)] for unit in units]
+    ahead = [float(ours - theirs) for ours, theirs in means]
+    return f"{100 * np.mean(ahead):.1f} ± {100 * half_width(ahead):.1f}".replace("-", "−")
 
 
 def coverage() -> Iterator[str]:
