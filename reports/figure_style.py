@@ -129,9 +129,15 @@ def _add_legend(figure: Figure, columns: int) -> None:
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
-    """`figure` as png, svg or pdf: the same bytes for the same figure."""
+    """`figure` as png, svg or pdf: the same bytes for the same figure.
+
+    It is laid out once, whatever formats follow: that takes about as long as drawing it.
+    """
     buffer = io.BytesIO()
     with applied():
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=_UNDATED[suffix])
     return buffer.getvalue()
 
