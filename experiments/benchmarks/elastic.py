@@ -10,7 +10,7 @@ one thread; seconds are of the processor.
 - `order`: the networks of `fidelity.json` (three long training runs each) as parts of an elastic
   network, a unit for each number of its epochs and each seed. Printed are Kendall's τ with the
   networks' mean accuracy, its 95 % interval over random choices of the networks, that of the
-  networks' short training runs, and the τ of two elastic seeds with each other.
+  networks' short training runs, the difference of both, and the τ of two elastic seeds.
 - `search`: what a search finds within so many minutes, a unit for each way, time and seed: the
   `elastic` network, in two thirds of the time, then its parts; or `proxies`, short training runs.
   Either way the predictor proposes, and the best is trained by itself, beyond the time.
@@ -28,7 +28,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -119,6 +119,8 @@ def order(
             )
         for one, other in combinations(every, 2):
             print(f"{length} epochs, two elastic seeds: τ {tau(one, other):.2f}")
+        mean, low, high = difference(every, [*accuracies("proxy").T], truth)
+        print(f"{length} epochs − short runs: τ {mean:+.2f} ({low:+.2f} – {high:+.2f})")
 
 
 @app.command()
@@ -331,9 +333,24 @@ def tau(one: Floats, other: Floats) -> float:
 
 def interval(one: Floats, other: Floats) -> tuple[float, float]:
     """The 95 % interval of τ over networks drawn with replacement (percentile bootstrap)."""
-    rng, count = np.random.default_rng(0), len(one)
-    draws = rng.integers(count, size=(RESAMPLES, count))
-    low, high = np.nanquantile([tau(one[rows], other[rows]) for rows in draws], (0.025, 0.975))
+    return _bootstrap(lambda rows: tau(one[rows], other[rows]), len(one))
+
+
+def difference(
+    ones: Sequence[Floats], others: Sequence[Floats], truth: Floats
+) -> tuple[float, float, float]:
+    """The mean τ of `ones` with the `truth` less that of `others`, and its interval as above."""
+
+    def of(rows: NDArray[np.int64]) -> float:
+        means = [fmean(tau(each[rows], truth[rows]) for each in group) for group in (ones, others)]
+        return means[0] - means[1]
+
+    return of(np.arange(len(truth))), *_bootstrap(of, len(truth))
+
+
+def _bootstrap(value: Callable[[NDArray[np.int64]], float], count: int) -> tuple[float, float]:
+    draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    low, high = np.nanquantile([value(rows) for rows in draws], (0.025, 0.975))
     return float(low), float(high)
 
 

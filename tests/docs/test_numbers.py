@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -208,16 +209,21 @@ def interval(values: list[float]) -> str:
 
 
 def searching() -> Iterator[str]:
-    unit = result("elastic")["units"]["order, 30 epochs, seed 0"]
+    units = [result("elastic")["units"][f"order, 30 epochs, seed {seed}"] for seed in range(3)]
     truth, short = elastic.accuracies().mean(axis=1), elastic.accuracies("proxy").T
     runs = [run["proxy"] for each in elastic.known() for run in each["training_runs"]]
     seconds = np.mean([sum(epoch["seconds"] for epoch in run) for run in runs])
-    found = np.array(unit["accuracies"])
-    low, high = elastic.interval(found, truth)
-    yield f"took {unit['training']:.0f} processor seconds"
-    yield f"as long as {unit['training'] / seconds:.0f} short training runs"
-    yield f"the {len(found)} networks above by Kendall's τ {elastic.tau(found, truth):.2f} with"
-    yield f"(95 % interval {low:.2f} to {high:.2f}, one elastic seed)"
+    training = np.mean([unit["training"] for unit in units])
+    parts = [np.array(unit["accuracies"]) for unit in units]
+    yield f"took {training:.0f} processor seconds"
+    yield f"as long as {training / seconds:.0f} short training runs"
+    yield "by Kendall's τ {:.2f}, {:.2f} and {:.2f} with".format(
+        *(elastic.tau(each, truth) for each in parts)
+    )
+    agreed = [elastic.tau(*pair) for pair in combinations(parts, 2)]
+    yield f"Two of the three agree by {min(agreed):.2f} to {max(agreed):.2f}"
+    mean, low, high = elastic.difference(parts, short, truth)
+    yield f"difference, {mean:.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
     taus = sorted(elastic.tau(each, truth) for each in short)
     yield "by {:.2f}, {:.2f} and {:.2f} (three seeds)".format(*taus)
 
