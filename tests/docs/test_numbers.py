@@ -128,7 +128,14 @@ def pretrained() -> Iterator[str]:
     yield f"the other reached {one[1]} and {two[1]}."
     yield f"Lite0 at 48 pixels reached {larger[0]} and the best of three others {larger[1]}"
     assert (one[2], two[2], larger[2]) == (5, 3, 3)
-    (fold,) = (unit for unit in result("start")["units"] if unit["budget"] == 10_000_000)
+    fold, unseen = (unit for unit in result("start")["units"] if unit["budget"] == 10_000_000)
+    assert (unseen["fold"], unseen["networks"]["searched"]["resolution"]) == (3, 36)
+    found = {way: percent(value) for way, value in unseen["accuracy"].items()}
+    yield f"that reached {found['searched']} of {unseen['images']} photos"
+    yield f"reached {found['coarse']}, a random network of the space {found['random']}"
+    yield f"uniformly {found['narrowed']}, and the network that was found {found['fresh']} from"
+    pixels = unseen["networks"]["compound"]["resolution"]
+    yield f"with {pixels} pixels, reached {found['compound']}, without a search"
     accuracy = {way: percent(value) for way, value in fold["accuracy"].items()}
     assert fold["networks"]["searched"] == fold["networks"]["coarse"]
     yield f"it reached {accuracy['searched']} of {fold['images']} photos, and with {fold['rate']}"
