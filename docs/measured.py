@@ -455,8 +455,10 @@ def _growth_clothing(found: dict[str, Any]) -> str:
                     f"{factor:g} × the MACs, {rule}",
                     f"{fmean(unit[rule]['macs'] for unit in own) / 1e6:.1f}M",
                     f"{min(pixels)}" + f" – {max(pixels)}" * (min(pixels) < max(pixels)),
-                    f"{fmean(accuracies):.1%}",
-                    "" if rule == "learned" else f"{fmean(ahead):+.1f} ± {half:.1f}",
+                    f"{100 * fmean(accuracies):.1f} %",
+                    ""
+                    if rule == "learned"
+                    else f"{fmean(ahead):+.1f} ± {half:.1f}".replace("-", "−"),
                 ]
             )
     headers = ("growth", "MACs", "pixels", "test accuracy", "learned is ahead by, points (95 %)")

@@ -120,7 +120,7 @@ def reach(
     assert best is not None, "the solved factor itself is a rounding"
     if abs(best.miss) > _FAR and not span.least <= target <= span.most:
         raise InvalidInput(
-            f"family.targets: the rule {rule.name!r} gives networks of {span.least:,.0f} to "
+            f"targets: the rule {rule.name!r} gives networks of {span.least:,.0f} to "
             f"{span.most:,.0f} {measure.__name__} from this baseline, but the target is "
             f"{target:,.0f}; choose a target between them or another rule"
         )
@@ -159,7 +159,7 @@ def reach_measured(
     assert best is not None
     if wanted in (span.least, span.most):
         raise InvalidInput(
-            f"family.targets: the rule {rule.name!r} must reach {target:g}, but the nearest of "
+            f"targets: the rule {rule.name!r} must reach {target:g}, but the nearest of "
             f"{_MEASUREMENTS} networks measured has {best.found:g}; choose another target or rule"
         )
     return best
@@ -204,8 +204,8 @@ def _span(rule: Uniform, architecture: Architecture, measure: Measure) -> _Span:
     least, most = measure(smallest), measure(largest)
     if least == most and smallest != largest:
         raise InvalidInput(
-            f"family.targets: the rule {rule.name!r} does not change {measure.__name__}, which "
-            f"stays {least:,.0f}; choose another rule, or targets of another cost"
+            f"targets: the rule {rule.name!r} does not change {measure.__name__}, which stays "
+            f"{least:,.0f}; choose another rule, or targets of another cost"
         )
     return _Span(low, high, least, most)
 

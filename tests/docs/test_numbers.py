@@ -277,7 +277,9 @@ def scaling() -> Iterator[str]:
     yield f"at most {max(unit['lookups'] for unit in tables['units'])} rows for both targets"
     photos = photos_at_four_times()
     yield f"learned growth is {points_ahead(photos, 'compound')} points ahead of compound scaling"
-    yield f"It is {points_ahead(photos, 'resolution')} points from resolution alone"
+    behind_pixels = points_ahead(photos, "resolution")
+    assert behind_pixels.startswith("−")
+    yield f"It is {behind_pixels.removeprefix('−')} points behind resolution alone"
     shipped = sum(unit["shipped"] == "learned" for unit in photos)
     yield f"shipped learned growth in {shipped} of the {len(photos)} folds"
     before = result("growth")["growth_clothing_random_starts"]["units"][1]

@@ -120,7 +120,7 @@ def test_a_rule_that_cannot_reach_a_target_is_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidInput) as error:
         reach(rule, SHALLOW, measure(SHALLOW) * ratio, measure=measure)
-    assert str(error.value).startswith(f"family.targets: {message}")
+    assert str(error.value).startswith(f"targets: {message}")
 
 
 def test_a_measured_target_beyond_the_rule_is_refused_by_name() -> None:
